@@ -1,0 +1,1 @@
+"""Tests of what knows which database this is."""
