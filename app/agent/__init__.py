@@ -1,0 +1,1 @@
+"""What runs at the door: it asks the server for commands and drives the relay."""

@@ -1,0 +1,223 @@
+"""The agent's loop: poll, claim, pulse, ack; wait and try again when the server is away.
+
+`run_agent` is the only door into this package. What a later issue adds beside it: the journal of
+numbered events, passes verified offline, the watch over the door's contact.
+"""
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from app.agent.commands import Commands, deliver
+from app.agent.enrolment import Identity
+from app.agent.pace import Backoff, Pace
+from app.agent.relay import Relay
+from app.agent.server import AgentError, CredentialRefused, Server, ServerAway, body, number
+from app.agent.state import Results, StateFolder
+
+logger = logging.getLogger(__name__)
+
+POLL_WAIT_S = 25
+"""How long the server may hold a poll, in seconds."""
+
+POLL_SLACK_S = 10.0
+"""How much longer the agent waits for the answer of a poll, in seconds."""
+
+BACKOFF_FIRST_S = 2.0
+BACKOFF_MOST_S = 10.0
+"""Pauses while the server is away: drawn from 0 to 2 s at first, from 0 to 10 s later (R11)."""
+
+QUICK_PAUSE_S = 1.0
+"""Pause after an answer that came at once and brought nothing new, in seconds."""
+
+LONGEST_PAUSE_S = 60.0
+"""The server chooses the next poll within this, in seconds: silence for 75 s counts as offline."""
+
+REFUSED_PAUSE_S = 60.0
+REFUSED_TRIES = 5
+"""A refused credential is tried this often, this many seconds apart, before the agent gives up."""
+
+
+class CredentialRevoked(AgentError):
+    """The server refuses this controller's credential; it must be enrolled again."""
+
+
+async def run_agent(
+    *,
+    server_url: str,
+    state_dir: Path,
+    code: str | None,
+    relay: Relay,
+    serial: str,
+    firmware: str,
+    stop: asyncio.Event,
+    http: httpx.AsyncClient | None = None,
+    pace: Pace | None = None,
+) -> None:
+    """Serve the doors of one controller until `stop` is set.
+
+    `code` is the one-time enrolment code, needed once. Many agents of one process share `http`
+    (made with room for two connections per agent); alone, an agent makes its own.
+
+    Raises `AgentError`: `NotEnrolled` and `EnrolmentRefused` at the start, `StateLocked` when
+    another agent uses the folder, `CredentialRevoked` later.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if http is None:
+            http = await stack.enter_async_context(httpx.AsyncClient())
+        state = StateFolder(state_dir)
+        stack.enter_context(state.locked())
+        server = Server(server_url, http, firmware=firmware)
+        pace = pace or Pace()
+        identity = Identity(state, serial=serial, firmware=firmware, pace=pace)
+        agent = Agent(server, state, identity, relay=relay, pace=pace)
+        work = asyncio.create_task(agent.run(code))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            stopped.cancel()
+            await asyncio.wait({work, stopped})
+        if not work.cancelled():
+            work.result()
+
+
+class Agent:
+    """One controller of one boot."""
+
+    def __init__(
+        self, server: Server, state: StateFolder, identity: Identity, *, relay: Relay, pace: Pace
+    ) -> None:
+        self._server = server
+        self._state = state
+        self._identity = identity
+        self._pace = pace
+        self._boot_id = str(uuid.uuid4())
+        self._results = Results(state)
+        self._commands = Commands(server, relay, self._results, boot_id=self._boot_id, pace=pace)
+        self._config = state.read("config.json")
+
+    async def run(self, code: str | None) -> None:
+        """Enrol if need be, then poll; commands and acks run beside the polls."""
+        await self._identity.enrol(self._server, code=code)
+        logger.info("agent started boot_id=%s", self._boot_id)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._deliver())
+                await self._poll_for_ever(tasks)
+        except BaseExceptionGroup as group:
+            # One failure ended the group: callers get it as itself.
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    async def _deliver(self) -> None:
+        await deliver(self._results, self._server, pace=self._pace, refused_pause_s=REFUSED_PAUSE_S)
+
+    async def _poll_for_ever(self, tasks: asyncio.TaskGroup) -> None:
+        backoff = Backoff(self._pace, first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
+        refused = 0
+        while True:
+            try:
+                if not self._config:
+                    await self._fetch_config()
+                await self._identity.rotate_when_old(self._server)
+                pause_s = await self._poll(tasks)
+            except ServerAway as away:
+                pause_s = backoff.next(away.retry_after_s)
+            except CredentialRefused:
+                refused += 1
+                logger.error("credential refused try=%d of=%d", refused, REFUSED_TRIES)
+                if refused == REFUSED_TRIES:
+                    raise CredentialRevoked(
+                        "the server refuses this controller's credential; enrol it again"
+                    ) from None
+                pause_s = REFUSED_PAUSE_S
+            else:
+                if backoff.failures or refused:
+                    self._results.news.set()
+                backoff.reset()
+                refused = 0
+            if pause_s:
+                await self._pace.sleep(pause_s)
+
+    async def _poll(self, tasks: asyncio.TaskGroup) -> float:
+        """Poll once, set the told commands going, and say how long to pause, in seconds."""
+        sent_at = self._pace.monotonic()
+        response = await self._server.call(
+            "GET",
+            "/v1/controller/commands",
+            params={
+                "wait": str(POLL_WAIT_S),
+                "boot_id": self._boot_id,
+                "config_version": self._version(),
+            },
+            within_s=POLL_WAIT_S + POLL_SLACK_S,
+        )
+        told_at = self._pace.monotonic()
+        fresh = False
+        match response.status_code:
+            case httpx.codes.OK:
+                answer = body(response)
+                fresh = self._begin(answer, tasks, told_at=told_at)
+                version, next_poll_ms = answer.get("config_version"), answer.get("next_poll_ms")
+            case httpx.codes.NO_CONTENT:
+                version = response.headers.get("Config-Version")
+                next_poll_ms = response.headers.get("Next-Poll-Ms")
+            case status:
+                raise ServerAway(f"poll answered {status}")
+        if version is not None and str(version) != self._version():
+            fresh = await self._fetch_config() or fresh
+        pause_s = min(number(next_poll_ms) / 1000, LONGEST_PAUSE_S)
+        if not fresh and told_at - sent_at < QUICK_PAUSE_S:
+            # Commands already in hand, a newer poll of a second agent, or a proxy that does not
+            # wait: without a pause this would be a busy loop.
+            pause_s = max(pause_s, QUICK_PAUSE_S * self._pace.dice.uniform(0.5, 1.5))
+        return pause_s
+
+    def _begin(self, answer: dict[str, Any], tasks: asyncio.TaskGroup, *, told_at: float) -> bool:
+        """Set each new command going beside the polls; say whether there was one."""
+        told = answer.get("commands")
+        ids = [
+            str(command["id"])
+            for command in (told if isinstance(told, list) else [])
+            if isinstance(command, dict) and command.get("id")
+        ]
+        new = [command for command in ids if self._commands.take(command)]
+        for command in new:
+            tasks.create_task(self._carry_out(command, told_at=told_at))
+        return bool(new)
+
+    async def _carry_out(self, command: str, *, told_at: float) -> None:
+        try:
+            await self._commands.carry_out(command, told_at=told_at)
+        except Exception:
+            # One command that went wrong in a way nobody thought of leaves the others alone.
+            logger.exception("command abandoned command=%s", command)
+
+    def _version(self) -> str:
+        config = self._config.get("config")
+        return str(config.get("version", "")) if isinstance(config, dict) else ""
+
+    async def _fetch_config(self) -> bool:
+        """Bring the config up to date, on disk first; say whether its version changed."""
+        etag = self._config.get("etag")
+        response = await self._server.call(
+            "GET", "/v1/controller/config", headers={"If-None-Match": etag} if etag else None
+        )
+        if response.status_code == httpx.codes.NOT_MODIFIED:
+            return False
+        if response.status_code != httpx.codes.OK:
+            raise ServerAway(f"config answered {response.status_code}")
+        before = self._version()
+        config = {"etag": response.headers.get("ETag"), "config": body(response)}
+        self._state.write("config.json", config)
+        self._config = config
+        logger.info("config version=%s", self._version())
+        return self._version() != before

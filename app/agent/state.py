@@ -1,0 +1,174 @@
+"""What the agent keeps on disk, written so that a power cut leaves the old or the new."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from app.agent.server import AgentError
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LOG_BYTES = 65_536
+"""The file of results is written anew beyond this size, in bytes, once nothing is waiting."""
+
+
+class StateLocked(AgentError):
+    """Another agent uses this state folder."""
+
+
+class StateFolder:
+    """The agent's own folder: only its owner reads it, only one agent uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; raises `StateLocked` when another process or task holds it."""
+        with (self.path / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise StateLocked(f"another agent uses {self.path}") from error
+            yield
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Read one JSON object; empty when it was never written or cannot be read."""
+        try:
+            kept = json.loads((self.path / name).read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            logger.warning("state cannot be read file=%s", name)
+            return {}
+        return kept if isinstance(kept, dict) else {}
+
+    def write(self, name: str, kept: dict[str, Any]) -> None:
+        """Replace one JSON object; it is on the disk when this returns."""
+        self.replace(name, json.dumps(kept, ensure_ascii=False).encode())
+
+    def replace(self, name: str, content: bytes) -> None:
+        """Replace a file as a whole, readable by its owner only."""
+        new = self.path / f"{name}.new"
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self.path / name)
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def append(self, name: str, line: dict[str, Any]) -> None:
+        """Add one JSON line; it is on the disk when this returns."""
+        append_line(self.path / name, line)
+
+
+def append_line(path: Path, line: dict[str, Any]) -> None:
+    """Add one JSON line to a file of lines, in one write, and fsync it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(file, json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one command that the server granted to us."""
+
+    command: str
+
+    boot_id: str
+    """The boot that claimed the command; a late ack names it, not the present one."""
+
+    result: Literal["executed", "refused", "failed"]
+
+    pulse_after_claim_ms: int | None = None
+    """Milliseconds from sending the claim to the pulse; None when there was none."""
+
+    detail: str | None = None
+
+
+class Results:
+    """Results the server has not acknowledged; they outlive a restart (late acks, law 3)."""
+
+    FILE = "results.jsonl"
+
+    def __init__(self, state: StateFolder) -> None:
+        self._state = state
+        self._unacked: dict[str, Result] = dict(self._read())
+        # A torn last line goes here, so that the next one starts on a line of its own.
+        self._compact()
+        self.waiting = asyncio.Event()
+        """Set while there are unacknowledged results."""
+        self.news = asyncio.Event()
+        """Set when there is a new result, or a new reason to try the old ones."""
+        if self._unacked:
+            self.waiting.set()
+
+    def add(self, result: Result) -> None:
+        """Keep a result until it is acknowledged.
+
+        A full disk does not keep the server from hearing it: the ack goes out all the same.
+        """
+        self._unacked[result.command] = result
+        self.waiting.set()
+        self.news.set()
+        try:
+            self._state.append(self.FILE, asdict(result))
+        except OSError as error:
+            logger.error("result not kept command=%s why=%s", result.command, error)
+
+    def unacked(self) -> list[Result]:
+        """Give what still waits for the server, oldest first."""
+        return list(self._unacked.values())
+
+    def settle(self, result: Result) -> None:
+        """Forget a result that the server has answered."""
+        self._unacked.pop(result.command, None)
+        try:
+            self._state.append(self.FILE, {"settled": result.command})
+            if not self._unacked and self._size() > LONGEST_LOG_BYTES:
+                self._compact()
+        except OSError as error:
+            # The ack goes out once more after a restart, and the server answers as before.
+            logger.error("settled result not kept command=%s why=%s", result.command, error)
+        if not self._unacked:
+            self.waiting.clear()
+
+    def _size(self) -> int:
+        return (self._state.path / self.FILE).stat().st_size
+
+    def _compact(self) -> None:
+        lines = (json.dumps(asdict(result), ensure_ascii=False) for result in self.unacked())
+        self._state.replace(self.FILE, "".join(line + "\n" for line in lines).encode())
+
+    def _read(self) -> dict[str, Result]:
+        found: dict[str, Result] = {}
+        try:
+            lines = (self._state.path / self.FILE).read_bytes().splitlines()
+        except FileNotFoundError:
+            return found
+        for line in lines:
+            try:
+                kept = json.loads(line)
+                if "settled" in kept:
+                    found.pop(kept["settled"], None)
+                else:
+                    found[kept["command"]] = Result(**kept)
+            except (ValueError, TypeError, KeyError):
+                logger.warning("unreadable line in file=%s", self.FILE)
+        return found

@@ -1,0 +1,408 @@
+"""The agent against a server that misbehaves in every way the field knows."""
+
+import asyncio
+import logging
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.agent.loop import CredentialRevoked, run_agent
+from app.agent.relay import Pulse
+from app.agent.state import StateLocked
+from tests.agent.world import (
+    FakeServer,
+    ListRelay,
+    VirtualClock,
+    an_agent,
+    granted,
+    refused,
+    told,
+)
+
+pytestmark = pytest.mark.anyio
+
+PULSE = Pulse(command="k1", door="d1", pulse_ms=3_000)
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+@pytest.fixture
+def relay() -> ListRelay:
+    return ListRelay()
+
+
+async def _until_acked(server: FakeServer, state: Path, relay: ListRelay, acks: int = 1) -> None:
+    async with an_agent(server, state, relay=relay):
+        await server.reached(lambda: len(server.bodies("acks")) >= acks and not server.polls)
+
+
+async def test_a_told_command_is_claimed_pulsed_and_acknowledged(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    server = FakeServer(clock, polls=[told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    [claim], [ack], poll = (
+        server.bodies("claims"),
+        server.bodies("acks"),
+        server.requests("polls")[0],
+    )
+    assert relay.pulses == [PULSE]
+    assert ack == {"boot_id": claim["boot_id"], "result": "executed", "pulse_after_claim_ms": 0}
+    assert dict(poll.url.params) == {
+        "wait": "25",
+        "boot_id": claim["boot_id"],
+        "config_version": "1",
+    }
+    assert poll.headers["Authorization"] == "Bearer secret-1"
+    assert poll.extensions["timeout"]["read"] == 35.0
+
+
+@pytest.mark.parametrize(
+    ("stalled_s", "pulses", "result"),
+    [(0.5, 1, "executed"), (8.999, 1, "executed"), (9.0, 0, "refused"), (30.0, 0, "refused")],
+)
+async def test_a_stalled_claim_answer_never_opens_late(
+    clock: VirtualClock,
+    relay: ListRelay,
+    tmp_path: Path,
+    stalled_s: float,
+    pulses: int,
+    result: str,
+) -> None:
+    def stall(request: httpx.Request) -> httpx.Response:
+        clock.advance(stalled_s)
+        return granted(ttl_ms=9_000)
+
+    server = FakeServer(clock, polls=[told("k1")], claims=[stall])
+    await _until_acked(server, tmp_path, relay)
+    [ack] = server.bodies("acks")
+    assert len(relay.pulses) == pulses
+    assert ack["result"] == result
+    assert ack.get("detail") == (None if pulses else "deadline_passed")
+
+
+async def test_a_command_told_twice_opens_once(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    server = FakeServer(clock, polls=[told("k1", "k1"), told("k1"), told("k1", "k2")])
+    await _until_acked(server, tmp_path, relay, acks=2)
+    assert [pulse.command for pulse in relay.pulses] == ["k1", "k2"]
+    assert len(server.bodies("claims")) == 2
+
+
+async def test_an_unanswered_claim_is_repeated_with_the_same_nonce(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    lost = httpx.ReadTimeout("lost")
+    server = FakeServer(
+        clock, polls=[told("k1")], claims=[lost, refused(503, "unavailable"), granted()]
+    )
+    await _until_acked(server, tmp_path, relay)
+    first, second, third = server.bodies("claims")
+    assert first == second == third
+    assert relay.pulses == [PULSE]
+
+
+async def test_the_deadline_counts_from_the_claim_that_was_answered(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    def lose(request: httpx.Request) -> httpx.Response:
+        clock.advance(3)
+        raise httpx.ReadTimeout("lost")
+
+    server = FakeServer(clock, polls=[told("k1")], claims=[lose, granted(ttl_ms=2_000)])
+    await _until_acked(server, tmp_path, relay)
+    assert relay.pulses == [PULSE]
+    assert server.bodies("acks")[0]["pulse_after_claim_ms"] == 0
+
+
+async def test_a_claim_is_given_up_when_no_deadline_could_hold(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    def lose(request: httpx.Request) -> httpx.Response:
+        clock.advance(3)
+        raise httpx.ReadTimeout("lost")
+
+    server = FakeServer(clock, polls=[told("k1"), told("k2")], claims=[lose, lose, lose, lose])
+    began = clock.now
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: len(server.seen) > 8 and not server.polls)
+        while clock.now < began + 20:
+            await clock.sleep(1)
+    assert relay.pulses == []
+    assert server.bodies("acks") == []
+    assert len(server.bodies("claims")) <= 8
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (404, "command_not_found"),
+        (409, "claimed_by_another"),
+        (410, "command_expired"),
+        (410, "command_settled"),
+        (410, "command_refused"),
+        (422, "invalid"),
+    ],
+)
+async def test_a_refused_claim_opens_nothing_and_is_not_repeated(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, status: int, code: str
+) -> None:
+    server = FakeServer(
+        clock, polls=[told("k1"), told("k1"), told("k2")], claims=[refused(status, code), granted()]
+    )
+    await _until_acked(server, tmp_path, relay)
+    assert [pulse.command for pulse in relay.pulses] == ["k2"]
+    assert len(server.bodies("claims")) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "detail"),
+    [
+        (granted(kind="dance"), "kind_unknown"),
+        (granted(pulse_ms=0), "pulse_length"),
+        (granted(pulse_ms=3_600_000), "pulse_length"),
+        (httpx.Response(200, json={"kind": "unlock", "pulse_ms": 3000}), "deadline_passed"),
+        (
+            httpx.Response(200, json={"kind": "unlock", "pulse_ms": 3000, "ttl_ms": "soon"}),
+            "deadline_passed",
+        ),
+    ],
+)
+async def test_what_the_agent_does_not_understand_is_refused(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, answer: httpx.Response, detail: str
+) -> None:
+    server = FakeServer(clock, polls=[told("k1")], claims=[answer])
+    await _until_acked(server, tmp_path, relay)
+    [ack] = server.bodies("acks")
+    assert relay.pulses == []
+    assert (ack["result"], ack["detail"]) == ("refused", detail)
+
+
+async def test_a_page_of_somebody_else_in_between_is_no_grant(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    portal = httpx.Response(200, text="<html>please pay for this wifi</html>")
+    server = FakeServer(clock, polls=[portal, told("k1")], claims=[portal, granted()])
+    await _until_acked(server, tmp_path, relay)
+    assert relay.pulses == [PULSE]
+
+
+async def test_a_relay_that_fails_is_reported(clock: VirtualClock, tmp_path: Path) -> None:
+    relay = ListRelay(fault=OSError("pin is gone"))
+    server = FakeServer(clock, polls=[told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    [ack] = server.bodies("acks")
+    assert (ack["result"], ack["detail"]) == ("failed", "OSError: pin is gone")
+
+
+async def test_an_unacknowledged_result_is_sent_after_a_restart_without_a_second_pulse(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    before = FakeServer(clock, polls=[told("k1")], acks=[httpx.ConnectError("no link")])
+    await _until_acked(before, tmp_path, relay)
+    after = FakeServer(clock, polls=[told("k1")], claims=[refused(410, "command_settled")])
+    await _until_acked(after, tmp_path, relay)
+    again = FakeServer(clock, polls=[told()])
+    async with an_agent(again, tmp_path, relay=relay):
+        await again.reached(lambda: len(again.requests("polls")) == 2)
+    assert after.bodies("acks") == before.bodies("acks")[:1]
+    assert after.bodies("acks")[0]["boot_id"] != after.bodies("claims")[0]["boot_id"]
+    assert relay.pulses == [PULSE]
+    assert again.bodies("acks") == []
+
+
+async def test_one_ack_that_keeps_failing_holds_up_no_other(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    def poison(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(500 if "/k1/" in request.url.path else 200, json={})
+
+    server = FakeServer(clock, polls=[told("k1"), told("k2")], acks=[poison])
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: any("/k2/" in r.url.path for r in server.requests("acks")))
+
+
+@pytest.mark.parametrize("status", [404, 409, 422])
+async def test_an_ack_that_is_answered_is_not_sent_again(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, status: int
+) -> None:
+    server = FakeServer(clock, polls=[told("k1"), told("k2")], acks=[refused(status, "no")])
+    await _until_acked(server, tmp_path, relay, acks=2)
+    assert len(server.bodies("acks")) == 2
+
+
+async def test_an_empty_answer_is_followed_by_the_next_poll_when_the_server_chooses(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    def waited(request: httpx.Request) -> httpx.Response:
+        clock.advance(25)
+        return httpx.Response(204, headers={"Config-Version": "1", "Next-Poll-Ms": "4500"})
+
+    server = FakeServer(clock, polls=[waited, told("k1", next_poll_ms=250)])
+    await _until_acked(server, tmp_path, relay)
+    assert clock.slept[:2] == [4.5, 0.25]
+
+
+async def test_answers_without_news_do_not_become_a_busy_loop(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    empty = httpx.Response(204)
+    server = FakeServer(clock, polls=[empty, empty, told("k1"), told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    assert len(clock.slept) == 3
+    assert all(0.5 <= slept <= 1.5 for slept in clock.slept)
+
+
+async def test_a_server_that_names_a_time_is_not_asked_sooner(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    busy = httpx.Response(503, headers={"Retry-After": "7"})
+    dated = httpx.Response(
+        429,
+        headers={
+            "Date": "Mon, 05 Jan 2026 01:00:00 GMT",
+            "Retry-After": "Mon, 05 Jan 2026 01:00:20 GMT",
+        },
+    )
+    forever = httpx.Response(503, headers={"Retry-After": "86400"})
+    server = FakeServer(clock, polls=[busy, dated, forever, told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    low, high = [7, 20, 120], [7 + 2, 20 + 4, 120 + 8]
+    assert all(a <= b <= c for a, b, c in zip(low, clock.slept, high, strict=True))
+
+
+async def test_the_server_is_missed_once_and_greeted_once(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.agent")
+    gone = httpx.ConnectError("refused")
+    server = FakeServer(clock, polls=[gone, gone, httpx.Response(502), told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    said = [r.getMessage() for r in caplog.records if r.name == "app.agent.server"]
+    assert [line.split(" url=")[0] for line in said] == ["server is away", "server is back"]
+
+
+async def test_pauses_while_the_server_is_away_are_jittered_within_bounds(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    gone = httpx.ConnectError("refused")
+    server = FakeServer(clock, polls=[*[gone] * 60, told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    widest = [2.0, 4.0, 8.0, *[10.0] * 57]
+    assert all(0 <= slept <= most for slept, most in zip(clock.slept, widest, strict=True))
+    assert len(set(clock.slept)) == 60
+    assert max(clock.slept) > 9
+    assert min(clock.slept[3:]) < 1
+
+
+async def test_the_config_is_kept_and_asked_for_by_its_tag(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    first = FakeServer(clock, polls=[told()])
+    async with an_agent(first, tmp_path, relay=relay):
+        await first.reached(lambda: len(first.requests("polls")) == 2)
+    newer = httpx.Response(200, json={"version": "2"}, headers={"ETag": '"2"'})
+    server = FakeServer(clock, polls=[told(version="2"), told("k1", version="2")], configs=[newer])
+    await _until_acked(server, tmp_path, relay)
+    assert len(first.requests("configs")) == 1
+    [request] = server.requests("configs")
+    assert request.headers["If-None-Match"] == '"1"'
+    assert [poll.url.params["config_version"] for poll in server.requests("polls")][:2] == [
+        "1",
+        "2",
+    ]
+
+
+async def test_a_command_does_not_wait_for_a_config_that_fails(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    first = FakeServer(clock, polls=[told()])
+    async with an_agent(first, tmp_path, relay=relay):
+        await first.reached(lambda: len(first.requests("polls")) == 2)
+    server = FakeServer(clock, polls=[told("k1", version="2")], configs=[httpx.Response(500)])
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: server.bodies("acks"))
+    assert relay.pulses == [PULSE]
+
+
+async def test_an_unchanged_config_does_not_become_a_busy_loop(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    kept = httpx.Response(200, json={"version": "1"}, headers={"ETag": '"1"'})
+    server = FakeServer(
+        clock,
+        polls=[told(version="2"), told(version="2"), told("k1")],
+        configs=[kept, httpx.Response(304)],
+    )
+    await _until_acked(server, tmp_path, relay)
+    assert len(clock.slept) == 2
+
+
+async def test_a_revoked_credential_ends_the_agent_after_slow_tries(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    no = refused(401, "unauthorized")
+    server = FakeServer(clock, polls=[no, no, no, no, no, told("k1")])
+    with pytest.raises(CredentialRevoked):
+        async with an_agent(server, tmp_path, relay=relay) as task:
+            await asyncio.wait({task}, timeout=10)
+    assert clock.slept == [60.0] * 4
+    assert relay.pulses == []
+
+
+async def test_a_passing_refusal_of_the_credential_is_survived(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    no = refused(401, "unauthorized")
+    server = FakeServer(clock, polls=[no, no, no, no, told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    assert relay.pulses == [PULSE]
+
+
+async def test_two_agents_do_not_share_a_folder(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    server = FakeServer(clock)
+    async with an_agent(server, tmp_path, relay=relay), httpx.AsyncClient() as http:
+        await server.reached(lambda: server.requests("polls"))
+        with pytest.raises(StateLocked):
+            await run_agent(
+                server_url="http://127.0.0.1:1",
+                state_dir=tmp_path,
+                code=None,
+                relay=relay,
+                serial="S-1",
+                firmware="9.9",
+                stop=asyncio.Event(),
+                http=http,
+            )
+
+
+async def test_a_pulse_cut_short_by_a_stop_is_still_reported(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    held = asyncio.Event()
+
+    class HoldingRelay:
+        def __init__(self) -> None:
+            self.pulses: list[Pulse] = []
+
+        async def pulse(self, pulse: Pulse) -> None:
+            self.pulses.append(pulse)
+            held.set()
+            await asyncio.Event().wait()
+
+    relay = HoldingRelay()
+    server = FakeServer(clock, polls=[told("k1")])
+    async with an_agent(server, tmp_path, relay=relay):
+        await held.wait()
+    after = FakeServer(clock)
+    async with an_agent(after, tmp_path, relay=relay):
+        await after.reached(lambda: after.bodies("acks"))
+    assert after.bodies("acks")[0]["result"] == "executed"
+    assert relay.pulses == [PULSE]

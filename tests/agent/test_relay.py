@@ -1,0 +1,86 @@
+"""Both relays: the log of the simulated one, the pins of the real one."""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from app.agent.relay import GpioRelay, Pulse, RelayUnusable, SimulatedRelay, UnknownDoor
+
+pytestmark = pytest.mark.anyio
+
+
+class Device:
+    """A pin that writes down what it is told, in place of `gpiozero`'s."""
+
+    def __init__(self, pin: int, *, active_high: bool, initial_value: bool) -> None:
+        self.pin = pin
+        self.says: list[str] = [f"high={active_high} initial={initial_value}"]
+        made.append(self)
+
+    def on(self) -> None:
+        self.says.append("on")
+
+    def off(self) -> None:
+        self.says.append("off")
+
+    def close(self) -> None:
+        self.says.append("close")
+
+
+made: list[Device] = []
+
+
+@pytest.fixture
+def gpiozero(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
+    module = ModuleType("gpiozero")
+    module.DigitalOutputDevice = Device  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "gpiozero", module)
+    made.clear()
+    return made
+
+
+async def test_a_simulated_pulse_is_a_line_with_the_monotonic_clock(tmp_path: Path) -> None:
+    relay = SimulatedRelay(tmp_path / "door" / "relay.log")
+    before = time.monotonic_ns()
+    await relay.pulse(Pulse("k1", "d1", 3_000))
+    await relay.pulse(Pulse("k2", "d1", 3_000))
+    first, second = (json.loads(line) for line in relay.log.read_text().splitlines())
+    assert before <= first["monotonic_ns"] <= second["monotonic_ns"] <= time.monotonic_ns()
+    assert [(one["command"], one["door"], one["pulse_ms"]) for one in (first, second)] == [
+        ("k1", "d1", 3_000),
+        ("k2", "d1", 3_000),
+    ]
+
+
+async def test_a_pin_is_energised_before_anything_is_awaited(gpiozero: list[Device]) -> None:
+    relay = GpioRelay({"d1": 17, "d2": 27})
+    pulsing = relay.pulse(Pulse("k1", "d2", 20))
+    pulsing.send(None)
+    one, two = gpiozero
+    assert (one.pin, one.says) == (17, ["high=True initial=False"])
+    assert (two.pin, two.says) == (27, ["high=True initial=False", "on"])
+    pulsing.close()
+    assert two.says[-1] == "off"
+
+
+async def test_a_second_pulse_does_not_cut_the_first(gpiozero: list[Device]) -> None:
+    relay = GpioRelay(17)
+    await asyncio.gather(relay.pulse(Pulse("k1", "d1", 60)), relay.pulse(Pulse("k2", "d1", 1)))
+    relay.close()
+    assert gpiozero[0].says[1:] == ["on", "on", "off", "close"]
+
+
+async def test_a_door_without_a_pin_is_an_error(gpiozero: list[Device]) -> None:
+    with pytest.raises(UnknownDoor):
+        await GpioRelay({"d1": 17}).pulse(Pulse("k1", "d2", 20))
+
+
+async def test_a_missing_package_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gpiozero", None)
+    with pytest.raises(RelayUnusable, match=r"yizhan\[gpio\]"):
+        GpioRelay(17)

@@ -1,0 +1,45 @@
+"""What the agent keeps on disk survives torn writes."""
+
+from pathlib import Path
+
+import pytest
+
+from app.agent.state import Result, Results, StateFolder
+
+pytestmark = pytest.mark.anyio
+
+ONE = Result("k1", "b1", "executed", 12)
+TWO = Result("k2", "b1", "failed", None, "relay")
+
+
+async def test_unsettled_results_are_there_again(tmp_path: Path) -> None:
+    results = Results(StateFolder(tmp_path))
+    results.add(ONE)
+    results.add(TWO)
+    results.settle(ONE)
+    again = Results(StateFolder(tmp_path))
+    assert again.unacked() == [TWO]
+    assert again.waiting.is_set()
+
+
+async def test_a_line_torn_by_a_power_cut_harms_no_other(tmp_path: Path) -> None:
+    Results(StateFolder(tmp_path)).add(ONE)
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(b'{"command": "k9", "boo')
+    after = Results(StateFolder(tmp_path))
+    after.add(TWO)
+    assert Results(StateFolder(tmp_path)).unacked() == [ONE, TWO]
+
+
+async def test_the_file_of_settled_results_does_not_grow_for_ever(tmp_path: Path) -> None:
+    results = Results(StateFolder(tmp_path))
+    for number in range(1_000):
+        result = Result(f"k{number}", "b1", "executed", 12)
+        results.add(result)
+        results.settle(result)
+    assert (tmp_path / "results.jsonl").stat().st_size < 70_000
+
+
+async def test_an_unreadable_file_counts_as_empty(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{torn")
+    assert StateFolder(tmp_path).read("config.json") == {}
