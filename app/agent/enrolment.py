@@ -99,7 +99,6 @@ class Identity:
             "firmware": self._firmware,
             "nonce": self._kept["nonce"],
         }
-        server.credential = None
         while True:
             try:
                 response = await server.call("POST", "/v1/controller/enrol", json=request)

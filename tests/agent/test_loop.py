@@ -91,6 +91,7 @@ async def test_a_command_told_twice_opens_once(
     server = FakeServer(clock, polls=[told("k1", "k1"), told("k1"), told("k1", "k2")])
     await _until_acked(server, tmp_path, relay, acks=2)
     assert [pulse.command for pulse in relay.pulses] == ["k1", "k2"]
+    assert len({claim["nonce"] for claim in server.bodies("claims")}) == 2
     assert len(server.bodies("claims")) == 2
 
 
