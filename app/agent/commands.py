@@ -128,7 +128,7 @@ class Commands:
         except Exception as error:
             # A relay may fail in any way its hardware likes; the server hears of it.
             logger.exception("relay failed command=%s door=%s", grant.command, grant.door)
-            self._keep(grant, "failed", detail=f"{type(error).__name__}: {error}"[:200])
+            self._keep(grant, "failed", detail=_line(f"{type(error).__name__}: {error}"))
         else:
             self._keep(grant, "executed", after_ms=after_ms)
 
@@ -137,6 +137,12 @@ class Commands:
     ) -> None:
         self._results.add(Result(grant.command, self._boot_id, result, after_ms, detail))
         logger.info("command command=%s result=%s detail=%s", grant.command, result, detail)
+
+
+def _line(text: str) -> str:
+    """Make one line of at most 200 printable characters of it, as the server's `detail` is."""
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(shown.split())[:200].strip()
 
 
 def _path(command: str, act: str) -> str:
