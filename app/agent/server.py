@@ -79,7 +79,12 @@ class Server:
                     headers=sent,
                     timeout=httpx.Timeout(CALL_S, read=within_s),
                 )
-        except (httpx.RequestError, TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            if within_s < CALL_S:
+                # The caller was in a hurry; that says little about the server.
+                raise ServerAway("no answer in time") from error
+            raise self._lost("no answer in time") from error
+        except (httpx.RequestError, OSError) as error:
             raise self._lost(f"{type(error).__name__} {error}".strip()) from error
         status = response.status_code
         if status >= 500 or (300 <= status < 400 and status != 304):

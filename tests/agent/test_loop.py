@@ -288,6 +288,16 @@ async def test_the_server_is_missed_once_and_greeted_once(
     assert [line.split(" url=")[0] for line in said] == ["server is away", "server is back"]
 
 
+async def test_a_slow_claim_is_not_called_a_missing_server(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="app.agent")
+    server = FakeServer(clock, polls=[told("k1")], claims=[TimeoutError(), granted()])
+    await _until_acked(server, tmp_path, relay)
+    assert [r for r in caplog.records if r.name == "app.agent.server"] == []
+    assert relay.pulses == [PULSE]
+
+
 async def test_pauses_while_the_server_is_away_are_jittered_within_bounds(
     clock: VirtualClock, relay: ListRelay, tmp_path: Path
 ) -> None:
