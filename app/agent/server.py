@@ -79,7 +79,7 @@ class Server:
                     headers=sent,
                     timeout=httpx.Timeout(CALL_S, read=within_s),
                 )
-        except TimeoutError as error:
+        except (TimeoutError, httpx.TimeoutException) as error:
             if within_s < CALL_S:
                 # The caller was in a hurry; that says little about the server.
                 raise ServerAway("no answer in time") from error
