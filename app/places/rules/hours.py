@@ -22,8 +22,8 @@ _WEEKLY_ROW = _ROW | {"weekday"}
 class Span:
     """One window of a day, half-open, on the wall clock of the station.
 
-    A window over midnight belongs to the day it starts; no window is longer than 24 hours, and
-    only 00:00-24:00 is as long. Raises `ValueError` for anything else.
+    A window over midnight belongs to the day it starts; no window is longer than 24 hours.
+    Raises `ValueError` for anything else.
     """
 
     opens_min: int
@@ -33,7 +33,7 @@ class Span:
 
     def __post_init__(self) -> None:
         """Refuse what no row of hours can say."""
-        longest = DAY_MIN if self.opens_min == 0 else self.opens_min + DAY_MIN - 1
+        longest = self.opens_min + DAY_MIN
         if not (0 <= self.opens_min < DAY_MIN and self.opens_min < self.closes_min <= longest):
             raise ValueError(f"no window of a day: {self.opens_min}..{self.closes_min} minutes")
 
@@ -141,9 +141,7 @@ def _span(row: Mapping[str, Any], day: str) -> Span:
         raise ValueError(f"{day}: opens is {opens!r}, but must be a time from 00:00 to 23:59.")
     if closes_min is None:
         raise ValueError(f"{day}: closes is {closes!r}, but must be a time from 00:00 to 24:00.")
-    if opens_min == closes_min:
-        raise ValueError(f"{day}: {opens}-{closes} has no length; the whole day is 00:00-24:00.")
-    if closes_min < opens_min:
+    if closes_min <= opens_min:
         closes_min += DAY_MIN
     return Span(opens_min, closes_min)
 

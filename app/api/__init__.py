@@ -1,0 +1,1 @@
+"""HTTP, by audience; no rules and no SQL."""

@@ -1,0 +1,1 @@
+"""HTTP for administrators: role and unit scope on every call."""

@@ -1,0 +1,356 @@
+"""HTTP for controllers: poll, claim, acknowledge, config.
+
+Unknown fields are kept out of the way, not refused, so that newer firmware is never locked out.
+The guard opens and closes its own read: one that borrowed the handler's transaction would hold a
+pooled connection for every waiting controller.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.deps import Held, Now, ReadTx, WriteTx
+from app.api.problems import problem_response, problems
+from app.api.shapes import Key, Line, Out
+from app.doors import commands, controllers
+from app.doors.commands import Ack, Claim, Outlook
+from app.doors.controllers import KnownController
+from app.doors.rules import CommandState
+from app.doors.tables import CommandKind
+from app.errors import Problem, Unauthorized
+from app.places.rules import Because, Kind
+from app.runtime import Runtime
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="controller")
+
+
+class CredentialRefused(Unauthorized):
+    """This controller's credential is missing, wrong or revoked."""
+
+
+async def polling_controller(
+    held: Held,
+    at: Now,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> AsyncIterator[KnownController]:
+    """Say which controller calls; notes when its request began and ended."""
+    if credentials is None or len(credentials.credentials) > 200:
+        raise CredentialRefused
+    found = await held.controllers.find(
+        held.database, held.wakeups, credentials.credentials, at=at
+    )
+    if found is None:
+        raise CredentialRefused
+    try:
+        yield found
+    finally:
+        held.controllers.heard(found.controller_id, held.now())
+
+
+polling_controller.policy = "controller"  # type: ignore[attr-defined]  # Read by the policy test.
+
+Polling = Annotated[KnownController, Depends(polling_controller)]
+
+router = APIRouter(tags=["controller"])
+"""Routes behind a credential."""
+
+enrolment_router = APIRouter(tags=["controller"])
+"""The one route that comes before the credential."""
+
+
+class Lenient(BaseModel):
+    """A body from firmware: what we do not know we leave alone."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class EnrolIn(Lenient):
+    code: Key
+    serial: Line
+    firmware: Line
+    nonce: Key
+
+
+class StationOut(Out):
+    code: str
+    name: str
+    timezone: str
+
+
+class DoorOut(Out):
+    id: uuid.UUID
+    name: str
+    has_display: bool
+    has_contact: bool
+    pulse_ms: int
+
+
+class EnrolledOut(Out):
+    controller_id: uuid.UUID
+    credential: str
+    station: StationOut
+    doors: list[DoorOut]
+
+
+def enrolment_code() -> None:
+    """The one-time code in the body is what lets a controller in."""
+
+
+enrolment_code.policy = "enrolment code"  # type: ignore[attr-defined]  # As above.
+
+
+@enrolment_router.post(
+    "/v1/controller/enrol",
+    status_code=201,
+    response_model=EnrolledOut,
+    responses=problems(controllers.EnrolmentRefused),
+    dependencies=[Depends(enrolment_code)],
+)
+async def enrol(body: EnrolIn, tx: WriteTx, held: Held, at: Now) -> Any:
+    """Introduce a controller with its one-time code."""
+    introduction = controllers.Introduction(body.code, body.serial, body.firmware, body.nonce)
+    return await controllers.enrol(tx, held.wakeups, introduction, at=at)
+
+
+class CredentialOut(Out):
+    credential: str
+
+
+@router.post(
+    "/v1/controller/credential",
+    response_model=CredentialOut,
+    responses=problems(CredentialRefused),
+)
+async def rotate_credential(tx: WriteTx, held: Held, controller: Polling, at: Now) -> Any:
+    """Change the credential; the old one works for another hour."""
+    credential = await controllers.rotate_credential(
+        tx, held.wakeups, controller.controller_id, at=at
+    )
+    return CredentialOut(credential=credential)
+
+
+class WindowOut(Out):
+    model_config = ConfigDict(from_attributes=True, frozen=True, populate_by_name=True)
+
+    from_at: datetime = Field(serialization_alias="from")
+    until_at: datetime = Field(serialization_alias="until")
+    kind: Kind
+    because: Because
+
+
+class LimitsOut(Out):
+    max_wait_s: int
+    silence_s: int
+
+
+class OfflinePolicyOut(Out):
+    kind: str
+    """`never`: without the server this station's controller opens nothing by itself."""
+
+
+class ConfigOut(Out):
+    version: str
+    station: StationOut
+    doors: list[DoorOut]
+    windows: list[WindowOut]
+    limits: LimitsOut
+    offline_policy: OfflinePolicyOut
+    jwks_url: str
+
+
+@router.get(
+    "/v1/controller/config",
+    response_model=ConfigOut,
+    responses={**problems(CredentialRefused), 304: {"description": "Nothing changed."}},
+)
+async def config(
+    response: Response,
+    tx: ReadTx,
+    held: Held,
+    controller: Polling,
+    at: Now,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Any:
+    """Give what the controller works by, with the modes of the next 14 days."""
+    calendar = (await held.calendar.fresh(held.database)).current
+    found = await controllers.config(tx, controller, calendar, at=at)
+    etag = f'"{found.version}"'
+    if if_none_match == etag:
+        return Response(status_code=304, headers={"ETag": etag})
+    response.headers["ETag"] = etag
+    return ConfigOut(
+        version=found.version,
+        station=StationOut.model_validate(found.station),
+        doors=[DoorOut.model_validate(door) for door in found.doors],
+        windows=[WindowOut.model_validate(window) for window in found.windows],
+        limits=LimitsOut(
+            max_wait_s=held.settings.max_wait_s, silence_s=held.settings.controller_silence_s
+        ),
+        offline_policy=OfflinePolicyOut(kind="never"),
+        jwks_url=f"{held.settings.public_url}/.well-known/jwks.json",
+    )
+
+
+class CommandOut(Out):
+    id: uuid.UUID
+    kind: CommandKind
+    door: uuid.UUID
+
+
+class CommandsOut(Out):
+    commands: list[CommandOut]
+    config_version: str
+    next_poll_ms: int
+    server_time: datetime
+
+
+@router.get(
+    "/v1/controller/commands",
+    response_model=CommandsOut,
+    responses={
+        **problems(CredentialRefused, controllers.TooManyPolls),
+        204: {"description": "Nothing to do within the wait; poll again."},
+    },
+)
+async def next_commands(
+    held: Held,
+    controller: Polling,
+    wait: Annotated[int, Query(ge=0, le=60)] = 25,
+    boot_id: Annotated[str | None, Query(max_length=128)] = None,
+    config_version: Annotated[str | None, Query(max_length=128)] = None,
+) -> Response:
+    """Wait for something to do: a command to claim, or a config to fetch."""
+    seen = await _await_work(held, controller, min(wait, held.settings.max_wait_s), config_version)
+    if isinstance(seen, Problem):
+        return problem_response(seen)
+    pause = held.settings.poll_pause_ms
+    changed = seen is not None and config_version not in (None, seen.config_version)
+    if seen is None or not (seen.commands or changed):
+        headers = {"Next-Poll-Ms": str(pause)}
+        if seen is not None:
+            headers["Config-Version"] = seen.config_version
+        return Response(status_code=204, headers=headers)
+    return JSONResponse(
+        {
+            "commands": []
+            if changed
+            else [
+                {"id": str(item.id), "kind": item.kind.value, "door": str(item.door)}
+                for item in seen.commands
+            ],
+            "config_version": seen.config_version,
+            "next_poll_ms": pause,
+            "server_time": held.now().isoformat(),
+        }
+    )
+
+
+async def _await_work(
+    held: Runtime, controller: KnownController, wait_s: int, config_version: str | None
+) -> Outlook | Problem | None:
+    """Look, wait for the bell, look again; None when a newer poll took this one's place."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + wait_s
+    topics = (
+        commands.topic_of(controller.controller_id),
+        f"station:{controller.station_id}",
+    )
+    limit = held.settings.limit_polls
+    # The older poll hears the bell, sees that it is superseded, and ends.
+    with held.controllers.polling(controller.controller_id, limit=limit) as superseded:
+        held.wakeups.ring(topics[0])
+        with held.wakeups.listen(*topics) as bell:
+            while True:
+                async with held.database.read() as tx:
+                    seen = await commands.outlook(
+                        tx, controller.controller_id, clock=held.deadlines, at=held.now()
+                    )
+                if seen is None:
+                    return CredentialRefused()
+                left = until - loop.time()
+                changed = config_version not in (None, seen.config_version)
+                if seen.commands or changed or left <= 0:
+                    return seen
+                await bell.wait(left)
+                if superseded():
+                    return None
+
+
+class ClaimIn(Lenient):
+    boot_id: Key
+    nonce: Key
+
+
+class ClaimedOut(Out):
+    ttl_ms: int
+    kind: CommandKind
+    door: uuid.UUID
+    pulse_ms: int
+
+
+CommandId = Annotated[uuid.UUID, Path(description="As the poll named it.")]
+
+
+@router.post(
+    "/v1/controller/commands/{command_id}/claim",
+    response_model=ClaimedOut,
+    responses=problems(
+        CredentialRefused,
+        commands.CommandNotFound,
+        commands.ClaimedByAnother,
+        commands.CommandExpired,
+        commands.CommandSettled,
+        commands.CommandRefused,
+    ),
+)
+async def claim(
+    command_id: CommandId, body: ClaimIn, tx: WriteTx, held: Held, controller: Polling
+) -> Any:
+    """Take a command: pulse only within `ttl_ms` of the moment this request was sent."""
+    result = await commands.claim(
+        tx,
+        controller.controller_id,
+        command_id,
+        Claim(body.boot_id, body.nonce),
+        clock=held.deadlines,
+        wakeups=held.wakeups,
+        now=held.now,
+    )
+    return problem_response(result) if isinstance(result, Problem) else result
+
+
+class AckIn(Lenient):
+    boot_id: Key
+    result: Literal[CommandState.EXECUTED, CommandState.REFUSED, CommandState.FAILED]
+    pulse_after_claim_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
+    detail: Line | None = None
+
+
+class AckOut(Out):
+    id: uuid.UUID
+    result: CommandState
+
+
+@router.post(
+    "/v1/controller/commands/{command_id}/ack",
+    response_model=AckOut,
+    responses=problems(
+        CredentialRefused, commands.CommandNotFound, commands.AckConflict, commands.NotClaimed
+    ),
+)
+async def acknowledge(
+    command_id: CommandId, body: AckIn, tx: WriteTx, held: Held, controller: Polling, at: Now
+) -> Any:
+    """Say what became of a command."""
+    ack = Ack(body.boot_id, body.result, body.pulse_after_claim_ms, body.detail)
+    problem = await commands.acknowledge(
+        tx, controller.controller_id, command_id, ack, wakeups=held.wakeups, at=at
+    )
+    return problem_response(problem) if problem else AckOut(id=command_id, result=body.result)

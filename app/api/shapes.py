@@ -1,0 +1,74 @@
+"""Wire shapes that audiences share: strict inputs, complete outputs."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    StringConstraints,
+)
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+"""Instants outside are typing errors; and time arithmetic cannot overflow within."""
+
+
+class In(BaseModel):
+    """A request body: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Out(BaseModel):
+    """An answer: read from a row or a value, every field present."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+def _printable(text: str) -> str:
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in text):
+        raise ValueError("control characters are not allowed")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("this is not valid Unicode text") from None
+    return text
+
+
+def _within_bounds(instant: datetime) -> datetime:
+    if not EARLIEST <= instant < LATEST:
+        raise ValueError("the time must lie between 2000 and 2100")
+    return instant.astimezone(UTC)
+
+
+def _day_within_bounds(day: date) -> date:
+    if not EARLIEST.date() <= day < LATEST.date():
+        raise ValueError("the date must lie between 2000 and 2100")
+    return day
+
+
+Line = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(_printable),
+]
+"""One line of text, 1 to 200 characters, without control characters."""
+
+Note = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=500),
+    AfterValidator(_printable),
+]
+"""A remark, perhaps empty, at most 500 characters."""
+
+Rfc3339 = Annotated[AwareDatetime, AfterValidator(_within_bounds)]
+"""An instant with an offset, between 2000 and 2100."""
+
+LocalDay = Annotated[date, AfterValidator(_day_within_bounds)]
+"""A calendar day, between 2000 and 2100."""
+
+Key = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+"""An idempotency key, nonce or boot id: 1 to 128 visible ASCII characters."""

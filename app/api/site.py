@@ -1,0 +1,227 @@
+"""What is neither worker nor station: the page, the keys, health, metrics, the problem list."""
+
+import hashlib
+import json
+from datetime import datetime
+from importlib import resources
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from sqlalchemy import text
+
+from app import jobs
+from app.api.deps import Held, Now, ReadTx
+from app.api.problems import catalogue, problems
+from app.api.shapes import Out
+from app.db.engine import NotDurable
+from app.doors import registry, tokens
+from app.errors import NotFound, Unavailable
+from app.places.rules import Because, Kind, mode_at
+from app.places.stations import list_changes, station_rules
+
+
+def public() -> None:
+    """Anybody may call this."""
+
+
+public.policy = "public"  # type: ignore[attr-defined]  # Read by the policy test.
+
+router = APIRouter(tags=["public"], dependencies=[Depends(public)])
+
+PAGE_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+}
+
+
+class PageNotFound(NotFound):
+    """There is no such page."""
+
+
+class NotReady(Unavailable):
+    """The service cannot do its work just now."""
+
+
+class DoorCodeUnknown(NotFound):
+    """This code names no door in use."""
+
+
+def _asset(name: str) -> bytes:
+    return resources.files("app.pages").joinpath(name).read_bytes()
+
+
+@router.get("/s/{token}", response_class=HTMLResponse, include_in_schema=False)
+async def page(token: Annotated[str, Path()]) -> Response:
+    """Give the phone page; it reads the code from its own address."""
+    return Response(
+        _asset("scan.html"),
+        media_type="text/html; charset=utf-8",
+        headers={"Cache-Control": "no-cache"},
+    )
+
+
+@router.get("/pages/{name}", include_in_schema=False)
+async def page_asset(
+    name: Annotated[str, Path()], if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """Give a file of the phone page."""
+    kind = next((kind for end, kind in PAGE_TYPES.items() if name.endswith(end)), None)
+    known = {entry.name for entry in resources.files("app.pages").iterdir()}
+    if kind is None or name not in known:
+        raise PageNotFound
+    content = _asset(name)
+    etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}
+    if if_none_match == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
+
+
+class KeySetOut(Out):
+    keys: list[dict[str, Any]]
+
+
+@router.get(
+    "/.well-known/jwks.json",
+    response_model=KeySetOut,
+    responses={**problems(), 304: {"description": "Nothing changed."}},
+)
+async def jwks(held: Held, if_none_match: Annotated[str | None, Header()] = None) -> Response:
+    """Give the public keys of every token kind."""
+    keys = (await held.keys.fresh(held.database)).jwks
+    content = json.dumps(keys, separators=(",", ":")).encode()
+    etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {
+        "ETag": etag,
+        "Cache-Control": "public, max-age=3600, stale-if-error=604800",
+    }
+    if if_none_match == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="application/json", headers=headers)
+
+
+class ModeOut(Out):
+    kind: Kind
+    because: Because
+    until: datetime | None
+    calendar_known: bool
+
+
+class DoorStationOut(Out):
+    code: str
+    name: str
+
+
+class DoorNameOut(Out):
+    name: str
+
+
+class DoorByCodeOut(Out):
+    station: DoorStationOut
+    door: DoorNameOut
+    confirm_tap: bool
+    mode: ModeOut
+
+
+@router.get(
+    "/v1/doors/{token}",
+    response_model=DoorByCodeOut,
+    responses=problems(DoorCodeUnknown),
+)
+async def door_by_code(
+    token: Annotated[str, Path(max_length=2048)], tx: ReadTx, held: Held, at: Now
+) -> Any:
+    """Say which door a code is for, before anybody signs in."""
+    keys = await held.keys.fresh(held.database)
+    claims = tokens.verify_poster(keys.verifying, token)
+    if not isinstance(claims, tokens.PosterClaims):
+        raise DoorCodeUnknown
+    located = await registry.find_by_number(tx, claims.d)
+    if located is None:
+        raise DoorCodeUnknown
+    station = located.station
+    changes = await list_changes(tx, [station.id], at=at)
+    calendar = (await held.calendar.fresh(held.database)).current
+    mode = mode_at(station_rules(station, changes.get(station.id, ())), calendar, at)
+    return {
+        "station": {"code": station.code, "name": station.name},
+        "door": {"name": located.door.name},
+        "confirm_tap": station.confirm_tap,
+        "mode": mode,
+    }
+
+
+class HealthOut(Out):
+    status: str
+
+
+@router.get("/healthz", response_model=HealthOut)
+async def healthz() -> Any:
+    """Say that this process answers."""
+    return HealthOut(status="ok")
+
+
+class ReadyOut(Out):
+    status: str
+    database: str
+    jobs: dict[str, Any]
+
+
+@router.get("/readyz", response_model=ReadyOut, responses=problems(NotReady))
+async def readyz(held: Held) -> Any:
+    """Say that the database answers and syncs what it acknowledges, and when jobs last ran."""
+    try:
+        await held.database.check_durable()
+        async with held.database.read() as tx:
+            await tx.execute(text("SELECT 1"))
+            runs = await jobs.last_runs(tx)
+    except NotDurable as error:
+        raise NotReady(str(error)) from error
+    kind = "embedded" if held.database.is_embedded else "server"
+    return ReadyOut(status="ready", database=kind, jobs=runs)
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(held: Held) -> Response:
+    """Give figures of this process in Prometheus text."""
+    registry_ = CollectorRegistry()
+    polls = Gauge("yizhan_open_polls", "Controllers waiting in this process", registry=registry_)
+    polls.set(held.controllers.open_polls)
+    up = Gauge("yizhan_up_seconds", "Seconds since this process began", registry=registry_)
+    up.set(held.monotonic() - held.started_at)
+    async with held.database.read() as tx:
+        runs = await jobs.last_runs(tx)
+    ran = Gauge(
+        "yizhan_job_succeeded_timestamp_seconds",
+        "When a job last went well",
+        ["job"],
+        registry=registry_,
+    )
+    for name, at in runs.items():
+        ran.labels(name).set(at.timestamp())
+    return Response(generate_latest(registry_), media_type=CONTENT_TYPE_LATEST)
+
+
+class ProblemOut(Out):
+    type: str
+    code: str
+    status: int
+    title: str
+
+
+@router.get("/problems", response_model=list[ProblemOut])
+async def problem_list() -> Any:
+    """List every problem this service answers with."""
+    return [
+        ProblemOut(
+            type=f"/problems/{kind.slug()}",
+            code=kind.code(),
+            status=kind.status,
+            title=kind.title(),
+        )
+        for kind in catalogue()
+    ]

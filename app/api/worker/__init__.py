@@ -1,0 +1,1 @@
+"""HTTP for workers: the phone page and any app that does what it does."""

@@ -1,0 +1,404 @@
+"""The command line: parse, open a transaction, call the operation.
+
+Exit codes: 0 done; 1 refused, with the reason in one line; 2 unusable arguments; 75 another process
+writes to the data folder; 78 unusable settings (sysexits.h: EX_TEMPFAIL, EX_CONFIG).
+"""
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import sqlalchemy as sa
+import typer
+import uvicorn
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from app import demo as demonstration
+from app import jobs
+from app.agent.loop import run_agent
+from app.agent.relay import relay_named
+from app.audit import COMMAND_LINE
+from app.clock import monotonic, utc_now
+from app.db import schema
+from app.db.engine import Database
+from app.db.lock import DataDirLocked, WriterLock
+from app.doors import keys
+from app.doors.tokens import TokenKind
+from app.errors import Problem
+from app.main import build_runtime, opened
+from app.people import admins
+from app.people.tables import Role
+from app.places import calendar as calendar_days
+from app.places import transfer
+from app.places.tables import Unit
+from app.runtime import Runtime
+from app.settings import Settings
+from app.vault import WrongKek
+
+EX_TEMPFAIL = 75
+EX_CONFIG = 78
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="yizhan",
+    help="工会驿站 Smart rest stations: scan to open, visits, occupancy, reports.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+admin_app = typer.Typer(help="Administrators' accounts.", no_args_is_help=True)
+key_app = typer.Typer(help="Signing keys.", no_args_is_help=True)
+import_app = typer.Typer(help="Bring files in.", no_args_is_help=True)
+export_app = typer.Typer(help="Write files out.", no_args_is_help=True)
+job_app = typer.Typer(help="Periodic work.", no_args_is_help=True)
+for name, group in (
+    ("admin", admin_app),
+    ("key", key_app),
+    ("import", import_app),
+    ("export", export_app),
+    ("job", job_app),
+):
+    app.add_typer(group, name=name)
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def _plain_refusals() -> Iterator[None]:
+    """Say in one line what went wrong, with the exit code that fits."""
+    try:
+        yield
+    except ValidationError as error:
+        for item in error.errors():
+            where = "_".join(str(part) for part in item["loc"]).upper()
+            setting = f"YIZHAN_{where}: " if where else ""
+            err.print(f"settings: {setting}{item['msg'].removeprefix('Value error, ')}")
+        raise typer.Exit(EX_CONFIG) from None
+    except DataDirLocked as error:
+        err.print(f"busy: {error}")
+        raise typer.Exit(EX_TEMPFAIL) from None
+    except WrongKek as error:
+        err.print(f"settings: {error}")
+        raise typer.Exit(EX_CONFIG) from None
+    except schema.SchemaNotCurrent as error:
+        err.print(f"refused: {error}")
+        raise typer.Exit(1) from None
+    except Problem as problem:
+        err.print(f"refused: {problem.detail}")
+        for item in problem.extensions.get("errors", ()):
+            err.print(f"  {'.'.join(map(str, item['loc']))}: {item['message']}")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        err.print(f"refused: {error}")
+        raise typer.Exit(1) from None
+
+
+def _log_plainly() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # It would log every request of the agents, with the address in it.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@asynccontextmanager
+async def _runtime(*, writes: bool = True) -> AsyncIterator[Runtime]:
+    """Open the database as a server would; beside a running one on SQLite only to read."""
+    settings = Settings()
+    held = build_runtime(settings, now=utc_now, monotonic=monotonic)
+    locks = writes and held.database.is_embedded
+    with WriterLock(settings.data_dir) if locks else nullcontext():
+        if writes:
+            async with opened(held):
+                yield held
+            return
+        try:
+            await schema.require_current(held.database)
+            yield held
+        finally:
+            await held.database.dispose()
+
+
+def _run(act: Callable[[Runtime], Awaitable[T]], *, writes: bool = True) -> T:
+    async def whole() -> T:
+        async with _runtime(writes=writes) as held:
+            return await act(held)
+
+    with _plain_refusals():
+        return asyncio.run(whole())
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; SQLite has one.")] = 1,
+) -> None:
+    """Serve the API."""
+    _log_plainly()
+    with _plain_refusals():
+        settings = Settings()
+        asyncio.run(_check_startable(settings))
+        if workers > 1 and not settings.database_url.startswith("postgresql"):
+            err.print("refused: on SQLite exactly one process serves; use --workers 1")
+            raise typer.Exit(2)
+    uvicorn.run(
+        "app.main:from_environment",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        **demonstration.SERVER_OPTIONS,
+    )
+
+
+async def _check_startable(settings: Settings) -> None:
+    held = build_runtime(settings, now=utc_now, monotonic=monotonic)
+    try:
+        with WriterLock(settings.data_dir) if held.database.is_embedded else nullcontext():
+            await schema.require_current(held.database)
+    finally:
+        await held.database.dispose()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+
+    async def whole() -> None:
+        settings = Settings()
+        database = Database(settings.effective_database_url)
+        if database.is_embedded:
+            Path(database.url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with WriterLock(_folder_of(database)) if database.is_embedded else nullcontext():
+                await schema.migrate(database)
+        finally:
+            await database.dispose()
+
+    with _plain_refusals():
+        asyncio.run(whole())
+    out.print("the database has the newest schema")
+
+
+def _folder_of(database: Database) -> Path:
+    return Path(database.url.database or ".").parent
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    stations: Annotated[int, typer.Option(min=1, max=12, help="Sample stations.")] = 12,
+    agents: Annotated[int, typer.Option(min=1, max=12, help="Simulated controllers.")] = 6,
+    lan: Annotated[bool, typer.Option("--lan", help="Let phones in this network in.")] = False,
+) -> None:
+    """Run a living sample city: server, simulated controllers and workers."""
+    _log_plainly()
+    with _plain_refusals():
+        plan = demonstration.Plan(port=port, stations=stations, agents=agents, lan=lan)
+        demonstration.run(plan)
+
+
+@app.command()
+def agent(
+    server: Annotated[str, typer.Option(help="Address of the server.")],
+    code: Annotated[str | None, typer.Option(help="One-time enrolment code.")] = None,
+    relay: Annotated[str, typer.Option(help="simulated, or gpio.")] = "simulated",
+    state_dir: Annotated[Path, typer.Option(help="What must survive a restart.")] = Path(
+        "agent-state"
+    ),
+    serial: Annotated[str, typer.Option(help="Serial number of this box.")] = "yizhan-agent",
+) -> None:
+    """Be a station's controller: poll, claim, pulse, acknowledge."""
+    _log_plainly()
+
+    async def whole() -> None:
+        stop = asyncio.Event()
+        await run_agent(
+            server_url=server,
+            state_dir=state_dir,
+            code=code,
+            relay=relay_named(relay, state_dir),
+            serial=serial,
+            firmware="yizhan-agent",
+            stop=stop,
+        )
+
+    with _plain_refusals():
+        try:
+            asyncio.run(whole())
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
+
+
+@admin_app.command("create")
+def create_admin(
+    username: Annotated[str, typer.Option(help="Name to sign in with.")],
+    role: Annotated[Role, typer.Option(help="What the account may do.")],
+    unit: Annotated[str | None, typer.Option(help="Name or path of the branch.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+) -> None:
+    """Create an administrator."""
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+
+    async def act(held: Runtime) -> str | None:
+        password_hash = await admins.hash_password(password)
+        async with held.database.write() as tx:
+            unit_id = await _unit_id(tx, unit)
+            created = await admins.create(
+                tx,
+                admins.NewAdmin(
+                    username=username, password_hash=password_hash, role=role, unit_id=unit_id
+                ),
+                vault=held.vault,
+                actor=COMMAND_LINE,
+                at=held.now(),
+            )
+            return created.totp_uri
+
+    uri = _run(act)
+    out.print(f"created {role.value} {username}")
+    if uri:
+        out.print(f"second factor: {uri}", soft_wrap=True)
+
+
+async def _unit_id(tx: Any, unit: str | None) -> Any:
+    if unit is None:
+        return None
+    found = (
+        await tx.scalars(
+            sa.select(Unit.id).where(
+                sa.or_(Unit.name == unit, Unit.path == unit), Unit.retired_at.is_(None)
+            )
+        )
+    ).all()
+    if len(found) != 1:
+        raise OSError(f"{len(found)} units are called {unit}; name one by its path, such as 1.7")
+    return found[0]
+
+
+@key_app.command("list")
+def list_keys() -> None:
+    """List the signing keys."""
+
+    async def act(held: Runtime) -> Any:
+        async with held.database.read() as tx:
+            return await keys.list_keys(tx)
+
+    table = Table("kid", "kind", "state", "created", "changed")
+    for key in _run(act, writes=False):
+        table.add_row(
+            key.kid,
+            key.kind.value,
+            key.state.value,
+            key.created_at.isoformat(timespec="seconds"),
+            key.changed_at.isoformat(timespec="seconds"),
+        )
+    out.print(table)
+
+
+@key_app.command("rotate")
+def rotate_key(
+    kind: Annotated[TokenKind, typer.Option(help="Which kind of token.")],
+    emergency: Annotated[
+        bool, typer.Option("--emergency", help="The key leaked: no wait, the old one dies.")
+    ] = False,
+) -> None:
+    """Publish a new key, or let a published one sign."""
+
+    async def act(held: Runtime) -> tuple[str, str]:
+        async with held.database.write() as tx:
+            key = await keys.rotate(
+                tx,
+                held.vault,
+                held.wakeups,
+                kind,
+                actor=COMMAND_LINE,
+                at=held.now(),
+                emergency=emergency,
+            )
+            await tx.refresh(key)
+            return key.kid, key.state.value
+
+    kid, state = _run(act)
+    out.print(f"key {kid} of kind {kind.value} is {state}")
+
+
+@import_app.command("stations")
+def import_stations(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV file.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, change nothing.")] = False,
+) -> None:
+    """Import stations from a CSV file; any bad row imports nothing."""
+
+    async def act(held: Runtime) -> Any:
+        return await demonstration.import_stations(held, file.read_bytes(), dry_run=dry_run)
+
+    result = _run(act)
+    for row in result.rows:
+        for message in row.errors:
+            err.print(f"row {row.row} {row.code}: {message}")
+    out.print(result.summary())
+    if result.bad:
+        raise typer.Exit(1)
+
+
+@import_app.command("calendar")
+def import_calendar(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV file.")],
+) -> None:
+    """Import holidays and make-up working days; the years in the file are replaced."""
+
+    async def act(held: Runtime) -> Any:
+        async with held.database.write() as tx:
+            return await calendar_days.import_days(
+                tx, held.wakeups, file.read_bytes(), actor=COMMAND_LINE, at=held.now()
+            )
+
+    out.print(f"imported {_run(act)} days")
+
+
+@export_app.command("stations")
+def export_stations(
+    file: Annotated[Path, typer.Argument(dir_okay=False, help="Where to write the CSV.")],
+) -> None:
+    """Write every station to a CSV file that can be imported again."""
+
+    async def act(held: Runtime) -> bytes:
+        async with held.database.read() as tx:
+            return await transfer.export_all(tx)
+
+    content = _run(act, writes=False)
+    file.write_bytes(content)
+    out.print(f"wrote {file}")
+
+
+@job_app.command("run")
+def run_job(
+    name: Annotated[str, typer.Argument(help=", ".join(job.name for job in jobs.JOBS))],
+) -> None:
+    """Run a job once, now."""
+    job = jobs.find(name)
+    if job is None:
+        err.print(f"refused: no job is called {name}; there are "
+                  + ", ".join(job.name for job in jobs.JOBS))
+        raise typer.Exit(2)
+
+    async def act(held: Runtime) -> None:
+        await jobs.run_once(held, job)
+
+    _run(act)
+    out.print(f"{name}: done")

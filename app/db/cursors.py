@@ -1,0 +1,92 @@
+"""Pages of a list: after which row the next one begins."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Invalid
+
+T = TypeVar("T")
+
+
+class CursorInvalid(Invalid):
+    """This cursor was not given out by this list."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page of a list is asked for."""
+
+    limit: int
+    """How many rows at most, 1 to 200."""
+
+    cursor: str | None = None
+    """Where the last page ended, as that page's `next` said."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageOf(Generic[T]):
+    """Some rows of a list."""
+
+    rows: Sequence[T]
+    next: str | None
+    """The cursor of the next page; None when this is the last."""
+
+
+async def page(
+    tx: AsyncSession,
+    query: sa.Select[T],
+    *,
+    by: Sequence[Any],
+    request: PageRequest,
+    newest_first: bool = False,
+) -> PageOf[T]:
+    """Read one page of entities, ordered by the columns `by`, whose values together are unique.
+
+    Raises CursorInvalid when the cursor is not one of this list's.
+    """
+    key = sa.tuple_(*by)
+    if request.cursor is not None:
+        after = sa.tuple_(*_decode(request.cursor, by))
+        query = query.where(key < after if newest_first else key > after)
+    order = [column.desc() if newest_first else column.asc() for column in by]
+    rows = list((await tx.scalars(query.order_by(*order).limit(request.limit + 1))).all())
+    if len(rows) <= request.limit:
+        return PageOf(rows, None)
+    rows = rows[: request.limit]
+    return PageOf(rows, _encode([getattr(rows[-1], column.key) for column in by]))
+
+
+def _encode(values: Sequence[Any]) -> str:
+    text = json.dumps([str(value) for value in values])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, by: Sequence[Any]) -> list[Any]:
+    try:
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        texts = json.loads(raw)
+        if not isinstance(texts, list) or len(texts) != len(by):
+            raise CursorInvalid
+        return [
+            sa.literal(_parse(column, text), column.type)
+            for column, text in zip(by, texts, strict=True)
+        ]
+    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        raise CursorInvalid from error
+
+
+def _parse(column: Any, text: Any) -> Any:
+    kind = column.type.python_type
+    if not isinstance(text, str) or "\x00" in text:
+        raise CursorInvalid
+    value = kind.fromisoformat(text) if hasattr(kind, "fromisoformat") else kind(text)
+    if getattr(value, "tzinfo", True) is None:
+        raise CursorInvalid
+    return value

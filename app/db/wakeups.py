@@ -1,0 +1,215 @@
+"""Wake-ups: a bell says "look again"; it carries no data, the rows are the truth.
+
+`wake` rings when the transaction commits and never if it rolls back. In one process that is all.
+On PostgreSQL the topics are also told to the other processes, after the commit and coalesced, on a
+connection of our own: `pg_notify` inside the transaction would take a database-wide lock at commit.
+A process that dies between commit and notice, or a lost LISTEN connection, costs latency only: on
+reconnect every bell rings once, and a job looks once a second for pending commands.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from typing_extensions import override
+
+from app.db.engine import Database
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "yizhan_wakeups"
+_NOTED = "wakeups"
+_MAX_TOPICS = 500
+
+
+class Bell:
+    """Rings for one listener of one topic."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+
+    def ring(self) -> None:
+        """Ring; a bell that nobody waits for keeps ringing until somebody does."""
+        self._rung.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for a ring; False when the time is over. Clears the bell before it returns."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
+class LocalWakeups:
+    """Bells within one process."""
+
+    def __init__(self) -> None:
+        self._bells: defaultdict[str, set[Bell]] = defaultdict(set)
+        self._watchers: list[tuple[str, Callable[[str | None], None]]] = []
+
+    async def wake(self, tx: AsyncSession, topic: str) -> None:
+        """Ring the topic's bells when `tx` commits."""
+        session = tx.sync_session
+        if _NOTED not in session.info:
+            session.info[_NOTED] = set()
+            event.listen(session, "after_commit", self._committed)
+            event.listen(session, "after_rollback", _rolled_back)
+        session.info[_NOTED].add(topic)
+
+    @contextmanager
+    def listen(self, *topics: str) -> Iterator[Bell]:
+        """Hear these topics; listen first, then look."""
+        bell = Bell()
+        for topic in topics:
+            self._bells[topic].add(bell)
+        try:
+            yield bell
+        finally:
+            for topic in topics:
+                listeners = self._bells[topic]
+                listeners.discard(bell)
+                if not listeners:
+                    del self._bells[topic]
+
+    def watch(self, prefix: str, react: Callable[[str | None], None]) -> None:
+        """Call `react(topic)` for every ring of a topic that begins with `prefix`.
+
+        For what a process keeps in memory. `react(None)` means that rings may have been missed.
+        """
+        self._watchers.append((prefix, react))
+
+    def ring(self, topic: str) -> None:
+        """Ring the bells of this process."""
+        for bell in self._bells.get(topic, ()):
+            bell.ring()
+        for prefix, react in self._watchers:
+            if topic.startswith(prefix):
+                react(topic)
+
+    def ring_all(self) -> None:
+        """Ring every bell of this process: rings may have been missed."""
+        for bells in self._bells.values():
+            for bell in bells:
+                bell.ring()
+        for _prefix, react in self._watchers:
+            react(None)
+
+    def listened(self) -> set[str]:
+        """Give the topics that somebody listens to now."""
+        return set(self._bells)
+
+    async def run(self) -> None:
+        """Carry rings between processes until cancelled; in one process there is nothing to do."""
+        await asyncio.Event().wait()
+
+    def _committed(self, session: Session) -> None:
+        topics: set[str] = session.info.get(_NOTED, set())
+        for topic in topics:
+            self.ring(topic)
+        self._tell_others(topics)
+        topics.clear()
+
+    def _tell_others(self, topics: set[str]) -> None:
+        pass
+
+
+class PostgresWakeups(LocalWakeups):
+    """The same bells, heard by every process on the same PostgreSQL."""
+
+    def __init__(self, dsn: str) -> None:
+        super().__init__()
+        self._dsn = dsn
+        self._untold: set[str] = set()
+        self._something_to_tell = asyncio.Event()
+        self._lost = asyncio.Event()
+
+    @override
+    def _tell_others(self, topics: set[str]) -> None:
+        self._untold |= topics
+        self._something_to_tell.set()
+
+    @override
+    async def run(self) -> None:
+        """Keep one connection that listens and tells; reconnect with back-off until cancelled."""
+        delay = 0.1
+        while True:
+            try:
+                connection = await asyncpg.connect(self._dsn, timeout=10)
+            except (OSError, asyncpg.PostgresError, TimeoutError) as error:
+                log.warning(
+                    "wakeups unreachable error=%s retry_s=%.1f", type(error).__name__, delay
+                )
+                await asyncio.sleep(delay + delay * secrets.randbelow(1000) / 1000)
+                delay = min(delay * 2, 5)
+                continue
+            try:
+                await self._serve(connection)
+                delay = 0.1
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                log.warning("wakeups lost error=%s", type(error).__name__)
+            finally:
+                with suppress(Exception):
+                    await connection.close(timeout=1)
+
+    async def _serve(self, connection: Any) -> None:
+        self._lost.clear()
+        own_pid = connection.get_server_pid()
+
+        def heard(_connection: Any, pid: int, _channel: str, topic: str) -> None:
+            if pid != own_pid:  # Our own rings were rung at the commit.
+                self.ring(topic)
+
+        connection.add_termination_listener(lambda _connection: self._gone())
+        await connection.add_listener(CHANNEL, heard)
+        self.ring_all()
+        log.info("wakeups listening pid=%s", os.getpid())
+        while not self._lost.is_set():
+            try:
+                async with asyncio.timeout(10):
+                    await self._something_to_tell.wait()
+            except TimeoutError:
+                await connection.execute("SELECT 1", timeout=5)  # Finds a half-dead connection.
+                continue
+            self._something_to_tell.clear()
+            if self._lost.is_set():
+                break
+            topics = list(self._untold)[:_MAX_TOPICS]
+            await connection.execute(
+                "SELECT pg_notify($1, topic) FROM unnest($2::text[]) AS topic",
+                CHANNEL,
+                topics,
+                timeout=5,
+            )
+            self._untold.difference_update(topics)
+            if self._untold:
+                self._something_to_tell.set()
+        raise ConnectionError("the listening connection ended")
+
+    def _gone(self) -> None:
+        self._lost.set()
+        self._something_to_tell.set()
+
+
+def _rolled_back(session: Session) -> None:
+    session.info.get(_NOTED, set()).clear()
+
+
+def wakeups_for(database: Database) -> LocalWakeups:
+    """Give the wake-ups that fit this database."""
+    if database.is_embedded:
+        return LocalWakeups()
+    return PostgresWakeups(
+        database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    )

@@ -1,0 +1,474 @@
+"""Controllers: enrol, authenticate, hear, and the config they work by.
+
+A poll must cost no more than one read, so credentials are remembered (and forgotten on the bell
+`credentials`), and when a controller was heard is kept in memory and written in bulk.
+"""
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import Action, Actor, Subject, record
+from app.clock import Monotonic
+from app.db.engine import Database
+from app.db.types import new_id
+from app.db.wakeups import LocalWakeups
+from app.doors.commands import config_version, topic_of
+from app.doors.tables import Controller, Door, Enrolment
+from app.errors import NotFound, Unauthorized, Unavailable
+from app.places.rules import Calendar, Window, local_day, mode_windows
+from app.places.stations import list_changes, station_rules
+from app.places.tables import Station, Unit
+
+TOPIC = "credentials"
+"""Rings when a credential changed or a controller was retired."""
+
+CODE_LIFETIME = timedelta(hours=24)
+CREDENTIAL_OVERLAP = timedelta(hours=1)
+CONFIG_HORIZON = timedelta(days=14)
+
+
+class EnrolmentRefused(Unauthorized):
+    """This enrolment code is not valid: wrong, used or older than 24 hours."""
+
+
+class TooManyPolls(Unavailable):
+    """This process holds as many waiting controllers as it may; come back in a while."""
+
+
+class ControllerNotFound(NotFound):
+    """There is no such controller."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownController:
+    """Who is polling."""
+
+    controller_id: uuid.UUID
+    station_id: uuid.UUID
+    until: datetime | None
+    """When a rotated credential ends; None for the newest."""
+
+
+class ControllerDesk:
+    """What one process remembers of the controllers."""
+
+    def __init__(self, monotonic: Monotonic, *, silence_s: int) -> None:
+        self._monotonic = monotonic
+        self._silence = timedelta(seconds=silence_s)
+        self._started = monotonic()
+        self._known: dict[bytes, KnownController] = {}
+        self._heard: dict[uuid.UUID, datetime] = {}
+        self._unwritten: dict[uuid.UUID, datetime] = {}
+        self._polls: dict[uuid.UUID, object] = {}
+
+    def forget(self, _topic: str | None = None) -> None:
+        """Forget every credential; each is read again at its next use."""
+        self._known.clear()
+
+    async def find(
+        self, database: Database, wakeups: LocalWakeups, credential: str, *, at: datetime
+    ) -> KnownController | None:
+        """Say whose credential this is; opens and closes its own read when it must look."""
+        digest = hash_of(credential)
+        known = self._known.get(digest)
+        if known is None:
+            async with database.read() as tx:
+                found = await _find(tx, digest, at=at)
+            if found is None:
+                return None
+            if not found.credential_used and found.credential_hash == digest:
+                async with database.write() as tx:
+                    await _mark_used(tx, found.id, digest, at=at)
+            until = None if found.credential_hash == digest else found.previous_until
+            known = KnownController(found.id, found.station_id, until)
+            self._known[digest] = known
+        if known.until is not None and at >= known.until:
+            return None
+        self.heard(known.controller_id, at)
+        return known
+
+    def heard(self, controller_id: uuid.UUID, at: datetime) -> None:
+        """Note that a request began or ended."""
+        self._heard[controller_id] = at
+        self._unwritten[controller_id] = at
+
+    def is_heard(
+        self, controller_id: uuid.UUID | None, seen_at: datetime | None, *, at: datetime
+    ) -> bool:
+        """Whether a command could reach the controller (law 6).
+
+        For CONTROLLER_SILENCE_S after its start a process has not heard long enough to doubt.
+        """
+        if controller_id is None:
+            return False
+        if self._monotonic() - self._started < self._silence.total_seconds():
+            return True
+        last = max(filter(None, (seen_at, self._heard.get(controller_id))), default=None)
+        return last is not None and at - last < self._silence
+
+    @contextmanager
+    def polling(self, controller_id: uuid.UUID, *, limit: int) -> Iterator[Callable[[], bool]]:
+        """Count one open poll; the function given tells whether a newer one took its place.
+
+        Raises TooManyPolls when this process holds as many as it may.
+        """
+        if len(self._polls) >= limit and controller_id not in self._polls:
+            raise TooManyPolls
+        mark = object()
+        self._polls[controller_id] = mark
+        try:
+            yield lambda: self._polls.get(controller_id) is not mark
+        finally:
+            if self._polls.get(controller_id) is mark:
+                del self._polls[controller_id]
+
+    @property
+    def open_polls(self) -> int:
+        """How many controllers wait in this process now."""
+        return len(self._polls)
+
+    async def write_heard(self, database: Database) -> int:
+        """Write what was heard since the last time, the greater value kept; one UPDATE a second."""
+        noted, self._unwritten = self._unwritten, {}
+        if not noted:
+            return 0
+        by_second: dict[datetime, list[uuid.UUID]] = {}
+        for controller_id, at in noted.items():
+            by_second.setdefault(at.replace(microsecond=0), []).append(controller_id)
+        try:
+            async with database.write() as tx:
+                for at, ids in sorted(by_second.items()):
+                    await _write_seen(tx, ids, at)
+        except BaseException:
+            self._unwritten = noted | self._unwritten
+            raise
+        return len(noted)
+
+
+def hash_of(secret: str) -> bytes:
+    """Hash a random secret for storage; 256 random bits need no salt."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def _find(tx: AsyncSession, digest: bytes, *, at: datetime) -> Controller | None:
+    return await tx.scalar(
+        sa.select(Controller).where(
+            Controller.retired_at.is_(None),
+            sa.or_(
+                Controller.credential_hash == digest,
+                sa.and_(Controller.previous_hash == digest, Controller.previous_until > at),
+            ),
+        )
+    )
+
+
+async def _write_seen(tx: AsyncSession, ids: Sequence[uuid.UUID], at: datetime) -> None:
+    await tx.execute(
+        sa.update(Controller)
+        .where(
+            Controller.id.in_(ids), sa.or_(Controller.seen_at.is_(None), Controller.seen_at < at)
+        )
+        .values(seen_at=at)
+    )
+
+
+async def _mark_used(
+    tx: AsyncSession, controller_id: uuid.UUID, digest: bytes, *, at: datetime
+) -> None:
+    await tx.execute(
+        sa.update(Controller)
+        .where(Controller.id == controller_id, Controller.credential_hash == digest)
+        .values(credential_used=True, changed_at=at)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedCode:
+    """An enrolment code, told once."""
+
+    code: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """How a controller introduces itself."""
+
+    code: str
+    serial: str
+    firmware: str
+    nonce: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a controller is told at its enrolment."""
+
+    controller_id: uuid.UUID
+    credential: str
+    station: Station
+    doors: Sequence[Door]
+
+
+async def issue_code(
+    tx: AsyncSession, station: Station, *, actor: Actor, at: datetime
+) -> IssuedCode:
+    """Make a one-time enrolment code for a station: 128 random bits, good for 24 hours."""
+    code = secrets.token_hex(16)
+    enrolment_id = new_id()
+    await tx.execute(
+        sa.insert(Enrolment).values(
+            id=enrolment_id,
+            station_id=station.id,
+            code_hash=hash_of(code),
+            created_at=at,
+            expires_at=at + CODE_LIFETIME,
+        )
+    )
+    subject = await _subject(tx, "enrolment", enrolment_id, station)
+    await record(tx, actor, Action.ENROLMENT_ISSUED, subject, at=at)
+    return IssuedCode(code, at + CODE_LIFETIME)
+
+
+async def enrol(
+    tx: AsyncSession, wakeups: LocalWakeups, introduction: Introduction, *, at: datetime
+) -> Enrolled:
+    """Take a controller in; its predecessor at the station retires.
+
+    1. Use the code up: one conditional update, so of two at once one wins.
+    2. A code that is used up answers again only to the same serial and nonce, with a fresh
+       credential, until that controller's credential was first used (the answer was lost).
+
+    Raises EnrolmentRefused.
+    """
+    enrolment = await tx.scalar(
+        sa.update(Enrolment)
+        .where(
+            Enrolment.code_hash == hash_of(introduction.code),
+            Enrolment.used_at.is_(None),
+            Enrolment.expires_at > at,
+        )
+        .values(used_at=at, serial=introduction.serial, nonce=introduction.nonce)
+        .returning(Enrolment)
+    )
+    if enrolment is None:
+        return await _enrol_again(tx, wakeups, introduction, at=at)
+    await _retire_at(tx, wakeups, enrolment.station_id, at=at)
+    credential = secrets.token_urlsafe(32)
+    controller_id = new_id()
+    await tx.execute(
+        sa.insert(Controller).values(
+            id=controller_id,
+            station_id=enrolment.station_id,
+            serial=introduction.serial,
+            firmware=introduction.firmware,
+            credential_hash=hash_of(credential),
+            credential_at=at,
+            credential_used=False,
+            enrolled_at=at,
+            changed_at=at,
+        )
+    )
+    await tx.execute(
+        sa.update(Enrolment)
+        .where(Enrolment.id == enrolment.id)
+        .values(controller_id=controller_id)
+    )
+    await wakeups.wake(tx, TOPIC)
+    return await _enrolled(tx, controller_id, enrolment.station_id, credential)
+
+
+async def _enrol_again(
+    tx: AsyncSession, wakeups: LocalWakeups, introduction: Introduction, *, at: datetime
+) -> Enrolled:
+    controller = await tx.scalar(
+        sa.select(Controller)
+        .join(Enrolment, Enrolment.controller_id == Controller.id)
+        .where(
+            Enrolment.code_hash == hash_of(introduction.code),
+            Enrolment.expires_at > at,
+            Enrolment.serial == introduction.serial,
+            Enrolment.nonce == introduction.nonce,
+            Controller.credential_used.is_(False),
+            Controller.retired_at.is_(None),
+        )
+        .with_for_update(of=Controller)
+    )
+    if controller is None:
+        raise EnrolmentRefused
+    credential = secrets.token_urlsafe(32)
+    controller.credential_hash = hash_of(credential)
+    controller.credential_at = at
+    controller.changed_at = at
+    await wakeups.wake(tx, TOPIC)
+    return await _enrolled(tx, controller.id, controller.station_id, credential)
+
+
+async def _enrolled(
+    tx: AsyncSession, controller_id: uuid.UUID, station_id: uuid.UUID, credential: str
+) -> Enrolled:
+    station = await tx.get_one(Station, station_id)
+    return Enrolled(controller_id, credential, station, await _doors(tx, station_id))
+
+
+async def rotate_credential(
+    tx: AsyncSession, wakeups: LocalWakeups, controller_id: uuid.UUID, *, at: datetime
+) -> str:
+    """Give a new credential; the one in use overlaps for an hour."""
+    credential = secrets.token_urlsafe(32)
+    await tx.execute(
+        sa.update(Controller)
+        .where(Controller.id == controller_id)
+        .values(
+            previous_hash=Controller.credential_hash,
+            previous_until=at + CREDENTIAL_OVERLAP,
+            credential_hash=hash_of(credential),
+            credential_at=at,
+            changed_at=at,
+        )
+    )
+    await wakeups.wake(tx, TOPIC)
+    return credential
+
+
+async def retire(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    controller: Controller,
+    *,
+    actor: Actor,
+    at: datetime,
+) -> Controller:
+    """Revoke a controller: its credential ends, its open poll is cut; again changes nothing."""
+    if controller.retired_at is not None:
+        return controller
+    station = await tx.get_one(Station, controller.station_id)
+    controller.retired_at = at
+    controller.changed_at = at
+    await wakeups.wake(tx, topic_of(controller.id))
+    await wakeups.wake(tx, TOPIC)
+    subject = await _subject(tx, "controller", controller.id, station)
+    await record(tx, actor, Action.CONTROLLER_RETIRED, subject, at=at)
+    return controller
+
+
+async def get(
+    tx: AsyncSession, controller_id: uuid.UUID, *, within: sa.Select[uuid.UUID]
+) -> Controller:
+    """Find a controller at one of the stations `within`; raises ControllerNotFound."""
+    found = await tx.scalar(
+        sa.select(Controller).where(
+            Controller.id == controller_id, Controller.station_id.in_(within)
+        )
+    )
+    if found is None:
+        raise ControllerNotFound
+    return found
+
+
+async def amend(
+    tx: AsyncSession,
+    controller: Controller,
+    *,
+    changes: Mapping[str, Any],
+    actor: Actor,
+    at: datetime,
+) -> Controller:
+    """Correct what is written down about a controller."""
+    station = await tx.get_one(Station, controller.station_id)
+    before = {name: getattr(controller, name) for name in changes}
+    for name, value in changes.items():
+        setattr(controller, name, value)
+    controller.changed_at = at
+    subject = await _subject(tx, "controller", controller.id, station)
+    await record(
+        tx,
+        actor,
+        Action.CONTROLLER_AMENDED,
+        subject,
+        at=at,
+        before=before,
+        after=dict(changes),
+    )
+    return controller
+
+
+async def _retire_at(
+    tx: AsyncSession, wakeups: LocalWakeups, station_id: uuid.UUID, *, at: datetime
+) -> None:
+    result = await tx.execute(
+        sa.update(Controller)
+        .where(Controller.station_id == station_id, Controller.retired_at.is_(None))
+        .values(retired_at=at, changed_at=at)
+        .returning(Controller.id)
+    )
+    for controller_id in result.scalars():
+        await wakeups.wake(tx, topic_of(controller_id))
+    await wakeups.wake(tx, TOPIC)
+
+
+async def _subject(
+    tx: AsyncSession, kind: str, id: uuid.UUID, station: Station
+) -> Subject:
+    path = await tx.scalar(sa.select(Unit.path).where(Unit.id == station.unit_id))
+    return Subject(kind, id, unit_path=path, station_id=station.id)
+
+
+async def _doors(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[Door]:
+    found = await tx.scalars(
+        sa.select(Door)
+        .where(Door.station_id == station_id, Door.retired_at.is_(None))
+        .order_by(Door.id)
+    )
+    return found.all()
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything a controller needs to know until the version changes."""
+
+    version: str
+    station: Station
+    doors: Sequence[Door]
+    windows: Sequence[Window]
+    """Resolved modes, contiguous and half-open, from the last local midnight for 14 days."""
+
+
+async def config(
+    tx: AsyncSession, known: KnownController, calendar: Calendar, *, at: datetime
+) -> Config:
+    """Give what a controller works by."""
+    station = await tx.get_one(Station, known.station_id)
+    changes = await list_changes(tx, [station.id], at=at, horizon=CONFIG_HORIZON)
+    rules = station_rules(station, changes.get(station.id, ()))
+    # From midnight, so that one version has one content all day.
+    start = datetime.combine(
+        local_day(at, station.timezone), time.min, ZoneInfo(station.timezone)
+    ).astimezone(UTC)
+    return Config(
+        version=config_version(station.config_version, station.timezone, at),
+        station=station,
+        doors=await _doors(tx, station.id),
+        windows=mode_windows(rules, calendar, start, start + CONFIG_HORIZON),
+    )
+
+
+async def count_offline(tx: AsyncSession, *, silent_since: datetime) -> int:
+    """Count the enrolled controllers that were not heard since then."""
+    found: Any = await tx.scalar(
+        sa.select(sa.func.count()).where(
+            Controller.retired_at.is_(None),
+            sa.or_(Controller.seen_at.is_(None), Controller.seen_at < silent_since),
+        )
+    )
+    return int(found)

@@ -1,0 +1,210 @@
+"""The doors of a station: add, amend, retire, and revoke their posters."""
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import Action, Actor, Subject, record
+from app.db.types import new_id
+from app.db.wakeups import LocalWakeups
+from app.doors.tables import Door
+from app.doors.tokens import SigningKey, sign_poster
+from app.errors import Invalid, NotFound
+from app.places import stations
+from app.places.tables import Station, Unit
+
+DEFAULT_PULSE_MS = 3000
+MAX_GRACE = timedelta(days=14)
+"""How long an old generation of posters may still open while new ones are printed."""
+
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_NUMBER_LENGTH = 8
+
+
+class DoorNotFound(NotFound):
+    """There is no such door."""
+
+
+class DisplayNotSupported(Invalid):
+    """Doors with a display are not supported yet; register the door without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewDoor:
+    """A door to register."""
+
+    name: str
+    has_display: bool = False
+    has_contact: bool = False
+    pulse_ms: int = DEFAULT_PULSE_MS
+
+
+async def add_doors(
+    tx: AsyncSession, station_id: uuid.UUID, doors: Sequence[NewDoor], *, at: datetime
+) -> Sequence[Door]:
+    """Register doors of a station; raises DisplayNotSupported.
+
+    The caller records the act and tells the station's controller.
+    """
+    if any(door.has_display for door in doors):
+        raise DisplayNotSupported
+    rows = [
+        Door(
+            id=new_id(),
+            number="".join(secrets.choice(_ALPHABET) for _ in range(_NUMBER_LENGTH)),
+            station_id=station_id,
+            name=door.name,
+            has_display=door.has_display,
+            has_contact=door.has_contact,
+            generation=1,
+            pulse_ms=door.pulse_ms,
+            created_at=at,
+            changed_at=at,
+        )
+        for door in doors
+    ]
+    tx.add_all(rows)
+    await tx.flush()
+    return rows
+
+
+async def doors_of(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID]
+) -> Mapping[uuid.UUID, Sequence[Door]]:
+    """Give the doors in use of several stations, in the order in which they were added."""
+    found: dict[uuid.UUID, list[Door]] = {station_id: [] for station_id in station_ids}
+    rows = await tx.scalars(
+        sa.select(Door)
+        .where(Door.station_id.in_(station_ids), Door.retired_at.is_(None))
+        .order_by(Door.id)
+    )
+    for door in rows:
+        found[door.station_id].append(door)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A door with its station."""
+
+    door: Door
+    station: Station
+    unit_path: str
+
+    @property
+    def subject(self) -> Subject:
+        """The door as the audit trail names it."""
+        return Subject("door", self.door.id, unit_path=self.unit_path, station_id=self.station.id)
+
+
+async def get_door(
+    tx: AsyncSession, door_id: uuid.UUID, *, within: sa.Select[uuid.UUID]
+) -> Located:
+    """Find a door at one of the stations `within`; raises DoorNotFound."""
+    row = (
+        await tx.execute(
+            sa.select(Door, Station, Unit.path)
+            .join(Station, Station.id == Door.station_id)
+            .join(Unit, Unit.id == Station.unit_id)
+            .where(Door.id == door_id, Door.station_id.in_(within))
+        )
+    ).one_or_none()
+    if row is None:
+        raise DoorNotFound
+    return Located(row.Door, row.Station, row.path)
+
+
+async def find_by_number(tx: AsyncSession, number: str) -> Located | None:
+    """Find a door in use by the `d` of its poster."""
+    row = (
+        await tx.execute(
+            sa.select(Door, Station, Unit.path)
+            .join(Station, Station.id == Door.station_id)
+            .join(Unit, Unit.id == Station.unit_id)
+            .where(
+                Door.number == number,
+                Door.retired_at.is_(None),
+                Station.retired_at.is_(None),
+            )
+        )
+    ).one_or_none()
+    return Located(row.Door, row.Station, row.path) if row else None
+
+
+async def amend(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    located: Located,
+    *,
+    changes: Mapping[str, Any],
+    actor: Actor,
+    at: datetime,
+) -> Door:
+    """Change a door's name, contact or pulse; raises DisplayNotSupported."""
+    if changes.get("has_display"):
+        raise DisplayNotSupported
+    door = located.door
+    before = {name: getattr(door, name) for name in changes}
+    for name, value in changes.items():
+        setattr(door, name, value)
+    door.changed_at = at
+    await record(
+        tx, actor, Action.DOOR_AMENDED, located.subject, at=at, before=before, after=dict(changes)
+    )
+    await stations.bump(tx, wakeups, door.station_id)
+    return door
+
+
+async def retire(
+    tx: AsyncSession, wakeups: LocalWakeups, located: Located, *, actor: Actor, at: datetime
+) -> Door:
+    """Take a door out of use; retiring it again changes nothing."""
+    if located.door.retired_at is None:
+        located.door.retired_at = at
+        located.door.changed_at = at
+        await record(tx, actor, Action.DOOR_RETIRED, located.subject, at=at)
+        await stations.bump(tx, wakeups, located.door.station_id)
+    return located.door
+
+
+async def revoke_posters(
+    tx: AsyncSession,
+    located: Located,
+    *,
+    grace: timedelta,
+    actor: Actor,
+    at: datetime,
+) -> Door:
+    """Begin a new generation of posters; the one before opens until the grace is over."""
+    result = await tx.execute(
+        sa.update(Door)
+        .where(Door.id == located.door.id)
+        .values(
+            generation=Door.generation + 1,
+            grace_until=at + grace if grace else None,
+            changed_at=at,
+        )
+        .returning(Door)
+        .execution_options(populate_existing=True)
+    )
+    door: Door = result.scalar_one()
+    await record(
+        tx,
+        actor,
+        Action.POSTERS_REVOKED,
+        located.subject,
+        at=at,
+        after={"generation": door.generation, "grace_s": int(grace.total_seconds())},
+    )
+    return door
+
+
+def poster_token(key: SigningKey, door: Door) -> str:
+    """Sign the poster of a door's present generation."""
+    return sign_poster(key, door=door.number, generation=door.generation)

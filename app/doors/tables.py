@@ -1,0 +1,240 @@
+"""Rows of the doors: keys, doors, controllers, scans and commands."""
+
+import uuid
+from datetime import date, datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.types import Base, closed_enum
+from app.doors.rules import CommandState, Outcome, Reason
+from app.doors.tokens import TokenKind
+from app.people.tables import Occupation
+from app.places.rules import Because, Kind
+
+
+class KeyState(StrEnum):
+    """Where a signing key is in its life (promises 5.3)."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    RETIRING = "retiring"
+    RETIRED = "retired"
+
+
+class CommandKind(StrEnum):
+    """What a controller is told to do."""
+
+    UNLOCK = "unlock"
+
+
+class SigningKey(Base):
+    """An Ed25519 key of one token kind."""
+
+    __tablename__ = "signing_keys"
+
+    kid: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[TokenKind] = mapped_column(closed_enum(TokenKind))
+    state: Mapped[KeyState] = mapped_column(closed_enum(KeyState))
+    public_key: Mapped[bytes]
+    private_wrapped: Mapped[bytes | None]
+    """The private key under the key-encryption key; None once retired."""
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.Index(
+            "uq_signing_keys_active_kind",
+            "kind",
+            unique=True,
+            sqlite_where=sa.text("state = 'active'"),
+            postgresql_where=sa.text("state = 'active'"),
+        ),
+    )
+
+
+class Door(Base):
+    """An entrance of a station."""
+
+    __tablename__ = "doors"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    number: Mapped[str] = mapped_column(unique=True)
+    """Short and random: the `d` of a poster."""
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"), index=True)
+    name: Mapped[str]
+    has_display: Mapped[bool]
+    has_contact: Mapped[bool]
+    generation: Mapped[int]
+    """The generation of posters that opens; older ones are revoked."""
+    grace_until: Mapped[datetime | None]
+    """Until when the generation before still opens, so that printers can work."""
+    pulse_ms: Mapped[int]
+    """How long the relay is held."""
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
+class Controller(Base):
+    """The box at a station that polls us and drives the relays of its doors."""
+
+    __tablename__ = "controllers"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    serial: Mapped[str]
+    firmware: Mapped[str]
+    credential_hash: Mapped[bytes] = mapped_column(unique=True)
+    credential_at: Mapped[datetime]
+    credential_used: Mapped[bool]
+    """Whether the newest credential was ever used; until then enrolment may be repeated."""
+    previous_hash: Mapped[bytes | None] = mapped_column(unique=True)
+    previous_until: Mapped[datetime | None]
+    enrolled_at: Mapped[datetime]
+    seen_at: Mapped[datetime | None]
+    """When it last began or ended a request; written in bulk every few seconds."""
+    changed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        sa.Index(
+            "uq_controllers_live_station_id",
+            "station_id",
+            unique=True,
+            sqlite_where=sa.text("retired_at IS NULL"),
+            postgresql_where=sa.text("retired_at IS NULL"),
+        ),
+    )
+
+
+class Enrolment(Base):
+    """A one-time code with which a controller introduces itself."""
+
+    __tablename__ = "enrolments"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    code_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    controller_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("controllers.id"))
+    serial: Mapped[str | None]
+    nonce: Mapped[str | None]
+
+
+class Scan(Base):
+    """One attempt of a worker at a door, with its decision, granted or refused."""
+
+    __tablename__ = "scans"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    worker_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("workers.id"))
+    """Whose scan it was; None without consent, or past retention."""
+    owner_key: Mapped[bytes | None]
+    """Keyed hash of the worker, for repeats and limits; None after 24 h."""
+    demand_key: Mapped[bytes | None]
+    """Keyed hash of worker, station and half hour: counts unmet demand, tells nobody who."""
+    idempotency_key: Mapped[str | None]
+    body_hash: Mapped[bytes | None]
+    station_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("stations.id"))
+    door_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("doors.id"))
+    outcome: Mapped[Outcome] = mapped_column(closed_enum(Outcome))
+    reason: Mapped[Reason] = mapped_column(closed_enum(Reason))
+    occupation: Mapped[Occupation | None] = mapped_column(closed_enum(Occupation))
+    mode: Mapped[Kind | None] = mapped_column(closed_enum(Kind))
+    because: Mapped[Because | None] = mapped_column(closed_enum(Because))
+    mode_until: Mapped[datetime | None]
+    calendar_known: Mapped[bool | None]
+    party_size: Mapped[int]
+    scanned_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    """The command's deadline, as it was promised to the worker."""
+    reserved_until: Mapped[datetime | None]
+    """The place that is kept for him, until then; None once it is taken or given up."""
+    visit_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("visits.id"), index=True)
+    local_day: Mapped[date | None]
+    local_hour: Mapped[int | None]
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.UniqueConstraint("owner_key", "idempotency_key"),
+        sa.Index("ix_scans_owner_key_scanned_at", "owner_key", "scanned_at"),
+        sa.Index("ix_scans_worker_id_scanned_at", "worker_id", "scanned_at"),
+        sa.Index("ix_scans_station_id_local_day", "station_id", "local_day"),
+        sa.Index(
+            "ix_scans_reserved_station_id",
+            "station_id",
+            sqlite_where=sa.text("reserved_until IS NOT NULL"),
+            postgresql_where=sa.text("reserved_until IS NOT NULL"),
+        ),
+    )
+
+
+class Command(Base):
+    """One relay pulse that was decided (law 3)."""
+
+    __tablename__ = "commands"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[CommandKind] = mapped_column(closed_enum(CommandKind))
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    door_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("doors.id"), index=True)
+    controller_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("controllers.id"))
+    scan_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("scans.id"), unique=True)
+    owner_key: Mapped[bytes | None]
+    """Whose it is while it lives: one live command per worker and door."""
+    admin_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("admins.id"))
+    """Who opened from afar."""
+    state: Mapped[CommandState] = mapped_column(closed_enum(CommandState))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    """On the deadline clock; see app/db/clock.py."""
+    expires_mono: Mapped[float | None]
+    claimed_at: Mapped[datetime | None]
+    boot_id: Mapped[str | None]
+    nonce: Mapped[str | None]
+    settled_at: Mapped[datetime | None]
+    pulse_after_claim_ms: Mapped[int | None]
+    detail: Mapped[str | None]
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.Index(
+            "uq_commands_live_owner_key_door_id",
+            "owner_key",
+            "door_id",
+            unique=True,
+            sqlite_where=sa.text("state IN ('pending', 'claimed')"),
+            postgresql_where=sa.text("state IN ('pending', 'claimed')"),
+        ),
+        sa.Index(
+            "ix_commands_pending_controller_id",
+            "controller_id",
+            sqlite_where=sa.text("state = 'pending'"),
+            postgresql_where=sa.text("state = 'pending'"),
+        ),
+        sa.Index(
+            "ix_commands_live_expires_at",
+            "expires_at",
+            sqlite_where=sa.text("state IN ('pending', 'claimed')"),
+            postgresql_where=sa.text("state IN ('pending', 'claimed')"),
+        ),
+        sa.Index("ix_commands_controller_id_created_at", "controller_id", "created_at"),
+    )
+
+
+class AckEvidence(Base):
+    """An acknowledgement that came after another one stood, or after the time was over."""
+
+    __tablename__ = "ack_evidence"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    command_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("commands.id"), index=True)
+    boot_id: Mapped[str]
+    result: Mapped[CommandState] = mapped_column(closed_enum(CommandState))
+    pulse_after_claim_ms: Mapped[int | None]
+    detail: Mapped[str | None]
+    received_at: Mapped[datetime]

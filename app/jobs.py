@@ -1,0 +1,167 @@
+"""What runs by the clock: a table of jobs and the loop that runs them.
+
+A job is an operation and an interval. Of several processes one runs each job, by a lease per name;
+`yizhan job run NAME` runs one by hand, through the same function.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app import privacy
+from app.db import leases
+from app.db.types import Base
+from app.db.upsert import upsert
+from app.doors import commands
+from app.people import sign_in
+from app.places import calendar
+from app.runtime import Runtime
+from app.visits import presence
+
+log = logging.getLogger(__name__)
+
+
+class JobRun(Base):
+    """When a job last went well."""
+
+    __tablename__ = "job_runs"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    succeeded_at: Mapped[datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One kind of periodic work."""
+
+    name: str
+    every: timedelta
+    run: Callable[[Runtime], Awaitable[None]]
+    """Does the work once; running it twice does no harm."""
+
+
+async def expire_commands(held: Runtime) -> None:
+    """Write down which unlock commands are over."""
+    async with held.database.write() as tx:
+        await commands.expire(tx, clock=held.deadlines, at=held.now())
+
+
+async def sweep_visits(held: Runtime) -> None:
+    """End the visits whose time is over, as of the instant at which it was."""
+    async with held.database.write() as tx:
+        await presence.sweep(tx, at=held.now())
+
+
+async def send_codes(held: Runtime) -> None:
+    """Send login codes whose sending was interrupted."""
+    await sign_in.send_due(held.database, held.sms, vault=held.vault, now=held.now)
+
+
+async def retain(held: Runtime) -> None:
+    """Take the person out of what is past its retention time."""
+    days = held.settings.retention_days
+    await privacy.retain(held.database, at=held.now(), retention_days=days)
+
+
+async def warn_calendar(held: Runtime) -> None:
+    """Warn when next year's holidays are missing."""
+    async with held.database.read() as tx:
+        await held.calendar.load(tx)
+    if calendar.missing_next_year(held.calendar.current, held.now().date()):
+        log.warning("calendar missing year=%s", held.now().year + 1)
+
+
+JOBS: tuple[Job, ...] = (
+    Job("expire-commands", timedelta(seconds=5), expire_commands),
+    Job("send-codes", timedelta(seconds=30), send_codes),
+    Job("sweep-visits", timedelta(minutes=1), sweep_visits),
+    Job("retain", timedelta(hours=1), retain),
+    Job("warn-calendar", timedelta(hours=24), warn_calendar),
+)
+"""Every job, by how often it runs."""
+
+
+def find(name: str) -> Job | None:
+    """Find a job by its name."""
+    return next((job for job in JOBS if job.name == name), None)
+
+
+async def run_once(held: Runtime, job: Job) -> None:
+    """Run a job now and note that it went well."""
+    await job.run(held)
+    async with held.database.write() as tx:
+        await tx.execute(
+            upsert(tx, JobRun)
+            .values(name=job.name, succeeded_at=held.now())
+            .on_conflict_do_update(
+                index_elements=["name"], set_={"succeeded_at": held.now()}
+            )
+        )
+
+
+async def run_all(held: Runtime) -> None:
+    """Run every job for as long as the process serves."""
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    async with asyncio.TaskGroup() as group:
+        for job in JOBS:
+            group.create_task(_repeat(held, job, holder), name=job.name)
+        group.create_task(_write_heard(held), name="write-heard")
+        group.create_task(_ring_missed(held), name="ring-missed")
+
+
+async def _repeat(held: Runtime, job: Job, holder: str) -> None:
+    while True:
+        try:
+            if await _may_run(held, job, holder):
+                await run_once(held, job)
+        except Exception:
+            log.exception("job failed name=%s", job.name)
+        await asyncio.sleep(job.every.total_seconds())
+
+
+async def _may_run(held: Runtime, job: Job, holder: str) -> bool:
+    if held.database.is_embedded:
+        return True  # One process writes, and this is it.
+    async with held.database.write() as tx:
+        duration = max(job.every * 1.5, timedelta(seconds=30))
+        return await leases.take(tx, job.name, holder=holder, at=held.now(), duration=duration)
+
+
+async def _write_heard(held: Runtime) -> None:
+    """Write when controllers were heard: every process what it heard itself."""
+    while True:
+        await asyncio.sleep(5)
+        try:
+            await held.controllers.write_heard(held.database)
+        except Exception:
+            log.exception("job failed name=write-heard")
+
+
+async def _ring_missed(held: Runtime) -> None:
+    """Look once a second for pending commands whose bell may have been missed."""
+    while True:
+        await asyncio.sleep(1)
+        if not held.controllers.open_polls:
+            continue
+        try:
+            async with held.database.read() as tx:
+                waiting = await commands.controllers_with_work(tx, clock=held.deadlines)
+        except Exception:
+            log.exception("job failed name=ring-missed")
+            continue
+        for controller_id in waiting:
+            held.wakeups.ring(commands.topic_of(controller_id))
+
+
+async def last_runs(tx: AsyncSession) -> dict[str, datetime]:
+    """Say when each job last went well."""
+    return {row.name: row.succeeded_at for row in await tx.scalars(sa.select(JobRun))}

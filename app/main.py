@@ -1,0 +1,189 @@
+"""create_app: the one place where things are wired. A function, because tests build it anew."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from importlib import metadata
+
+from fastapi import FastAPI
+
+from app import jobs
+from app.api import controller, problems, public, site
+from app.api.admin import audit as admin_audit
+from app.api.admin import doors as admin_doors
+from app.api.admin import people as admin_people
+from app.api.admin import places as admin_places
+from app.api.admin import reports as admin_reports
+from app.api.admin import visits as admin_visits
+from app.api.edge import Edge
+from app.api.worker import account, doors, visits
+from app.clock import Monotonic, Now, monotonic, utc_now
+from app.db.clock import deadline_clock
+from app.db.engine import Database, log_versions
+from app.db.lock import WriterLock
+from app.db.schema import require_current
+from app.db.wakeups import wakeups_for
+from app.doors import commands, controllers, keys
+from app.doors.controllers import ControllerDesk
+from app.doors.keys import KeyRing
+from app.doors.scans import ScanDesk, ScanLimits
+from app.people.sms import sender_for
+from app.places import calendar
+from app.places.calendar import CalendarCache
+from app.runtime import Runtime
+from app.settings import Settings
+from app.vault import Vault, development_kek
+
+log = logging.getLogger(__name__)
+
+ROUTERS = (
+    site.router,
+    public.router,
+    account.router,
+    doors.router,
+    visits.router,
+    controller.enrolment_router,
+    controller.router,
+    admin_people.router,
+    admin_places.router,
+    admin_doors.router,
+    admin_visits.router,
+    admin_reports.router,
+    admin_audit.router,
+)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    now: Now = utc_now,
+    monotonic: Monotonic = monotonic,
+    run_jobs: bool = True,
+) -> FastAPI:
+    """Build the service; its lifespan opens the database and refuses a stale schema."""
+    app = FastAPI(
+        title="工会驿站 Smart rest stations",
+        version=metadata.version("yizhan"),
+        summary="Scan to open, visits, occupancy, reports.",
+        lifespan=_lifespan(settings, now, monotonic, run_jobs),
+        docs_url="/docs" if settings.serves_docs else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.serves_docs else None,
+    )
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.add_middleware(
+        Edge,
+        limit=settings.limit_body_bytes,
+        monotonic=monotonic,
+        docs_paths=("/docs",),
+    )
+    return app
+
+
+def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runtime:
+    """Make what a process holds; nothing is opened yet."""
+    database = Database(settings.effective_database_url, pool_size=settings.database_pool_size)
+    wakeups = wakeups_for(database)
+    has_kek = bool(settings.secret_kek.get_secret_value())
+    vault = Vault(settings.kek() if has_kek else development_kek(settings.data_dir))
+    ring, days = KeyRing(vault), CalendarCache()
+    desk = ControllerDesk(monotonic, silence_s=settings.controller_silence_s)
+    deadlines = deadline_clock(database, now, monotonic)
+    wakeups.watch(keys.TOPIC, ring.forget)
+    wakeups.watch(calendar.TOPIC, days.forget)
+    wakeups.watch(controllers.TOPIC, desk.forget)
+    return Runtime(
+        settings=settings,
+        database=database,
+        wakeups=wakeups,
+        vault=vault,
+        now=now,
+        monotonic=monotonic,
+        deadlines=deadlines,
+        calendar=days,
+        keys=ring,
+        controllers=desk,
+        scans=ScanDesk(
+            wakeups=wakeups,
+            keys=ring,
+            calendar=days,
+            clock=deadlines,
+            monotonic=monotonic,
+            controllers=desk,
+            limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
+            vault=vault,
+        ),
+        sms=sender_for(settings),
+        started_at=monotonic(),
+    )
+
+
+@asynccontextmanager
+async def opened(held: Runtime) -> AsyncIterator[Runtime]:
+    """Open the database for this process: schema, durability, keys; close it at the end."""
+    try:
+        await require_current(held.database)
+        if held.settings.is_production:
+            await held.database.check_durable()
+        async with held.database.write() as tx:
+            await held.vault.load(tx, at=held.now())
+            await keys.ensure(tx, held.vault, at=held.now())
+        async with held.database.read() as tx:
+            await held.keys.load(tx)
+            await held.calendar.load(tx)
+        yield held
+    finally:
+        await held.database.dispose()
+
+
+def _lifespan(
+    settings: Settings, now: Now, monotonic: Monotonic, run_jobs: bool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        held = build_runtime(settings, now=now, monotonic=monotonic)
+        log_versions(held.database)
+        with _one_writer(held):
+            async with opened(held):
+                if held.database.is_embedded:
+                    async with held.database.write() as tx:
+                        await commands.expire(
+                            tx, clock=held.deadlines, at=held.now(), everything=True
+                        )
+                app.state.runtime = held
+                background = [asyncio.create_task(held.wakeups.run())]
+                if run_jobs:
+                    background.append(asyncio.create_task(jobs.run_all(held)))
+                try:
+                    yield
+                finally:
+                    held.wakeups.ring_all()
+                    await _ended(background)
+                    await held.controllers.write_heard(held.database)
+
+    return lifespan
+
+
+def _one_writer(held: Runtime) -> WriterLock | suppress:
+    """Hold the data folder's lock where the database is embedded."""
+    if held.database.is_embedded:
+        return WriterLock(held.settings.data_dir)
+    return suppress()
+
+
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+
+
+def from_environment() -> FastAPI:
+    """Build the service from the environment's settings, for uvicorn."""
+    return create_app(Settings())

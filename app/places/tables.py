@@ -1,0 +1,184 @@
+"""Rows of the places: units, districts, stations, changes of their mode, the calendar, facilities."""
+
+import uuid
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.types import Base, Json, closed_enum
+from app.places.rules import ChangeKind, DayClass, Tier
+
+
+class UnitKind(StrEnum):
+    """What a node of the union organisation is."""
+
+    CITY = "city"
+    DISTRICT = "district"
+    STREET = "street"
+    INDUSTRY = "industry"
+
+
+class OperatingModel(StrEnum):
+    """Who keeps a station going."""
+
+    UNION_BUILT = "union_built"
+    COMMERCE_SUPPORTED = "commerce_supported"
+    ENTERPRISE_PARTNERED = "enterprise_partnered"
+    IDLE_PREMISES = "idle_premises"
+
+
+class FacilityKind(StrEnum):
+    """What there is to use."""
+
+    WATER = "water"
+    MICROWAVE = "microwave"
+    CHARGER = "charger"
+    BATTERY_SWAP = "battery_swap"
+    AIR_CONDITIONER = "air_conditioner"
+    FIRST_AID = "first_aid"
+    AED = "aed"
+    BOOKS = "books"
+    LEGAL_AID = "legal_aid"
+    TOILET = "toilet"
+    LOCKER = "locker"
+    LAUNDRY = "laundry"
+    HAIRCUT = "haircut"
+    COFFEE = "coffee"
+    MEALS = "meals"
+    NURSING_ROOM = "nursing_room"
+    REST = "rest"
+
+
+class FacilityStatus(StrEnum):
+    """Whether a facility can be used."""
+
+    WORKING = "working"
+    DEGRADED = "degraded"
+    OUT_OF_ORDER = "out_of_order"
+    UNKNOWN = "unknown"
+
+
+class Unit(Base):
+    """A node of the union organisation tree."""
+
+    __tablename__ = "units"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[UnitKind] = mapped_column(closed_enum(UnitKind))
+    parent_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("units.id"), index=True)
+    number: Mapped[int]
+    """The unit's number among its parent's children; the last step of its path."""
+    path: Mapped[str] = mapped_column(unique=True)
+    """Numbers from the root, such as `1.7.3`; carries the scope of administrators."""
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
+class District(Base):
+    """An administrative district, with validity and successors."""
+
+    __tablename__ = "districts"
+
+    adcode: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    valid_from: Mapped[date | None]
+    valid_to: Mapped[date | None]
+    """The first day on which it no longer exists."""
+    successors: Mapped[list[str]] = mapped_column(Json)
+    """Codes of the districts that took over its ground."""
+    note: Mapped[str]
+
+
+class Station(Base):
+    """A place with doors."""
+
+    __tablename__ = "stations"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    unit_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("units.id"), index=True)
+    district: Mapped[str | None] = mapped_column(sa.ForeignKey("districts.adcode"))
+    address: Mapped[str]
+    latitude: Mapped[float]
+    """Degrees, WGS-84."""
+    longitude: Mapped[float]
+    """Degrees, WGS-84."""
+    cell: Mapped[int]
+    """The grid cell of the coordinates; nearby search reads ranges of it."""
+    capacity: Mapped[int]
+    operating_model: Mapped[OperatingModel] = mapped_column(closed_enum(OperatingModel))
+    timezone: Mapped[str]
+    staffed_hours: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    access_hours: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    max_stay_min: Mapped[int]
+    confirm_tap: Mapped[bool]
+    config_version: Mapped[int]
+    """Raised by whatever the station's controller must know."""
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        sa.Index(
+            "ix_stations_cell",
+            "cell",
+            sqlite_where=sa.text("retired_at IS NULL"),
+            postgresql_where=sa.text("retired_at IS NULL"),
+        ),
+    )
+
+
+class ModeChange(Base):
+    """A dated exception or an override: replaces a station's mode within `[from_at, until_at)`."""
+
+    __tablename__ = "mode_changes"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    tier: Mapped[Tier] = mapped_column(closed_enum(Tier))
+    kind: Mapped[ChangeKind] = mapped_column(closed_enum(ChangeKind))
+    from_at: Mapped[datetime]
+    until_at: Mapped[datetime]
+    note: Mapped[str]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+    __table_args__ = (sa.Index("ix_mode_changes_station_id_until_at", "station_id", "until_at"),)
+
+
+class CalendarDay(Base):
+    """A day that is not what its weekday says."""
+
+    __tablename__ = "calendar_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    day_class: Mapped[DayClass] = mapped_column(closed_enum(DayClass))
+    name: Mapped[str]
+    source: Mapped[str]
+    """The State Council notice that says so."""
+
+
+class Facility(Base):
+    """A thing to use at a station."""
+
+    __tablename__ = "facilities"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"), index=True)
+    kind: Mapped[FacilityKind] = mapped_column(closed_enum(FacilityKind))
+    name: Mapped[str]
+    quantity: Mapped[int]
+    """How many of them stand there."""
+    status: Mapped[FacilityStatus] = mapped_column(closed_enum(FacilityStatus))
+    status_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]

@@ -1,0 +1,39 @@
+"""What one server process holds: the database, its clocks and bells, keys and caches."""
+
+from dataclasses import dataclass
+
+from app.clock import Monotonic, Now
+from app.db.clock import DeadlineClock
+from app.db.engine import Database
+from app.db.wakeups import LocalWakeups
+from app.doors.controllers import ControllerDesk
+from app.doors.keys import KeyRing
+from app.doors.scans import ScanDesk
+from app.people.sms import SmsSender
+from app.places.calendar import CalendarCache
+from app.settings import Settings
+from app.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Made once by `create_app`; handlers and jobs take from it what their operation needs."""
+
+    settings: Settings
+    database: Database
+    wakeups: LocalWakeups
+    vault: Vault
+    now: Now
+    monotonic: Monotonic
+    deadlines: DeadlineClock
+    calendar: CalendarCache
+    """Day classes, in memory, reloaded on a bell."""
+    keys: KeyRing
+    """Signing and verifying keys, in memory, reloaded on a bell."""
+    controllers: ControllerDesk
+    """Who the controllers are and when they were last heard, in memory."""
+    scans: ScanDesk
+    """What a scan needs beside its transaction."""
+    sms: SmsSender
+    started_at: float
+    """The monotonic instant at which this process began to serve."""
