@@ -165,8 +165,12 @@ def jwk(key: VerifyingKey) -> dict[str, str]:
 
 
 def sign_poster(key: SigningKey, *, door: str, generation: int) -> str:
-    """Sign the code of a printed poster."""
-    return _sign(key, TokenKind.POSTER, {"d": door, "g": generation})
+    """Sign the code of a printed poster.
+
+    Like its siblings it raises ValueError for a key of another kind, and for claims that no
+    validator would take.
+    """
+    return _sign(key, TokenKind.POSTER, {"d": door, "g": generation}, _read_poster)
 
 
 def sign_display(
@@ -174,7 +178,7 @@ def sign_display(
 ) -> str:
     """Sign one code of a door's screen."""
     claims = {"d": door, "iat": _seconds(issued_at), "exp": _seconds(expires_at), "jti": jti}
-    return _sign(key, TokenKind.DISPLAY, claims)
+    return _sign(key, TokenKind.DISPLAY, claims, _read_display)
 
 
 def sign_pass(
@@ -194,26 +198,20 @@ def sign_pass(
         "exp": _seconds(expires_at),
         "jti": jti,
     }
-    return _sign(key, TokenKind.PASS, claims)
+    return _sign(key, TokenKind.PASS, claims, _read_pass)
 
 
 def verify_poster(keys: Keys, token: str) -> PosterClaims | TokenRefusal:
     """Check a poster's signature and shape; its generation is the door's to judge."""
-
-    def read(claims: dict[str, Any]) -> PosterClaims:
-        return PosterClaims(_name(claims["d"]), _count(claims["g"]))
-
-    return _verify(keys, token, TokenKind.POSTER, {"d", "g"}, read)
+    return _verify(keys, token, TokenKind.POSTER, _read_poster)
 
 
 def verify_display(keys: Keys, token: str, at: datetime) -> DisplayClaims | TokenRefusal:
-    """Check a display code at an instant: good in `[iat, exp)`, at most 45 s long."""
+    """Check a display code at an instant: good in `[iat, exp)`, at most 45 s long.
 
-    def read(claims: dict[str, Any]) -> DisplayClaims:
-        issued_at, expires_at = _lifetime(claims, DISPLAY_PERIOD + DISPLAY_GRACE)
-        return DisplayClaims(_name(claims["d"]), issued_at, expires_at, _name(claims["jti"]))
-
-    found = _verify(keys, token, TokenKind.DISPLAY, {"d", "iat", "exp", "jti"}, read)
+    The reader's clock may be up to 5 s behind the signer's.
+    """
+    found = _verify(keys, token, TokenKind.DISPLAY, _read_display)
     return found if isinstance(found, TokenRefusal) else _timely(found, at)
 
 
@@ -221,14 +219,7 @@ def verify_pass(
     keys: Keys, token: str, at: datetime, *, audience: str
 ) -> PassClaims | TokenRefusal:
     """Check a pass at an instant and at one station; another station's pass is invalid here."""
-
-    def read(claims: dict[str, Any]) -> PassClaims:
-        issued_at, expires_at = _lifetime(claims, PASS_LIFETIME)
-        return PassClaims(
-            _name(claims["aud"]), _name(claims["sub"]), issued_at, expires_at, _name(claims["jti"])
-        )
-
-    found = _verify(keys, token, TokenKind.PASS, {"aud", "sub", "iat", "exp", "jti"}, read)
+    found = _verify(keys, token, TokenKind.PASS, _read_pass)
     if isinstance(found, TokenRefusal):
         return found
     return TokenRefusal.TOKEN_INVALID if found.station != audience else _timely(found, at)
@@ -240,24 +231,26 @@ def kind_of(token: str) -> TokenKind | None:
     return _KIND_OF_TYP.get(header["typ"]) if header else None
 
 
-T = TypeVar("T")
+_Claims = TypeVar("_Claims", PosterClaims, DisplayClaims, PassClaims)
 _Timed = TypeVar("_Timed", DisplayClaims, PassClaims)
 
 
-def _sign(key: SigningKey, kind: TokenKind, claims: dict[str, Any]) -> str:
+def _sign(
+    key: SigningKey,
+    kind: TokenKind,
+    claims: dict[str, Any],
+    read: Callable[[dict[str, Any]], _Claims],
+) -> str:
     if key.kind is not kind:
         raise ValueError(f"a {key.kind.value} key does not sign a {kind.value}")
+    read(claims)
     headers = {"kid": key.kid, "typ": TYP[kind]}
     return jwt.encode(claims, key.private_key, algorithm=ALGORITHM, headers=headers)
 
 
 def _verify(
-    keys: Keys,
-    token: str,
-    kind: TokenKind,
-    wanted: set[str],
-    read: Callable[[dict[str, Any]], T],
-) -> T | TokenRefusal:
+    keys: Keys, token: str, kind: TokenKind, read: Callable[[dict[str, Any]], _Claims]
+) -> _Claims | TokenRefusal:
     header = _header(token)
     if header is None:
         return TokenRefusal.TOKEN_INVALID
@@ -278,13 +271,33 @@ def _verify(
                 "verify_jti": False,
             },
         )
-        if key.kind is not kind:
-            return TokenRefusal.WRONG_KIND
-        if set(claims) != wanted:
-            return TokenRefusal.TOKEN_INVALID
-        return read(claims)
+        return read(claims) if key.kind is kind else TokenRefusal.WRONG_KIND
     except Exception:  # Whatever a forged text provokes in a parser, it is not a good code.
         return TokenRefusal.TOKEN_INVALID
+
+
+def _read_poster(claims: dict[str, Any]) -> PosterClaims:
+    _only(claims, "d", "g")
+    return PosterClaims(_name(claims["d"]), _count(claims["g"]))
+
+
+def _read_display(claims: dict[str, Any]) -> DisplayClaims:
+    _only(claims, "d", "iat", "exp", "jti")
+    issued_at, expires_at = _lifetime(claims, DISPLAY_PERIOD + DISPLAY_GRACE)
+    return DisplayClaims(_name(claims["d"]), issued_at, expires_at, _name(claims["jti"]))
+
+
+def _read_pass(claims: dict[str, Any]) -> PassClaims:
+    _only(claims, "aud", "sub", "iat", "exp", "jti")
+    issued_at, expires_at = _lifetime(claims, PASS_LIFETIME)
+    return PassClaims(
+        _name(claims["aud"]), _name(claims["sub"]), issued_at, expires_at, _name(claims["jti"])
+    )
+
+
+def _only(claims: dict[str, Any], *names: str) -> None:
+    if set(claims) != set(names):
+        raise ValueError("not the claims of this kind")
 
 
 def _header(token: str) -> dict[str, str] | None:
@@ -337,7 +350,10 @@ def _lifetime(claims: dict[str, Any], longest: timedelta) -> tuple[datetime, dat
     issued, expires = claims["iat"], claims["exp"]
     if type(issued) is not int or type(expires) is not int:
         raise ValueError("not whole seconds")
-    issued_at, expires_at = datetime.fromtimestamp(issued, UTC), datetime.fromtimestamp(expires, UTC)
+    issued_at, expires_at = (
+        datetime.fromtimestamp(issued, UTC),
+        datetime.fromtimestamp(expires, UTC),
+    )
     if not timedelta(0) < expires_at - issued_at <= longest:
         raise ValueError("not a lifetime of this kind")
     return issued_at, expires_at
