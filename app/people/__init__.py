@@ -1,0 +1,1 @@
+"""People: workers and administrators."""
