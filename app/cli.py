@@ -33,7 +33,7 @@ from app.doors.tokens import TokenKind
 from app.errors import Problem
 from app.main import build_runtime, opened
 from app.people import admins
-from app.people.tables import Role
+from app.people.rules import Role
 from app.places import calendar as calendar_days
 from app.places import transfer
 from app.places.tables import Unit
@@ -102,9 +102,7 @@ def _plain_refusals() -> Iterator[None]:
 
 
 def _log_plainly() -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # It would log every request of the agents, with the address in it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -393,8 +391,10 @@ def run_job(
     """Run a job once, now."""
     job = jobs.find(name)
     if job is None:
-        err.print(f"refused: no job is called {name}; there are "
-                  + ", ".join(job.name for job in jobs.JOBS))
+        err.print(
+            f"refused: no job is called {name}; there are "
+            + ", ".join(job.name for job in jobs.JOBS)
+        )
         raise typer.Exit(2)
 
     async def act(held: Runtime) -> None:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -63,7 +64,8 @@ async def sweep_visits(held: Runtime) -> None:
 
 async def send_codes(held: Runtime) -> None:
     """Send login codes whose sending was interrupted."""
-    await sign_in.send_due(held.database, held.sms, vault=held.vault, now=held.now)
+    domain = urlsplit(held.settings.public_url).netloc
+    await sign_in.send_due(held.database, held.sms, vault=held.vault, domain=domain, now=held.now)
 
 
 async def retain(held: Runtime) -> None:
@@ -102,9 +104,7 @@ async def run_once(held: Runtime, job: Job) -> None:
         await tx.execute(
             upsert(tx, JobRun)
             .values(name=job.name, succeeded_at=held.now())
-            .on_conflict_do_update(
-                index_elements=["name"], set_={"succeeded_at": held.now()}
-            )
+            .on_conflict_do_update(index_elements=["name"], set_={"succeeded_at": held.now()})
         )
 
 

@@ -3,7 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    nullcontext,
+    suppress,
+)
 from importlib import metadata
 
 from fastapi import FastAPI
@@ -116,7 +122,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
             limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
             vault=vault,
         ),
-        sms=sender_for(settings),
+        sms=sender_for(settings, now),
         started_at=monotonic(),
     )
 
@@ -167,11 +173,11 @@ def _lifespan(
     return lifespan
 
 
-def _one_writer(held: Runtime) -> WriterLock | suppress:
+def _one_writer(held: Runtime) -> AbstractContextManager[object]:
     """Hold the data folder's lock where the database is embedded."""
     if held.database.is_embedded:
         return WriterLock(held.settings.data_dir)
-    return suppress()
+    return nullcontext()
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
@@ -180,8 +186,6 @@ async def _ended(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
-
-
 
 
 def from_environment() -> FastAPI:

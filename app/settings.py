@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.db.engine import sqlite_url
+from app.db.engine import embedded_url
 
 
 class Environment(StrEnum):
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     @property
     def effective_database_url(self) -> str:
         """The database's URL: DATABASE_URL, or SQLite in DATA_DIR."""
-        return self.database_url or sqlite_url(self.data_dir / "yizhan.sqlite3")
+        return self.database_url or embedded_url(self.data_dir / "yizhan.sqlite3")
 
     @property
     def is_production(self) -> bool:

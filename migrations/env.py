@@ -4,16 +4,34 @@
 """
 
 import asyncio
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic import context
 
 from app.db.engine import Database
-from app.db.types import Base
+from app.db.types import Base, Instant, Json, Text
 from app.settings import Settings
 from app.tables import every_table
 
 every_table()
+
+
+def spell(kind: str, item: Any, _context: Any) -> str | Literal[False]:
+    """Write our column types as the template's constants, so that a migration outlives them."""
+    if kind != "type":
+        return False
+    match item:
+        case Instant():
+            return "INSTANT"
+        case sa.Enum():
+            return "WORD"
+        case _ if repr(item) == repr(Text):
+            return "TEXT"
+        case _ if repr(item) == repr(Json):
+            return "JSON"
+        case _:
+            return False
 
 
 def run(connection: sa.Connection) -> None:
@@ -26,6 +44,7 @@ def run(connection: sa.Connection) -> None:
         target_metadata=Base.metadata,
         render_as_batch=True,
         compare_type=True,
+        render_item=spell,
         transaction_per_migration=False,
     )
     with context.begin_transaction():

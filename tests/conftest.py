@@ -1,9 +1,7 @@
 """Settings, both databases, the application, a client and a clock; nothing of the domain."""
 
-import os
+import asyncio
 import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +11,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.db.engine import Database, sqlite_url
+from app.db import schema
+from app.db.engine import Database, embedded_url
 from app.main import create_app
 from app.runtime import Runtime
 from app.settings import Settings
 from tests.support.postgres import PostgresServer, running_postgres
 
-ROOT = Path(__file__).parent.parent
 NIGHT = datetime(2026, 11, 23, 15, 40, tzinfo=UTC)
 """23:40 on a Monday in Chongqing."""
 
@@ -61,21 +59,20 @@ def clock() -> Clock:
 
 
 def migrate(url: str) -> None:
-    """Bring an empty database to the newest schema, as an operator would."""
-    subprocess.run(
-        [sys.executable, "-m", "app", "migrate"],
-        cwd=ROOT,
-        env={**os.environ, "YIZHAN_DATABASE_URL": url, "YIZHAN_DATA_DIR": "/nonexistent"},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    """Bring an empty database to the newest schema, as `yizhan migrate` does."""
+
+    async def upgrade() -> None:
+        database = Database(url, pool_size=2)
+        await schema.migrate(database)
+        await database.dispose()
+
+    asyncio.run(upgrade())
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "yizhan.sqlite3"
-    migrate(sqlite_url(path))
+    migrate(embedded_url(path))
     return path
 
 
@@ -101,7 +98,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     if request.param == "sqlite":
         path = tmp_path / "yizhan.sqlite3"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield sqlite_url(path)
+        yield embedded_url(path)
         return
     global _database_count
     _database_count += 1

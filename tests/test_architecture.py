@@ -9,7 +9,7 @@ import pytest
 APP = Path(__file__).parent.parent / "app"
 
 ORDER = (
-    ("db", "errors", "clock", "settings"),
+    ("db", "errors", "clock", "settings", "data"),
     ("vault", "audit"),
     ("places",),
     ("people",),

@@ -43,9 +43,7 @@ async def polling_controller(
     """Say which controller calls; notes when its request began and ended."""
     if credentials is None or len(credentials.credentials) > 200:
         raise CredentialRefused
-    found = await held.controllers.find(
-        held.database, held.wakeups, credentials.credentials, at=at
-    )
+    found = await held.controllers.find(held.database, held.wakeups, credentials.credentials, at=at)
     if found is None:
         raise CredentialRefused
     try:

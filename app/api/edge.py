@@ -3,7 +3,6 @@
 Plain ASGI, since the framework's middleware class leaks tasks when a client goes away.
 """
 
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
@@ -86,5 +85,3 @@ def _with_headers(send: Send, *, bare: bool) -> Send:
         await send(message)
 
     return sends
-
-

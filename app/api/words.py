@@ -115,8 +115,10 @@ def sentence(
         moment = f"{until.month}月{until.day}日{until:%H:%M}"
         if lang is Language.EN:
             moment = f"{until:%H:%M} on {until:%d %B}"
-        said += WORKS_AGAIN[lang].format(time=moment) if lang is Language.ZH else (
-            " " + WORKS_AGAIN[lang].format(time=moment)
+        said += (
+            WORKS_AGAIN[lang].format(time=moment)
+            if lang is Language.ZH
+            else (" " + WORKS_AGAIN[lang].format(time=moment))
         )
     return said
 

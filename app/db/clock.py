@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from typing_extensions import override
 
 from app.clock import Monotonic, Now
 from app.db.engine import Database
@@ -29,6 +30,10 @@ class Deadline:
 
 class DeadlineClock(Protocol):
     """Makes deadlines and tells whether they have passed."""
+
+    @override
+    def __hash__(self) -> int:
+        """Statements are built once per clock."""
 
     def now(self) -> sa.ColumnElement[datetime]:
         """Give the SQL expression of the present instant, to be selected by a statement."""

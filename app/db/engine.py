@@ -98,7 +98,7 @@ class Database:
         await self._writer.dispose()
 
 
-def sqlite_url(path: Path) -> str:
+def embedded_url(path: Path) -> str:
     """Give the URL of an embedded database in this file."""
     return f"sqlite+aiosqlite:///{path}"
 

@@ -401,9 +401,7 @@ def pulsed_at(claimed_at: datetime, after_claim_ms: int | None, at: datetime) ->
     return min(max(claimed_at, claimed_at + timedelta(milliseconds=after_claim_ms)), at)
 
 
-async def _open_visit(
-    tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datetime
-) -> uuid.UUID:
+async def _open_visit(tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datetime) -> uuid.UUID:
     row = (
         await tx.execute(
             sa.select(Scan, Station.timezone, Station.max_stay_min)
@@ -460,9 +458,7 @@ async def _refuse(
 async def _free_places(tx: AsyncSession, scan_ids: Sequence[uuid.UUID], *, at: datetime) -> None:
     if scan_ids:
         await tx.execute(
-            sa.update(Scan)
-            .where(Scan.id.in_(scan_ids))
-            .values(reserved_until=None, changed_at=at)
+            sa.update(Scan).where(Scan.id.in_(scan_ids)).values(reserved_until=None, changed_at=at)
         )
 
 

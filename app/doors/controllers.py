@@ -4,7 +4,6 @@ A poll must cost no more than one read, so credentials are remembered (and forgo
 `credentials`), and when a controller was heard is kept in memory and written in bulk.
 """
 
-import hashlib
 import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from app.db.wakeups import LocalWakeups
 from app.doors.commands import config_version, topic_of
 from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
+from app.people.secrets import hash_of
 from app.places.rules import Calendar, Window, local_day, mode_windows
 from app.places.stations import list_changes, station_rules
 from app.places.tables import Station, Unit
@@ -155,11 +155,6 @@ class ControllerDesk:
         return len(noted)
 
 
-def hash_of(secret: str) -> bytes:
-    """Hash a random secret for storage; 256 random bits need no salt."""
-    return hashlib.sha256(secret.encode()).digest()
-
-
 async def _find(tx: AsyncSession, digest: bytes, *, at: datetime) -> Controller | None:
     return await tx.scalar(
         sa.select(Controller).where(
@@ -280,9 +275,7 @@ async def enrol(
         )
     )
     await tx.execute(
-        sa.update(Enrolment)
-        .where(Enrolment.id == enrolment.id)
-        .values(controller_id=controller_id)
+        sa.update(Enrolment).where(Enrolment.id == enrolment.id).values(controller_id=controller_id)
     )
     await wakeups.wake(tx, TOPIC)
     return await _enrolled(tx, controller_id, enrolment.station_id, credential)
@@ -417,9 +410,7 @@ async def _retire_at(
     await wakeups.wake(tx, TOPIC)
 
 
-async def _subject(
-    tx: AsyncSession, kind: str, id: uuid.UUID, station: Station
-) -> Subject:
+async def _subject(tx: AsyncSession, kind: str, id: uuid.UUID, station: Station) -> Subject:
     path = await tx.scalar(sa.select(Unit.path).where(Unit.id == station.unit_id))
     return Subject(kind, id, unit_path=path, station_id=station.id)
 

@@ -148,9 +148,7 @@ async def rotate(
     retires the old key. Returns the key that was made or promoted; raises KeyTooYoung.
     """
     pending = await tx.scalar(
-        sa.select(SigningKey).where(
-            SigningKey.kind == kind, SigningKey.state == KeyState.PENDING
-        )
+        sa.select(SigningKey).where(SigningKey.kind == kind, SigningKey.state == KeyState.PENDING)
     )
     at_once = emergency or kind is TokenKind.POSTER
     if pending is None:
@@ -193,9 +191,7 @@ async def retire(
     return key
 
 
-async def _demote_active(
-    tx: AsyncSession, kind: TokenKind, *, retired: bool, at: datetime
-) -> None:
+async def _demote_active(tx: AsyncSession, kind: TokenKind, *, retired: bool, at: datetime) -> None:
     changes: dict[str, Any] = {"state": KeyState.RETIRING, "changed_at": at}
     if retired:
         changes = {"state": KeyState.RETIRED, "private_wrapped": None, "changed_at": at}

@@ -14,7 +14,7 @@ RESERVATION_GRACE = timedelta(seconds=20)
 """How long after its command's deadline a kept place is given up (law 9)."""
 
 REPEAT_AFTER_EXECUTION = timedelta(seconds=10)
-"""For so long after the pulse another tap gets the same scan; later he may have missed it (law 4)."""
+"""For so long after the pulse another tap gets the same scan (law 4)."""
 
 OPENING_WINDOW = timedelta(seconds=15)
 """How long after the pulse an opening of the door belongs to it (law 5)."""

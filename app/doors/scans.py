@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -204,7 +204,7 @@ async def _door(tx: AsyncSession, number: str, *, at: datetime) -> _DoorFacts | 
 
 
 @lru_cache(maxsize=1)
-def _door_query() -> sa.Select[Any]:
+def _door_query() -> sa.Select[*tuple[Any, ...]]:
     return (
         sa.select(
             Door.id.label("door_id"),
@@ -292,7 +292,7 @@ async def _recent(
 
 
 @lru_cache(maxsize=4)
-def _recent_query(clock: DeadlineClock) -> sa.Select[Any]:
+def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
     """Build the one statement that reads what the worker did lately and who is inside."""
     owner = sa.bindparam("owner", type_=sa.LargeBinary())
     door = sa.bindparam("door", type_=sa.Uuid())
@@ -306,9 +306,7 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[Any]:
     opened = (
         sa.select(Scan.scanned_at, Station.latitude, Station.longitude)
         .join(Station, Station.id == Scan.station_id)
-        .where(
-            Scan.owner_key == owner, Scan.outcome == Outcome.GRANTED, Scan.station_id != station
-        )
+        .where(Scan.owner_key == owner, Scan.outcome == Outcome.GRANTED, Scan.station_id != station)
         .order_by(Scan.scanned_at.desc())
         .limit(1)
         .subquery("opened")
@@ -407,20 +405,20 @@ def _facts(
     recent: _Recent,
     at: datetime,
 ) -> Facts:
-    common = {
-        "token": token,
-        "worker_blocked": worker.blocked,
-        "scans_last_minute": recent.scans_last_minute,
-        "scan_limit": desk.limits.scans_per_minute,
-        "doors_last_hour": recent.doors_last_hour,
-        "door_limit": desk.limits.doors_per_hour,
-        "party_size": attempt.party_size,
-    }
+    facts = Facts(
+        token=token,
+        worker_blocked=worker.blocked,
+        scans_last_minute=recent.scans_last_minute,
+        scan_limit=desk.limits.scans_per_minute,
+        doors_last_hour=recent.doors_last_hour,
+        door_limit=desk.limits.doors_per_hour,
+        party_size=attempt.party_size,
+    )
     if door is None:
-        return Facts(**common)
+        return facts
     station = door.station
-    return Facts(
-        **common,
+    return replace(
+        facts,
         door_retired=door.retired,
         mode=mode_at(station_rules(station, door.changes), desk.calendar.current, at),
         here=Place(station.latitude, station.longitude, at),
@@ -451,9 +449,7 @@ class _Recording:
             case Refused(reason):
                 return await self._write(Outcome.REFUSED, reason)
             case WalkIn():
-                return await self._write(
-                    Outcome.WALK_IN, Reason.OK, visit_id=await self._walk_in()
-                )
+                return await self._write(Outcome.WALK_IN, Reason.OK, visit_id=await self._walk_in())
             case Granted():
                 deadline = self.desk.clock.deadline(
                     self.recent.clock_now, since=self.attempt.read_at, seconds=UNLOCK_SECONDS
@@ -605,7 +601,9 @@ async def view(
     replayed: bool = False,
 ) -> ScanView:
     """Read one scan of this worker as of now; raises ScanNotFound."""
-    row = (await tx.execute(_view_query(clock), {"scan": scan_id, "owner": owner_key})).one_or_none()
+    row = (
+        await tx.execute(_view_query(clock), {"scan": scan_id, "owner": owner_key})
+    ).one_or_none()
     if row is None:
         raise ScanNotFound
     found: Scan = row.Scan
@@ -638,7 +636,7 @@ async def view(
 
 
 @lru_cache(maxsize=4)
-def _view_query(clock: DeadlineClock) -> sa.Select[Any]:
+def _view_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
     return (
         sa.select(
             Scan,
@@ -662,9 +660,7 @@ def _view_query(clock: DeadlineClock) -> sa.Select[Any]:
     )
 
 
-async def count_reserved(
-    tx: AsyncSession, station_id: uuid.UUID, *, clock: DeadlineClock
-) -> int:
+async def count_reserved(tx: AsyncSession, station_id: uuid.UUID, *, clock: DeadlineClock) -> int:
     """Count the persons for whom a place is kept now."""
     found = await tx.scalar(
         sa.select(sa.func.coalesce(sa.func.sum(Scan.party_size), 0)).where(

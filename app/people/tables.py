@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.types import Base, closed_enum
+from app.people.rules import Role
 
 
 class Occupation(StrEnum):
@@ -22,15 +23,6 @@ class Occupation(StrEnum):
     TRAFFIC = "traffic"
     VENDOR = "vendor"
     OTHER = "other"
-
-
-class Role(StrEnum):
-    """What an administrator may do, within a scope."""
-
-    CITY_ADMIN = "city_admin"
-    UNIT_ADMIN = "unit_admin"
-    STATION_KEEPER = "station_keeper"
-    AUDITOR = "auditor"
 
 
 class SmsState(StrEnum):

@@ -1,4 +1,4 @@
-"""Rows of the places: units, districts, stations, changes of their mode, the calendar, facilities."""
+"""Rows of the places: units, districts, stations, mode changes, the calendar, facilities."""
 
 import uuid
 from datetime import date, datetime

@@ -46,6 +46,8 @@ class Visit(Base):
     mode: Mapped[Kind] = mapped_column(closed_enum(Kind))
     """The mode of the instant in which it began; reports never recompute it."""
     party_size: Mapped[int]
+    re_entry: Mapped[bool]
+    """He came back within ten minutes: reports count it with the visit before (metrics 1)."""
     started_at: Mapped[datetime]
     stay_until: Mapped[datetime]
     """When the stay counts as over unless the worker is heard of: his last event plus max_stay."""

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
-from app.db.engine import Database, NotDurable, sqlite_url
+from app.db.engine import Database, NotDurable, embedded_url
 from app.db.lock import DataDirLocked, WriterLock
 from tests.support.postgres import running_postgres
 
@@ -40,7 +40,7 @@ async def test_what_is_committed_is_synced(database: Database) -> None:
 
 
 async def test_writers_on_sqlite_wait_for_each_other(tmp_path: Path) -> None:
-    database = Database(sqlite_url(tmp_path / "one.sqlite3"))
+    database = Database(embedded_url(tmp_path / "one.sqlite3"))
     async with database.write() as tx:
         await tx.execute(sa.text("CREATE TABLE counted (n INTEGER)"))
         await tx.execute(sa.text("INSERT INTO counted VALUES (0)"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.db.engine import Database, sqlite_url
+from app.db.engine import Database, embedded_url
 from app.db.wakeups import LocalWakeups, PostgresWakeups, wakeups_for
 from tests.support.postgres import PostgresServer
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
     if request.param == "sqlite":
-        url = sqlite_url(tmp_path / "bells.sqlite3")
+        url = embedded_url(tmp_path / "bells.sqlite3")
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
         url = server.url("postgres")

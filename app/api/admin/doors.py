@@ -145,9 +145,7 @@ async def amend_door(
     response_model=DoorOut,
     responses=problems(*_guarded, DoorNotFound),
 )
-async def retire_door(
-    door_id: uuid.UUID, tx: WriteTx, admin: Editor, held: Held, at: Now
-) -> Any:
+async def retire_door(door_id: uuid.UUID, tx: WriteTx, admin: Editor, held: Held, at: Now) -> Any:
     """Take a door out of use."""
     located = await _door(tx, admin, door_id)
     return await registry.retire(tx, held.wakeups, located, actor=admin.actor, at=at)

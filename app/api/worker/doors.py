@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints
 from app.api.deps import Held, Lang, Now
 from app.api.guards import NotSignedIn, WaitingWorker, WorkerToken, worker_token
 from app.api.problems import problems
-from app.api.shapes import In, Key, Out
+from app.api.shapes import In, Out
 from app.api.words import Language, sentence
 from app.doors import commands, scans
 from app.doors.rules import Outcome, Reason, ScanState, is_final

@@ -1,0 +1,256 @@
+"""HTTP for everybody: the stations, where they are, what holds there; never a head count."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from pydantic import StringConstraints
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.api.deps import Held, Now, Page, ReadTx, link_next
+from app.api.problems import problems
+from app.api.shapes import Out, Rfc3339
+from app.api.site import public
+from app.db import cursors
+from app.db.cursors import CursorInvalid, PageRequest
+from app.errors import Invalid
+from app.places import facilities, nearby, stations
+from app.places.coordinates import CoordinateSystem, from_wgs84, to_wgs84
+from app.places.nearby import MAX_RADIUS_M, NearStation
+from app.places.rules import Because, Calendar, Kind, Mode
+from app.places.stations import StationNotFound
+from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station
+from app.visits import occupancy
+from app.visits.rules import Level, level
+
+router = APIRouter(tags=["public"], dependencies=[Depends(public)])
+
+
+class NearInvalid(Invalid):
+    """`near` must be two numbers: latitude,longitude."""
+
+
+class ModeOut(Out):
+    kind: Kind
+    because: Because
+    until: datetime | None
+    calendar_known: bool
+
+
+class OccupancyOut(Out):
+    level: Level | None
+    as_of: datetime
+
+
+class StationLine(Out):
+    id: uuid.UUID
+    code: str
+    name: str
+    address: str
+    latitude: float
+    longitude: float
+    operating_model: OperatingModel
+    mode: ModeOut
+    occupancy: OccupancyOut
+    distance_m: int | None
+    walking_minutes: int | None
+
+
+class HourRow(Out):
+    weekday: int
+    opens: str
+    closes: str
+
+
+class DayRow(Out):
+    opens: str
+    closes: str
+
+
+class HoursOut(Out):
+    regular: list[HourRow]
+    public_holiday: list[DayRow] | None
+    makeup_workday: list[DayRow] | None
+
+
+class FacilityOut(Out):
+    id: uuid.UUID
+    kind: FacilityKind
+    name: str
+    quantity: int
+    status: FacilityStatus
+    status_at: datetime
+
+
+class StationOut(StationLine):
+    timezone: str
+    staffed_hours: HoursOut | None
+    access_hours: HoursOut | None
+    facilities: list[FacilityOut]
+
+
+System = Annotated[CoordinateSystem, Query()]
+Code = Annotated[str, Path(max_length=64)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]*$")]
+
+
+async def _lines(
+    tx: AsyncSession,
+    found: Sequence[tuple[Station, Mode, NearStation | None]],
+    system: CoordinateSystem,
+    at: datetime,
+) -> list[dict[str, Any]]:
+    inside = await occupancy.inside_by_station(tx, [row[0].id for row in found], at=at)
+    lines = []
+    for station, mode, near in found:
+        latitude, longitude = from_wgs84(station.latitude, station.longitude, system)
+        lines.append(
+            {
+                "id": station.id,
+                "code": station.code,
+                "name": station.name,
+                "address": station.address,
+                "latitude": latitude,
+                "longitude": longitude,
+                "operating_model": station.operating_model,
+                "mode": mode,
+                "occupancy": {"level": level(inside[station.id], station.capacity), "as_of": at},
+                "distance_m": near.distance_m if near else None,
+                "walking_minutes": near.walking_minutes if near else None,
+            }
+        )
+    return lines
+
+
+def _point(near: str, system: CoordinateSystem) -> tuple[float, float]:
+    parts = near.split(",")
+    try:
+        latitude, longitude = (float(part) for part in parts)
+    except ValueError:
+        raise NearInvalid from None
+    # Written so that NaN fails too.
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
+        raise NearInvalid("Latitude lies between -90 and 90, longitude between -180 and 180.")
+    return to_wgs84(latitude, longitude, system)
+
+
+def _among(
+    facility: FacilityKind | None, unit: uuid.UUID | None, q: str | None
+) -> ColumnElement[bool]:
+    conditions: list[ColumnElement[bool]] = [Station.retired_at.is_(None)]
+    if facility is not None:
+        conditions.append(
+            exists().where(
+                Facility.station_id == Station.id,
+                Facility.kind == facility,
+                Facility.retired_at.is_(None),
+                Facility.status.in_((FacilityStatus.WORKING, FacilityStatus.DEGRADED)),
+            )
+        )
+    if unit is not None:
+        conditions.append(Station.unit_id == unit)
+    if q is not None:
+        text = func.lower(q)
+        conditions.append(
+            or_(
+                func.lower(Station.code) == text,
+                Station.name.contains(q, autoescape=True),
+                Station.address.contains(q, autoescape=True),
+            )
+        )
+    return and_(*conditions)
+
+
+@router.get(
+    "/v1/stations",
+    response_model=list[StationLine],
+    responses=problems(NearInvalid, CursorInvalid),
+)
+async def list_stations(
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    held: Held,
+    at: Now,
+    page: Page,
+    near: Annotated[str | None, Query(max_length=60, description="LAT,LON")] = None,
+    radius_m: Annotated[int, Query(ge=1, le=MAX_RADIUS_M)] = 3000,
+    usable: Annotated[str | None, Query(pattern="^now$")] = None,
+    facility: FacilityKind | None = None,
+    unit: uuid.UUID | None = None,
+    q: Annotated[Text | None, Query()] = None,
+    coordinate_system: System = CoordinateSystem.WGS84,
+) -> Any:
+    """List stations: near a point, nearest first; or by code, page by page."""
+    calendar = (await held.calendar.fresh(held.database)).current
+    among = _among(facility, unit, q)
+    if near is not None:
+        latitude, longitude = _point(near, coordinate_system)
+        hits = await nearby.near(
+            tx,
+            calendar,
+            latitude=latitude,
+            longitude=longitude,
+            radius_m=radius_m,
+            at=at,
+            among=among,
+        )
+        found: list[tuple[Station, Mode, NearStation | None]] = [
+            (hit.station, hit.mode, hit) for hit in hits
+        ]
+    else:
+        found = await _by_code(request, response, tx, calendar, among, page, at)
+    if usable == "now":
+        found = [row for row in found if row[1].kind in nearby.USABLE]
+    return await _lines(tx, found[: page.limit], coordinate_system, at)
+
+
+async def _by_code(
+    request: Request,
+    response: Response,
+    tx: AsyncSession,
+    calendar: Calendar,
+    among: ColumnElement[bool],
+    page: PageRequest,
+    at: datetime,
+) -> list[tuple[Station, Mode, NearStation | None]]:
+    rows = await cursors.page(tx, select(Station).where(among), by=[Station.code], request=page)
+    link_next(request, response, rows)
+    modes = await nearby.modes_of(tx, calendar, rows.rows, at=at)
+    return [(station, modes[station.id], None) for station in rows.rows]
+
+
+@router.get("/v1/stations/{code}", response_model=StationOut, responses=problems(StationNotFound))
+async def get_station(
+    code: Code,
+    tx: ReadTx,
+    held: Held,
+    at: Now,
+    coordinate_system: System = CoordinateSystem.WGS84,
+) -> Any:
+    """Give one station: its hours, what holds now, its facilities."""
+    station = await stations.get_by_code(tx, code)
+    calendar = (await held.calendar.fresh(held.database)).current
+    modes = await nearby.modes_of(tx, calendar, [station], at=at)
+    (line,) = await _lines(tx, [(station, modes[station.id], None)], coordinate_system, at)
+    things = await facilities.facilities_of(tx, [station.id])
+    return {
+        **line,
+        "timezone": station.timezone,
+        "staffed_hours": station.staffed_hours,
+        "access_hours": station.access_hours,
+        "facilities": things[station.id],
+    }
+
+
+@router.get("/v1/stations/{code}/mode", response_model=ModeOut, responses=problems(StationNotFound))
+async def station_mode(
+    code: Code, tx: ReadTx, held: Held, now: Now, at: Annotated[Rfc3339 | None, Query()] = None
+) -> Any:
+    """Say what holds at a station at an instant, why, and until when."""
+    station = await stations.get_by_code(tx, code)
+    calendar = (await held.calendar.fresh(held.database)).current
+    return (await nearby.modes_of(tx, calendar, [station], at=at or now))[station.id]

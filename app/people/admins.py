@@ -1,0 +1,412 @@
+"""Administrators: accounts, sign-in, and the one predicate that says what each of them sees."""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyotp
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import Action, Actor, Subject, record
+from app.db.types import new_id
+from app.errors import Conflict, Invalid, NotFound, Problem, TooMany, Unauthorized
+from app.people import phones
+from app.people.rules import Permission, Role, allows
+from app.people.secrets import hash_of
+from app.people.tables import Admin, AdminLoginFailure, AdminSession
+from app.places.rules import under_bounds
+from app.places.stations import StationNotFound
+from app.places.tables import Station, Unit
+from app.vault import Vault
+
+SESSION_LIFETIME = timedelta(hours=12)
+SESSION_IDLE = timedelta(hours=1)
+USED_PRECISION = timedelta(minutes=1)
+"""How exactly the last use is written: once a minute is enough for an hour's idleness."""
+FAILURE_WINDOW = timedelta(minutes=15)
+MIN_PASSWORD = 12
+
+_hasher = PasswordHasher()
+_NOBODY = _hasher.hash(secrets.token_urlsafe(16))
+"""What an unknown name's password is checked against, so that it takes as long."""
+
+
+class AdminNotFound(NotFound):
+    """There is no such administrator."""
+
+
+class UsernameTaken(Conflict):
+    """An administrator has this name already."""
+
+
+class LoginRefused(Unauthorized):
+    """Name, password or second factor is wrong."""
+
+
+class TooManyLogins(TooMany):
+    """Too many wrong passwords; please wait."""
+
+
+class PasswordTooShort(Invalid):
+    """A password needs at least 12 characters."""
+
+
+class ScopeInvalid(Invalid):
+    """This role needs another scope."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedInAdmin:
+    """Who administers, and where."""
+
+    admin_id: uuid.UUID
+    role: Role
+    unit_path: str | None
+    """The branch; None with no station means the whole city."""
+    station_id: uuid.UUID | None
+
+    @property
+    def actor(self) -> Actor:
+        """The administrator as the audit trail names him."""
+        return Actor(self.admin_id)
+
+    def may(self, permission: Permission) -> bool:
+        """Whether his role does this at all."""
+        return allows(self.role, permission)
+
+
+def visible_units(admin: SignedInAdmin) -> sa.Select[uuid.UUID]:
+    """Select the ids of the units in an administrator's branch."""
+    query = sa.select(Unit.id)
+    if admin.station_id is not None:
+        return query.where(sa.false())
+    if admin.unit_path is None:
+        return query
+    low, high = under_bounds(admin.unit_path)
+    return query.where(
+        sa.or_(Unit.path == admin.unit_path, sa.and_(Unit.path >= low, Unit.path < high))
+    )
+
+
+def visible_stations(admin: SignedInAdmin) -> sa.Select[uuid.UUID]:
+    """Select the ids of the stations an administrator sees: the one scope predicate."""
+    query = sa.select(Station.id)
+    if admin.station_id is not None:
+        return query.where(Station.id == admin.station_id)
+    if admin.unit_path is None:
+        return query
+    return query.where(Station.unit_id.in_(visible_units(admin)))
+
+
+async def get_station(tx: AsyncSession, admin: SignedInAdmin, station_id: uuid.UUID) -> Station:
+    """Give a station in scope; raises StationNotFound for any other."""
+    station = await tx.scalar(
+        sa.select(Station).where(Station.id == station_id, Station.id.in_(visible_stations(admin)))
+    )
+    if station is None:
+        raise StationNotFound
+    return station
+
+
+async def find_admin(tx: AsyncSession, token: str, *, at: datetime) -> SignedInAdmin | None:
+    """Say whose session this is; rights are read anew at every request."""
+    row = (
+        await tx.execute(
+            sa.select(
+                Admin.id, Admin.role, Admin.unit_id, Admin.station_id, Unit.path, Unit.retired_at
+            )
+            .join(AdminSession, AdminSession.admin_id == Admin.id)
+            .outerjoin(Unit, Unit.id == Admin.unit_id)
+            .where(
+                AdminSession.token_hash == hash_of(token),
+                AdminSession.ended_at.is_(None),
+                AdminSession.expires_at > at,
+                AdminSession.used_at > at - SESSION_IDLE,
+                Admin.retired_at.is_(None),
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return SignedInAdmin(row.id, row.role, row.path, row.station_id)
+
+
+async def note_use(tx: AsyncSession, token: str, *, at: datetime) -> None:
+    """Keep a session from going idle; writes once a minute at most."""
+    await tx.execute(
+        sa.update(AdminSession)
+        .where(
+            AdminSession.token_hash == hash_of(token),
+            AdminSession.used_at < at - USED_PRECISION,
+        )
+        .values(used_at=at)
+    )
+
+
+async def needs_note(tx: AsyncSession, token: str, *, at: datetime) -> bool:
+    """Whether `note_use` would write."""
+    found = await tx.scalar(
+        sa.select(AdminSession.admin_id).where(
+            AdminSession.token_hash == hash_of(token),
+            AdminSession.used_at < at - USED_PRECISION,
+        )
+    )
+    return found is not None
+
+
+async def hash_password(password: str) -> str:
+    """Hash a password with argon2id, in a thread; raises PasswordTooShort."""
+    if len(password) < MIN_PASSWORD:
+        raise PasswordTooShort
+    return await asyncio.to_thread(_hasher.hash, password)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What an administrator signs in with."""
+
+    username: str
+    password: str
+    totp: str | None
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the password check found, before any transaction."""
+
+    admin_id: uuid.UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAdminSession:
+    """A session, told once."""
+
+    token: str
+    expires_at: datetime
+    admin: Admin
+
+
+async def check_password(tx: AsyncSession, given: Credentials) -> Checked:
+    """Compare the password in a thread; an unknown name takes as long as a known one."""
+    row = (
+        await tx.execute(
+            sa.select(Admin.id, Admin.password_hash).where(
+                Admin.username == given.username, Admin.retired_at.is_(None)
+            )
+        )
+    ).one_or_none()
+    stored = row.password_hash if row else _NOBODY
+    right = await asyncio.to_thread(_matches, stored, given.password)
+    return Checked(row.id if row and right else None)
+
+
+def _matches(stored: str, password: str) -> bool:
+    try:
+        return _hasher.verify(stored, password)
+    except (VerificationError, InvalidHashError):
+        return False
+
+
+async def sign_in(
+    tx: AsyncSession,
+    vault: Vault,
+    given: Credentials,
+    checked: Checked,
+    *,
+    failure_limit: int,
+    requires_totp: bool,
+    at: datetime,
+) -> NewAdminSession | Problem:
+    """Open a session after the password was checked.
+
+    A refusal is returned, not raised: the failure must be committed.
+    """
+    failures = await tx.scalar(
+        sa.select(sa.func.count()).where(
+            AdminLoginFailure.username == given.username,
+            AdminLoginFailure.network == given.network,
+            AdminLoginFailure.at > at - FAILURE_WINDOW,
+        )
+    )
+    if (failures or 0) >= failure_limit:
+        return TooManyLogins(retry_after_s=int(FAILURE_WINDOW.total_seconds()))
+    admin = (
+        await tx.get(Admin, checked.admin_id, with_for_update=True) if checked.admin_id else None
+    )
+    if admin is None or not _second_factor(admin, vault, given, requires_totp, at):
+        tx.add(
+            AdminLoginFailure(id=new_id(), username=given.username, network=given.network, at=at)
+        )
+        return LoginRefused()
+    token = secrets.token_urlsafe(32)
+    tx.add(
+        AdminSession(
+            token_hash=hash_of(token),
+            admin_id=admin.id,
+            created_at=at,
+            used_at=at,
+            expires_at=at + SESSION_LIFETIME,
+        )
+    )
+    subject = Subject("admin", admin.id)
+    await record(tx, Actor(admin.id), Action.ADMIN_SIGNED_IN, subject, at=at)
+    return NewAdminSession(token, at + SESSION_LIFETIME, admin)
+
+
+def _second_factor(
+    admin: Admin, vault: Vault, given: Credentials, required: bool, at: datetime
+) -> bool:
+    """Check the time-based code (RFC 6238): one step before or after counts, each step once."""
+    if admin.totp_sealed is None:
+        return not (required and admin.role in (Role.CITY_ADMIN, Role.UNIT_ADMIN))
+    if given.totp is None:
+        return False
+    secret = phones.unseal(vault.key("totp"), admin.totp_sealed, aad=f"totp|{admin.id}")
+    totp = pyotp.TOTP(secret)
+    step = int(at.timestamp()) // totp.interval
+    for candidate in (step, step - 1, step + 1):
+        fresh = admin.totp_last_step is None or candidate > admin.totp_last_step
+        if fresh and secrets.compare_digest(totp.generate_otp(candidate), given.totp):
+            admin.totp_last_step = candidate
+            return True
+    return False
+
+
+async def sign_out(tx: AsyncSession, token: str, *, at: datetime) -> None:
+    """End a session."""
+    await tx.execute(
+        sa.update(AdminSession)
+        .where(AdminSession.token_hash == hash_of(token), AdminSession.ended_at.is_(None))
+        .values(ended_at=at)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewAdmin:
+    """An account to make."""
+
+    username: str
+    password_hash: str
+    role: Role
+    unit_id: uuid.UUID | None = None
+    station_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """An account that was made; its second factor is told once."""
+
+    admin: Admin
+    totp_uri: str | None
+
+
+async def create(
+    tx: AsyncSession,
+    new: NewAdmin,
+    *,
+    vault: Vault,
+    actor: Actor,
+    at: datetime,
+    with_totp: bool = False,
+) -> Created:
+    """Make an account; raises UsernameTaken, ScopeInvalid."""
+    await _check_scope(tx, new.role, new.unit_id, new.station_id)
+    taken = await tx.scalar(sa.select(Admin.id).where(Admin.username == new.username))
+    if taken is not None:
+        raise UsernameTaken
+    admin_id = new_id()
+    uri, sealed = None, None
+    if with_totp:
+        secret = pyotp.random_base32()
+        sealed = phones.seal(vault.key("totp"), secret, aad=f"totp|{admin_id}")
+        uri = pyotp.TOTP(secret).provisioning_uri(name=new.username, issuer_name="yizhan")
+    admin = Admin(
+        id=admin_id,
+        username=new.username,
+        password_hash=new.password_hash,
+        role=new.role,
+        unit_id=new.unit_id,
+        station_id=new.station_id,
+        totp_sealed=sealed,
+        created_at=at,
+        changed_at=at,
+    )
+    tx.add(admin)
+    await tx.flush()
+    after = {"username": new.username, "role": new.role.value}
+    await record(tx, actor, Action.ADMIN_ADDED, Subject("admin", admin_id), at=at, after=after)
+    return Created(admin, uri)
+
+
+async def _check_scope(
+    tx: AsyncSession, role: Role, unit_id: uuid.UUID | None, station_id: uuid.UUID | None
+) -> None:
+    if role is Role.CITY_ADMIN and (unit_id or station_id):
+        raise ScopeInvalid(
+            "A city administrator has the whole city; give neither unit nor station."
+        )
+    if role is Role.UNIT_ADMIN and (unit_id is None or station_id is not None):
+        raise ScopeInvalid("A unit administrator needs a unit.")
+    if role is Role.STATION_KEEPER and (unit_id is None) == (station_id is None):
+        raise ScopeInvalid("A station keeper needs either a unit or a station.")
+    if role is Role.AUDITOR and unit_id and station_id:
+        raise ScopeInvalid("An auditor has one unit, one station, or the whole city.")
+    if unit_id is not None and await tx.get(Unit, unit_id) is None:
+        raise ScopeInvalid("There is no such unit.")
+    if station_id is not None and await tx.get(Station, station_id) is None:
+        raise ScopeInvalid("There is no such station.")
+
+
+async def get_admin(tx: AsyncSession, admin_id: uuid.UUID) -> Admin:
+    """Give an account; raises AdminNotFound."""
+    admin = await tx.get(Admin, admin_id)
+    if admin is None:
+        raise AdminNotFound
+    return admin
+
+
+async def amend(
+    tx: AsyncSession, admin: Admin, *, changes: Mapping[str, Any], actor: Actor, at: datetime
+) -> Admin:
+    """Change role, scope or password; a new password ends every session."""
+    role = changes.get("role", admin.role)
+    unit_id = changes.get("unit_id", admin.unit_id)
+    station_id = changes.get("station_id", admin.station_id)
+    await _check_scope(tx, role, unit_id, station_id)
+    admin.role, admin.unit_id, admin.station_id = role, unit_id, station_id
+    if "password_hash" in changes:
+        admin.password_hash = changes["password_hash"]
+        await _end_sessions(tx, admin.id, at=at)
+    admin.changed_at = at
+    after = {name: str(value) for name, value in changes.items() if name != "password_hash"}
+    if "password_hash" in changes:
+        after["password"] = "changed"
+    subject = Subject("admin", admin.id)
+    await record(tx, actor, Action.ADMIN_AMENDED, subject, at=at, after=after)
+    return admin
+
+
+async def retire(tx: AsyncSession, admin: Admin, *, actor: Actor, at: datetime) -> Admin:
+    """Close an account; its sessions end."""
+    if admin.retired_at is None:
+        admin.retired_at = at
+        admin.changed_at = at
+        await _end_sessions(tx, admin.id, at=at)
+        await record(tx, actor, Action.ADMIN_RETIRED, Subject("admin", admin.id), at=at)
+    return admin
+
+
+async def _end_sessions(tx: AsyncSession, admin_id: uuid.UUID, *, at: datetime) -> None:
+    await tx.execute(
+        sa.update(AdminSession)
+        .where(AdminSession.admin_id == admin_id, AdminSession.ended_at.is_(None))
+        .values(ended_at=at)
+    )

@@ -1,0 +1,1 @@
+"""Places: union units and districts, stations, their hours and facilities."""

@@ -1,0 +1,173 @@
+"""Union units: a tree by materialised paths; a branch is one range of them."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import Action, Actor, Subject, record
+from app.db.types import new_id
+from app.errors import Conflict, Invalid, NotFound
+from app.places.rules import child_path, is_within, under_bounds
+from app.places.tables import Station, Unit, UnitKind
+
+
+class UnitNotFound(NotFound):
+    """There is no such unit."""
+
+
+class UnitInUse(Conflict):
+    """This unit still has stations or units below it."""
+
+
+class UnitInvalid(Invalid):
+    """The unit cannot stand there."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewUnit:
+    """A unit to add."""
+
+    name: str
+    kind: UnitKind
+    parent_id: uuid.UUID | None
+
+
+def under(path: str) -> sa.ColumnElement[bool]:
+    """Select a branch: the unit itself and everything below; one range of an indexed column."""
+    low, high = under_bounds(path)
+    return sa.or_(Unit.path == path, sa.and_(Unit.path >= low, Unit.path < high))
+
+
+async def get_unit(
+    tx: AsyncSession, unit_id: uuid.UUID, *, within: sa.Select[uuid.UUID] | None = None
+) -> Unit:
+    """Give a unit, of those `within`; raises UnitNotFound."""
+    query = sa.select(Unit).where(Unit.id == unit_id)
+    if within is not None:
+        query = query.where(Unit.id.in_(within))
+    unit = await tx.scalar(query)
+    if unit is None:
+        raise UnitNotFound
+    return unit
+
+
+def _subject(unit: Unit) -> Subject:
+    return Subject("unit", unit.id, unit_path=unit.path)
+
+
+async def add(tx: AsyncSession, new: NewUnit, *, actor: Actor, at: datetime) -> Unit:
+    """Add a unit below its parent, or a root; raises UnitNotFound, UnitInvalid."""
+    parent = await _parent(tx, new.parent_id)
+    number = await _next_number(tx, new.parent_id)
+    unit = Unit(
+        id=new_id(),
+        name=new.name,
+        kind=new.kind,
+        parent_id=new.parent_id,
+        number=number,
+        path=child_path(parent.path if parent else None, number),
+        created_at=at,
+        changed_at=at,
+    )
+    tx.add(unit)
+    await tx.flush()
+    await record(tx, actor, Action.UNIT_ADDED, _subject(unit), at=at, after={"name": unit.name})
+    return unit
+
+
+async def _parent(tx: AsyncSession, parent_id: uuid.UUID | None) -> Unit | None:
+    if parent_id is None:
+        return None
+    # Locked, so that two children added at once get two numbers.
+    parent = await tx.scalar(sa.select(Unit).where(Unit.id == parent_id).with_for_update())
+    if parent is None or parent.retired_at is not None:
+        raise UnitInvalid("The parent is not a unit in use.")
+    return parent
+
+
+async def _next_number(tx: AsyncSession, parent_id: uuid.UUID | None) -> int:
+    siblings = Unit.parent_id == parent_id if parent_id else Unit.parent_id.is_(None)
+    return 1 + (await tx.scalar(sa.select(sa.func.max(Unit.number)).where(siblings)) or 0)
+
+
+async def amend(
+    tx: AsyncSession,
+    unit: Unit,
+    *,
+    name: str | None,
+    kind: UnitKind | None,
+    actor: Actor,
+    at: datetime,
+) -> Unit:
+    """Rename a unit or change its kind."""
+    before = {"name": unit.name, "kind": unit.kind.value}
+    unit.name = name or unit.name
+    unit.kind = kind or unit.kind
+    unit.changed_at = at
+    after = {"name": unit.name, "kind": unit.kind.value}
+    await record(tx, actor, Action.UNIT_AMENDED, _subject(unit), at=at, before=before, after=after)
+    return unit
+
+
+async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: datetime) -> Unit:
+    """Hang a branch elsewhere; the paths below it are rewritten in one statement.
+
+    Raises UnitInvalid when the new parent lies in the branch itself.
+    """
+    if is_within(parent.path, unit.path):
+        raise UnitInvalid("A unit cannot be moved below itself.")
+    locked = await _parent(tx, parent.id)
+    assert locked is not None
+    number = await _next_number(tx, parent.id)
+    old, new = unit.path, child_path(locked.path, number)
+    await tx.execute(
+        sa.update(Unit)
+        .where(under(old))
+        .values(path=sa.literal(new) + sa.func.substr(Unit.path, len(old) + 1), changed_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    await tx.execute(
+        sa.update(Unit).where(Unit.id == unit.id).values(parent_id=parent.id, number=number)
+    )
+    await tx.refresh(unit)
+    before, after = {"path": old}, {"path": new}
+    await record(tx, actor, Action.UNIT_AMENDED, _subject(unit), at=at, before=before, after=after)
+    return unit
+
+
+async def retire(tx: AsyncSession, unit: Unit, *, actor: Actor, at: datetime) -> Unit:
+    """Take a unit out of use; raises UnitInUse while anything hangs on it."""
+    if unit.retired_at is not None:
+        return unit
+    station = await tx.scalar(
+        sa.select(Station.id)
+        .where(Station.unit_id == unit.id, Station.retired_at.is_(None))
+        .limit(1)
+    )
+    child = await tx.scalar(
+        sa.select(Unit.id).where(Unit.parent_id == unit.id, Unit.retired_at.is_(None)).limit(1)
+    )
+    if station is not None or child is not None:
+        raise UnitInUse
+    unit.retired_at = at
+    unit.changed_at = at
+    await record(tx, actor, Action.UNIT_RETIRED, _subject(unit), at=at)
+    return unit
+
+
+async def by_full_name(tx: AsyncSession) -> dict[str, Unit]:
+    """Give the units in use by their names from the root, as `市总工会/渝中区总工会`."""
+    rows: Sequence[Unit] = (
+        await tx.scalars(sa.select(Unit).where(Unit.retired_at.is_(None)).order_by(Unit.path))
+    ).all()
+    names: dict[uuid.UUID, str] = {}
+    found: dict[str, Unit] = {}
+    for unit in sorted(rows, key=lambda row: row.path.count(".")):
+        above = names.get(unit.parent_id) if unit.parent_id else None
+        names[unit.id] = f"{above}/{unit.name}" if above else unit.name
+        found[names[unit.id]] = unit
+    return found

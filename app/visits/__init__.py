@@ -1,0 +1,1 @@
+"""Visits: who is inside, and what they use."""

@@ -1,0 +1,87 @@
+"""Head counts: walk-ins that staff counted in free hours, beside the scanned visits."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.audit import Action, Actor, record
+from app.db.types import new_id
+from app.errors import Conflict, Invalid
+from app.places.rules import local_day
+from app.places.stations import subject_of
+from app.places.tables import Station
+from app.visits.tables import WalkInCount
+
+LONGEST = timedelta(hours=24)
+
+
+class HeadCountInvalid(Invalid):
+    """The head count's time is not acceptable."""
+
+
+class HeadCountOverlaps(Conflict):
+    """A head count of this station stands for a part of that time already."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadCount:
+    """How many heads, when."""
+
+    count: int
+    from_at: datetime
+    until_at: datetime
+
+
+async def add(
+    tx: AsyncSession, station: Station, counted: HeadCount, *, actor: Actor, at: datetime
+) -> WalkInCount:
+    """Write a head count down; raises HeadCountInvalid, HeadCountOverlaps."""
+    if not counted.from_at < counted.until_at <= at:
+        raise HeadCountInvalid("from must come before until, and until must not lie ahead.")
+    if counted.until_at - counted.from_at > LONGEST:
+        raise HeadCountInvalid("A head count covers at most 24 hours.")
+    # The station's row makes two counts of the same time wait for each other.
+    await tx.execute(sa.select(Station.id).where(Station.id == station.id).with_for_update())
+    overlapping = await tx.scalar(
+        sa.select(WalkInCount.id)
+        .where(
+            WalkInCount.station_id == station.id,
+            WalkInCount.from_at < counted.until_at,
+            WalkInCount.until_at > counted.from_at,
+        )
+        .limit(1)
+    )
+    if overlapping is not None:
+        raise HeadCountOverlaps
+    assert actor.admin_id is not None
+    row = WalkInCount(
+        id=new_id(),
+        station_id=station.id,
+        count=counted.count,
+        from_at=counted.from_at,
+        until_at=counted.until_at,
+        local_day=local_day(counted.from_at, station.timezone),
+        admin_id=actor.admin_id,
+        created_at=at,
+    )
+    tx.add(row)
+    await tx.flush()
+    subject = await subject_of(tx, station)
+    after = {"count": counted.count, "from": counted.from_at.isoformat()}
+    await record(tx, actor, Action.WALK_INS_COUNTED, subject, at=at, after=after)
+    return row
+
+
+async def list_counts(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[WalkInCount]:
+    """Give the last head counts of a station, newest first."""
+    found = await tx.scalars(
+        sa.select(WalkInCount)
+        .where(WalkInCount.station_id == station_id)
+        .order_by(WalkInCount.from_at.desc())
+        .limit(200)
+    )
+    return found.all()
