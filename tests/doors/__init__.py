@@ -1,0 +1,1 @@
+"""Tests of doors: codes, decisions, commands, controllers."""
