@@ -150,7 +150,7 @@ class Settings(BaseSettings):
     @property
     def effective_database_url(self) -> str:
         """The database's URL: DATABASE_URL, or SQLite in DATA_DIR."""
-        return self.database_url or embedded_url(self.data_dir / "yizhan.sqlite3")
+        return self.database_url or embedded_url(self.data_dir / "yizhan.db")
 
     @property
     def is_production(self) -> bool:

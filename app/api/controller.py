@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from app.api.deps import Held, Now, ReadTx, WriteTx
 from app.api.problems import problem_response, problems
@@ -327,7 +327,7 @@ async def claim(
 class AckIn(Lenient):
     boot_id: Key
     result: Literal[CommandState.EXECUTED, CommandState.REFUSED, CommandState.FAILED]
-    pulse_after_claim_ms: Annotated[int, Field(ge=0, le=86_400_000)] | None = None
+    pulse_after_claim_ms: Annotated[StrictInt, Field(ge=0, le=86_400_000)] | None = None
     detail: Line | None = None
 
 

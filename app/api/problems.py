@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 
 from app.errors import Conflict, Invalid, Malformed, Problem, Unavailable
 
@@ -166,8 +167,11 @@ def _sentence(item: Mapping[str, Any]) -> str:
     return str(item["msg"]).removeprefix("Value error, ")
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     known = {
         400: ("malformed", "The request cannot be understood."),
         404: ("not_found", "There is nothing at this address."),
@@ -185,8 +189,20 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
         },
         status_code=error.status_code,
         media_type=MEDIA_TYPE,
-        headers=dict(error.headers) if error.headers else None,
+        headers=headers,
     )
+
+
+def _methods(request: Request) -> list[str]:
+    """Give every method of an address: the router itself knows only the first route's."""
+    paths = request.app.openapi()["paths"]
+    asked = request.url.path
+    matching = [
+        path for path in paths if path == asked or compile_path(path)[0].fullmatch(asked)
+    ]
+    # An address that is written out is more than one that a pattern happens to fit.
+    chosen = [asked] if asked in paths else matching
+    return sorted({method.upper() for path in chosen for method in paths[path]})
 
 
 async def _database(_request: Request, error: Exception) -> JSONResponse:

@@ -1,6 +1,7 @@
 """What the database promises: one writer, readers that cannot write, commits that are synced."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_read_cannot_write(database: Database) -> None:
     async with database.read() as tx:
-        with pytest.raises(DBAPIError, match="read.?only"):
+        with pytest.raises(DBAPIError, match=r"read.?only"):
             await tx.execute(sa.text("DELETE FROM leases"))
 
 
@@ -26,7 +27,7 @@ async def test_a_write_commits_and_an_exception_rolls_back(database: Database) -
         insert = sa.text("INSERT INTO leases VALUES (:name, 'me', '2026-01-01T00:00:00Z')")
     async with database.write() as tx:
         await tx.execute(insert, {"name": "kept"})
-    with pytest.raises(ZeroDivisionError):
+    with suppress(ZeroDivisionError):
         async with database.write() as tx:
             await tx.execute(insert, {"name": "dropped"})
             raise ZeroDivisionError
@@ -67,8 +68,11 @@ async def test_a_postgres_that_does_not_sync_is_found_out() -> None:
 
 
 def test_one_process_writes_per_data_folder(tmp_path: Path) -> None:
-    with WriterLock(tmp_path):
-        with pytest.raises(DataDirLocked, match="already writes"), WriterLock(tmp_path):
-            pass
+    with (
+        WriterLock(tmp_path),
+        pytest.raises(DataDirLocked, match="already writes"),
+        WriterLock(tmp_path),
+    ):
+        pass
     with WriterLock(tmp_path):
         pass

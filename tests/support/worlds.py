@@ -103,15 +103,15 @@ async def a_station(
     return station
 
 
-async def a_door(
-    tx: AsyncSession, station: Station, *, at: datetime, name: str = "正门"
-) -> Door:
+async def a_door(tx: AsyncSession, station: Station, *, at: datetime, name: str = "正门") -> Door:
     """Add a door."""
     (door,) = await add_doors(tx, station.id, [NewDoor(name)], at=at)
     return door
 
 
-async def a_controller(tx: AsyncSession, station: Station, *, at: datetime) -> tuple[uuid.UUID, str]:
+async def a_controller(
+    tx: AsyncSession, station: Station, *, at: datetime
+) -> tuple[uuid.UUID, str]:
     """Enrol a controller that was heard just now; give its id and credential."""
     credential = secrets.token_urlsafe(32)
     controller = Controller(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictInt
 from sqlalchemy import select
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
@@ -58,16 +58,16 @@ class DoorOut(Out):
 class DoorIn(In):
     station: uuid.UUID
     name: Line
-    has_display: bool = False
-    has_contact: bool = False
-    pulse_ms: Annotated[int, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
+    has_display: StrictBool = False
+    has_contact: StrictBool = False
+    pulse_ms: Annotated[StrictInt, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
 
 
 class DoorPatch(In):
     name: Line = ""
-    has_display: bool = False
-    has_contact: bool = False
-    pulse_ms: Annotated[int, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
+    has_display: StrictBool = False
+    has_contact: StrictBool = False
+    pulse_ms: Annotated[StrictInt, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
 
 
 @router.get(
@@ -203,7 +203,7 @@ def _draw(form: PosterFormat, url: str, located: Located, public_url: str) -> by
 
 
 class RevokeIn(In):
-    grace_s: Annotated[int, Field(ge=0, le=int(registry.MAX_GRACE.total_seconds()))] = 0
+    grace_s: Annotated[StrictInt, Field(ge=0, le=int(registry.MAX_GRACE.total_seconds()))] = 0
     """For how long the generation before still opens; 0 for a lost or stolen sheet."""
 
 
@@ -313,7 +313,7 @@ async def issue_enrolment(body: EnrolmentIn, tx: WriteTx, admin: Enroller, at: N
 
 
 @router.get(
-    "/v1/admin/controllers/{controller_id}",
+    "/v1/admin/controllers/{controller_id:uuid}",
     response_model=ControllerOut,
     responses=problems(*_guarded, ControllerNotFound),
 )
@@ -327,7 +327,7 @@ class ControllerPatch(In):
 
 
 @router.patch(
-    "/v1/admin/controllers/{controller_id}",
+    "/v1/admin/controllers/{controller_id:uuid}",
     response_model=ControllerOut,
     responses=problems(*_guarded, ControllerNotFound),
 )
@@ -341,7 +341,7 @@ async def amend_controller(
 
 
 @router.post(
-    "/v1/admin/controllers/{controller_id}/retire",
+    "/v1/admin/controllers/{controller_id:uuid}/retire",
     response_model=ControllerOut,
     responses=problems(*_guarded, ControllerNotFound),
 )
@@ -372,7 +372,7 @@ async def list_keys(tx: ReadTx, admin: KeyReader) -> Any:
 
 class RotateIn(In):
     kind: TokenKind
-    emergency: bool = False
+    emergency: StrictBool = False
 
 
 @router.post(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StrictBool, StringConstraints
 from sqlalchemy import select
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
@@ -141,7 +141,7 @@ class AdminIn(In):
     role: Role
     unit: uuid.UUID | None = None
     station: uuid.UUID | None = None
-    with_totp: bool = False
+    with_totp: StrictBool = False
 
 
 class CreatedOut(AdminOut):
@@ -307,7 +307,7 @@ async def get_worker(worker_id: uuid.UUID, tx: ReadTx, admin: WorkerReader, held
 
 class WorkerPatch(In):
     occupation: Occupation | None = None
-    blocked: bool = False
+    blocked: StrictBool = False
     blocked_because: Note | None = None
 
 

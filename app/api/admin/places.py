@@ -6,7 +6,14 @@ from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import (
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+)
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -190,8 +197,8 @@ async def list_districts(tx: ReadTx, admin: UnitReader) -> Any:
 
 class DoorIn(In):
     name: Line
-    has_display: bool = False
-    has_contact: bool = False
+    has_display: StrictBool = False
+    has_contact: StrictBool = False
 
 
 class DoorOut(Out):
@@ -204,15 +211,15 @@ class DoorOut(Out):
 class FacilityItem(In):
     kind: FacilityKind
     name: Annotated[str, StringConstraints(max_length=200)] = ""
-    quantity: Annotated[int, Field(ge=1, le=10_000)] = 1
+    quantity: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
 
 
 Hours = dict[str, Any]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
-Latitude = Annotated[float, Field(ge=-90, le=90)]
-Longitude = Annotated[float, Field(ge=-180, le=180)]
-Capacity = Annotated[int, Field(ge=0, le=10_000)]
-MaxStay = Annotated[int, Field(ge=5, le=1440)]
+Latitude = Annotated[StrictFloat, Field(ge=-90, le=90)]
+Longitude = Annotated[StrictFloat, Field(ge=-180, le=180)]
+Capacity = Annotated[StrictInt, Field(ge=0, le=10_000)]
+MaxStay = Annotated[StrictInt, Field(ge=5, le=1440)]
 DistrictCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 
 
@@ -230,7 +237,7 @@ class StationIn(In):
     staffed_hours: Hours | None
     access_hours: Hours | None
     max_stay_min: MaxStay = 60
-    confirm_tap: bool = False
+    confirm_tap: StrictBool = False
     facilities: Annotated[tuple[FacilityItem, ...], Field(max_length=100)] = ()
     doors: Annotated[tuple[DoorIn, ...], Field(max_length=20)] = ()
 
@@ -248,7 +255,7 @@ class StationPatch(In):
     staffed_hours: Hours | None = None
     access_hours: Hours | None = None
     max_stay_min: MaxStay = 60
-    confirm_tap: bool = False
+    confirm_tap: StrictBool = False
 
 
 class StationOut(Out):
@@ -419,7 +426,7 @@ async def export_stations(tx: WriteTx, admin: Exporter, at: Now) -> Response:
 
 
 @router.get(
-    "/v1/admin/stations/{station_id}",
+    "/v1/admin/stations/{station_id:uuid}",
     response_model=StationOut,
     responses=problems(*_guarded, StationNotFound),
 )
@@ -435,7 +442,7 @@ async def get_one_station(
 
 
 @router.patch(
-    "/v1/admin/stations/{station_id}",
+    "/v1/admin/stations/{station_id:uuid}",
     response_model=StationOut,
     responses=problems(*_stationed, StationNotFound, StationRetired),
 )
@@ -468,7 +475,7 @@ async def amend_station(
 
 
 @router.post(
-    "/v1/admin/stations/{station_id}/retire",
+    "/v1/admin/stations/{station_id:uuid}/retire",
     response_model=StationOut,
     responses=problems(*_guarded, StationNotFound),
 )
@@ -525,7 +532,7 @@ class ChangeOut(Out):
 
 def _mode_change_routes(tier: Tier, plural: str, editor: Permission) -> None:
     """Add the routes of dated exceptions, or of overrides: the same acts on two tiers."""
-    path = f"/v1/admin/stations/{{station_id}}/{plural}"
+    path = f"/v1/admin/stations/{{station_id:uuid}}/{plural}"
     one = f"{path}/{{change_id}}"
     gone = problems(*_guarded, StationNotFound, ModeChangeNotFound)
     changed = problems(
@@ -639,7 +646,7 @@ class FacilityIn(FacilityItem):
 
 class FacilityPatch(In):
     name: Annotated[str, StringConstraints(max_length=200)] = ""
-    quantity: Annotated[int, Field(ge=1, le=10_000)] = 1
+    quantity: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
     status: FacilityStatus = FacilityStatus.WORKING
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, StrictInt
 
 from app.api.deps import Held, Now, ReadTx, WriteTx
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
@@ -37,7 +37,7 @@ class OccupancyOut(Out):
 
 
 @router.get(
-    "/v1/admin/stations/{station_id}/occupancy",
+    "/v1/admin/stations/{station_id:uuid}/occupancy",
     response_model=OccupancyOut,
     responses=problems(*_guarded),
 )
@@ -57,7 +57,7 @@ async def station_occupancy(
 
 
 class WalkInIn(In):
-    count: Annotated[int, Field(ge=0, le=10_000)]
+    count: Annotated[StrictInt, Field(ge=0, le=10_000)]
     from_at: Rfc3339 = Field(alias="from")
     until_at: Rfc3339 = Field(alias="until")
 
@@ -73,7 +73,7 @@ class WalkInOut(Out):
 
 
 @router.post(
-    "/v1/admin/stations/{station_id}/walk-ins",
+    "/v1/admin/stations/{station_id:uuid}/walk-ins",
     status_code=201,
     response_model=WalkInOut,
     responses=problems(*_guarded, HeadCountInvalid, HeadCountOverlaps),
@@ -88,7 +88,7 @@ async def count_walk_ins(
 
 
 @router.get(
-    "/v1/admin/stations/{station_id}/walk-ins",
+    "/v1/admin/stations/{station_id:uuid}/walk-ins",
     response_model=list[WalkInOut],
     responses=problems(*_guarded),
 )

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import Field, StringConstraints
+from pydantic import Field, StrictInt, StringConstraints
 
 from app.api.deps import Held, Lang, Now
 from app.api.guards import NotSignedIn, WaitingWorker, WorkerToken, worker_token
@@ -55,7 +55,7 @@ IdempotencyKey = Annotated[str, Depends(idempotency_key)]
 class ScanIn(In):
     token: Annotated[str, StringConstraints(max_length=20_000)]
     """The text of the code. Whatever is wrong with it is a refusal, not an error."""
-    party_size: Annotated[int, Field(ge=1, le=5)] = 1
+    party_size: Annotated[StrictInt, Field(ge=1, le=5)] = 1
 
 
 class StationNamedOut(Out):
