@@ -6,6 +6,7 @@ writes to the data folder; 78 unusable settings (sysexits.h: EX_TEMPFAIL, EX_CON
 
 import asyncio
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -19,19 +20,20 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from app import demo as demonstration
 from app import jobs
 from app.agent.loop import run_agent
-from app.agent.relay import relay_named
+from app.agent.relay import GpioRelay, Relay, SimulatedRelay
+from app.agent.server import AgentError
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
 from app.db import schema
 from app.db.engine import Database
 from app.db.lock import DataDirLocked, WriterLock
-from app.doors import keys
+from app.demo import show
+from app.doors import keys, registry
 from app.doors.tokens import TokenKind
 from app.errors import Problem
-from app.main import build_runtime, opened
+from app.main import SERVER_OPTIONS, build_runtime, opened
 from app.people import admins
 from app.people.rules import Role
 from app.places import calendar as calendar_days
@@ -96,7 +98,7 @@ def _plain_refusals() -> Iterator[None]:
         for item in problem.extensions.get("errors", ()):
             err.print(f"  {'.'.join(map(str, item['loc']))}: {item['message']}")
         raise typer.Exit(1) from None
-    except OSError as error:
+    except (OSError, AgentError) as error:
         err.print(f"refused: {error}")
         raise typer.Exit(1) from None
 
@@ -154,7 +156,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
-        **demonstration.SERVER_OPTIONS,
+        **SERVER_OPTIONS,
     )
 
 
@@ -201,8 +203,8 @@ def demo(
     """Run a living sample city: server, simulated controllers and workers."""
     _log_plainly()
     with _plain_refusals():
-        plan = demonstration.Plan(port=port, stations=stations, agents=agents, lan=lan)
-        demonstration.run(plan)
+        plan = show.Plan(port=port, stations=stations, agents=agents, lan=lan)
+        show.run(plan)
 
 
 @app.command()
@@ -214,27 +216,37 @@ def agent(
         "agent-state"
     ),
     serial: Annotated[str, typer.Option(help="Serial number of this box.")] = "yizhan-agent",
+    pin: Annotated[int, typer.Option(help="GPIO pin of the relay (BCM).")] = 17,
 ) -> None:
     """Be a station's controller: poll, claim, pulse, acknowledge."""
     _log_plainly()
 
     async def whole() -> None:
         stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
         await run_agent(
             server_url=server,
             state_dir=state_dir,
             code=code,
-            relay=relay_named(relay, state_dir),
+            relay=_relay(relay, state_dir, pin),
             serial=serial,
             firmware="yizhan-agent",
             stop=stop,
         )
 
     with _plain_refusals():
-        try:
-            asyncio.run(whole())
-        except KeyboardInterrupt:
-            raise typer.Exit(0) from None
+        asyncio.run(whole())
+
+
+def _relay(name: str, state_dir: Path, pin: int) -> Relay:
+    if name == "simulated":
+        state_dir.mkdir(parents=True, exist_ok=True)
+        return SimulatedRelay(state_dir / "relay.jsonl")
+    if name == "gpio":
+        return GpioRelay(pin)
+    err.print(f"refused: no relay is called {name}; there are simulated, gpio")
+    raise typer.Exit(2)
 
 
 @admin_app.command("create")
@@ -343,15 +355,20 @@ def import_stations(
     """Import stations from a CSV file; any bad row imports nothing."""
 
     async def act(held: Runtime) -> Any:
-        return await demonstration.import_stations(held, file.read_bytes(), dry_run=dry_run)
+        async with held.database.write() as tx:
+            done = await transfer.import_stations(
+                tx,
+                held.wakeups,
+                file.read_bytes(),
+                within=None,
+                dry_run=dry_run,
+                actor=COMMAND_LINE,
+                at=held.now(),
+            )
+            await registry.furnish(tx, done.new, at=held.now())
+            return done
 
-    result = _run(act)
-    for row in result.rows:
-        for message in row.errors:
-            err.print(f"row {row.row} {row.code}: {message}")
-    out.print(result.summary())
-    if result.bad:
-        raise typer.Exit(1)
+    out.print(_run(act).summary())
 
 
 @import_app.command("calendar")
@@ -377,7 +394,7 @@ def export_stations(
 
     async def act(held: Runtime) -> bytes:
         async with held.database.read() as tx:
-            return await transfer.export_all(tx)
+            return await transfer.export_stations(tx)
 
     content = _run(act, writes=False)
     file.write_bytes(content)

@@ -2,16 +2,22 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     asynccontextmanager,
+    contextmanager,
     nullcontext,
     suppress,
 )
 from importlib import metadata
+from types import FrameType
+from typing import Any
 
+import uvicorn
 from fastapi import FastAPI
 
 from app import jobs
@@ -89,12 +95,18 @@ def create_app(
     return app
 
 
+def kek_of(settings: Settings) -> bytes:
+    """Give the key-encryption key: the setting's, or development's own."""
+    if settings.secret_kek.get_secret_value():
+        return settings.kek()
+    return development_kek(settings.data_dir)
+
+
 def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runtime:
     """Make what a process holds; nothing is opened yet."""
     database = Database(settings.effective_database_url, pool_size=settings.database_pool_size)
     wakeups = wakeups_for(database)
-    has_kek = bool(settings.secret_kek.get_secret_value())
-    vault = Vault(settings.kek() if has_kek else development_kek(settings.data_dir))
+    vault = Vault(kek_of(settings))
     ring, days = KeyRing(vault), CalendarCache()
     desk = ControllerDesk(monotonic, silence_s=settings.controller_silence_s)
     deadlines = deadline_clock(database, now, monotonic)
@@ -124,6 +136,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         ),
         sms=sender_for(settings, now),
         started_at=monotonic(),
+        stopping=asyncio.Event(),
     )
 
 
@@ -164,9 +177,9 @@ def _lifespan(
                 if run_jobs:
                     background.append(asyncio.create_task(jobs.run_all(held)))
                 try:
-                    yield
+                    with _told_of_signals(held):
+                        yield
                 finally:
-                    held.wakeups.ring_all()
                     await _ended(background)
                     await held.controllers.write_heard(held.database)
 
@@ -180,12 +193,65 @@ def _one_writer(held: Runtime) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+@contextmanager
+def _told_of_signals(held: Runtime) -> Iterator[None]:
+    """End the waiting requests when the process is asked to stop, so that a stop is quick.
+
+    The server's own handlers stand already; ours comes before them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop() -> None:
+        held.stopping.set()
+        held.wakeups.ring_all()
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stop)
+        then = before[signal.Signals(number)]
+        if callable(then):
+            then(number, frame)
+
+    for number in before:
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
+
+
+SERVER_OPTIONS: dict[str, Any] = {
+    "access_log": False,
+    "proxy_headers": False,
+    "server_header": False,
+    "timeout_graceful_shutdown": 5,
+    "timeout_keep_alive": 75,
+    "log_config": None,
+}
+"""How uvicorn serves us: addresses in an access log would hold codes and queries."""
+
+
+async def serve_until_stopped(
+    settings: Settings, host: str, port: int, stopped: asyncio.Event
+) -> None:
+    """Serve in this process until a signal comes; sets `stopped` then."""
+    config = uvicorn.Config(create_app(settings), host=host, port=port, **SERVER_OPTIONS)
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        stopped.set()
 
 
 def from_environment() -> FastAPI:

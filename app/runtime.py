@@ -1,5 +1,6 @@
 """What one server process holds: the database, its clocks and bells, keys and caches."""
 
+import asyncio
 from dataclasses import dataclass
 
 from app.clock import Monotonic, Now
@@ -35,5 +36,7 @@ class Runtime:
     scans: ScanDesk
     """What a scan needs beside its transaction."""
     sms: SmsSender
+    stopping: asyncio.Event
+    """Set when the process was asked to stop: waiting requests end."""
     started_at: float
     """The monotonic instant at which this process began to serve."""

@@ -276,6 +276,9 @@ async def _await_work(
                 changed = config_version not in (None, seen.config_version)
                 if seen.commands or changed or left <= 0:
                     return seen
+                # A poll that comes while the process stops must not wait either.
+                if held.stopping.is_set():
+                    return None
                 await bell.wait(left)
                 if superseded():
                     return None

@@ -197,9 +197,7 @@ def _methods(request: Request) -> list[str]:
     """Give every method of an address: the router itself knows only the first route's."""
     paths = request.app.openapi()["paths"]
     asked = request.url.path
-    matching = [
-        path for path in paths if path == asked or compile_path(path)[0].fullmatch(asked)
-    ]
+    matching = [path for path in paths if path == asked or compile_path(path)[0].fullmatch(asked)]
     # An address that is written out is more than one that a pattern happens to fit.
     chosen = [asked] if asked in paths else matching
     return sorted({method.upper() for path in chosen for method in paths[path]})

@@ -18,6 +18,8 @@ from app.doors.tokens import SigningKey, sign_poster
 from app.errors import Invalid, NotFound
 from app.places import stations
 from app.places.tables import Station, Unit
+from app.places.transfer import NewStation
+from app.visits import presence
 
 DEFAULT_PULSE_MS = 3000
 MAX_GRACE = timedelta(days=14)
@@ -72,6 +74,14 @@ async def add_doors(
     tx.add_all(rows)
     await tx.flush()
     return rows
+
+
+async def furnish(tx: AsyncSession, imported: Sequence[NewStation], *, at: datetime) -> None:
+    """Give imported stations their presence rows and doors."""
+    await presence.prepare(tx, [new.station_id for new in imported])
+    for new in imported:
+        doors = [NewDoor(name, has_contact=contact) for name, contact in new.doors]
+        await add_doors(tx, new.station_id, doors, at=at)
 
 
 async def doors_of(

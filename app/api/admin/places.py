@@ -396,16 +396,8 @@ async def import_stations(
         actor=admin.actor,
         at=at,
     )
-    await finish_import(tx, result, at=at)
+    await registry.furnish(tx, result.new, at=at)
     return result
-
-
-async def finish_import(tx: AsyncSession, result: transfer.Imported, *, at: datetime) -> None:
-    """Make what new stations need in later rooms: presence rows and doors."""
-    await presence.prepare(tx, [new.station_id for new in result.new])
-    for new in result.new:
-        doors = [NewDoor(name, has_contact=contact) for name, contact in new.doors]
-        await registry.add_doors(tx, new.station_id, doors, at=at)
 
 
 @router.get(

@@ -208,7 +208,8 @@ async def _await_change(
             async with held.database.read() as tx:
                 view = await scans.view(tx, held.deadlines, scan_id, owner_key)
             left = until - loop.time()
-            if left <= 0 or is_final(view.state) or view.state is not seen:
+            over = left <= 0 or held.stopping.is_set()
+            if over or is_final(view.state) or view.state is not seen:
                 return view
             # Nobody rings when the deadline passes; look again just after it.
             await bell.wait(min(left, view.left_s + 0.05))

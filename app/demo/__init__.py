@@ -1,0 +1,1 @@
+"""A living sample city: stations, simulated controllers, a trickle of simulated workers."""
