@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.db import cursors
+from app.db.cursors import PageOf, PageRequest
 from app.db.types import Base, Json, closed_enum, new_id
 
 
@@ -117,4 +119,17 @@ async def record(
             before=before,
             after=after,
         )
+    )
+
+
+async def history(
+    tx: AsyncSession, *, within: sa.ColumnElement[bool], request: PageRequest
+) -> PageOf[AuditEntry]:
+    """Give a page of the entries that `within` admits, newest first; raises CursorInvalid."""
+    return await cursors.page(
+        tx,
+        sa.select(AuditEntry).where(within),
+        by=[AuditEntry.id],
+        request=request,
+        newest_first=True,
     )

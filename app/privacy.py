@@ -21,18 +21,32 @@ from app.db.upsert import moved
 from app.doors.rules import LIVE
 from app.doors.tables import Command, Scan
 from app.people import workers
-from app.people.tables import LoginChallenge, Worker, WorkerSession
+from app.people.tables import (
+    AdminLoginFailure,
+    AdminSession,
+    LoginChallenge,
+    LoginTurn,
+    Worker,
+    WorkerSession,
+)
+from app.people.turns import phone_turn
 from app.vault import Vault
 from app.visits.tables import FacilityUse, Visit
+from app.visits.usage import User
 
 LIVE_KEYS_FOR = timedelta(hours=24)
 """How long idempotency keys and what stands for the worker in live rows are kept (law 4)."""
 
 SESSIONS_FOR = timedelta(days=30)
-BATCH = 1000
+BATCH = 500
+"""Rows changed in one transaction."""
+
+NO_OWNER = {"owner_key": None, "idempotency_key": None, "body_hash": None}
+NO_ACTOR = {"actor": None, "idempotency_key": None, "body_hash": None}
+"""What the live logic needs for a day, and nobody afterwards."""
 
 _NEVER_EXPORTED = frozenset(
-    {"token_hash", "phone_sealed", "phone_index", "owner_key", "demand_key"}
+    {"token_hash", "phone_sealed", "phone_index", "owner_key", "demand_key", "actor"}
 )
 """Secrets and keyed hashes: of no use to their owner, of use to a thief."""
 
@@ -55,19 +69,28 @@ async def export(
     for table, column in _references():
         rows = (await tx.execute(sa.select(table).where(column == worker_id))).mappings()
         found.setdefault(table.name, []).extend(_plain_row(dict(row)) for row in rows)
-    # The visit he is in without consent is his to see, as long as it is known to be his.
-    open_visits = sa.select(Visit.__table__).where(
-        Visit.owner_key == owner_key, Visit.worker_id.is_(None)
-    )
-    for row in (await tx.execute(open_visits)).mappings():
-        found["visits"].append(_plain_row(dict(row)))
-    if worker.phone_index is not None:
-        challenges = sa.select(LoginChallenge.created_at, LoginChallenge.used_at).where(
-            LoginChallenge.phone_index == worker.phone_index
-        )
-        rows = (await tx.execute(challenges)).mappings()
-        found["login_challenges"] = [_plain_row(dict(row)) for row in rows]
+    for query in _unnamed(worker, owner_key):
+        name = query.get_final_froms()[0].name  # type: ignore[attr-defined]  # Always a table.
+        rows = (await tx.execute(query)).mappings()
+        found.setdefault(name, []).extend(_plain_row(dict(row)) for row in rows)
     return found
+
+
+def _unnamed(worker: Worker, owner_key: bytes) -> Iterator[sa.Select[Any]]:
+    """Select what is his without naming him: by a visit of his, or for a while by keyed hashes."""
+    visits, scans, uses, challenges = (
+        kind.__table__ for kind in (Visit, Scan, FacilityUse, LoginChallenge)
+    )
+    yield sa.select(visits).where(
+        visits.c.owner_key == owner_key, visits.c.ended_at.is_(None), visits.c.worker_id.is_(None)
+    )
+    yield sa.select(scans).where(scans.c.owner_key == owner_key, scans.c.worker_id.is_(None))
+    own_visits = sa.select(visits.c.id).where(visits.c.worker_id == worker.id)
+    actor = User(owner_key=owner_key).actor
+    yield sa.select(uses).where(sa.or_(uses.c.actor == actor, uses.c.visit_id.in_(own_visits)))
+    yield sa.select(
+        *(challenges.c[name] for name in ("created_at", "expires_at", "used_at", "sms_state"))
+    ).where(challenges.c.phone_index == worker.phone_index)
 
 
 async def _row(tx: AsyncSession, worker: Worker) -> dict[str, Any]:
@@ -99,15 +122,23 @@ def _plain(value: Any) -> Any:
 
 
 async def erase(tx: AsyncSession, worker_id: uuid.UUID, owner_key: bytes, *, at: datetime) -> None:
-    """Forget a worker: number, occupation, consent, sessions, and who made which visit.
+    """Forget a worker.
 
-    What happened stays, as counts of nobody; an empty row keeps the foreign keys whole.
+    1. His consent ends; what proves it stays, and names nobody.
+    2. His codes go, and with them his number.
+    3. Whatever points at him lets go of him; what cannot, such as his sessions, goes.
+    4. What is his by keyed hash, such as the visit he is in, is nobody's.
+    5. His own row stays empty, so that counts of workers stay true.
     """
     worker = await workers.get_worker(tx, worker_id)
+    await workers.withdraw_consent(tx, worker, at=at)
     if worker.phone_index is not None:
         await tx.execute(
             sa.delete(LoginChallenge).where(LoginChallenge.phone_index == worker.phone_index)
         )
+        turn = phone_turn(worker.phone_index)
+        await tx.execute(sa.delete(LoginTurn).where(LoginTurn.subject == turn))
+    await tx.flush()
     for table, column in _references():
         if column.nullable:
             await tx.execute(sa.update(table).where(column == worker_id).values({column: None}))
@@ -117,29 +148,28 @@ async def erase(tx: AsyncSession, worker_id: uuid.UUID, owner_key: bytes, *, at:
     worker.phone_sealed = None
     worker.phone_index = None
     worker.occupation = None
-    worker.consent_id = None
+    worker.unit_id = None
+    worker.listed = False
     worker.blocked_because = None
     worker.erased_at = at
     worker.changed_at = at
 
 
 async def _forget_owner(tx: AsyncSession, owner_key: bytes) -> None:
-    await tx.execute(
-        sa.update(Visit).where(Visit.owner_key == owner_key).values(owner_key=None, occupation=None)
-    )
-    await tx.execute(
-        sa.update(Scan)
-        .where(Scan.owner_key == owner_key)
-        .values(owner_key=None, idempotency_key=None, body_hash=None, occupation=None)
-    )
-    await tx.execute(
-        sa.update(Command).where(Command.owner_key == owner_key).values(owner_key=None)
-    )
-    await tx.execute(
+    own_scans = sa.select(Scan.id).where(Scan.owner_key == owner_key)
+    changes = (
+        # By the scan, which is indexed; settled commands are not indexed by their owner.
+        sa.update(Command).where(Command.scan_id.in_(own_scans)).values(owner_key=None),
+        sa.update(Scan).where(Scan.owner_key == owner_key).values(NO_OWNER),
+        sa.update(Visit)
+        .where(Visit.owner_key == owner_key, Visit.ended_at.is_(None))
+        .values(owner_key=None),
         sa.update(FacilityUse)
-        .where(FacilityUse.actor == f"worker:{owner_key.hex()}")
-        .values(actor=None, idempotency_key=None, body_hash=None)
+        .where(FacilityUse.actor == User(owner_key=owner_key).actor)
+        .values(NO_ACTOR),
     )
+    for change in changes:
+        await tx.execute(change.execution_options(synchronize_session=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,26 +183,28 @@ class _Rule:
 
 
 def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
-    keys_before, past = at - LIVE_KEYS_FOR, at - retention
-    no_key = {"owner_key": None, "idempotency_key": None, "body_hash": None}
+    day_ago, past, old = at - LIVE_KEYS_FOR, at - retention, at - SESSIONS_FOR
     return (
-        _Rule(Scan, sa.and_(Scan.owner_key.is_not(None), Scan.scanned_at < keys_before), no_key),
+        _Rule(Scan, sa.and_(Scan.owner_key.is_not(None), Scan.scanned_at < day_ago), NO_OWNER),
         _Rule(
             Command,
             sa.and_(
                 Command.owner_key.is_not(None),
-                Command.created_at < keys_before,
+                Command.changed_at < day_ago,
                 Command.state.not_in(LIVE),
             ),
             {"owner_key": None},
         ),
         _Rule(
             FacilityUse,
-            sa.and_(FacilityUse.actor.is_not(None), FacilityUse.begun_at < keys_before),
-            {"actor": None, "idempotency_key": None, "body_hash": None},
+            sa.and_(FacilityUse.actor.is_not(None), FacilityUse.begun_at < day_ago),
+            NO_ACTOR,
         ),
-        _Rule(LoginChallenge, LoginChallenge.created_at < keys_before, None),
-        _Rule(WorkerSession, WorkerSession.expires_at < at - SESSIONS_FOR, None),
+        _Rule(LoginChallenge, LoginChallenge.created_at < day_ago, None),
+        _Rule(LoginTurn, LoginTurn.taken_at < day_ago, None),
+        _Rule(AdminLoginFailure, AdminLoginFailure.at < day_ago, None),
+        _Rule(WorkerSession, _over(WorkerSession, old), None),
+        _Rule(AdminSession, _over(AdminSession, old), None),
         _Rule(
             Visit,
             sa.and_(Visit.worker_id.is_not(None), Visit.started_at < past),
@@ -180,29 +212,45 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         ),
         _Rule(
             Scan,
-            sa.and_(Scan.worker_id.is_not(None), Scan.scanned_at < past),
-            {"worker_id": None},
+            sa.and_(
+                sa.or_(Scan.worker_id.is_not(None), Scan.demand_key.is_not(None)),
+                Scan.scanned_at < past,
+            ),
+            # The demand key can be made again from a worker's id: it goes with the worker.
+            {"worker_id": None, "demand_key": None},
         ),
     )
 
 
+def _over(session: Any, old: datetime) -> sa.ColumnElement[bool]:
+    return sa.or_(session.ended_at < old, session.expires_at < old)
+
+
 async def retain(database: Database, *, at: datetime, retention_days: int) -> int:
-    """Take the person out of every row past its time, in batches; gives how many rows changed."""
+    """Take the person out of every row past its time, in batches; gives how many rows changed.
+
+    What is due is looked up in reads, so that the one writer is held for the changes alone.
+    """
     changed = 0
     for rule in _rules(at, timedelta(days=retention_days)):
+        key = sa.inspect(rule.table).primary_key[0]
         while True:
-            async with database.write() as tx:
-                batch = await _apply(tx, rule)
-            changed += batch
-            if batch < BATCH:
+            async with database.read() as tx:
+                due = (await tx.scalars(sa.select(key).where(rule.where).limit(BATCH))).all()
+            if not due:
                 break
+            async with database.write() as tx:
+                changed += await _apply(tx, rule, key.in_(due))
     return changed
 
 
-async def _apply(tx: AsyncSession, rule: _Rule) -> int:
-    key = sa.inspect(rule.table).primary_key[0]
-    ids = sa.select(key).where(rule.where).limit(BATCH).scalar_subquery()
-    if rule.values is None:
-        return moved(await tx.execute(sa.delete(rule.table).where(key.in_(ids))))
-    statement = sa.update(rule.table).where(key.in_(ids)).values(**rule.values)
-    return moved(await tx.execute(statement.execution_options(synchronize_session=False)))
+async def _apply(tx: AsyncSession, rule: _Rule, which: sa.ColumnElement[bool]) -> int:
+    # The condition again: a row may have changed since it was looked up.
+    change: Any = sa.delete(rule.table)
+    if rule.values is not None:
+        change = sa.update(rule.table).values(rule.values)
+    return moved(
+        await tx.execute(
+            change.where(which, rule.where).execution_options(synchronize_session=False)
+        )
+    )

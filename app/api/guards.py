@@ -6,10 +6,11 @@ no connection.
 """
 
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import BackgroundTasks, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -79,8 +80,12 @@ def _require_own_origin(request: Request, held: Runtime) -> None:
     origin = request.headers.get("origin")
     if origin is None:
         return
-    own = {urlsplit(held.settings.public_url).netloc, request.headers.get("host", "")}
-    if urlsplit(origin).netloc not in own:
+    public = urlsplit(held.settings.public_url)
+    own = {f"{public.scheme}://{public.netloc}"}
+    if host := request.headers.get("host"):
+        # The page may be open under another of our names, such as the LAN address.
+        own |= {f"http://{host}", f"https://{host}"}
+    if origin.lower() not in {each.lower() for each in own}:
         raise OriginRefused
 
 
@@ -95,7 +100,7 @@ def worker_token(
 WorkerToken = Annotated[str, Depends(worker_token)]
 
 
-async def _worker(tx: AsyncSession, held: Runtime, token: str, at: Any) -> SignedInWorker:
+async def _worker(tx: AsyncSession, held: Runtime, token: str, at: datetime) -> SignedInWorker:
     found = await sign_in.find_worker(tx, token, secret=held.vault.key("owner"), at=at)
     if found is None:
         raise NotSignedIn
@@ -123,6 +128,7 @@ WritingWorker = Annotated[SignedInWorker, Depends(writing_worker)]
 WaitingWorker = Annotated[SignedInWorker, Depends(waiting_worker)]
 
 
+@policy("signed-in administrator")
 def admin_token(
     request: Request, held: Held, bearer: Annotated[_Bearer, Depends(_admin_bearer)]
 ) -> str:
@@ -134,7 +140,7 @@ AdminToken = Annotated[str, Depends(admin_token)]
 
 
 async def _admin(
-    tx: AsyncSession, held: Runtime, token: str, permission: Permission, at: Any
+    tx: AsyncSession, held: Runtime, token: str, permission: Permission, at: datetime
 ) -> SignedInAdmin:
     found = await admins.find_admin(tx, token, at=at)
     if found is None:
@@ -171,11 +177,32 @@ def admin_reads(permission: Permission) -> Guard:
     """Guard a route that reads: in the handler's read; keeps the session from going idle."""
 
     @policy(f"administrator who may {permission.value}")
-    async def guard(tx: ReadTx, held: Held, token: AdminToken, at: Now) -> SignedInAdmin:
+    async def guard(
+        tx: ReadTx, held: Held, token: AdminToken, at: Now, after: BackgroundTasks
+    ) -> SignedInAdmin:
         found = await _admin(tx, held, token, permission, at)
-        if await admins.needs_note(tx, token, at=at):
-            async with held.database.write() as note:
-                await admins.note_use(note, token, at=at)
+        if admins.needs_note(found, at=at):
+            # Afterwards: a second connection beside the handler's could wait for itself.
+            after.add_task(_note_use, held, token, at)
+        return found
+
+    typed: Guard = guard
+    return typed
+
+
+async def _note_use(held: Runtime, token: str, at: datetime) -> None:
+    async with held.database.write() as tx:
+        await admins.note_use(tx, token, at=at)
+
+
+def admin_waits(permission: Permission) -> Guard:
+    """Guard a route that first does slow work outside any transaction; this write ends first."""
+
+    @policy(f"administrator who may {permission.value}")
+    async def guard(held: Held, token: AdminToken, at: Now) -> SignedInAdmin:
+        async with held.database.write() as tx:
+            found = await _admin(tx, held, token, permission, at)
+            await admins.note_use(tx, token, at=at)
         return found
 
     typed: Guard = guard

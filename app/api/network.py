@@ -1,7 +1,14 @@
 """Where a request comes from: the peer, or what a trusted proxy says of it."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 from starlette.requests import HTTPConnection
 
@@ -14,8 +21,10 @@ def address_of(request: HTTPConnection, trusted: Networks) -> str:
     peer = request.client.host if request.client else UNKNOWN
     if not _is_within(peer, trusted):
         return peer
-    forwarded = request.headers.get("x-forwarded-for", "")[:1000]
-    for hop in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
+    # Whatever the caller sent stands to the left of what our proxies added, in one header or in
+    # several: so read all of them, and from the right.
+    written = ",".join(request.headers.getlist("x-forwarded-for"))[-1000:]
+    for hop in reversed([part.strip() for part in written.split(",") if part.strip()]):
         if not _is_within(hop, trusted):
             return hop
     return peer
@@ -23,20 +32,26 @@ def address_of(request: HTTPConnection, trusted: Networks) -> str:
 
 def network_of(address: str) -> str:
     """Give the network that limits count by: /24, or /48 for IPv6."""
-    try:
-        found = ip_address(address)
-    except ValueError:
+    found = _parsed(address)
+    if found is None:
         return UNKNOWN
-    if isinstance(found, IPv6Address):
-        if found.ipv4_mapped is not None:
-            return network_of(str(found.ipv4_mapped))
-        return str(ip_network(f"{found}/48", strict=False))
-    return str(ip_network(f"{found}/24", strict=False))
+    return str(ip_network(f"{found}/{24 if found.version == 4 else 48}", strict=False))
 
 
 def _is_within(address: str, networks: Networks) -> bool:
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks)
+
+
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """Read an address; one of IPv4 in IPv6's clothes, or with a zone or a port, is itself."""
+    text = address.split("%")[0]
+    if text.startswith("["):
+        text = text[1:].split("]")[0]
+    elif text.count(":") == 1:
+        text = text.split(":")[0]
     try:
-        found = ip_address(address)
+        found = ip_address(text)
     except ValueError:
-        return False
-    return any(found in network for network in networks)
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found

@@ -1,6 +1,7 @@
 """Administrators: accounts, sign-in, and the one predicate that says what each of them sees."""
 
 import asyncio
+import math
 import secrets
 import uuid
 from collections.abc import Mapping
@@ -14,13 +15,14 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit import Action, Actor, Subject, record
+from app.audit import Action, Actor, AuditEntry, Subject, record
 from app.db.types import new_id
 from app.errors import Conflict, Invalid, NotFound, Problem, TooMany, Unauthorized
 from app.people import phones
 from app.people.rules import Permission, Role, allows
 from app.people.secrets import hash_of
-from app.people.tables import Admin, AdminLoginFailure, AdminSession
+from app.people.tables import Admin, AdminLoginFailure, AdminSession, Worker
+from app.people.turns import take_turns
 from app.places.rules import under_bounds
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
@@ -32,6 +34,8 @@ USED_PRECISION = timedelta(minutes=1)
 """How exactly the last use is written: once a minute is enough for an hour's idleness."""
 FAILURE_WINDOW = timedelta(minutes=15)
 MIN_PASSWORD = 12
+NEEDS_TOTP = frozenset({Role.CITY_ADMIN, Role.UNIT_ADMIN})
+"""Roles that sign in with a second factor in production (T37)."""
 
 _hasher = PasswordHasher()
 _NOBODY = _hasher.hash(secrets.token_urlsafe(16))
@@ -71,6 +75,15 @@ class SignedInAdmin:
     unit_path: str | None
     """The branch; None with no station means the whole city."""
     station_id: uuid.UUID | None
+    unit_id: uuid.UUID | None = None
+    used_at: datetime | None = None
+    """When his session was last noted as used."""
+
+    @property
+    def has_city(self) -> bool:
+        """Whether he sees the whole city: a role that may, bound to no unit and no station."""
+        bound = self.unit_path is not None or self.station_id is not None
+        return not bound and self.role in (Role.CITY_ADMIN, Role.AUDITOR)
 
     @property
     def actor(self) -> Actor:
@@ -84,15 +97,17 @@ class SignedInAdmin:
 
 def visible_units(admin: SignedInAdmin) -> sa.Select[uuid.UUID]:
     """Select the ids of the units in an administrator's branch."""
-    query = sa.select(Unit.id)
-    if admin.station_id is not None:
-        return query.where(sa.false())
-    if admin.unit_path is None:
-        return query
+    return sa.select(Unit.id).where(_in_branch(admin, Unit.path))
+
+
+def _in_branch(admin: SignedInAdmin, path: Any) -> sa.ColumnElement[bool]:
+    """Say that a unit's path lies in an administrator's branch; nothing does by default."""
+    if admin.has_city:
+        return sa.true()
+    if admin.unit_path is None or admin.station_id is not None:
+        return sa.false()
     low, high = under_bounds(admin.unit_path)
-    return query.where(
-        sa.or_(Unit.path == admin.unit_path, sa.and_(Unit.path >= low, Unit.path < high))
-    )
+    return sa.or_(path == admin.unit_path, sa.and_(path >= low, path < high))
 
 
 def visible_stations(admin: SignedInAdmin) -> sa.Select[uuid.UUID]:
@@ -100,9 +115,23 @@ def visible_stations(admin: SignedInAdmin) -> sa.Select[uuid.UUID]:
     query = sa.select(Station.id)
     if admin.station_id is not None:
         return query.where(Station.id == admin.station_id)
-    if admin.unit_path is None:
+    if admin.has_city:
         return query
     return query.where(Station.unit_id.in_(visible_units(admin)))
+
+
+def visible_workers(admin: SignedInAdmin) -> sa.ColumnElement[bool]:
+    """Say which workers an administrator sees: those his branch registered, or the city all."""
+    if admin.has_city:
+        return sa.true()
+    return Worker.unit_id.in_(visible_units(admin))
+
+
+def visible_entries(admin: SignedInAdmin) -> sa.ColumnElement[bool]:
+    """Say which entries of the audit trail an administrator sees."""
+    if admin.station_id is not None:
+        return AuditEntry.station_id == admin.station_id
+    return _in_branch(admin, AuditEntry.unit_path)
 
 
 async def get_station(tx: AsyncSession, admin: SignedInAdmin, station_id: uuid.UUID) -> Station:
@@ -120,7 +149,12 @@ async def find_admin(tx: AsyncSession, token: str, *, at: datetime) -> SignedInA
     row = (
         await tx.execute(
             sa.select(
-                Admin.id, Admin.role, Admin.unit_id, Admin.station_id, Unit.path, Unit.retired_at
+                Admin.id,
+                Admin.role,
+                Admin.unit_id,
+                Admin.station_id,
+                Unit.path,
+                AdminSession.used_at,
             )
             .join(AdminSession, AdminSession.admin_id == Admin.id)
             .outerjoin(Unit, Unit.id == Admin.unit_id)
@@ -135,7 +169,12 @@ async def find_admin(tx: AsyncSession, token: str, *, at: datetime) -> SignedInA
     ).one_or_none()
     if row is None:
         return None
-    return SignedInAdmin(row.id, row.role, row.path, row.station_id)
+    return SignedInAdmin(row.id, row.role, row.path, row.station_id, row.unit_id, row.used_at)
+
+
+def needs_note(admin: SignedInAdmin, *, at: datetime) -> bool:
+    """Whether `note_use` would write."""
+    return admin.used_at is None or admin.used_at < at - USED_PRECISION
 
 
 async def note_use(tx: AsyncSession, token: str, *, at: datetime) -> None:
@@ -148,17 +187,6 @@ async def note_use(tx: AsyncSession, token: str, *, at: datetime) -> None:
         )
         .values(used_at=at)
     )
-
-
-async def needs_note(tx: AsyncSession, token: str, *, at: datetime) -> bool:
-    """Whether `note_use` would write."""
-    found = await tx.scalar(
-        sa.select(AdminSession.admin_id).where(
-            AdminSession.token_hash == hash_of(token),
-            AdminSession.used_at < at - USED_PRECISION,
-        )
-    )
-    return found is not None
 
 
 async def hash_password(password: str) -> str:
@@ -179,6 +207,15 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What a password is compared with."""
+
+    admin_id: uuid.UUID | None
+    """None: nobody has this name."""
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """What the password check found, before any transaction."""
 
@@ -194,8 +231,12 @@ class NewAdminSession:
     admin: Admin
 
 
-async def check_password(tx: AsyncSession, given: Credentials) -> Checked:
-    """Compare the password in a thread; an unknown name takes as long as a known one."""
+async def find_account(
+    tx: AsyncSession, given: Credentials, *, failure_limit: int, at: datetime
+) -> Account | TooManyLogins:
+    """Read what a password is compared with; over budget nothing is compared at all."""
+    if wait_s := await _wait_s(tx, given, failure_limit, at=at):
+        return TooManyLogins(retry_after_s=wait_s)
     row = (
         await tx.execute(
             sa.select(Admin.id, Admin.password_hash).where(
@@ -203,9 +244,32 @@ async def check_password(tx: AsyncSession, given: Credentials) -> Checked:
             )
         )
     ).one_or_none()
-    stored = row.password_hash if row else _NOBODY
-    right = await asyncio.to_thread(_matches, stored, given.password)
-    return Checked(row.id if row and right else None)
+    return Account(row.id, row.password_hash) if row else Account(None, _NOBODY)
+
+
+async def check_password(account: Account, password: str) -> Checked:
+    """Compare in a thread, outside any transaction; an unknown name takes as long as a known."""
+    right = await asyncio.to_thread(_matches, account.password_hash, password)
+    return Checked(account.admin_id if right else None)
+
+
+async def _wait_s(tx: AsyncSession, given: Credentials, failure_limit: int, *, at: datetime) -> int:
+    """Give how long this name must wait on this network: until the oldest failure is past."""
+    failures = (
+        await tx.scalars(
+            sa.select(AdminLoginFailure.at)
+            .where(
+                AdminLoginFailure.username == given.username,
+                AdminLoginFailure.network == given.network,
+                AdminLoginFailure.at > at - FAILURE_WINDOW,
+            )
+            .order_by(AdminLoginFailure.at.desc())
+            .limit(failure_limit)
+        )
+    ).all()
+    if len(failures) < failure_limit:
+        return 0
+    return max(1, math.ceil((failures[-1] + FAILURE_WINDOW - at).total_seconds()))
 
 
 def _matches(stored: str, password: str) -> bool:
@@ -229,18 +293,17 @@ async def sign_in(
 
     A refusal is returned, not raised: the failure must be committed.
     """
-    failures = await tx.scalar(
-        sa.select(sa.func.count()).where(
-            AdminLoginFailure.username == given.username,
-            AdminLoginFailure.network == given.network,
-            AdminLoginFailure.at > at - FAILURE_WINDOW,
+    await take_turns(tx, [f"admin:{given.username}|{given.network}"], at=at)
+    if wait_s := await _wait_s(tx, given, failure_limit, at=at):
+        return TooManyLogins(retry_after_s=wait_s)
+    admin = None
+    if checked.admin_id is not None:
+        # Locked, so that one time step of the second factor cannot serve two logins.
+        admin = await tx.scalar(
+            sa.select(Admin)
+            .where(Admin.id == checked.admin_id, Admin.retired_at.is_(None))
+            .with_for_update()
         )
-    )
-    if (failures or 0) >= failure_limit:
-        return TooManyLogins(retry_after_s=int(FAILURE_WINDOW.total_seconds()))
-    admin = (
-        await tx.get(Admin, checked.admin_id, with_for_update=True) if checked.admin_id else None
-    )
     if admin is None or not _second_factor(admin, vault, given, requires_totp, at):
         tx.add(
             AdminLoginFailure(id=new_id(), username=given.username, network=given.network, at=at)
@@ -266,7 +329,7 @@ def _second_factor(
 ) -> bool:
     """Check the time-based code (RFC 6238): one step before or after counts, each step once."""
     if admin.totp_sealed is None:
-        return not (required and admin.role in (Role.CITY_ADMIN, Role.UNIT_ADMIN))
+        return not (required and admin.role in NEEDS_TOTP)
     if given.totp is None:
         return False
     secret = phones.unseal(vault.key("totp"), admin.totp_sealed, aad=f"totp|{admin.id}")
@@ -280,13 +343,15 @@ def _second_factor(
     return False
 
 
-async def sign_out(tx: AsyncSession, token: str, *, at: datetime) -> None:
+async def sign_out(tx: AsyncSession, admin: SignedInAdmin, token: str, *, at: datetime) -> None:
     """End a session."""
     await tx.execute(
         sa.update(AdminSession)
         .where(AdminSession.token_hash == hash_of(token), AdminSession.ended_at.is_(None))
         .values(ended_at=at)
     )
+    subject = Subject("admin", admin.admin_id)
+    await record(tx, admin.actor, Action.ADMIN_SIGNED_OUT, subject, at=at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ _READS = frozenset(
         Permission.READ_CONTROLLERS,
         Permission.READ_REPORTS,
         Permission.READ_AUDIT,
+        Permission.READ_WORKERS,
         Permission.READ_CALENDAR,
     }
 )

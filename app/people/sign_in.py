@@ -1,17 +1,18 @@
 """Sign-in by telephone: a number, a one-time code, a session; with all its limits (T10-T13).
 
-Known and unknown numbers, and numbers over budget, get the same answer: whether a message goes out
-is written in the challenge's row, and messages are sent from the rows, after the commit.
+Known and unknown numbers, and numbers over budget, get the same answer by the same statements:
+whether a message goes out is written in the challenge's row, and messages are sent from the rows,
+after the commit.
 """
 
 import hmac
 import logging
+import math
 import secrets
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,7 +25,14 @@ from app.people import phones, workers
 from app.people.rules import code_mac, owner_key
 from app.people.secrets import hash_of
 from app.people.sms import SmsFailed, SmsSender
-from app.people.tables import LoginChallenge, Occupation, SmsState, Worker, WorkerSession
+from app.people.tables import (
+    LoginChallenge,
+    Occupation,
+    SmsState,
+    Worker,
+    WorkerSession,
+)
+from app.people.turns import phone_turn, take_turns
 from app.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -34,8 +42,13 @@ BREAKER_SENT = 200
 """The breaker looks at so many messages of a door or network."""
 BREAKER_MIN_SHARE = 0.2
 """Below this share of codes that were used, somebody burns our messages (promises T11)."""
-SEND_LEASE = timedelta(minutes=4)
-"""A message that could not be sent within this time is no longer worth sending."""
+SEND_UNTIL = timedelta(minutes=4)
+"""A message older than this is no longer worth sending: its code is about to end."""
+SEND_AGAIN = timedelta(minutes=1)
+"""A message that a process took and did not settle is taken again after so long."""
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=1)
+"""After too many wrong codes: doubling, but never so long that it locks a victim out (T39)."""
 
 
 class CodeWrong(Unauthorized):
@@ -105,24 +118,28 @@ async def request_code(
 ) -> str:
     """Make a challenge; gives its id. Its message goes out later, if it may.
 
-    1. Look the number up, whatever becomes of it.
-    2. Count the budgets from the rows: per number, door and network; look at the breakers.
+    1. Take the turns of the network, the door and the number, so that requests that come at once
+       are counted one after another.
+    2. Look the number up and count every budget from the rows, whatever becomes of it.
     3. Write the challenge in any case: all answers look alike.
     """
     index = phones.blind_index(vault.key("phone-index"), asked.phone)
+    turns = [f"network:{asked.network}", phone_turn(index)]
+    if asked.door_id is not None:
+        turns.append(f"door:{asked.door_id}")
+    await take_turns(tx, turns, at=at)
     worker = await workers.find_by_index(tx, index)
-    withheld = not phones.is_served(asked.phone) or (
-        budgets.listed_only and (worker is None or not worker.listed)
-    )
-    if not withheld:
-        withheld = await _over_budget(tx, index, asked, budgets, at=at)
+    over = await _over_budget(tx, index, asked, budgets, at=at)
+    unlisted = budgets.listed_only and (worker is None or not worker.listed)
+    withheld = over or unlisted or not phones.is_served(asked.phone)
     challenge_id, code = secrets.token_hex(16), f"{secrets.randbelow(10**6):06d}"
+    sealed = phones.seal(vault.key("phone"), code, aad=f"code|{challenge_id}")
     await tx.execute(
         sa.insert(LoginChallenge).values(
             id=challenge_id,
             phone_index=index,
             phone_sealed=phones.seal(vault.key("phone"), asked.phone, aad=challenge_id),
-            code_sealed=phones.seal(vault.key("phone"), code, aad=f"code|{challenge_id}"),
+            code_sealed=None if withheld else sealed,
             code_mac=code_mac(vault.key("otp-pepper"), challenge_id, code),
             door_id=asked.door_id,
             network=asked.network,
@@ -138,65 +155,60 @@ async def request_code(
 async def _over_budget(
     tx: AsyncSession, index: bytes, asked: Asked, budgets: Budgets, *, at: datetime
 ) -> bool:
-    sent = LoginChallenge.sms_state != SmsState.WITHHELD
-
-    def count(where: sa.ColumnElement[bool], within: timedelta) -> sa.ScalarSelect[int]:
-        return (
-            sa.select(sa.func.count())
-            .where(where, sent, LoginChallenge.created_at > at - within)
-            .scalar_subquery()
-        )
-
     own = LoginChallenge.phone_index == index
-    door = LoginChallenge.door_id == asked.door_id
-    network = LoginChallenge.network == asked.network
-    hour = timedelta(hours=1)
-    row = (
-        await tx.execute(
-            sa.select(
-                count(own, timedelta(minutes=1)).label("minute"),
-                count(own, hour).label("hour"),
-                count(own, timedelta(days=1)).label("day"),
-                count(door, hour).label("door"),
-                count(network, hour).label("network"),
-            )
-        )
-    ).one()
-    if row.minute >= budgets.phone_minute or row.hour >= budgets.phone_hour:
-        return True
-    if row.day >= budgets.phone_day:
-        return True
-    if asked.door_id is not None and (
-        row.door >= budgets.door_hour or await _is_burnt(tx, door, at=at)
-    ):
-        return True
-    if budgets.network_hour is None:
-        return False
-    return row.network >= budgets.network_hour or await _is_burnt(tx, network, at=at)
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    budget = [
+        (own, timedelta(minutes=1), budgets.phone_minute),
+        (own, hour, budgets.phone_hour),
+        (own, day, budgets.phone_day),
+    ]
+    crowds = []
+    if asked.door_id is not None:
+        door = LoginChallenge.door_id == asked.door_id
+        crowds.append(door)
+        budget.append((door, hour, budgets.door_hour))
+    if budgets.network_hour is not None:
+        network = LoginChallenge.network == asked.network
+        crowds.append(network)
+        budget.append((network, hour, budgets.network_hour))
+    counts = [_count_sent(where, since=at - within) for where, within, _ in budget]
+    burnt = [share for crowd in crowds for share in _last_sent(crowd, at=at)]
+    found = list((await tx.execute(sa.select(*counts, *burnt))).one())
+    used, shares = found[: len(counts)], found[len(counts) :]
+    spent = any(n >= limit for n, (_, _, limit) in zip(used, budget, strict=True))
+    return spent or any(
+        sent >= BREAKER_SENT and verified < BREAKER_MIN_SHARE * sent
+        for sent, verified in zip(shares[::2], shares[1::2], strict=True)
+    )
 
 
-async def _is_burnt(tx: AsyncSession, where: sa.ColumnElement[bool], *, at: datetime) -> bool:
-    """Whether hardly any of a door's or network's last codes were used (T11)."""
+def _count_sent(where: sa.ColumnElement[bool], *, since: datetime) -> sa.ScalarSelect[int]:
+    return (
+        sa.select(sa.func.count())
+        .where(where, LoginChallenge.sms_state != SmsState.WITHHELD)
+        .where(LoginChallenge.created_at > since)
+        .scalar_subquery()
+    )
+
+
+def _last_sent(where: sa.ColumnElement[bool], *, at: datetime) -> list[sa.ScalarSelect[int]]:
+    """Count a door's or network's last messages of a day, and how many of their codes came back.
+
+    When hardly any did, somebody burns messages there (T11); it recovers as codes come back, or as
+    the day passes.
+    """
     last = (
         sa.select(LoginChallenge.used_at)
-        .where(
-            where,
-            LoginChallenge.sms_state == SmsState.SENT,
-            LoginChallenge.created_at > at - timedelta(days=1),
-        )
+        .where(where, LoginChallenge.sms_state == SmsState.SENT)
+        .where(LoginChallenge.created_at > at - timedelta(days=1))
         .order_by(LoginChallenge.created_at.desc())
         .limit(BREAKER_SENT)
         .subquery()
     )
-    row = (
-        await tx.execute(
-            sa.select(
-                sa.func.count().label("sent"), sa.func.count(last.c.used_at).label("used")
-            ).select_from(last)
-        )
-    ).one()
-    full: bool = row.sent >= BREAKER_SENT
-    return full and row.used < BREAKER_MIN_SHARE * row.sent
+    return [
+        sa.select(counted).select_from(last).scalar_subquery()
+        for counted in (sa.func.count(), sa.func.count(last.c.used_at))
+    ]
 
 
 async def verify(
@@ -212,7 +224,7 @@ async def verify(
 
     1. Take the challenge's row; unknown, used, expired or worn out: CodeWrong.
     2. Ten wrong codes for this number within a day, over all challenges: wait.
-    3. Compare by the keyed hash; a wrong code is counted.
+    3. Compare by the keyed hash; a wrong code is counted. A code that was never sent is no code.
     4. Use the challenge up; find or register the worker; note consent; open a session.
 
     A refusal is returned, not raised: the failed try must be committed.
@@ -224,11 +236,14 @@ async def verify(
         return CodeWrong()
     if challenge.failures >= budgets.tries:
         return CodeWrong()
+    await take_turns(tx, [phone_turn(challenge.phone_index)], at=at)
     if wait_s := await _wait_s(tx, challenge.phone_index, budgets, at=at):
         return TooManyWrongCodes(retry_after_s=wait_s)
     mac = code_mac(vault.key("otp-pepper"), challenge.id, proof.code)
-    if not hmac.compare_digest(mac, challenge.code_mac):
+    right = hmac.compare_digest(mac, challenge.code_mac)
+    if not right or challenge.sms_state is SmsState.WITHHELD:
         challenge.failures += 1
+        challenge.failed_at = at
         return CodeWrong()
     challenge.used_at = at
     challenge.code_sealed = None
@@ -250,23 +265,23 @@ async def verify(
 
 async def _wait_s(tx: AsyncSession, phone_index: bytes, budgets: Budgets, *, at: datetime) -> int:
     """Give how long this number must wait: from the tenth failure of a day, doubling."""
-    row = (
+    failures, last = (
         await tx.execute(
             sa.select(
-                sa.func.coalesce(sa.func.sum(LoginChallenge.failures), 0).label("failures"),
-                sa.func.max(LoginChallenge.created_at).label("last"),
+                sa.func.coalesce(sa.func.sum(LoginChallenge.failures), 0),
+                sa.func.max(LoginChallenge.failed_at, type_=LoginChallenge.failed_at.type),
             ).where(
                 LoginChallenge.phone_index == phone_index,
-                LoginChallenge.failures > 0,
                 LoginChallenge.created_at > at - timedelta(days=1),
             )
         )
     ).one()
-    over = int(row.failures) - budgets.failures_day
-    if over < 0 or row.last is None:
+    over = int(failures) - budgets.failures_day
+    if over < 0 or last is None:
         return 0
-    wait = timedelta(seconds=min(60 * 2 ** min(over, 10), 6 * 3600))
-    return max(0, int((row.last + wait - at).total_seconds()))
+    wait = min(FIRST_WAIT * 2 ** min(over, 10), LONGEST_WAIT)
+    left: timedelta = last + wait - at
+    return max(0, math.ceil(left.total_seconds()))
 
 
 async def _open_session(
@@ -334,21 +349,35 @@ async def send_due(
 ) -> int:
     """Send the messages that wait in the rows; gives how many went out.
 
-    A row is taken (marked sent, its code wiped) before its message goes out: a crash in between
-    loses a message, and its worker asks again; it never sends one twice.
+    A row is taken before its message goes out and marked sent afterwards. Whoever takes it and dies
+    leaves it to the next run: a message may go out twice, with the same code, but none is lost.
     """
+    await _give_up(database, at=now())
     sent = 0
     for message in await _due(database, vault, at=now()):
-        if not await _take(database, message.challenge_id):
+        if not await _take(database, message.challenge_id, at=now()):
             continue
-        text = f"【工会驿站】验证码 {message.code}，5分钟内有效。请只在 {domain} 输入，勿告诉他人。"
+        text = f"【工会驿站】验证码 {message.code}，5分钟内有效。仅在 {domain} 输入，勿告诉他人。"
         try:
             await sender.send(message.phone, text, message.code)
-            sent += 1
         except (SmsFailed, OSError) as error:
+            # The row stays due; the job tries again until the code is about to end.
             log.warning("sms failed error=%s", type(error).__name__)
-            await _mark(database, message.challenge_id, SmsState.FAILED)
+            continue
+        await _settle(database, LoginChallenge.id == message.challenge_id, SmsState.SENT)
+        sent += 1
     return sent
+
+
+def _waiting(at: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        LoginChallenge.sms_state == SmsState.DUE,
+        LoginChallenge.created_at > at - SEND_UNTIL,
+        sa.or_(
+            LoginChallenge.sms_taken_at.is_(None),
+            LoginChallenge.sms_taken_at <= at - SEND_AGAIN,
+        ),
+    )
 
 
 async def _due(database: Database, vault: Vault, *, at: datetime) -> Sequence[_Message]:
@@ -356,10 +385,7 @@ async def _due(database: Database, vault: Vault, *, at: datetime) -> Sequence[_M
     async with database.read() as tx:
         rows = await tx.scalars(
             sa.select(LoginChallenge)
-            .where(
-                LoginChallenge.sms_state == SmsState.DUE,
-                LoginChallenge.created_at > at - SEND_LEASE,
-            )
+            .where(_waiting(at))
             .order_by(LoginChallenge.created_at)
             .limit(100)
         )
@@ -374,19 +400,32 @@ async def _due(database: Database, vault: Vault, *, at: datetime) -> Sequence[_M
         ]
 
 
-async def _take(database: Database, challenge_id: str) -> bool:
+async def _take(database: Database, challenge_id: str, *, at: datetime) -> bool:
     async with database.write() as tx:
         result = await tx.execute(
             sa.update(LoginChallenge)
-            .where(LoginChallenge.id == challenge_id, LoginChallenge.sms_state == SmsState.DUE)
-            .values(sms_state=SmsState.SENT, code_sealed=None)
+            .where(LoginChallenge.id == challenge_id, _waiting(at))
+            .values(sms_taken_at=at)
         )
         return moved(result) == 1
 
 
-async def _mark(database: Database, challenge_id: str, state: SmsState) -> None:
+async def _give_up(database: Database, *, at: datetime) -> None:
+    """Mark what could not be sent in time; writes only when there is any."""
+    old = sa.and_(
+        LoginChallenge.sms_state == SmsState.DUE, LoginChallenge.created_at <= at - SEND_UNTIL
+    )
+    async with database.read() as tx:
+        found = await tx.scalar(sa.select(LoginChallenge.id).where(old).limit(1))
+    if found is not None:
+        await _settle(database, old, SmsState.FAILED)
+
+
+async def _settle(database: Database, where: sa.ColumnElement[bool], state: SmsState) -> None:
     async with database.write() as tx:
-        changes: dict[str, Any] = {"sms_state": state}
         await tx.execute(
-            sa.update(LoginChallenge).where(LoginChallenge.id == challenge_id).values(**changes)
+            sa.update(LoginChallenge)
+            .where(where)
+            .values(sms_state=state, code_sealed=None)
+            .execution_options(synchronize_session=False)
         )

@@ -50,6 +50,11 @@ class Worker(Base):
     occupation: Mapped[Occupation | None] = mapped_column(closed_enum(Occupation))
     listed: Mapped[bool]
     """Registered by an administrator, so that it may sign in when REGISTRATION=listed."""
+    unit_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
+    """The branch whose administrator registered him and sees him; None: only the city's do.
+
+    No foreign key: units are never deleted, and a table that others point at cannot be made anew.
+    """
     consent_id: Mapped[uuid.UUID | None]
     """The consent in force; None: visits are stored without the worker.
 
@@ -68,7 +73,8 @@ class Consent(Base):
     __tablename__ = "consents"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    worker_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("workers.id"), index=True)
+    worker_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("workers.id"), index=True)
+    """Whose it is; None once he was erased: then it proves only that there was a consent."""
     version: Mapped[str]
     """Which wording was shown."""
     channel: Mapped[str]
@@ -94,7 +100,12 @@ class LoginChallenge(Base):
     network: Mapped[str]
     """The asker's /24 or /48."""
     sms_state: Mapped[SmsState] = mapped_column(closed_enum(SmsState))
+    sms_taken_at: Mapped[datetime | None]
+    """When a process last took the message to send it."""
     failures: Mapped[int]
+    """Wrong codes."""
+    failed_at: Mapped[datetime | None]
+    """When the last wrong code came."""
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
@@ -105,6 +116,16 @@ class LoginChallenge(Base):
         sa.Index("ix_login_challenges_network_created_at", "network", "created_at"),
         sa.Index("ix_login_challenges_created_at", "created_at"),
     )
+
+
+class LoginTurn(Base):
+    """The row that is locked while a budget is counted, so that nobody overtakes a limit."""
+
+    __tablename__ = "login_turns"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    """What is counted: a number's blind index, a door, a network, an administrator's name."""
+    taken_at: Mapped[datetime]
 
 
 class WorkerSession(Base):

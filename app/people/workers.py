@@ -12,9 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, Invalid, NotFound
 from app.people import phones
 from app.people.tables import Consent, Occupation, Worker
+from app.people.turns import phone_turn, take_turns
+from app.places.tables import Unit
 from app.vault import Vault
 
 
@@ -24,6 +26,20 @@ class WorkerNotFound(NotFound):
 
 class PhoneKnown(Conflict):
     """This number is registered already."""
+
+
+class PhoneNotMobile(Invalid):
+    """This is not a mobile number of +86, so no code could be sent there."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewListing:
+    """A number to register by hand."""
+
+    phone: str
+    occupation: Occupation | None
+    unit_id: uuid.UUID | None
+    """The branch of who registers it; None: the whole city's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +70,18 @@ async def get_worker(tx: AsyncSession, worker_id: uuid.UUID) -> Worker:
     """Give a worker who was not erased; raises WorkerNotFound."""
     worker = await tx.get(Worker, worker_id)
     if worker is None or worker.erased_at is not None:
+        raise WorkerNotFound
+    return worker
+
+
+async def get_in_scope(
+    tx: AsyncSession, worker_id: uuid.UUID, *, within: sa.ColumnElement[bool]
+) -> Worker:
+    """Give a worker an administrator sees; raises WorkerNotFound for any other."""
+    worker = await tx.scalar(
+        sa.select(Worker).where(Worker.id == worker_id, Worker.erased_at.is_(None), within)
+    )
+    if worker is None:
         raise WorkerNotFound
     return worker
 
@@ -128,28 +156,33 @@ async def consent_of(tx: AsyncSession, worker: Worker) -> Consent | None:
 
 
 async def list_number(
-    tx: AsyncSession,
-    vault: Vault,
-    phone: str,
-    *,
-    occupation: Occupation | None,
-    actor: Actor,
-    at: datetime,
+    tx: AsyncSession, vault: Vault, new: NewListing, *, actor: Actor, at: datetime
 ) -> Worker:
     """Register a number by hand, so that it may sign in when registration is restricted.
 
-    A worker who registered himself becomes listed; raises PhoneKnown when he is already.
+    A worker who registered himself becomes listed; raises PhoneKnown when he is already, and
+    PhoneNotMobile.
     """
-    index = phones.blind_index(vault.key("phone-index"), phone)
+    if not phones.is_served(new.phone):
+        raise PhoneNotMobile
+    index = phones.blind_index(vault.key("phone-index"), new.phone)
+    await take_turns(tx, [phone_turn(index)], at=at)
     worker = await find_by_index(tx, index)
     if worker is None:
-        worker = await register(tx, vault, phone, occupation=occupation, listed=True, at=at)
+        worker = await register(tx, vault, new.phone, occupation=new.occupation, listed=True, at=at)
     elif worker.listed:
         raise PhoneKnown
     worker.listed = True
+    worker.unit_id = new.unit_id
+    worker.occupation = new.occupation or worker.occupation
     worker.changed_at = at
-    await record(tx, actor, Action.WORKER_LISTED, Subject("worker", worker.id), at=at)
+    await record(tx, actor, Action.WORKER_LISTED, await _subject(tx, worker), at=at)
     return worker
+
+
+async def _subject(tx: AsyncSession, worker: Worker) -> Subject:
+    path = await tx.scalar(sa.select(Unit.path).where(Unit.id == worker.unit_id))
+    return Subject("worker", worker.id, unit_path=path)
 
 
 async def amend(
@@ -161,17 +194,29 @@ async def amend(
     at: datetime,
 ) -> Worker:
     """Change a worker's occupation, or block or unblock him (`blocked`, `blocked_because`)."""
+    _apply(worker, changes, at)
+    after = {name: str(value) for name, value in changes.items()}
+    subject = await _subject(tx, worker)
+    await record(tx, actor, Action.WORKER_AMENDED, subject, at=at, after=after)
+    return worker
+
+
+async def retire(tx: AsyncSession, worker: Worker, *, actor: Actor, at: datetime) -> Worker:
+    """Block a worker; only he himself can erase his data. Retiring again changes nothing."""
+    if worker.blocked_at is None:
+        _apply(worker, {"blocked": True}, at)
+        await record(tx, actor, Action.WORKER_RETIRED, await _subject(tx, worker), at=at)
+    return worker
+
+
+def _apply(worker: Worker, changes: Mapping[str, Any], at: datetime) -> None:
     if "occupation" in changes:
         worker.occupation = changes["occupation"]
     if changes.get("blocked") is True and worker.blocked_at is None:
         worker.blocked_at = at
+    if "blocked_because" in changes:
+        worker.blocked_because = changes["blocked_because"]
     if changes.get("blocked") is False:
         worker.blocked_at = None
         worker.blocked_because = None
-    if "blocked_because" in changes:
-        worker.blocked_because = changes["blocked_because"]
     worker.changed_at = at
-    after = {name: str(value) for name, value in changes.items()}
-    subject = Subject("worker", worker.id)
-    await record(tx, actor, Action.WORKER_AMENDED, subject, at=at, after=after)
-    return worker

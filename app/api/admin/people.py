@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field, SecretStr, StrictBool, StringConstraints
+from pydantic import AfterValidator, Field, SecretStr, StrictBool, StringConstraints
 from sqlalchemy import select
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
@@ -13,9 +13,10 @@ from app.api.guards import (
     AdminForbidden,
     AdminToken,
     NotSignedIn,
+    OriginRefused,
     admin_cookie,
     admin_reads,
-    admin_token,
+    admin_waits,
     admin_writes,
     policy,
 )
@@ -34,13 +35,23 @@ from app.runtime import Runtime
 
 router = APIRouter(tags=["admin: people"])
 
-_guarded = (NotSignedIn, AdminForbidden)
+_guarded = (NotSignedIn, AdminForbidden, OriginRefused)
 AdminReader = Annotated[SignedInAdmin, Depends(admin_reads(Permission.EDIT_ADMINS))]
 AdminEditor = Annotated[SignedInAdmin, Depends(admin_writes(Permission.EDIT_ADMINS))]
+AdminHasher = Annotated[SignedInAdmin, Depends(admin_waits(Permission.EDIT_ADMINS))]
 WorkerReader = Annotated[SignedInAdmin, Depends(admin_reads(Permission.READ_WORKERS))]
 WorkerEditor = Annotated[SignedInAdmin, Depends(admin_writes(Permission.EDIT_WORKERS))]
 
-Password = Annotated[SecretStr, Field(min_length=1, max_length=200)]
+
+def _encodable(password: SecretStr) -> SecretStr:
+    try:
+        password.get_secret_value().encode()
+    except UnicodeEncodeError:
+        raise ValueError("this is not valid Unicode text") from None
+    return password
+
+
+Password = Annotated[SecretStr, Field(min_length=1, max_length=200), AfterValidator(_encodable)]
 
 
 @policy("anybody: to sign in")
@@ -85,16 +96,20 @@ async def login(body: LoginIn, request: Request, response: Response, held: Held,
         body.totp,
         network_of(address_of(request, held.settings.trusted_proxies)),
     )
-    # The slow comparison comes first, so that it never holds the one writer.
+    limit = held.settings.limit_admin_failures
     async with held.database.read() as tx:
-        checked = await admins.check_password(tx, given)
+        account = await admins.find_account(tx, given, failure_limit=limit, at=at)
+    if isinstance(account, Problem):
+        return problem_response(account)
+    # The slow comparison holds no connection, least of all the one writer.
+    checked = await admins.check_password(account, given.password)
     async with held.database.write() as tx:
         result = await admins.sign_in(
             tx,
             held.vault,
             given,
             checked,
-            failure_limit=held.settings.limit_admin_failures,
+            failure_limit=limit,
             requires_totp=held.settings.is_production,
             at=at,
         )
@@ -122,14 +137,14 @@ async def login(body: LoginIn, request: Request, response: Response, held: Held,
     "/v1/admin/logout",
     status_code=204,
     response_class=Response,
-    responses=problems(NotSignedIn),
-    dependencies=[Depends(admin_token)],
+    responses=problems(NotSignedIn, OriginRefused),
 )
 async def logout(tx: WriteTx, held: Held, token: AdminToken, at: Now) -> Response:
     """End this session."""
-    if await admins.find_admin(tx, token, at=at) is None:
+    admin = await admins.find_admin(tx, token, at=at)
+    if admin is None:
         raise NotSignedIn
-    await admins.sign_out(tx, token, at=at)
+    await admins.sign_out(tx, admin, token, at=at)
     response = Response(status_code=204)
     response.delete_cookie(admin_cookie(held), path="/", secure=held.settings.secure_cookies)
     return response
@@ -149,6 +164,8 @@ class CreatedOut(AdminOut):
 
 
 class AdminPatch(In):
+    """Only what is given changes; the defaults are never read."""
+
     password: Password | None = None
     role: Role = Role.AUDITOR
     unit: uuid.UUID | None = None
@@ -177,8 +194,8 @@ async def list_admins(
         *_guarded, admins.UsernameTaken, admins.ScopeInvalid, admins.PasswordTooShort
     ),
 )
-async def add_admin(body: AdminIn, tx: WriteTx, admin: AdminEditor, held: Held, at: Now) -> Any:
-    """Add an administrator."""
+async def add_admin(body: AdminIn, admin: AdminHasher, held: Held, at: Now) -> Any:
+    """Add an administrator; roles that need a second factor in production get one."""
     new = admins.NewAdmin(
         username=body.username,
         password_hash=await admins.hash_password(body.password.get_secret_value()),
@@ -186,9 +203,16 @@ async def add_admin(body: AdminIn, tx: WriteTx, admin: AdminEditor, held: Held, 
         unit_id=body.unit,
         station_id=body.station,
     )
-    created = await admins.create(
-        tx, new, vault=held.vault, actor=admin.actor, at=at, with_totp=body.with_totp
-    )
+    required = held.settings.is_production and body.role in admins.NEEDS_TOTP
+    async with held.database.write() as tx:
+        created = await admins.create(
+            tx,
+            new,
+            vault=held.vault,
+            actor=admin.actor,
+            at=at,
+            with_totp=body.with_totp or required,
+        )
     shape = AdminOut.model_validate(created.admin)
     return CreatedOut(**shape.model_dump(), totp_uri=created.totp_uri)
 
@@ -209,16 +233,17 @@ async def get_admin(admin_id: uuid.UUID, tx: ReadTx, admin: AdminReader) -> Any:
     responses=problems(*_guarded, AdminNotFound, admins.ScopeInvalid, admins.PasswordTooShort),
 )
 async def amend_admin(
-    admin_id: uuid.UUID, body: AdminPatch, tx: WriteTx, admin: AdminEditor, at: Now
+    admin_id: uuid.UUID, body: AdminPatch, admin: AdminHasher, held: Held, at: Now
 ) -> Any:
     """Change an administrator's role, scope or password."""
-    row = await admins.get_admin(tx, admin_id)
     names = {"unit": "unit_id", "station": "station_id", "role": "role"}
     given = body.model_dump(exclude_unset=True, exclude={"password"})
     changes: dict[str, Any] = {names[name]: value for name, value in given.items()}
     if body.password is not None:
         changes["password_hash"] = await admins.hash_password(body.password.get_secret_value())
-    return await admins.amend(tx, row, changes=changes, actor=admin.actor, at=at)
+    async with held.database.write() as tx:
+        row = await admins.get_admin(tx, admin_id)
+        return await admins.amend(tx, row, changes=changes, actor=admin.actor, at=at)
 
 
 @router.post(
@@ -238,10 +263,10 @@ class WorkerOut(Out):
     """Masked: 138****1234."""
     occupation: Occupation | None
     listed: bool
+    unit_id: uuid.UUID | None
     blocked_at: datetime | None
     blocked_because: str | None
     created_at: datetime
-    erased_at: datetime | None
 
 
 def _shape(held: Runtime, worker: Worker) -> WorkerOut:
@@ -251,10 +276,10 @@ def _shape(held: Runtime, worker: Worker) -> WorkerOut:
         phone=phones.mask(phone) if phone else None,
         occupation=worker.occupation,
         listed=worker.listed,
+        unit_id=worker.unit_id,
         blocked_at=worker.blocked_at,
         blocked_because=worker.blocked_because,
         created_at=worker.created_at,
-        erased_at=worker.erased_at,
     )
 
 
@@ -267,7 +292,8 @@ async def list_workers(
     request: Request, response: Response, tx: ReadTx, admin: WorkerReader, held: Held, page: Page
 ) -> Any:
     """List the workers, without a word of where they were."""
-    found = await cursors.page(tx, select(Worker), by=[Worker.id], request=page)
+    seen = select(Worker).where(Worker.erased_at.is_(None), admins.visible_workers(admin))
+    found = await cursors.page(tx, seen, by=[Worker.id], request=page)
     link_next(request, response, found)
     return [_shape(held, worker) for worker in found.rows]
 
@@ -281,7 +307,7 @@ class WorkerIn(In):
     "/v1/admin/workers",
     status_code=201,
     response_model=WorkerOut,
-    responses=problems(*_guarded, PhoneInvalid, workers.PhoneKnown),
+    responses=problems(*_guarded, PhoneInvalid, workers.PhoneNotMobile, workers.PhoneKnown),
 )
 async def list_number(body: WorkerIn, tx: WriteTx, admin: WorkerEditor, held: Held, at: Now) -> Any:
     """Register a number, so that it may sign in when registration is restricted."""
@@ -289,9 +315,8 @@ async def list_number(body: WorkerIn, tx: WriteTx, admin: WorkerEditor, held: He
         phone = phones.normalise(body.phone)
     except ValueError as error:
         raise PhoneInvalid(str(error)) from error
-    worker = await workers.list_number(
-        tx, held.vault, phone, occupation=body.occupation, actor=admin.actor, at=at
-    )
+    new = workers.NewListing(phone, body.occupation, admin.unit_id)
+    worker = await workers.list_number(tx, held.vault, new, actor=admin.actor, at=at)
     return _shape(held, worker)
 
 
@@ -302,7 +327,11 @@ async def list_number(body: WorkerIn, tx: WriteTx, admin: WorkerEditor, held: He
 )
 async def get_worker(worker_id: uuid.UUID, tx: ReadTx, admin: WorkerReader, held: Held) -> Any:
     """Give one worker."""
-    return _shape(held, await workers.get_worker(tx, worker_id))
+    return _shape(held, await _get(tx, admin, worker_id))
+
+
+async def _get(tx: ReadTx, admin: SignedInAdmin, worker_id: uuid.UUID) -> Worker:
+    return await workers.get_in_scope(tx, worker_id, within=admins.visible_workers(admin))
 
 
 class WorkerPatch(In):
@@ -320,9 +349,10 @@ async def amend_worker(
     worker_id: uuid.UUID, body: WorkerPatch, tx: WriteTx, admin: WorkerEditor, held: Held, at: Now
 ) -> Any:
     """Change a worker's occupation, block or unblock him."""
-    worker = await workers.get_worker(tx, worker_id)
+    worker = await _get(tx, admin, worker_id)
     changes = body.model_dump(exclude_unset=True)
-    return _shape(held, await workers.amend(tx, worker, changes=changes, actor=admin.actor, at=at))
+    await workers.amend(tx, worker, changes=changes, actor=admin.actor, at=at)
+    return _shape(held, worker)
 
 
 @router.post(
@@ -334,6 +364,5 @@ async def retire_worker(
     worker_id: uuid.UUID, tx: WriteTx, admin: WorkerEditor, held: Held, at: Now
 ) -> Any:
     """Block a worker for good; only he himself can erase his data."""
-    worker = await workers.get_worker(tx, worker_id)
-    changes = {"blocked": True}
-    return _shape(held, await workers.amend(tx, worker, changes=changes, actor=admin.actor, at=at))
+    worker = await _get(tx, admin, worker_id)
+    return _shape(held, await workers.retire(tx, worker, actor=admin.actor, at=at))

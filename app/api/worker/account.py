@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response
 from pydantic import StringConstraints
-from sqlalchemy import or_, select
+from sqlalchemy import and_, or_, select
 
 from app import privacy
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
@@ -277,9 +277,15 @@ async def my_visits(
     request: Request, response: Response, tx: ReadTx, worker: ReadingWorker, page: Page
 ) -> Any:
     """List your own visits, newest first."""
-    own = or_(Visit.worker_id == worker.worker_id, Visit.owner_key == worker.owner_key)
+    # Without consent only the visit he is in is known to be his, and only while he is in it.
+    inside = and_(Visit.owner_key == worker.owner_key, Visit.ended_at.is_(None))
+    own = or_(Visit.worker_id == worker.worker_id, inside)
     found = await cursors.page(
-        tx, select(Visit).where(own), by=[Visit.id], request=page, newest_first=True
+        tx,
+        select(Visit).where(own),
+        by=[Visit.id],
+        request=page,
+        newest_first=True,
     )
     link_next(request, response, found)
     ids = {visit.station_id for visit in found.rows}
