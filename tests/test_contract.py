@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-
 from app.runtime import Runtime
 from tests.conftest import make_settings
 from tests.support.server import free_port, prepared, serving

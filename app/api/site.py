@@ -1,12 +1,15 @@
 """What is neither worker nor station: the page, the keys, health, metrics, the problem list."""
 
+import gzip
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from importlib import resources
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from sqlalchemy import text
@@ -50,35 +53,47 @@ class DoorCodeUnknown(NotFound):
     """This code names no door in use."""
 
 
-def _asset(name: str) -> bytes:
-    return resources.files("app.pages").joinpath(name).read_bytes()
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    """A file of the page, plain and compressed; the page must stay small over a slow link."""
+
+    plain: bytes
+    zipped: bytes
+    etag: str
+
+
+@lru_cache(maxsize=32)
+def _asset(name: str) -> _Asset:
+    plain = resources.files("app.pages").joinpath(name).read_bytes()
+    etag = f'"{hashlib.sha256(plain).hexdigest()[:16]}"'
+    return _Asset(plain, gzip.compress(plain, mtime=0), etag)
+
+
+def _sent(name: str, media_type: str, request: Request) -> Response:
+    asset = _asset(name)
+    headers = {"ETag": asset.etag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        headers["Content-Encoding"] = "gzip"
+        return Response(asset.zipped, media_type=media_type, headers=headers)
+    return Response(asset.plain, media_type=media_type, headers=headers)
 
 
 @router.get("/s/{token}", response_class=HTMLResponse, include_in_schema=False)
-async def page(token: Annotated[str, Path()]) -> Response:
+async def page(token: Annotated[str, Path()], request: Request) -> Response:
     """Give the phone page; it reads the code from its own address."""
-    return Response(
-        _asset("scan.html"),
-        media_type="text/html; charset=utf-8",
-        headers={"Cache-Control": "no-cache"},
-    )
+    return _sent("scan.html", "text/html; charset=utf-8", request)
 
 
 @router.get("/pages/{name}", include_in_schema=False)
-async def page_asset(
-    name: Annotated[str, Path()], if_none_match: Annotated[str | None, Header()] = None
-) -> Response:
+async def page_asset(name: Annotated[str, Path()], request: Request) -> Response:
     """Give a file of the phone page."""
     kind = next((kind for end, kind in PAGE_TYPES.items() if name.endswith(end)), None)
     known = {entry.name for entry in resources.files("app.pages").iterdir()}
     if kind is None or name not in known:
         raise PageNotFound
-    content = _asset(name)
-    etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    if if_none_match == etag:
-        return Response(status_code=304, headers=headers)
-    return Response(content, media_type=kind, headers=headers)
+    return _sent(name, kind, request)
 
 
 class KeySetOut(Out):
