@@ -1,0 +1,362 @@
+"""Law 3: at most one pulse per command, never late; and what each step costs."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.doors import commands
+from app.doors.rules import CommandState
+from app.doors.tables import AckEvidence, Command, Scan
+from app.runtime import Runtime
+from tests.conftest import Clock
+from tests.support.statements import statements_of
+from tests.support.worlds import Scene, a_scene, a_worker, an_admin
+
+pytestmark = pytest.mark.anyio
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+async def granted(client: httpx.AsyncClient, scene: Scene, key: str = "k") -> dict[str, Any]:
+    answer = await client.post(
+        "/v1/scans",
+        json={"token": scene.poster},
+        headers={**scene.worker.headers, "Idempotency-Key": key},
+    )
+    assert answer.json()["outcome"] == "granted", answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def told(client: httpx.AsyncClient, scene: Scene) -> list[str]:
+    poll = await client.get(
+        "/v1/controller/commands", params={"wait": 0}, headers=scene.controller_headers
+    )
+    return [item["id"] for item in poll.json()["commands"]] if poll.status_code == 200 else []
+
+
+async def claims(
+    client: httpx.AsyncClient, scene: Scene, command: str, boot: str = "b", nonce: str = "n"
+) -> httpx.Response:
+    return await client.post(
+        f"/v1/controller/commands/{command}/claim",
+        json={"boot_id": boot, "nonce": nonce},
+        headers=scene.controller_headers,
+    )
+
+
+async def acks(
+    client: httpx.AsyncClient, scene: Scene, command: str, result: str, boot: str = "b", **more: Any
+) -> httpx.Response:
+    return await client.post(
+        f"/v1/controller/commands/{command}/ack",
+        json={"boot_id": boot, "result": result, **more},
+        headers=scene.controller_headers,
+    )
+
+
+async def test_one_of_many_claims_wins(client: httpx.AsyncClient, runtime: Runtime) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    answers = await asyncio.gather(
+        *(claims(client, scene, command, nonce=f"n{number}") for number in range(8))
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
+    assert {a.json().get("code") for a in answers} == {None, "claimed_by_another"}
+
+
+async def test_the_same_nonce_gets_the_same_grant_with_less_time(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    first = await claims(client, scene, command)
+    clock.advance(2)
+    again = await claims(client, scene, command)
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert again.json()["ttl_ms"] <= first.json()["ttl_ms"]
+    other_boot = await claims(client, scene, command, boot="after-restart")
+    assert other_boot.status_code == 409
+
+
+async def expire(runtime: Runtime, clock: Clock) -> None:
+    """Let the ten seconds pass, on whichever clock decides."""
+    clock.advance(10.01)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Command).values(expires_at=LONG_AGO))
+
+
+async def test_past_the_deadline_nothing_is_given(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    scan = await granted(client, scene)
+    (command,) = await told(client, scene)
+    await expire(runtime, clock)
+    late = await claims(client, scene, command)
+    assert late.status_code == 410
+    assert late.json()["code"] == "command_expired"
+    assert await told(client, scene) == []
+    state = await client.get(f"/v1/scans/{scan['id']}", headers=scene.worker.headers)
+    assert state.json()["state"] == "expired"
+
+
+async def test_a_claim_that_was_never_settled_reads_unknown_and_a_late_ack_settles_it(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    scan = await granted(client, scene)
+    (command,) = await told(client, scene)
+    assert (await claims(client, scene, command)).status_code == 200
+    await expire(runtime, clock)
+    state = await client.get(f"/v1/scans/{scan['id']}", headers=scene.worker.headers)
+    assert state.json()["state"] == "unknown"
+    async with runtime.database.write() as tx:
+        await commands.expire(tx, clock=runtime.deadlines, at=clock.now())
+    ack = await acks(client, scene, command, "executed", pulse_after_claim_ms=200)
+    assert ack.status_code == 200
+    state = await client.get(f"/v1/scans/{scan['id']}", headers=scene.worker.headers)
+    assert state.json()["state"] == "executed"
+    assert state.json()["visit_id"] is not None
+
+
+async def test_the_first_ack_stands_and_another_is_kept_as_evidence(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    await claims(client, scene, command)
+    assert (await acks(client, scene, command, "executed")).status_code == 200
+    assert (await acks(client, scene, command, "executed")).status_code == 200
+    other = await acks(client, scene, command, "failed")
+    assert other.status_code == 409
+    assert other.json()["code"] == "ack_conflict"
+    stranger = await acks(client, scene, command, "executed", boot="another")
+    assert stranger.json()["code"] == "not_claimed"
+    async with runtime.database.read() as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(AckEvidence)) == 2
+        assert await tx.scalar(sa.select(Command.state)) is CommandState.EXECUTED
+
+
+async def test_another_controllers_command_does_not_exist(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    assert (await claims(client, other, command)).status_code == 404
+    assert (await acks(client, other, command, "executed")).status_code == 404
+
+
+async def test_a_lockdown_refuses_what_is_pending(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    scan = await granted(client, scene)
+    (command,) = await told(client, scene)
+    async with runtime.database.write() as tx:
+        admin = await an_admin(tx, at=clock.now())
+    lockdown = await client.post(
+        f"/v1/admin/stations/{scene.station.id}/overrides",
+        json={
+            "kind": "lockdown",
+            "from": clock.now().isoformat(),
+            "until": (clock.now() + timedelta(hours=1)).isoformat(),
+            "note": "gas",
+        },
+        headers=admin.headers,
+    )
+    assert lockdown.status_code == 201, lockdown.text
+    refused = await claims(client, scene, command)
+    assert refused.status_code == 410
+    assert refused.json()["code"] == "command_refused"
+    state = await client.get(f"/v1/scans/{scan['id']}", headers=scene.worker.headers)
+    assert state.json()["state"] == "refused"
+
+
+async def test_no_claim_commits_after_a_lockdown_committed(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    async with runtime.database.write() as tx:
+        admin = await an_admin(tx, at=clock.now())
+    for number in range(15):
+        scene = await a_scene(runtime)
+        await granted(client, scene, f"k{number}")
+        (command,) = await told(client, scene)
+        body = {
+            "kind": "lockdown",
+            "from": clock.now().isoformat(),
+            "until": (clock.now() + timedelta(hours=1)).isoformat(),
+        }
+        claim, lockdown = await asyncio.gather(
+            claims(client, scene, command),
+            client.post(
+                f"/v1/admin/stations/{scene.station.id}/overrides",
+                json=body,
+                headers=admin.headers,
+            ),
+        )
+        assert lockdown.status_code == 201
+        assert claim.status_code in (200, 410)
+        async with runtime.database.read() as tx:
+            state = await tx.scalar(
+                sa.select(Command.state).where(Command.station_id == scene.station.id)
+            )
+        expected = CommandState.CLAIMED if claim.status_code == 200 else CommandState.REFUSED
+        assert state is expected
+
+
+async def test_capacity_is_given_away_once(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, capacity=3)
+    async with runtime.database.write() as tx:
+        crowd = [await a_worker(tx, runtime, at=clock.now()) for _ in range(8)]
+    answers = await asyncio.gather(
+        *(
+            client.post(
+                "/v1/scans",
+                json={"token": scene.poster},
+                headers={**worker.headers, "Idempotency-Key": "k"},
+            )
+            for worker in crowd
+        )
+    )
+    outcomes = sorted(answer.json()["reason"] for answer in answers)
+    assert outcomes == ["ok"] * 3 + ["station_full"] * 5
+    async with runtime.database.read() as tx:
+        kept = await tx.scalar(sa.select(sa.func.count()).where(Scan.reserved_until.is_not(None)))
+    assert kept == 3
+
+
+async def test_a_granted_scan_costs_five_statements_a_claim_two_a_poll_one(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    await asyncio.sleep(0.5)  # The bells' connection stands: nothing is forgotten any more.
+    await client.get("/.well-known/jwks.json")
+    await client.get(f"/v1/stations/{scene.station.code}")
+    await told(client, scene)  # Keys, calendar and credential are in memory from now on.
+    with statements_of(runtime.database) as sent:
+        await granted(client, scene)
+    assert len(sent) <= 5, sent
+    assert not [statement for statement in sent if "notify" in statement.lower()]
+    with statements_of(runtime.database) as sent:
+        (command,) = await told(client, scene)
+    assert len(sent) == 1, sent
+    with statements_of(runtime.database) as sent:
+        assert (await claims(client, scene, command)).status_code == 200
+    assert len(sent) == 2, sent
+
+
+async def test_waiting_polls_hold_no_connection_and_ask_nothing(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scenes = [await a_scene(runtime) for _ in range(8)]
+    with statements_of(runtime.database) as sent:
+        waiting = [
+            asyncio.create_task(
+                client.get(
+                    "/v1/controller/commands",
+                    params={"wait": 1},
+                    headers=scene.controller_headers,
+                )
+            )
+            for scene in scenes
+        ]
+        await asyncio.sleep(0.5)
+        pool: Any = runtime.database.reading_engine.pool
+        assert pool.checkedout() == 0
+        asked = len(sent)
+        await asyncio.sleep(0.4)
+        assert len(sent) == asked
+        answers = await asyncio.gather(*waiting)
+    assert [answer.status_code for answer in answers] == [204] * 8
+    assert all("Config-Version" in answer.headers for answer in answers)
+
+
+async def test_a_newer_poll_ends_the_older(client: httpx.AsyncClient, runtime: Runtime) -> None:
+    scene = await a_scene(runtime)
+    older = asyncio.create_task(
+        client.get("/v1/controller/commands", params={"wait": 2}, headers=scene.controller_headers)
+    )
+    await asyncio.sleep(0.1)
+    newer = asyncio.create_task(
+        client.get("/v1/controller/commands", params={"wait": 1}, headers=scene.controller_headers)
+    )
+    done, _ = await asyncio.wait({older, newer}, return_when=asyncio.FIRST_COMPLETED)
+    assert done == {older}
+    assert older.result().status_code == 204
+    await newer
+
+
+async def test_a_retired_controller_loses_its_open_poll_and_everything_else(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        admin = await an_admin(tx, at=clock.now())
+    poll = asyncio.create_task(
+        client.get("/v1/controller/commands", params={"wait": 2}, headers=scene.controller_headers)
+    )
+    await asyncio.sleep(0.1)
+    retired = await client.post(
+        f"/v1/admin/controllers/{scene.controller_id}/retire", headers=admin.headers
+    )
+    assert retired.status_code == 200
+    assert (await poll).status_code == 401
+    config = await client.get("/v1/controller/config", headers=scene.controller_headers)
+    assert config.status_code == 401
+
+
+async def test_a_changed_config_is_told_to_a_waiting_controller(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    config = await client.get("/v1/controller/config", headers=scene.controller_headers)
+    assert config.status_code == 200
+    etag, version = config.headers["ETag"], config.json()["version"]
+    same = await client.get(
+        "/v1/controller/config", headers={**scene.controller_headers, "If-None-Match": etag}
+    )
+    assert same.status_code == 304
+    async with runtime.database.write() as tx:
+        admin = await an_admin(tx, at=clock.now())
+    poll = asyncio.create_task(
+        client.get(
+            "/v1/controller/commands",
+            params={"wait": 2, "config_version": version},
+            headers=scene.controller_headers,
+        )
+    )
+    await asyncio.sleep(0.1)
+    amended = await client.patch(
+        f"/v1/admin/stations/{scene.station.id}",
+        json={"staffed_hours": None},
+        headers=admin.headers,
+    )
+    assert amended.status_code == 200, amended.text
+    answer = await poll
+    assert answer.status_code == 200
+    assert answer.json()["commands"] == []
+    assert answer.json()["config_version"] != version
+
+
+async def test_the_start_expires_what_an_earlier_process_left(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    async with runtime.database.write() as tx:
+        changed = await commands.expire(
+            tx, clock=runtime.deadlines, at=clock.now(), everything=True
+        )
+    assert changed == 1
+    assert await told(client, scene) == []
