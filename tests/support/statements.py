@@ -18,7 +18,9 @@ def statements_of(database: Database) -> Iterator[list[str]]:
         if not statement.startswith("BEGIN"):
             sent.append(statement)
 
-    engines = {database.engine.sync_engine, database.reading_engine.sync_engine}
+    engines = [database.engine.sync_engine]
+    if database.is_embedded:  # Elsewhere the reader is the same engine with another option.
+        engines.append(database.reading_engine.sync_engine)
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     try:
