@@ -254,6 +254,7 @@ def create_admin(
     username: Annotated[str, typer.Option(help="Name to sign in with.")],
     role: Annotated[Role, typer.Option(help="What the account may do.")],
     unit: Annotated[str | None, typer.Option(help="Name or path of the branch.")] = None,
+    totp: Annotated[bool, typer.Option("--totp", help="With a second factor.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
@@ -276,6 +277,7 @@ def create_admin(
                 vault=held.vault,
                 actor=COMMAND_LINE,
                 at=held.now(),
+                with_totp=totp,
             )
             return created.totp_uri
 

@@ -1,9 +1,11 @@
 """Arithmetic of reports: periods, rates, percentiles, the profile of an occupancy. Pure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import heapq
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import pairwise
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 BIN = timedelta(minutes=15)
@@ -40,6 +42,34 @@ class Period:
         return start.astimezone(UTC), end.astimezone(UTC)
 
 
+class Life(NamedTuple):
+    """During which time a station can have data: registered, not retired, not yet to come."""
+
+    from_at: datetime
+    until_at: datetime
+
+    def seconds_in(self, t0: datetime, t1: datetime) -> float:
+        """Give how many seconds of `[t0, t1)` it has."""
+        return max(0.0, (min(self.until_at, t1) - max(self.from_at, t0)).total_seconds())
+
+
+def known_of(
+    lives: Mapping[Life, int], t0: datetime, t1: datetime
+) -> tuple[float, datetime, datetime]:
+    """Give the share of so many stations' time in `[t0, t1)` that is known, and from when to when.
+
+    Four decimals, but never 0 for something nor 1 for less than all.
+    """
+    whole = sum(lives.values()) * (t1 - t0).total_seconds()
+    known = sum(life.seconds_in(t0, t1) * count for life, count in lives.items())
+    living = [life for life in lives if life.seconds_in(t0, t1) > 0]
+    if not living or whole <= 0:
+        return 0.0, t0, t0
+    share = 1.0 if known >= whole else min(max(round(known / whole, 4), 0.0001), 0.9999)
+    since = max(t0, min(life.from_at for life in living))
+    return share, since, min(t1, max(life.until_at for life in living))
+
+
 @dataclass(frozen=True, slots=True)
 class Completeness:
     """How much of what was asked for can be known."""
@@ -67,22 +97,34 @@ def rate(part: float, whole: float) -> float | None:
     return None if whole == 0 else round(part / whole, 4)
 
 
-def nearest_rank(values: Iterable[float], percent: int) -> float | None:
-    """Give a percentile by the nearest-rank method; None without values."""
-    ordered = sorted(values)
-    if not ordered:
-        return None
+def nearest_rank(ordered: Sequence[float], percent: int) -> float:
+    """Give a percentile of sorted values by the nearest-rank method."""
     rank = -(-percent * len(ordered) // 100)
     return ordered[max(rank, 1) - 1]
 
 
-def mean(values: Sequence[float]) -> float | None:
-    """Give the arithmetic mean; None without values."""
-    return round(sum(values) / len(values), 2) if values else None
+class Spread(NamedTuple):
+    """What many values are like: their mean, and percentiles by nearest rank; None without any."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p95: float | None = None
+    p99: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+def spread(values: Sequence[float]) -> Spread:
+    """Summarise values."""
+    if not values:
+        return Spread()
+    ordered = sorted(values)
+    return Spread(
+        round(math.fsum(ordered) / len(ordered), 2),
+        *(nearest_rank(ordered, percent) for percent in (50, 90, 95, 99)),
+    )
+
+
+class Inside(NamedTuple):
     """So many persons inside during `[from_at, until_at)`."""
 
     from_at: datetime
@@ -90,62 +132,103 @@ class Stay:
     persons: int
 
 
-@dataclass(frozen=True, slots=True)
+class Slot(NamedTuple):
+    """A piece of time that is measured."""
+
+    from_at: datetime
+    until_at: datetime
+
+
+@dataclass(slots=True)
 class Profile:
-    """What an occupancy was like over a time (metrics 16-20)."""
+    """What an occupancy was like over a slot (metrics 16-20)."""
 
-    person_seconds: float
+    person_seconds: float = 0.0
     """The integral of the occupancy."""
-    used_seconds: float
+    used_seconds: float = 0.0
     """How long at least one person was inside."""
-    peak: float
-    """The greatest mean of a 15-minute bin."""
-    peak_at: datetime | None
-    """When the peak's bin began."""
-    max_observed: int
+    peak: float = 0.0
+    """The greatest mean of a 15-minute bin; the last bin may be cut by the slot's end."""
+    peak_at: datetime | None = None
+    """When the peak's bin began; the first of equals."""
+    max_observed: int = 0
 
 
-def _steps(stays: Iterable[Stay], t0: datetime, t1: datetime) -> Iterator[tuple[datetime, int]]:
-    """Give the instants at which the occupancy changes, and what it is from then on."""
-    changes: dict[datetime, int] = {}
-    for stay in stays:
-        start, end = max(stay.from_at, t0), min(stay.until_at, t1)
-        if start < end:
-            changes[start] = changes.get(start, 0) + stay.persons
-            changes[end] = changes.get(end, 0) - stay.persons
-    inside = 0
-    for at in sorted(changes):
-        inside += changes[at]
-        yield at, inside
+class Meter:
+    """Turns stays, in order of their beginning, into the profile of each slot.
 
+    It holds who is inside and one bin, never the stays: a city's month streams through it.
+    Slots are in order and do not overlap; bins begin at their slot's beginning.
+    """
 
-def profile(stays: Iterable[Stay], t0: datetime, t1: datetime) -> Profile:
-    """Integrate the stays over `[t0, t1)`; bins begin at t0."""
-    steps = list(_steps(stays, t0, t1))
-    bins: dict[int, float] = {}
-    total = used = 0.0
-    greatest = 0
-    for (at, inside), (until, _) in pairwise(steps):
-        if inside == 0:
-            continue
-        seconds = (until - at).total_seconds()
-        total += inside * seconds
-        used += seconds
-        greatest = max(greatest, inside)
-        _spread(bins, t0, at, until, inside)
-    if not bins:
-        return Profile(0.0, 0.0, 0.0, None, 0)
-    index = min(bins, key=lambda number: (-bins[number], number))
-    peak = bins[index] / BIN.total_seconds()
-    return Profile(total, used, round(peak, 4), t0 + index * BIN, greatest)
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.profiles = [Profile() for _ in slots]
+        self._slots = slots
+        self._slot = 0
+        self._bin = -1
+        self._bin_seconds = 0.0
+        self._leaving: list[tuple[datetime, int]] = []
+        self._inside = 0
+        self._since = datetime.min.replace(tzinfo=UTC)
 
+    def add(self, stay: Inside) -> None:
+        """Take one stay in; it begins no sooner than the one before."""
+        if stay.until_at <= stay.from_at:
+            return
+        self._advance(stay.from_at)
+        self._inside += stay.persons
+        heapq.heappush(self._leaving, (stay.until_at, stay.persons))
 
-def _spread(
-    bins: dict[int, float], t0: datetime, at: datetime, until: datetime, inside: int
-) -> None:
-    """Add one level's person-seconds to the bins it lies in."""
-    number = (at - t0) // BIN
-    while at < until:
-        end = min(t0 + (number + 1) * BIN, until)
-        bins[number] = bins.get(number, 0.0) + inside * (end - at).total_seconds()
-        at, number = end, number + 1
+    def finish(self) -> Sequence[Profile]:
+        """Let everybody leave; gives one profile per slot."""
+        if self._leaving:
+            self._advance(max(until for until, _ in self._leaving))
+        self._close_bin()
+        return self.profiles
+
+    def _advance(self, to: datetime) -> None:
+        while self._leaving and self._leaving[0][0] <= to:
+            until, persons = heapq.heappop(self._leaving)
+            self._level(until)
+            self._inside -= persons
+        self._level(to)
+
+    def _level(self, until: datetime) -> None:
+        """Note that so many were inside since the last change."""
+        since, self._since = self._since, until
+        if self._inside == 0 or until <= since:
+            return
+        while self._slot < len(self._slots) and self._slots[self._slot].from_at < until:
+            slot = self._slots[self._slot]
+            start, end = max(since, slot.from_at), min(until, slot.until_at)
+            if start < end:
+                self._note(slot, start, end)
+            if slot.until_at > until:
+                return
+            self._close_bin()
+            self._slot += 1
+
+    def _note(self, slot: Slot, start: datetime, end: datetime) -> None:
+        profile = self.profiles[self._slot]
+        seconds = (end - start).total_seconds()
+        profile.person_seconds += self._inside * seconds
+        profile.used_seconds += seconds
+        profile.max_observed = max(profile.max_observed, self._inside)
+        while start < end:
+            number = (start - slot.from_at) // BIN
+            if number != self._bin:
+                self._close_bin()
+                self._bin = number
+            until = min(slot.from_at + (number + 1) * BIN, end)
+            self._bin_seconds += self._inside * (until - start).total_seconds()
+            start = until
+
+    def _close_bin(self) -> None:
+        if self._bin >= 0:
+            slot, profile = self._slots[self._slot], self.profiles[self._slot]
+            began = slot.from_at + self._bin * BIN
+            length = (min(began + BIN, slot.until_at) - began).total_seconds()
+            mean_inside = round(self._bin_seconds / length, 4)
+            if mean_inside > profile.peak:
+                profile.peak, profile.peak_at = mean_inside, began
+        self._bin, self._bin_seconds = -1, 0.0

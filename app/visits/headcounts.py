@@ -1,7 +1,6 @@
 """Head counts: walk-ins that staff counted in free hours, beside the scanned visits."""
 
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, record
+from app.db import cursors
+from app.db.cursors import PageOf, PageRequest
 from app.db.types import new_id
 from app.errors import Conflict, Invalid
 from app.places.rules import local_day
@@ -45,7 +46,10 @@ async def add(
     if counted.until_at - counted.from_at > LONGEST:
         raise HeadCountInvalid("A head count covers at most 24 hours.")
     # The station's row makes two counts of the same time wait for each other.
-    await tx.execute(sa.select(Station.id).where(Station.id == station.id).with_for_update())
+    # FOR NO KEY UPDATE: visits that refer to the station meanwhile need not wait.
+    await tx.execute(
+        sa.select(Station.id).where(Station.id == station.id).with_for_update(key_share=True)
+    )
     overlapping = await tx.scalar(
         sa.select(WalkInCount.id)
         .where(
@@ -76,12 +80,14 @@ async def add(
     return row
 
 
-async def list_counts(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[WalkInCount]:
-    """Give the last head counts of a station, newest first."""
-    found = await tx.scalars(
-        sa.select(WalkInCount)
-        .where(WalkInCount.station_id == station_id)
-        .order_by(WalkInCount.from_at.desc())
-        .limit(200)
+async def list_counts(
+    tx: AsyncSession, station_id: uuid.UUID, *, request: PageRequest
+) -> PageOf[WalkInCount]:
+    """Give a page of the head counts of a station, newest first; raises CursorInvalid."""
+    return await cursors.page(
+        tx,
+        sa.select(WalkInCount).where(WalkInCount.station_id == station_id),
+        by=[WalkInCount.from_at, WalkInCount.id],
+        request=request,
+        newest_first=True,
     )
-    return found.all()

@@ -14,8 +14,23 @@ from app.db.upsert import moved, upsert
 from app.errors import NotFound
 from app.people.tables import Occupation
 from app.places.rules import Kind, local_day, local_hour
-from app.visits.rules import RE_ENTRY, renewed
+from app.visits.rules import (
+    LONGEST_STAY,
+    RE_ENTRY,
+    Continues,
+    Ending,
+    Opens,
+    Stay,
+    arrive,
+    renewed,
+)
 from app.visits.tables import EndSource, StationPresence, Visit
+
+ATTEMPTS = 3
+"""How often an arrival looks again when another of the same worker is written at the same time."""
+
+ONE_OPEN = sa.text("ended_at IS NULL AND owner_key IS NOT NULL")
+"""Where `owner_key` is unique: one open visit per worker."""
 
 
 class VisitNotFound(NotFound):
@@ -49,99 +64,123 @@ async def prepare(tx: AsyncSession, station_ids: Sequence[uuid.UUID]) -> None:
         )
 
 
-async def open_visit(tx: AsyncSession, arrival: Arrival, *, started_at: datetime) -> uuid.UUID:
+async def open_visit(
+    tx: AsyncSession, arrival: Arrival, *, started_at: datetime, at: datetime | None = None
+) -> uuid.UUID:
     """Open a visit, or continue the one he is in; gives its id.
 
     1. An open visit of his at this station that still counts goes on, renewed.
     2. An open visit of his elsewhere, or past its time, ends: at this arrival, or at its own
        cut-off instant if that was sooner.
-    3. Evidence that comes late opens the visit at its own time; if he went elsewhere since, it is
-       over already.
+    3. Evidence that comes late opens the visit at its own time. If it is the beginning of the visit
+       he is in, that one began sooner; if he came elsewhere since, it is over already.
 
-    Capacity is not looked at: the door was open, facts are facts.
+    Capacity is not looked at: the door was open, facts are facts. `at` is when this is written;
+    without it, `started_at`.
     """
-    current = await _current(tx, arrival.owner_key)
-    if current is not None:
-        if current.started_at > started_at:
-            return await _insert(tx, arrival, started_at, ended_before=current.started_at)
-        counts = started_at < current.stay_until
-        if counts and current.station_id == arrival.station_id:
-            until = renewed(current.stay_until, started_at, arrival.max_stay)
-            await _change(tx, current.id, started_at, stay_until=until)
-            return current.id
-        await _end(tx, current, at=started_at)
-    return await _insert(tx, arrival, started_at)
+    for _ in range(ATTEMPTS):
+        his = await _visits_around(tx, arrival, started_at)
+        arriving = arrive(
+            his, station_id=arrival.station_id, at=started_at, max_stay=arrival.max_stay
+        )
+        for visit_id, end in arriving.ends:
+            await _change(tx, visit_id, at or started_at, owner_key=None, **_ended(end))
+        began = {
+            "mode": arrival.mode,
+            "re_entry": arriving.re_entry and arrival.worker_id is not None,
+            "started_at": started_at,
+            "local_day": local_day(started_at, arrival.timezone),
+            "local_hour": local_hour(started_at, arrival.timezone),
+            "changed_at": at or started_at,
+        }
+        match arriving.becomes:
+            case Continues() as goes_on:
+                await _go_on(tx, goes_on, began)
+                return goes_on.visit_id
+            case Opens() as opens:
+                opened = await _insert(tx, arrival, opens, began)
+        if opened is not None:
+            return opened
+    raise RuntimeError("another visit of the worker kept coming in between")
 
 
-async def _current(tx: AsyncSession, owner_key: bytes | None) -> Visit | None:
-    if owner_key is None:
-        return None
-    return await tx.scalar(
-        sa.select(Visit)
-        .where(Visit.owner_key == owner_key, Visit.ended_at.is_(None))
+async def _visits_around(
+    tx: AsyncSession, arrival: Arrival, started_at: datetime
+) -> Sequence[Stay]:
+    """Give the worker's open visit, and with consent those that touch an instant or follow it."""
+    whose = []
+    if arrival.owner_key is not None:
+        whose.append(sa.and_(Visit.owner_key == arrival.owner_key, Visit.ended_at.is_(None)))
+    if arrival.worker_id is not None:
+        until = sa.func.coalesce(Visit.ended_at, Visit.stay_until)
+        whose.append(
+            sa.and_(
+                Visit.worker_id == arrival.worker_id,
+                Visit.started_at > started_at - LONGEST_STAY,
+                until > started_at - RE_ENTRY,
+            )
+        )
+    if not whose:
+        return []
+    rows = await tx.execute(
+        sa.select(Visit.id, Visit.station_id, Visit.started_at, Visit.stay_until, Visit.ended_at)
+        .where(sa.or_(*whose))
+        .order_by(Visit.started_at)
         .with_for_update()
+    )
+    return [Stay(*row) for row in rows]
+
+
+def _ended(end: Ending) -> dict[str, Any]:
+    source = EndSource.IMPUTED if end.imputed else EndSource.OTHER_STATION
+    return {"ended_at": end.at, "end_source": source}
+
+
+async def _go_on(tx: AsyncSession, goes_on: Continues, began: dict[str, Any]) -> None:
+    changes = {"changed_at": began["changed_at"]}
+    if goes_on.is_open:
+        changes["stay_until"] = goes_on.stay_until
+    if goes_on.sooner:
+        changes |= began
+    await tx.execute(
+        sa.update(Visit)
+        .where(Visit.id == goes_on.visit_id)
+        .values(changes)
+        .execution_options(synchronize_session=False)
     )
 
 
 async def _insert(
-    tx: AsyncSession,
-    arrival: Arrival,
-    started_at: datetime,
-    *,
-    ended_before: datetime | None = None,
-) -> uuid.UUID:
-    visit_id = new_id()
-    stay_until = started_at + arrival.max_stay
-    over = _ending(stay_until, ended_before) if ended_before else None
-    values: dict[str, Any] = {
-        "id": visit_id,
-        "station_id": arrival.station_id,
-        "worker_id": arrival.worker_id,
-        "owner_key": None if over else arrival.owner_key,
-        "occupation": arrival.occupation,
-        "mode": arrival.mode,
-        "party_size": arrival.party_size,
-        "re_entry": await _came_back(tx, arrival, started_at),
-        "started_at": started_at,
-        "stay_until": stay_until,
-        "local_day": local_day(started_at, arrival.timezone),
-        "local_hour": local_hour(started_at, arrival.timezone),
-        "changed_at": started_at,
-    }
-    await tx.execute(sa.insert(Visit).values(**values, **(over or {})))
-    return visit_id
-
-
-async def _came_back(tx: AsyncSession, arrival: Arrival, started_at: datetime) -> bool:
-    """Say whether he left this station within the last ten minutes; known only with consent."""
-    if arrival.worker_id is None:
-        return False
-    found = await tx.scalar(
-        sa.select(Visit.id)
-        .where(
-            Visit.worker_id == arrival.worker_id,
-            Visit.station_id == arrival.station_id,
-            Visit.ended_at > started_at - RE_ENTRY,
-            Visit.ended_at <= started_at,
+    tx: AsyncSession, arrival: Arrival, opens: Opens, began: dict[str, Any]
+) -> uuid.UUID | None:
+    """Write the visit; None if an open one of his was written at this very moment."""
+    over = _ended(opens.over) if opens.over else {}
+    found: uuid.UUID | None = await tx.scalar(
+        upsert(tx, Visit)
+        .values(
+            id=new_id(),
+            station_id=arrival.station_id,
+            worker_id=arrival.worker_id,
+            owner_key=None if over else arrival.owner_key,
+            occupation=arrival.occupation,
+            party_size=arrival.party_size,
+            stay_until=opens.stay_until,
+            **began,
+            **over,
         )
-        .limit(1)
+        .on_conflict_do_nothing(index_elements=["owner_key"], index_where=ONE_OPEN)
+        .returning(Visit.id)
     )
-    return found is not None
-
-
-def _ending(stay_until: datetime, at: datetime) -> dict[str, Any]:
-    """Say how a visit ends that something else ends at `at`."""
-    if stay_until <= at:
-        return {"ended_at": stay_until, "end_source": EndSource.IMPUTED}
-    return {"ended_at": at, "end_source": EndSource.OTHER_STATION}
-
-
-async def _end(tx: AsyncSession, visit: Visit, *, at: datetime) -> None:
-    await _change(tx, visit.id, at, owner_key=None, **_ending(visit.stay_until, at))
+    return found
 
 
 async def _change(tx: AsyncSession, visit_id: uuid.UUID, at: datetime, **values: Any) -> None:
-    await tx.execute(sa.update(Visit).where(Visit.id == visit_id).values(changed_at=at, **values))
+    await tx.execute(
+        sa.update(Visit)
+        .where(Visit.id == visit_id)
+        .values(changed_at=at, **values)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def leave(
@@ -156,13 +195,14 @@ async def leave(
 
     Leaving again changes nothing. Raises VisitNotFound unless the visit is his.
     """
+    his: sa.ColumnElement[bool] = Visit.owner_key == owner_key
+    if worker_id is not None:  # Comparing with None would make every anonymous visit his.
+        his = sa.or_(his, Visit.worker_id == worker_id)
     visit = await tx.scalar(
         sa.select(Visit)
-        .where(
-            Visit.id == visit_id,
-            sa.or_(Visit.owner_key == owner_key, Visit.worker_id == worker_id),
-        )
+        .where(Visit.id == visit_id, his)
         .with_for_update()
+        .execution_options(populate_existing=True)
     )
     if visit is None:
         raise VisitNotFound
@@ -176,8 +216,14 @@ async def leave(
 
 
 async def renew(tx: AsyncSession, visit: Visit, *, at: datetime, max_stay: timedelta) -> None:
-    """Keep a visit counted because its worker was heard of."""
-    await _change(tx, visit.id, at, stay_until=renewed(visit.stay_until, at, max_stay))
+    """Keep a visit counted because its worker was heard of; never shortens it, never reopens it."""
+    until = renewed(visit.stay_until, at, max_stay)
+    await tx.execute(
+        sa.update(Visit)
+        .where(Visit.id == visit.id, Visit.ended_at.is_(None), Visit.stay_until < until)
+        .values(stay_until=until, changed_at=at)
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def find_open(tx: AsyncSession, owner_key: bytes, *, at: datetime) -> Visit | None:
@@ -194,15 +240,19 @@ async def find_open(tx: AsyncSession, owner_key: bytes, *, at: datetime) -> Visi
 
 async def sweep(tx: AsyncSession, *, at: datetime) -> int:
     """Write the ends that time brought, each at its own instant, never now."""
+    overdue = sa.and_(Visit.ended_at.is_(None), Visit.stay_until <= at)
+    # A row that somebody changes now is left to the next sweep, so that nobody waits in a circle.
+    due = sa.select(Visit.id).where(overdue).with_for_update(skip_locked=True)
     result = await tx.execute(
         sa.update(Visit)
-        .where(Visit.ended_at.is_(None), Visit.stay_until <= at)
+        .where(Visit.id.in_(due), overdue)
         .values(
             ended_at=Visit.stay_until,
             end_source=EndSource.IMPUTED,
             owner_key=None,
             changed_at=at,
         )
+        .execution_options(synchronize_session=False)
     )
     return moved(result)
 

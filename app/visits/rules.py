@@ -1,10 +1,16 @@
-"""When a visit counts, ends and how full a station is. Pure."""
+"""When a visit opens, continues, counts and ends, and how full a station is. Pure."""
 
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 RE_ENTRY = timedelta(minutes=10)
 """Coming back within this time after leaving is a new row that counts with the first visit."""
+
+LONGEST_STAY = timedelta(days=7)
+"""How far back anybody looks for a visit that may still go on, renewed again and again."""
 
 
 class Level(StrEnum):
@@ -41,3 +47,95 @@ def counts_at(
 def renewed(stay_until: datetime, at: datetime, max_stay: timedelta) -> datetime:
     """Say until when a stay counts after the worker was heard of; never sooner than before."""
     return max(stay_until, at + max_stay)
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A visit of a worker as far as it matters for his next one."""
+
+    id: uuid.UUID
+    station_id: uuid.UUID
+    started_at: datetime
+    stay_until: datetime
+    ended_at: datetime | None
+
+    @property
+    def until(self) -> datetime:
+        """When it stops counting (law 10)."""
+        return self.ended_at or self.stay_until
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """When something else ends a visit, and whether it was over by itself before."""
+
+    at: datetime
+    imputed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Continues:
+    """The arrival belongs to a visit that is there: it is renewed, and may begin sooner."""
+
+    visit_id: uuid.UUID
+    sooner: bool
+    stay_until: datetime
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opens:
+    """The arrival is a new visit; `over` when he came elsewhere since."""
+
+    stay_until: datetime
+    over: Ending | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What an arrival does to a worker's visits."""
+
+    ends: tuple[tuple[uuid.UUID, Ending], ...]
+    becomes: Continues | Opens
+    re_entry: bool
+    """Whether he left this station within the last ten minutes."""
+
+
+def ending(stay_until: datetime, at: datetime) -> Ending:
+    """Say how a visit ends that something ends at `at`: at its own cut-off if that was sooner."""
+    return Ending(stay_until, True) if stay_until <= at else Ending(at, False)
+
+
+def arrive(
+    his: Sequence[Stay], *, station_id: uuid.UUID, at: datetime, max_stay: timedelta
+) -> Arriving:
+    """Say what an arrival does, given the worker's visits around it in order of their beginning.
+
+    1. A visit here that counts at that instant goes on, renewed.
+    2. Visits elsewhere that count then end then; an open one past its time ends at its cut-off.
+    3. A visit here that began later, within the time this arrival would have counted: it began now.
+    4. Otherwise a new visit; it is over already if he came elsewhere since (late evidence).
+    """
+    re_entry = any(
+        stay.station_id == station_id and at - RE_ENTRY < stay.until <= at for stay in his
+    )
+    before = [stay for stay in his if stay.started_at <= at]
+    for stay in before:
+        if stay.station_id == station_id and at < stay.until:
+            until = renewed(stay.stay_until, at, max_stay)
+            goes_on = Continues(stay.id, False, until, stay.ended_at is None)
+            return Arriving((), goes_on, re_entry)
+    ends = tuple(
+        (stay.id, ending(stay.stay_until, at))
+        for stay in before
+        if stay.ended_at is None or at < stay.ended_at
+    )
+    following = next((stay for stay in his if stay.started_at > at), None)
+    if following is None:
+        return Arriving(ends, Opens(at + max_stay, None), re_entry)
+    if following.station_id == station_id and following.started_at < at + max_stay:
+        until = renewed(following.stay_until, at, max_stay)
+        sooner = Continues(following.id, True, until, following.ended_at is None)
+        return Arriving(ends, sooner, re_entry)
+    over = ending(at + max_stay, following.started_at)
+    return Arriving(ends, Opens(at + max_stay, over), re_entry)

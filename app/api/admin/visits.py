@@ -4,13 +4,14 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ConfigDict, Field, StrictInt
 
-from app.api.deps import Held, Now, ReadTx, WriteTx
+from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
 from app.api.problems import problems
 from app.api.shapes import In, Out, Rfc3339
+from app.db.cursors import CursorInvalid
 from app.doors import scans
 from app.people.admins import SignedInAdmin, get_station
 from app.people.rules import Permission
@@ -90,9 +91,18 @@ async def count_walk_ins(
 @router.get(
     "/v1/admin/stations/{station_id:uuid}/walk-ins",
     response_model=list[WalkInOut],
-    responses=problems(*_guarded),
+    responses=problems(*_guarded, CursorInvalid),
 )
-async def list_walk_ins(station_id: uuid.UUID, tx: ReadTx, admin: Reader) -> Any:
-    """List the last head counts of a station, newest first."""
+async def list_walk_ins(
+    station_id: uuid.UUID,
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    admin: Reader,
+    page: Page,
+) -> Any:
+    """List the head counts of a station, newest first."""
     station = await get_station(tx, admin, station_id)
-    return await headcounts.list_counts(tx, station.id)
+    found = await headcounts.list_counts(tx, station.id, request=page)
+    link_next(request, response, found)
+    return found.rows

@@ -1,0 +1,110 @@
+"""The server under measurement: the product, and beside it the bare handlers it is compared with.
+
+The bare scan uses the same framework, session class, pool and driver, inserts the same two rows and
+commits: what remains of the difference is what the product does. When a bell's topic was committed
+is noted, so that the way from commit to poll answer can be measured from outside.
+"""
+
+import secrets
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel
+from sqlalchemy import event
+from sqlalchemy.orm import Session
+
+from app.api.deps import Held
+from app.clock import monotonic, utc_now
+from app.db.types import new_id
+from app.doors.rules import CommandState, Outcome, Reason
+from app.doors.tables import Command, CommandKind, Scan
+from app.main import create_app
+from app.places.rules import Because, Kind
+from app.settings import Settings
+
+router = APIRouter(prefix="/bench")
+
+COMMITTED: dict[str, float] = {}
+"""Topic -> monotonic instant of its last commit; the clock is the machine's, for every process."""
+
+
+class BareScan(BaseModel):
+    """What a real scan names in its token, given outright."""
+
+    station: uuid.UUID
+    door: uuid.UUID
+    controller: uuid.UUID
+    worker: uuid.UUID
+
+
+@router.post("/scans", status_code=201)
+async def bare_scan(body: BareScan, held: Held) -> dict[str, Any]:
+    """Insert the rows of a granted scan and commit."""
+    at = datetime.now(UTC)
+    scan_id, owner = new_id(), secrets.token_bytes(16)
+    async with held.database.write() as tx:
+        await tx.execute(
+            sa.insert(Scan).values(
+                id=scan_id,
+                worker_id=body.worker,
+                owner_key=owner,
+                demand_key=owner,
+                idempotency_key=secrets.token_hex(16),
+                body_hash=secrets.token_bytes(32),
+                station_id=body.station,
+                door_id=body.door,
+                outcome=Outcome.GRANTED,
+                reason=Reason.OK,
+                mode=Kind.SCAN,
+                because=Because.WEEKLY,
+                calendar_known=True,
+                party_size=1,
+                scanned_at=at,
+                expires_at=at + timedelta(seconds=10),
+                reserved_until=at + timedelta(seconds=30),
+                local_day=at.date(),
+                local_hour=at.hour,
+                changed_at=at,
+            )
+        )
+        await tx.execute(
+            sa.insert(Command).values(
+                id=new_id(),
+                kind=CommandKind.UNLOCK,
+                station_id=body.station,
+                door_id=body.door,
+                controller_id=body.controller,
+                scan_id=scan_id,
+                owner_key=owner,
+                state=CommandState.PENDING,
+                created_at=at,
+                expires_at=at + timedelta(seconds=10),
+                changed_at=at,
+            )
+        )
+    return {"id": str(scan_id)}
+
+
+@router.get("/committed")
+async def committed(request: Request) -> dict[str, float]:
+    """Give when each topic was last committed."""
+    return COMMITTED
+
+
+def _note(session: Session) -> None:
+    now = time.monotonic()
+    for topic in session.info.get("wakeups", ()):
+        COMMITTED[topic] = now
+
+
+def build() -> FastAPI:
+    """Build the application for uvicorn."""
+    # Before the product's own listener, which rings the bells and forgets the topics.
+    event.listen(Session, "after_commit", _note)
+    app = create_app(Settings(), now=utc_now, monotonic=monotonic)
+    app.include_router(router)
+    return app

@@ -1,0 +1,49 @@
+"""What is public is in the README: settings, reasons, problems, commands, jobs."""
+
+from pathlib import Path
+
+import pytest
+import typer
+
+import app.main  # noqa: F401 - Declares every problem.
+from app import jobs
+from app.api.problems import catalogue
+from app.cli import app as command_line
+from app.doors.rules import Reason
+from app.places.rules import Kind
+from app.settings import Settings
+
+README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_readme(name: str) -> None:
+    assert f"`YIZHAN_{name.upper()}`" in README
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_in_the_readme(reason: Reason) -> None:
+    assert f"| `{reason.value}` |" in README
+
+
+@pytest.mark.parametrize("kind", list(catalogue()), ids=lambda kind: kind.code())
+def test_every_problem_is_in_the_readme(kind: type) -> None:
+    assert f"| `{kind.code()}` | {kind.status} | {kind.title()} |" in README  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("job", [job.name for job in jobs.JOBS])
+def test_every_job_is_in_the_readme(job: str) -> None:
+    assert f"`{job}`" in README
+
+
+def test_every_command_is_in_the_readme() -> None:
+    group = typer.main.get_command(command_line)
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        below = getattr(command, "commands", None)
+        for full in [f"{name} {inner}" for inner in below] if below else [name]:
+            assert f"`{full}" in README, full
+
+
+def test_every_mode_is_a_word_of_the_readme() -> None:
+    for kind in Kind:
+        assert f"`{kind.value}`" in README
