@@ -277,7 +277,7 @@ def create_admin(
                 vault=held.vault,
                 actor=COMMAND_LINE,
                 at=held.now(),
-                with_totp=totp,
+                with_totp=totp or (held.settings.is_production and role in admins.NEEDS_TOTP),
             )
             return created.totp_uri
 

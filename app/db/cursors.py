@@ -5,6 +5,7 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -87,6 +88,6 @@ def _parse(column: Any, text: Any) -> Any:
     if not isinstance(text, str) or "\x00" in text:
         raise CursorInvalid
     value = kind.fromisoformat(text) if hasattr(kind, "fromisoformat") else kind(text)
-    if getattr(value, "tzinfo", True) is None:
+    if isinstance(value, datetime) and (value.tzinfo is None or not 1970 <= value.year < 9999):
         raise CursorInvalid
     return value

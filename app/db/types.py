@@ -35,6 +35,12 @@ class Instant(sa.types.TypeDecorator[datetime]):
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
+    @property
+    @override
+    def python_type(self) -> type[datetime]:
+        """What a value is, for whoever parses one from text."""
+        return datetime
+
     @override
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         if value is None:

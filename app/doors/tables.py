@@ -165,6 +165,12 @@ class Scan(Base):
         sa.Index("ix_scans_worker_id_scanned_at", "worker_id", "scanned_at"),
         sa.Index("ix_scans_station_id_local_day", "station_id", "local_day"),
         sa.Index(
+            "ix_scans_identified_scanned_at",
+            "scanned_at",
+            sqlite_where=sa.text("worker_id IS NOT NULL"),
+            postgresql_where=sa.text("worker_id IS NOT NULL"),
+        ),
+        sa.Index(
             "ix_scans_reserved_station_id",
             "station_id",
             sqlite_where=sa.text("reserved_until IS NOT NULL"),

@@ -79,6 +79,12 @@ class Visit(Base):
             postgresql_where=sa.text("ended_at IS NULL"),
         ),
         sa.Index("ix_visits_worker_id_started_at", "worker_id", "started_at"),
+        sa.Index(
+            "ix_visits_identified_started_at",
+            "started_at",
+            sqlite_where=sa.text("worker_id IS NOT NULL"),
+            postgresql_where=sa.text("worker_id IS NOT NULL"),
+        ),
         sa.Index("ix_visits_station_id_local_day", "station_id", "local_day"),
         sa.Index("ix_visits_station_id_started_at", "station_id", "started_at"),
         sa.CheckConstraint("party_size BETWEEN 1 AND 5", name="party_size"),

@@ -89,7 +89,9 @@ def upgrade() -> None:
         sa.Column("door_id", sa.Uuid(), nullable=True),
         sa.Column("network", TEXT, nullable=False),
         sa.Column("sms_state", WORD, nullable=False),
+        sa.Column("sms_taken_at", INSTANT, nullable=True),
         sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failed_at", INSTANT, nullable=True),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.Column("expires_at", INSTANT, nullable=False),
         sa.Column("used_at", INSTANT, nullable=True),
@@ -109,6 +111,12 @@ def upgrade() -> None:
             unique=False,
         )
 
+    op.create_table(
+        "login_turns",
+        sa.Column("subject", TEXT, nullable=False),
+        sa.Column("taken_at", INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("subject", name=op.f("pk_login_turns")),
+    )
     op.create_table(
         "purpose_keys",
         sa.Column("purpose", TEXT, nullable=False),
@@ -163,6 +171,7 @@ def upgrade() -> None:
         sa.Column("phone_index", sa.LargeBinary(), nullable=True),
         sa.Column("occupation", WORD, nullable=True),
         sa.Column("listed", sa.Boolean(), nullable=False),
+        sa.Column("unit_id", sa.Uuid(), nullable=True),
         sa.Column("consent_id", sa.Uuid(), nullable=True),
         sa.Column("blocked_at", INSTANT, nullable=True),
         sa.Column("blocked_because", TEXT, nullable=True),
@@ -173,10 +182,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("number", name=op.f("uq_workers_number")),
         sa.UniqueConstraint("phone_index", name=op.f("uq_workers_phone_index")),
     )
+    with op.batch_alter_table("workers", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_workers_unit_id"), ["unit_id"], unique=False)
+
     op.create_table(
         "consents",
         sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("worker_id", sa.Uuid(), nullable=False),
+        sa.Column("worker_id", sa.Uuid(), nullable=True),
         sa.Column("version", TEXT, nullable=False),
         sa.Column("channel", TEXT, nullable=False),
         sa.Column("given_at", INSTANT, nullable=False),
@@ -390,6 +402,13 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("visits", schema=None) as batch_op:
         batch_op.create_index(
+            "ix_visits_identified_started_at",
+            ["started_at"],
+            unique=False,
+            sqlite_where=sa.text("worker_id IS NOT NULL"),
+            postgresql_where=sa.text("worker_id IS NOT NULL"),
+        )
+        batch_op.create_index(
             "ix_visits_open_station_id",
             ["station_id"],
             unique=False,
@@ -533,6 +552,13 @@ def upgrade() -> None:
         ),
     )
     with op.batch_alter_table("scans", schema=None) as batch_op:
+        batch_op.create_index(
+            "ix_scans_identified_scanned_at",
+            ["scanned_at"],
+            unique=False,
+            sqlite_where=sa.text("worker_id IS NOT NULL"),
+            postgresql_where=sa.text("worker_id IS NOT NULL"),
+        )
         batch_op.create_index(
             "ix_scans_owner_key_scanned_at", ["owner_key", "scanned_at"], unique=False
         )
@@ -695,6 +721,11 @@ def downgrade() -> None:
             postgresql_where=sa.text("reserved_until IS NOT NULL"),
         )
         batch_op.drop_index("ix_scans_owner_key_scanned_at")
+        batch_op.drop_index(
+            "ix_scans_identified_scanned_at",
+            sqlite_where=sa.text("worker_id IS NOT NULL"),
+            postgresql_where=sa.text("worker_id IS NOT NULL"),
+        )
 
     op.drop_table("scans")
     with op.batch_alter_table("facility_uses", schema=None) as batch_op:
@@ -726,6 +757,11 @@ def downgrade() -> None:
             "ix_visits_open_station_id",
             sqlite_where=sa.text("ended_at IS NULL"),
             postgresql_where=sa.text("ended_at IS NULL"),
+        )
+        batch_op.drop_index(
+            "ix_visits_identified_started_at",
+            sqlite_where=sa.text("worker_id IS NOT NULL"),
+            postgresql_where=sa.text("worker_id IS NOT NULL"),
         )
 
     op.drop_table("visits")
@@ -768,6 +804,9 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_consents_worker_id"))
 
     op.drop_table("consents")
+    with op.batch_alter_table("workers", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_workers_unit_id"))
+
     op.drop_table("workers")
     with op.batch_alter_table("units", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_units_parent_id"))
@@ -782,6 +821,7 @@ def downgrade() -> None:
 
     op.drop_table("signing_keys")
     op.drop_table("purpose_keys")
+    op.drop_table("login_turns")
     with op.batch_alter_table("login_challenges", schema=None) as batch_op:
         batch_op.drop_index("ix_login_challenges_phone_index_created_at")
         batch_op.drop_index("ix_login_challenges_network_created_at")

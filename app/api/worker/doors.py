@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field, StrictInt, StringConstraints
 
 from app.api.deps import Held, Lang, Now
-from app.api.guards import NotSignedIn, WaitingWorker, WorkerToken, worker_token
+from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToken, worker_token
 from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
@@ -147,7 +147,7 @@ async def _alternatives(held: Runtime, view: ScanView, at: datetime) -> list[Alt
     status_code=201,
     response_model=ScanOut,
     responses={
-        **problems(NotSignedIn, IdempotencyKeyMissing, scans.KeyReused),
+        **problems(NotSignedIn, OriginRefused, IdempotencyKeyMissing, scans.KeyReused),
         200: {"model": ScanOut, "description": "A repeat: the scan that stands."},
     },
     dependencies=[Depends(worker_token)],
