@@ -25,7 +25,15 @@ from app.people.tables import (
     WorkerSession,
 )
 from app.places.rules import grid_cell
-from app.places.tables import OperatingModel, Station, Unit, UnitKind
+from app.places.tables import (
+    Facility,
+    FacilityKind,
+    FacilityStatus,
+    OperatingModel,
+    Station,
+    Unit,
+    UnitKind,
+)
 from app.runtime import Runtime
 from app.visits.tables import StationPresence
 
@@ -262,3 +270,24 @@ async def a_scene(held: Runtime, **station: Any) -> Scene:
         worker = await a_worker(tx, held, at=at)
     poster = poster_token(held.keys.signing(TokenKind.POSTER), door)
     return Scene(made, door, poster, controller_id, credential, worker)
+
+
+async def a_facility(
+    tx: AsyncSession, station: Station, *, at: datetime, **changes: Any
+) -> Facility:
+    """Add a microwave that works."""
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "station_id": station.id,
+        "kind": FacilityKind.MICROWAVE,
+        "name": "微波炉",
+        "quantity": 1,
+        "status": FacilityStatus.WORKING,
+        "status_at": at,
+        "created_at": at,
+        "changed_at": at,
+    } | changes
+    facility = Facility(**values)
+    tx.add(facility)
+    await tx.flush()
+    return facility
