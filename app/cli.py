@@ -201,7 +201,7 @@ def demo(
     lan: Annotated[bool, typer.Option("--lan", help="Let phones in this network in.")] = False,
 ) -> None:
     """Run a living sample city: server, simulated controllers and workers."""
-    _log_plainly()
+    _log_plainly(logging.WARNING)
     with _plain_refusals():
         plan = show.Plan(port=port, stations=stations, agents=agents, lan=lan)
         show.run(plan)

@@ -50,13 +50,14 @@ from app.vault import Vault, development_kek
 log = logging.getLogger(__name__)
 
 ROUTERS = (
+    # The busiest first: an address is looked for in this order.
+    controller.router,
+    doors.router,
     site.router,
     public.router,
     account.router,
-    doors.router,
     visits.router,
     controller.enrolment_router,
-    controller.router,
     admin_people.router,
     admin_places.router,
     admin_doors.router,

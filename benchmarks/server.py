@@ -11,8 +11,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import sqlalchemy as sa
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -20,9 +19,11 @@ from sqlalchemy.orm import Session
 from app.api.deps import Held
 from app.clock import monotonic, utc_now
 from app.db.types import new_id
+from app.doors import commands, scans
 from app.doors.rules import CommandState, Outcome, Reason
-from app.doors.tables import Command, CommandKind, Scan
+from app.doors.tables import CommandKind
 from app.main import create_app
+from app.people.tables import Occupation
 from app.places.rules import Because, Kind
 from app.settings import Settings
 
@@ -48,51 +49,58 @@ async def bare_scan(body: BareScan, held: Held) -> dict[str, Any]:
     scan_id, owner = new_id(), secrets.token_bytes(16)
     async with held.database.write() as tx:
         await tx.execute(
-            sa.insert(Scan).values(
-                id=scan_id,
-                worker_id=body.worker,
-                owner_key=owner,
-                demand_key=owner,
-                idempotency_key=secrets.token_hex(16),
-                body_hash=secrets.token_bytes(32),
-                station_id=body.station,
-                door_id=body.door,
-                outcome=Outcome.GRANTED,
-                reason=Reason.OK,
-                mode=Kind.SCAN,
-                because=Because.WEEKLY,
-                calendar_known=True,
-                party_size=1,
-                scanned_at=at,
-                expires_at=at + timedelta(seconds=10),
-                reserved_until=at + timedelta(seconds=30),
-                local_day=at.date(),
-                local_hour=at.hour,
-                changed_at=at,
-            )
+            scans.INSERT,
+            {
+                "id": scan_id,
+                "worker_id": body.worker,
+                "owner_key": owner,
+                "demand_key": owner,
+                "idempotency_key": secrets.token_hex(16),
+                "body_hash": secrets.token_bytes(32),
+                "station_id": body.station,
+                "door_id": body.door,
+                "outcome": Outcome.GRANTED,
+                "reason": Reason.OK,
+                "occupation": Occupation.RIDER,
+                "mode": Kind.SCAN,
+                "because": Because.WEEKLY,
+                "mode_until": None,
+                "calendar_known": True,
+                "party_size": 1,
+                "scanned_at": at,
+                "expires_at": at + timedelta(seconds=10),
+                "reserved_until": at + timedelta(seconds=30),
+                "visit_id": None,
+                "local_day": at.date(),
+                "local_hour": at.hour,
+                "changed_at": at,
+            },
         )
         await tx.execute(
-            sa.insert(Command).values(
-                id=new_id(),
-                kind=CommandKind.UNLOCK,
-                station_id=body.station,
-                door_id=body.door,
-                controller_id=body.controller,
-                scan_id=scan_id,
-                owner_key=owner,
-                state=CommandState.PENDING,
-                created_at=at,
-                expires_at=at + timedelta(seconds=10),
-                changed_at=at,
-            )
+            commands.INSERT,
+            {
+                "id": new_id(),
+                "kind": CommandKind.UNLOCK,
+                "station_id": body.station,
+                "door_id": body.door,
+                "controller_id": body.controller,
+                "scan_id": scan_id,
+                "owner_key": owner,
+                "admin_id": None,
+                "state": CommandState.PENDING,
+                "created_at": at,
+                "expires_at": at + timedelta(seconds=10),
+                "expires_mono": None,
+                "changed_at": at,
+            },
         )
     return {"id": str(scan_id)}
 
 
 @router.get("/committed")
-async def committed(request: Request) -> dict[str, float]:
-    """Give when each topic was last committed."""
-    return COMMITTED
+async def committed(topic: str) -> dict[str, float]:
+    """Give when a topic was last committed."""
+    return {topic: COMMITTED[topic]}
 
 
 def _note(session: Session) -> None:

@@ -97,7 +97,7 @@ class EnrolledOut(Out):
     doors: list[DoorOut]
 
 
-def enrolment_code() -> None:
+async def enrolment_code() -> None:
     """The one-time code in the body is what lets a controller in."""
 
 

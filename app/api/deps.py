@@ -1,7 +1,8 @@
 """What handlers ask for: a transaction, the time, a page, the language. Aliases only.
 
 `WriteTx` has function scope: its exit, the COMMIT, runs before the answer is sent. With the default
-scope a handler would report success first and commit afterwards.
+scope a handler would report success first and commit afterwards. Every dependency is `async`: the
+framework sends plain functions to a thread, which costs more than most of them do.
 """
 
 from collections.abc import AsyncIterator
@@ -16,7 +17,7 @@ from app.db.cursors import PageOf, PageRequest
 from app.runtime import Runtime
 
 
-def runtime(request: Request) -> Runtime:
+async def runtime(request: Request) -> Runtime:
     """Give what this process holds."""
     held: Runtime = request.app.state.runtime
     return held
@@ -42,7 +43,7 @@ ReadTx = Annotated[AsyncSession, Depends(read_tx, scope="function")]
 WriteTx = Annotated[AsyncSession, Depends(write_tx, scope="function")]
 
 
-def now(held: Held) -> datetime:
+async def now(held: Held) -> datetime:
     """Say what time it is for this request."""
     return held.now()
 
@@ -50,7 +51,7 @@ def now(held: Held) -> datetime:
 Now = Annotated[datetime, Depends(now)]
 
 
-def page_request(
+async def page_request(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=400)] = None,
 ) -> PageRequest:
@@ -61,7 +62,7 @@ def page_request(
 Page = Annotated[PageRequest, Depends(page_request)]
 
 
-def language(accept_language: Annotated[str | None, Header()] = None) -> Language:
+async def language(accept_language: Annotated[str | None, Header()] = None) -> Language:
     """The language of sentences for people: Chinese unless the caller prefers English."""
     return preferred_language(accept_language)
 

@@ -90,7 +90,7 @@ def _require_own_origin(request: Request, held: Runtime) -> None:
 
 
 @policy("signed-in worker")
-def worker_token(
+async def worker_token(
     request: Request, held: Held, bearer: Annotated[_Bearer, Depends(_worker_bearer)]
 ) -> str:
     """Give the worker's session token, from the header or the page's cookie."""
@@ -129,7 +129,7 @@ WaitingWorker = Annotated[SignedInWorker, Depends(waiting_worker)]
 
 
 @policy("signed-in administrator")
-def admin_token(
+async def admin_token(
     request: Request, held: Held, bearer: Annotated[_Bearer, Depends(_admin_bearer)]
 ) -> str:
     """Give the administrator's session token, from the header or the cookie."""

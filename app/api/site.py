@@ -25,7 +25,7 @@ from app.places.rules import Because, Kind, mode_at
 from app.places.stations import list_changes, station_rules
 
 
-def public() -> None:
+async def public() -> None:
     """Anybody may call this."""
 
 

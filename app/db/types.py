@@ -76,6 +76,13 @@ def closed_enum(kind: type[enum.StrEnum]) -> sa.Enum:
     )
 
 
+def table_of(kind: type["Base"]) -> sa.Table:
+    """Give a row's table: statements on tables are several times cheaper than on classes."""
+    found = kind.__table__
+    assert isinstance(found, sa.Table)
+    return found
+
+
 class Base(DeclarativeBase):
     """The registry of all tables."""
 

@@ -38,6 +38,10 @@ VERIFIES_AFTER_USE = {
 """How long a key still verifies after its last signature; posters hang for years."""
 
 
+POSTERS_KNOWN = 20_000
+"""How many good posters a process remembers: a city's doors several times over."""
+
+
 class KeyNotFound(NotFound):
     """There is no such key."""
 
@@ -64,6 +68,7 @@ class KeyRing:
         self._vault = vault
         self._held = _Held({}, {}, {"keys": []})
         self._stale = True
+        self._posters: dict[str, tokens.PosterClaims] = {}
 
     def forget(self, _topic: str | None = None) -> None:
         """Read the rows again before the next use."""
@@ -78,6 +83,7 @@ class KeyRing:
         """Read every key that still signs or verifies."""
         self._stale = False
         rows = await list_keys(tx)
+        self._posters.clear()
         live = [row for row in rows if row.state is not KeyState.RETIRED]
         self._held = _Held(
             signing={
@@ -104,6 +110,22 @@ class KeyRing:
     def verifying(self) -> Mapping[str, tokens.VerifyingKey]:
         """The keys that verify, by `kid`."""
         return self._held.verifying
+
+    def poster(self, token: str) -> tokens.PosterClaims | tokens.TokenRefusal:
+        """Check a poster's signature; a good one is remembered as long as the keys stand.
+
+        A poster never expires, so the same text means the same for as long; its generation is the
+        door's to judge, every time.
+        """
+        known = self._posters.get(token)
+        if known is not None:
+            return known
+        found = tokens.verify_poster(self.verifying, token)
+        if isinstance(found, tokens.PosterClaims):
+            if len(self._posters) >= POSTERS_KNOWN:
+                self._posters.clear()
+            self._posters[token] = found
+        return found
 
     def signing(self, kind: TokenKind) -> tokens.SigningKey:
         """The key that signs tokens of this kind."""

@@ -10,7 +10,6 @@ row's lock gives a place away once.
 import hashlib
 import hmac
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -22,7 +21,7 @@ from sqlalchemy.orm import aliased
 
 from app.clock import Monotonic
 from app.db.clock import Deadline, DeadlineClock
-from app.db.types import Instant, new_id
+from app.db.types import Instant, new_id, table_of
 from app.db.wakeups import LocalWakeups
 from app.doors import commands, tokens
 from app.doors.controllers import ControllerDesk
@@ -48,7 +47,15 @@ from app.doors.tables import Command, Controller, Door, Scan
 from app.errors import Invalid, NotFound
 from app.people.sign_in import SignedInWorker
 from app.places.calendar import CalendarCache
-from app.places.rules import Because, Kind, Mode, local_day, local_hour, mode_at
+from app.places.rules import (
+    Because,
+    Kind,
+    Mode,
+    StationRules,
+    local_day,
+    local_hour,
+    mode_at,
+)
 from app.places.stations import station_rules
 from app.places.tables import ModeChange, Station
 from app.vault import Vault
@@ -57,6 +64,10 @@ from app.visits.tables import StationPresence, Visit
 
 HALF_HOUR_S = 1800
 """The slot in which refused scans of one worker at one station are one demand (law 8)."""
+
+
+INSERT = sa.insert(table_of(Scan))
+"""Built once: on the scan's path, building a statement costs more than sending it."""
 
 
 class KeyReused(Invalid):
@@ -156,7 +167,7 @@ async def scan(
 
     Raises KeyReused when the key came with another body.
     """
-    claims = tokens.verify_poster(desk.keys.verifying, attempt.token)
+    claims = desk.keys.poster(attempt.token)
     door = None
     if isinstance(claims, tokens.PosterClaims):
         door = await _door(tx, claims.d, at=at)
@@ -173,16 +184,30 @@ async def scan(
 
 
 @dataclass(frozen=True, slots=True)
+class _Site:
+    """What a decision needs of a station."""
+
+    id: uuid.UUID
+    code: str
+    name: str
+    timezone: str
+    latitude: float
+    longitude: float
+    capacity: int
+    max_stay_min: int
+
+
+@dataclass(frozen=True, slots=True)
 class _DoorFacts:
     door_id: uuid.UUID
     door_name: str
     generation: int
     grace_until: datetime | None
     retired: bool
-    station: Station
+    station: _Site
     controller_id: uuid.UUID | None
     seen_at: datetime | None
-    changes: Sequence[ModeChange]
+    rules: StationRules
 
 
 async def _door(tx: AsyncSession, number: str, *, at: datetime) -> _DoorFacts | None:
@@ -195,44 +220,70 @@ async def _door(tx: AsyncSession, number: str, *, at: datetime) -> _DoorFacts | 
         door_name=first.door_name,
         generation=first.generation,
         grace_until=first.grace_until,
-        retired=first.door_retired_at is not None or first.Station.retired_at is not None,
-        station=first.Station,
+        retired=first.door_retired_at is not None or first.retired_at is not None,
+        station=_Site(
+            first.id,
+            first.code,
+            first.name,
+            first.timezone,
+            first.latitude,
+            first.longitude,
+            first.capacity,
+            first.max_stay_min,
+        ),
         controller_id=first.controller_id,
         seen_at=first.seen_at,
-        changes=[row.ModeChange for row in rows if row.ModeChange is not None],
+        rules=station_rules(first, [row for row in rows if row.kind is not None]),
     )
 
 
 @lru_cache(maxsize=1)
-def _door_query() -> sa.Select[*tuple[Any, ...]]:
+def _door_query() -> Any:
+    door, site, presence_row = table_of(Door), table_of(Station), table_of(StationPresence)
+    controller, change = table_of(Controller), table_of(ModeChange)
     return (
         sa.select(
-            Door.id.label("door_id"),
-            Door.name.label("door_name"),
-            Door.generation,
-            Door.grace_until,
-            Door.retired_at.label("door_retired_at"),
-            Station,
-            Controller.id.label("controller_id"),
-            Controller.seen_at,
-            ModeChange,
+            door.c.id.label("door_id"),
+            door.c.name.label("door_name"),
+            door.c.generation,
+            door.c.grace_until,
+            door.c.retired_at.label("door_retired_at"),
+            site.c.id,
+            site.c.code,
+            site.c.name,
+            site.c.timezone,
+            site.c.latitude,
+            site.c.longitude,
+            site.c.capacity,
+            site.c.max_stay_min,
+            site.c.retired_at,
+            site.c.staffed_hours,
+            site.c.access_hours,
+            controller.c.id.label("controller_id"),
+            controller.c.seen_at,
+            change.c.kind,
+            change.c.tier,
+            change.c.from_at,
+            change.c.until_at,
+            change.c.created_at,
         )
-        .join(Station, Station.id == Door.station_id)
-        .join(StationPresence, StationPresence.station_id == Station.id)
+        .select_from(door)
+        .join(site, site.c.id == door.c.station_id)
+        .join(presence_row, presence_row.c.station_id == site.c.id)
         .outerjoin(
-            Controller,
-            sa.and_(Controller.station_id == Station.id, Controller.retired_at.is_(None)),
+            controller,
+            sa.and_(controller.c.station_id == site.c.id, controller.c.retired_at.is_(None)),
         )
         .outerjoin(
-            ModeChange,
+            change,
             sa.and_(
-                ModeChange.station_id == Station.id,
-                ModeChange.retired_at.is_(None),
-                ModeChange.until_at > sa.bindparam("at", type_=Instant()),
+                change.c.station_id == site.c.id,
+                change.c.retired_at.is_(None),
+                change.c.until_at > sa.bindparam("at", type_=Instant()),
             ),
         )
-        .where(Door.number == sa.bindparam("number"))
-        .with_for_update(key_share=True, of=StationPresence)
+        .where(door.c.number == sa.bindparam("number"))
+        .with_for_update(key_share=True, of=presence_row)
     )
 
 
@@ -420,7 +471,7 @@ def _facts(
     return replace(
         facts,
         door_retired=door.retired,
-        mode=mode_at(station_rules(station, door.changes), desk.calendar.current, at),
+        mode=mode_at(door.rules, desk.calendar.current, at),
         here=Place(station.latitude, station.longitude, at),
         last_opened=recent.last_opened,
         controller_heard=desk.controllers.is_heard(door.controller_id, door.seen_at, at=at),
@@ -498,33 +549,34 @@ class _Recording:
         keeps_place = deadline is not None and not self.facts.counted_already
         scan_id = new_id()
         await self.tx.execute(
-            sa.insert(Scan).values(
-                id=scan_id,
-                worker_id=worker.worker_id if worker.consented else None,
-                owner_key=worker.owner_key,
-                demand_key=_demand_key(self.desk.vault.key("owner"), worker, station, at),
-                idempotency_key=attempt.key,
-                body_hash=attempt.body_hash(),
-                station_id=station.id if station else None,
-                door_id=door.door_id if door else None,
-                outcome=outcome,
-                reason=reason,
-                occupation=worker.occupation,
-                mode=mode.kind if mode else None,
-                because=mode.because if mode else None,
-                mode_until=mode.until if mode else None,
-                calendar_known=mode.calendar_known if mode else None,
-                party_size=attempt.party_size,
-                scanned_at=at,
-                expires_at=deadline.expires_at if deadline else None,
-                reserved_until=(
+            INSERT,
+            {
+                "id": scan_id,
+                "worker_id": worker.worker_id if worker.consented else None,
+                "owner_key": worker.owner_key,
+                "demand_key": _demand_key(self.desk.vault.key("owner"), worker, station, at),
+                "idempotency_key": attempt.key,
+                "body_hash": attempt.body_hash(),
+                "station_id": station.id if station else None,
+                "door_id": door.door_id if door else None,
+                "outcome": outcome,
+                "reason": reason,
+                "occupation": worker.occupation,
+                "mode": mode.kind if mode else None,
+                "because": mode.because if mode else None,
+                "mode_until": mode.until if mode else None,
+                "calendar_known": mode.calendar_known if mode else None,
+                "party_size": attempt.party_size,
+                "scanned_at": at,
+                "expires_at": deadline.expires_at if deadline else None,
+                "reserved_until": (
                     deadline.expires_at + RESERVATION_GRACE if deadline and keeps_place else None
                 ),
-                visit_id=visit_id,
-                local_day=local_day(at, station.timezone) if station else None,
-                local_hour=local_hour(at, station.timezone) if station else None,
-                changed_at=at,
-            )
+                "visit_id": visit_id,
+                "local_day": local_day(at, station.timezone) if station else None,
+                "local_hour": local_hour(at, station.timezone) if station else None,
+                "changed_at": at,
+            },
         )
         return ScanView(
             id=scan_id,
@@ -543,7 +595,7 @@ class _Recording:
             left_s=UNLOCK_SECONDS if deadline else 0.0,
         )
 
-    def _station(self) -> Station:
+    def _station(self) -> _Site:
         assert self.door is not None
         return self.door.station
 
@@ -553,7 +605,7 @@ class _Recording:
 
 
 def _demand_key(
-    secret: bytes, worker: SignedInWorker, station: Station | None, at: datetime
+    secret: bytes, worker: SignedInWorker, station: _Site | None, at: datetime
 ) -> bytes | None:
     """Mark who wanted in where in which half hour, without saying who (law 8)."""
     if station is None:

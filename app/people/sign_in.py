@@ -13,12 +13,15 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clock import Now
 from app.db.engine import Database
+from app.db.types import table_of
 from app.db.upsert import moved
 from app.errors import Problem, TooMany, Unauthorized
 from app.people import phones, workers
@@ -300,23 +303,28 @@ async def _open_session(
     return NewSession(token, at + lifetime, worker)
 
 
+@lru_cache(maxsize=2)
+def _session_query(*, lock: bool) -> Any:
+    worker, session = table_of(Worker), table_of(WorkerSession)
+    query = (
+        sa.select(worker.c.id, worker.c.occupation, worker.c.consent_id, worker.c.blocked_at)
+        .join_from(worker, session, session.c.worker_id == worker.c.id)
+        .where(
+            session.c.token_hash == sa.bindparam("token_hash"),
+            session.c.ended_at.is_(None),
+            session.c.expires_at > sa.bindparam("at"),
+            worker.c.erased_at.is_(None),
+        )
+    )
+    return query.with_for_update(key_share=True, of=worker) if lock else query
+
+
 async def find_worker(
     tx: AsyncSession, token: str, *, secret: bytes, at: datetime, lock: bool = False
 ) -> SignedInWorker | None:
     """Say whose session this is, in one select; `lock` takes the worker's row for a scan."""
-    query = (
-        sa.select(Worker.id, Worker.occupation, Worker.consent_id, Worker.blocked_at)
-        .join(WorkerSession, WorkerSession.worker_id == Worker.id)
-        .where(
-            WorkerSession.token_hash == hash_of(token),
-            WorkerSession.ended_at.is_(None),
-            WorkerSession.expires_at > at,
-            Worker.erased_at.is_(None),
-        )
-    )
-    if lock:
-        query = query.with_for_update(key_share=True, of=Worker)
-    row = (await tx.execute(query)).one_or_none()
+    asked = {"token_hash": hash_of(token), "at": at}
+    row = (await tx.execute(_session_query(lock=lock), asked)).one_or_none()
     if row is None:
         return None
     return SignedInWorker(

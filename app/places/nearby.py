@@ -142,9 +142,9 @@ async def usable_near(
     ranges = [
         Station.cell.between(low, high) for low, high in cells_around(latitude, longitude, radius_m)
     ]
-    query: sa.Select[Any] = sa.select(Station).where(
-        sa.or_(sa.false(), *ranges), Station.retired_at.is_(None)
-    )
+    if not ranges:
+        return []
+    query: sa.Select[Any] = sa.select(Station).where(sa.or_(*ranges), Station.retired_at.is_(None))
     if excluding is not None:
         query = query.where(Station.id != excluding)
     measured = []

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -107,8 +107,16 @@ def _parsed(hours: dict[str, Any] | None) -> Hours | None:
     return None if hours is None else _hours(json.dumps(hours, sort_keys=True))
 
 
-def station_rules(station: Station, changes: Sequence[ModeChange]) -> StationRules:
-    """Turn rows into what the mode function takes."""
+class RulesOf(Protocol):
+    """A row with a station's hours: the entity, or the columns of a join."""
+
+    timezone: Any
+    staffed_hours: Any
+    access_hours: Any
+
+
+def station_rules(station: RulesOf, changes: Sequence[Any]) -> StationRules:
+    """Turn rows into what the mode function takes; `changes` are rows of mode changes."""
     return StationRules(
         timezone=station.timezone,
         staffed=_parsed(station.staffed_hours),

@@ -21,7 +21,18 @@ from app.doors.rules import LIVE, CommandState, Outcome, Reason, state_now
 from app.doors.tables import Command, Controller, Scan
 from app.places.rules import Kind
 from app.places.tables import Facility, FacilityKind, Station
-from app.reports.frame import Bucket, By, Cell, Key, Scope, cells, grouped, grouping, key_of, within
+from app.reports.frame import (
+    Bucket,
+    By,
+    Cell,
+    Key,
+    Scope,
+    cells,
+    grouped,
+    grouping,
+    key_of,
+    selected,
+)
 from app.reports.rules import Inside, Meter, Profile, Slot, Spread, rate, spread
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
@@ -169,10 +180,9 @@ async def _unmet(tx: AsyncSession, scope: Scope) -> Mapping[Key, Any]:
     """
     columns = grouping(scope, Scan)
     demands = (
-        sa.select(*columns, Scan.demand_key)
-        .join(Station, Station.id == Scan.station_id)
-        .where(*within(scope, Scan), Scan.demand_key.is_not(None))
-        .group_by(*(column.element for column in columns), Scan.demand_key)
+        grouped(scope, Scan, Scan.demand_key)
+        .where(Scan.demand_key.is_not(None))
+        .group_by(Scan.demand_key)
         .having(_count_if(Scan.outcome != Outcome.REFUSED) == 0)
         .subquery()
     )
@@ -183,19 +193,9 @@ async def _unmet(tx: AsyncSession, scope: Scope) -> Mapping[Key, Any]:
 
 def _dwells(scope: Scope) -> sa.Select[Any]:
     """Select the stays whose end was observed; imputed ends never count (law 10)."""
-    return (
-        sa.select(
-            *grouping(scope, Visit),
-            Visit.started_at.label("since"),
-            Visit.ended_at.label("until"),
-        )
-        .join(Station, Station.id == Visit.station_id)
-        .where(
-            *within(scope, Visit),
-            Visit.ended_at.is_not(None),
-            Visit.end_source != EndSource.IMPUTED,
-        )
-    )
+    return selected(
+        scope, Visit, Visit.started_at.label("since"), Visit.ended_at.label("until")
+    ).where(Visit.ended_at.is_not(None), Visit.end_source != EndSource.IMPUTED)
 
 
 class AccessRow(NamedTuple):
@@ -274,15 +274,11 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def _pickups(scope: Scope) -> sa.Select[Any]:
+    since, until = Command.created_at.label("since"), Command.claimed_at.label("until")
     return (
-        sa.select(
-            *grouping(scope, Scan),
-            Command.created_at.label("since"),
-            Command.claimed_at.label("until"),
-        )
+        selected(scope, Scan, since, until)
         .join(Command, Command.scan_id == Scan.id)
-        .join(Station, Station.id == Scan.station_id)
-        .where(*within(scope, Scan), Command.claimed_at.is_not(None))
+        .where(Command.claimed_at.is_not(None))
     )
 
 
@@ -436,17 +432,10 @@ async def _used(tx: AsyncSession, scope: Scope) -> Mapping[Key, dict[FacilityKin
     found: defaultdict[Key, defaultdict[FacilityKind, _Used]] = defaultdict(
         lambda: defaultdict(_Used)
     )
+    columns = (Facility.kind, FacilityUse.begun_at, FacilityUse.ended_at, FacilityUse.quantity)
     query = (
-        sa.select(
-            *grouping(scope, FacilityUse),
-            Facility.kind,
-            FacilityUse.begun_at,
-            FacilityUse.ended_at,
-            FacilityUse.quantity,
-        )
+        selected(scope, FacilityUse, *columns)
         .join(Facility, Facility.id == FacilityUse.facility_id)
-        .join(Station, Station.id == FacilityUse.station_id)
-        .where(*within(scope, FacilityUse))
         .execution_options(yield_per=STREAM)
     )
     async for row in await tx.stream(query):

@@ -55,7 +55,7 @@ Password = Annotated[SecretStr, Field(min_length=1, max_length=200), AfterValida
 
 
 @policy("anybody: to sign in")
-def signing_in() -> None:
+async def signing_in() -> None:
     """Anybody may try; the password decides."""
 
 

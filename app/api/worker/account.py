@@ -44,7 +44,7 @@ class PhoneInvalid(Invalid):
 
 
 @policy("anybody: to sign in")
-def signing_in() -> None:
+async def signing_in() -> None:
     """Anybody may try to sign in; budgets and codes decide."""
 
 

@@ -37,7 +37,7 @@ class IdempotencyKeyMissing(Malformed):
     """This request needs an Idempotency-Key header: 1 to 128 visible ASCII characters."""
 
 
-def idempotency_key(
+async def idempotency_key(
     key: Annotated[
         str | None,
         Header(alias="Idempotency-Key", description="1 to 128 visible ASCII characters"),
