@@ -1,0 +1,227 @@
+"""Reports over HTTP: what is echoed, scoped, refused, audited and written as CSV."""
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.audit import Action, AuditEntry
+from app.people.rules import Role
+from app.people.tables import Occupation
+from app.places.rules import Kind
+from app.places.tables import Station, Unit
+from app.reports import queries
+from app.runtime import Runtime
+from app.visits import presence
+from app.visits.presence import Arrival
+from tests.conftest import NIGHT, Clock
+from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
+
+pytestmark = pytest.mark.anyio
+
+REPORTS = ("visits", "access", "occupancy", "facilities", "controllers")
+TODAY = {"from": "2026-11-23", "to": "2026-11-24"}
+
+
+class City:
+    """Two districts with a station each, and a visit of three in the first."""
+
+    near: Unit
+    far: Unit
+    stations: list[Station]
+    auditor: SomeAdmin
+
+
+@pytest.fixture
+async def city(runtime: Runtime, clock: Clock) -> City:
+    made = City()
+    early = NIGHT - timedelta(days=400)
+    async with runtime.database.write() as tx:
+        root = await a_unit(tx, at=early)
+        made.near = await a_unit(tx, parent=root, at=early, name="渝中区总工会")
+        made.far = await a_unit(tx, parent=root, at=early, name="江津区总工会")
+        made.stations = [
+            await a_station(tx, unit=unit, at=early, code=code, name=name)
+            for unit, code, name in (
+                (made.near, "CQ0001", "=解放碑驿站"),
+                (made.far, "CQ0002", "几江驿站"),
+            )
+        ]
+        made.auditor = await an_admin(tx, at=NIGHT, role=Role.AUDITOR)
+        station = made.stations[0]
+        worker = await a_worker(tx, runtime, at=NIGHT)
+        arrival = Arrival(
+            station_id=station.id,
+            timezone=station.timezone,
+            owner_key=worker.owner_key,
+            worker_id=worker.id,
+            occupation=Occupation.RIDER,
+            mode=Kind.SCAN,
+            party_size=3,
+            max_stay=timedelta(minutes=60),
+        )
+        await presence.open_visit(tx, arrival, started_at=NIGHT - timedelta(minutes=30))
+    return made
+
+
+async def asks(
+    client: httpx.AsyncClient, who: SomeAdmin, report: str = "visits", **query: Any
+) -> httpx.Response:
+    return await client.get(
+        f"/v1/admin/reports/{report}", params=TODAY | query, headers=who.headers
+    )
+
+
+async def audited(runtime: Runtime) -> list[AuditEntry]:
+    async with runtime.database.read() as tx:
+        query = sa.select(AuditEntry).where(AuditEntry.action == Action.REPORT_EXPORTED)
+        return list(await tx.scalars(query))
+
+
+async def test_a_report_echoes_what_was_asked_and_says_how_complete_it_is(
+    client: httpx.AsyncClient, city: City, clock: Clock
+) -> None:
+    answer = await asks(client, city.auditor, to="2026-11-25", bucket="day")
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert {name: body[name] for name in ("report", "from", "to", "by", "bucket")} == {
+        "report": "visits",
+        "from": "2026-11-23",
+        "to": "2026-11-25",
+        "by": "station",
+        "bucket": "day",
+    }
+    assert body["completeness"] == {
+        "days_asked": 2,
+        "days_over": 0,
+        "days_begun": 1,
+        "days_to_come": 1,
+        "share": 0.0,
+    }
+    first, to_come, second, _ = body["rows"]
+    assert (first["station"], first["day"], first["visits"]) == ("CQ0001", "2026-11-23", 1)
+    assert (first["persons"], first["unique_workers"], first["out_of_hours_visits"]) == (3, 1, 1)
+    # 23:40 of 24:00 has passed; nothing at all of tomorrow has; nobody came to the second.
+    assert first["known_share"] == round(23 / 24 + 40 / 60 / 24, 4)
+    assert (to_come["known_share"], to_come["visits"]) == (0.0, None)
+    assert (second["station"], second["visits"], second["offhours_share"]) == ("CQ0002", 0, None)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+async def test_every_report_answers_as_json_and_as_csv(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, report: str
+) -> None:
+    as_json = await asks(client, city.auditor, report)
+    assert as_json.status_code == 200, as_json.text
+    assert await audited(runtime) == []
+    as_csv = await asks(client, city.auditor, report, format="csv")
+    assert as_csv.status_code == 200, as_csv.text
+    assert as_csv.headers["content-type"] == "text/csv; charset=utf-8"
+    assert (
+        f'filename="{report}-2026-11-23-2026-11-24.csv"' in (as_csv.headers["content-disposition"])
+    )
+    assert as_csv.content.startswith(b"\xef\xbb\xbf")
+    lines = list(csv.reader(io.StringIO(as_csv.text.removeprefix("\ufeff"), newline="")))
+    assert len(lines) == 1 + len(as_json.json()["rows"])
+    assert len({len(line) for line in lines}) == 1
+    assert not any(cell.startswith("=") for line in lines for cell in line)
+    (entry,) = await audited(runtime)
+    assert (entry.admin_id, entry.subject) == (city.auditor.id, f"report:{report}")
+    assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY
+
+
+async def test_nobody_reads_of_stations_beyond_his_scope(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        far = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=city.far)
+        keeper = await an_admin(tx, at=NIGHT, role=Role.STATION_KEEPER, station=city.stations[0])
+
+    async def codes(who: SomeAdmin, **query: Any) -> list[str]:
+        answer = await asks(client, who, **query)
+        assert answer.status_code == 200, answer.text
+        return [row["station"] for row in answer.json()["rows"]]
+
+    near_id, far_id = (str(station.id) for station in city.stations)
+    assert await codes(city.auditor) == ["CQ0001", "CQ0002"]
+    assert await codes(far) == ["CQ0002"]
+    assert await codes(keeper) == ["CQ0001"]
+    assert await codes(city.auditor, unit=str(city.near.id)) == ["CQ0001"]
+    assert await codes(city.auditor, station=far_id) == ["CQ0002"]
+    assert await codes(city.auditor, station=far_id, unit=str(city.near.id)) == []
+    for report in REPORTS:
+        assert (await asks(client, far, report, station=near_id)).status_code == 404
+        assert (await asks(client, far, report, unit=str(city.near.id))).status_code == 404
+        assert (await asks(client, keeper, report, station=far_id)).status_code == 404
+        rows = (await asks(client, far, report)).json()["rows"]
+        assert "CQ0001" not in {row["station"] for row in rows}
+    (row,) = (await asks(client, far, by="day")).json()["rows"]
+    assert row["visits"] == 0
+    (row,) = (await asks(client, city.auditor, by="day")).json()["rows"]
+    assert row["visits"] == 1
+    assert (await client.get("/v1/admin/reports/visits", params=TODAY)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"to": "2026-11-23"}, "period_invalid"),
+        ({"to": "2026-11-22"}, "period_invalid"),
+        ({"to": "2027-11-25"}, "period_invalid"),
+        ({"from": "1999-12-31"}, "request_invalid"),
+        ({"from": "2026-02-30"}, "request_invalid"),
+        ({"from": "yesterday"}, "request_invalid"),
+        ({"by": "moon"}, "request_invalid"),
+        ({"bucket": "week"}, "request_invalid"),
+        ({"format": "xlsx"}, "request_invalid"),
+        ({"station": "CQ0001"}, "request_invalid"),
+    ],
+)
+async def test_a_bad_question_gets_a_clear_answer(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, query: dict[str, str], code: str
+) -> None:
+    answer = await asks(client, city.auditor, **({"format": "csv"} | query))
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["code"] == code
+    assert await audited(runtime) == []
+
+
+@pytest.mark.parametrize("query", [{"by": "unit"}, {"by": "day"}, {"bucket": "day"}])
+async def test_the_report_of_controllers_is_not_cut(
+    client: httpx.AsyncClient, city: City, query: dict[str, str]
+) -> None:
+    answer = await asks(client, city.auditor, "controllers", **query)
+    assert (answer.status_code, answer.json()["code"]) == (422, "report_not_cut")
+
+
+async def test_the_day_in_which_retention_falls_is_beyond_it(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    days = runtime.settings.retention_days
+    edge = NIGHT.date() - timedelta(days=days)
+    for day, beyond in ((edge, True), (edge + timedelta(days=1), False)):
+        answer = await asks(client, city.auditor, **{"from": day.isoformat()})
+        for row in answer.json()["rows"]:
+            assert row["beyond_retention"] is beyond
+            assert (row["unique_workers"] is None) is beyond
+            assert (row["unmet_demand"] is None) is beyond
+
+
+async def test_a_report_holds_no_write(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SQLite there is one writer: while a long report is read, scans must be written."""
+    read = queries.visits
+
+    async def slow(*args: Any) -> Any:
+        async with runtime.database.write() as tx:
+            await a_unit(tx, at=NIGHT, name="与此同时")
+        return await read(*args)
+
+    monkeypatch.setattr(queries, "visits", slow)
+    for form in ("json", "csv"):
+        assert (await asks(client, city.auditor, format=form)).status_code == 200
