@@ -103,8 +103,8 @@ def _plain_refusals() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _log_plainly() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def _log_plainly(level: int = logging.INFO) -> None:
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # It would log every request of the agents, with the address in it.
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
