@@ -22,13 +22,11 @@ from app.places.tables import Station, Unit
 from app.reports.rules import Life, Period, known_of
 
 MOST_ROWS = 200_000
+"""How many rows a report may have: every station of the country once."""
 
 
-class ReportTooLong(Invalid):
-    """The report would have too many rows; ask for fewer days, fewer stations or a coarser bucket.
-
-    The bound is 200,000 rows: every station of the country once.
-    """
+class PeriodInvalid(Invalid):
+    """The period is not acceptable."""
 
 
 class By(StrEnum):
@@ -163,11 +161,14 @@ class _Place:
 
 
 async def cells(tx: AsyncSession, scope: Scope) -> Mapping[Key, Cell]:
-    """Give every row the report must have; raises ReportTooLong."""
+    """Give every row the report must have; raises PeriodInvalid."""
     places = await _places(tx, scope)
     slots = len(scope.period.days) * {None: 0, Bucket.DAY: 1, Bucket.HOUR: 24}[scope.grain] or 1
     if len(places) * slots > MOST_ROWS:
-        raise ReportTooLong
+        raise PeriodInvalid(
+            f"the report would have more than {MOST_ROWS} rows; "
+            "ask for fewer days, fewer stations or a coarser bucket"
+        )
     return {
         Key(place_id, day, hour): _cell(place, day, hour, t0, t1)
         for place_id, place in places.items()

@@ -195,7 +195,9 @@ async def test_the_report_of_controllers_is_not_cut(
     client: httpx.AsyncClient, city: City, query: dict[str, str]
 ) -> None:
     answer = await asks(client, city.auditor, "controllers", **query)
-    assert (answer.status_code, answer.json()["code"]) == (422, "report_not_cut")
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+    (error,) = answer.json()["errors"]
+    assert error["loc"] == ["query", *query]
 
 
 async def test_the_day_in_which_retention_falls_is_beyond_it(

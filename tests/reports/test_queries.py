@@ -18,7 +18,7 @@ from app.doors.rules import CommandState, Outcome
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import queries
-from app.reports.frame import Bucket, By, ReportTooLong, Scope
+from app.reports.frame import Bucket, By, PeriodInvalid, Scope
 from app.reports.rules import Period
 from app.runtime import Runtime
 from app.visits import presence
@@ -419,5 +419,5 @@ async def test_a_report_has_a_bound(runtime: Runtime, monkeypatch: pytest.Monkey
     async with told(runtime, 0) as (tx, story, _):
         monkeypatch.setattr("app.reports.frame.MOST_ROWS", len(story.stations) * 4)
         assert await queries.visits(tx, scope_of(story, By.STATION, Bucket.DAY))
-        with pytest.raises(ReportTooLong):
+        with pytest.raises(PeriodInvalid, match="coarser bucket"):
             await queries.visits(tx, scope_of(story, By.STATION, Bucket.HOUR))

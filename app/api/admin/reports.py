@@ -20,10 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import Held, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
-from app.api.problems import problems
+from app.api.problems import RequestInvalid, problems
 from app.api.shapes import LocalDay
 from app.audit import Action, Subject, record
-from app.errors import Invalid
 from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
 from app.people.rules import Permission
 from app.places import units
@@ -33,21 +32,13 @@ from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.reports import queries
 from app.reports.export import csv_lines
-from app.reports.frame import Bucket, By, ReportTooLong, Scope
+from app.reports.frame import Bucket, By, PeriodInvalid, Scope
 from app.reports.rules import Period, completeness
 
 router = APIRouter(tags=["admin: reports"])
 
 Reader = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_REPORTS))]
 CITY_ZONE = "Asia/Shanghai"
-
-
-class PeriodInvalid(Invalid):
-    """The period is not acceptable."""
-
-
-class ReportNotCut(Invalid):
-    """This report has one row per station for the whole period; leave out by and bucket."""
 
 
 class Report(StrEnum):
@@ -96,15 +87,7 @@ REPORT_SCHEMA = {
     "/v1/admin/reports/{report}",
     response_class=Response,
     responses={
-        **problems(
-            NotSignedIn,
-            AdminForbidden,
-            UnitNotFound,
-            StationNotFound,
-            PeriodInvalid,
-            ReportNotCut,
-            ReportTooLong,
-        ),
+        **problems(NotSignedIn, AdminForbidden, UnitNotFound, StationNotFound, PeriodInvalid),
         200: {
             "description": "The report.",
             "content": {
@@ -133,8 +116,8 @@ async def report(
 ) -> Response:
     """Give a report over local days, `to` excluded."""
     asked = Asked(report, _period(from_day, to_day), by, bucket)
-    if report is Report.CONTROLLERS and (by is not By.STATION or bucket is not None):
-        raise ReportNotCut
+    if report is Report.CONTROLLERS:
+        _refuse_cuts(by, bucket)
     async with held.database.read() as tx:
         scope = asked.scope(
             await _stations(tx, admin, unit, station),
@@ -161,6 +144,17 @@ async def report(
         "generated_at": at,
     }
     return JSONResponse(jsonable_encoder(body))
+
+
+def _refuse_cuts(by: By, bucket: Bucket | None) -> None:
+    """Refuse to ignore what was asked: this report has a row per station for the whole period."""
+    cuts = {"by": by is not By.STATION, "bucket": bucket is not None}
+    message = "the report of controllers has one row per station for the whole period"
+    errors = [
+        {"loc": ["query", name], "message": message} for name, is_cut in cuts.items() if is_cut
+    ]
+    if errors:
+        raise RequestInvalid(message, errors=errors)
 
 
 def _period(from_day: date, to_day: date) -> Period:
