@@ -90,7 +90,10 @@ def run(plan: Plan) -> None:
     _require_free(host, plan.port)
     address = _lan_address() if plan.lan else "127.0.0.1"
     settings = Settings(public_url=f"http://{address}:{plan.port}")
-    asyncio.run(_run(plan, settings, host))
+    # At a stop the doors lose their server first; that is nothing to tell anybody.
+    logging.getLogger("app.agent").setLevel(logging.ERROR)
+    with suppress(KeyboardInterrupt):  # The server raises it again once it has stopped.
+        asyncio.run(_run(plan, settings, host))
 
 
 def _require_free(host: str, port: int) -> None:

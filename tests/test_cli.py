@@ -1,0 +1,136 @@
+"""The command line as a stranger uses it: clear words, the right exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.db.lock import WriterLock
+
+ROOT = Path(__file__).parent.parent
+CALENDAR = ROOT / "app" / "data" / "calendar_cn.csv"
+
+
+def yizhan(
+    data_dir: Path, *words: str, stdin: str = "", **settings: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a data folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("YIZHAN_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app", *words],
+        cwd=ROOT,
+        env=kept | {"YIZHAN_DATA_DIR": str(data_dir), "COLUMNS": "200"} | settings,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    made = yizhan(tmp_path / "var", "migrate")
+    assert made.returncode == 0, made.stderr
+    return tmp_path / "var"
+
+
+def test_without_words_it_says_what_there_is(tmp_path: Path) -> None:
+    told = yizhan(tmp_path)
+    for word in ("serve", "migrate", "demo", "agent", "admin", "key", "import", "export", "job"):
+        assert word in told.stdout
+
+
+def test_an_unmigrated_database_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    refused = yizhan(tmp_path / "var", "key", "list")
+    assert refused.returncode == 1
+    assert "run: yizhan migrate" in refused.stderr
+
+
+def test_an_administrator_is_created_once(data_dir: Path) -> None:
+    words = ("admin", "create", "--username", "li", "--role", "city_admin", "--password-stdin")
+    made = yizhan(data_dir, *words, stdin="correct horse battery\n")
+    assert made.returncode == 0, made.stderr
+    assert "created city_admin li" in made.stdout
+    again = yizhan(data_dir, *words, stdin="correct horse battery\n")
+    assert again.returncode == 1
+    assert "has this name already" in again.stderr
+    short = yizhan(data_dir, *words, stdin="short\n")
+    assert short.returncode == 1
+    assert "at least 12 characters" in short.stderr
+
+
+def test_keys_are_listed_and_rotated(data_dir: Path) -> None:
+    rotated = yizhan(data_dir, "key", "rotate", "--kind", "poster")
+    assert rotated.returncode == 0, rotated.stderr
+    assert "of kind poster is active" in rotated.stdout
+    listed = yizhan(data_dir, "key", "list")
+    assert "retiring" in listed.stdout
+    published = yizhan(data_dir, "key", "rotate", "--kind", "pass")
+    assert "is pending" in published.stdout
+    too_soon = yizhan(data_dir, "key", "rotate", "--kind", "pass")
+    assert too_soon.returncode == 1
+    assert "may sign from" in too_soon.stderr
+
+
+def test_files_come_in_and_go_out(data_dir: Path, tmp_path: Path) -> None:
+    calendar = yizhan(data_dir, "import", "calendar", str(CALENDAR))
+    assert calendar.returncode == 0, calendar.stderr
+    assert "days" in calendar.stdout
+    out = tmp_path / "stations.csv"
+    assert yizhan(data_dir, "export", "stations", str(out)).returncode == 0
+    header = out.read_text("utf-8-sig").splitlines()[0]
+    assert header.startswith("code,name,unit,")
+    bad = tmp_path / "bad.csv"
+    bad.write_text(header + "\n" + ",".join(["x"] * len(header.split(","))) + "\n", "utf-8")
+    refused = yizhan(data_dir, "import", "stations", str(bad))
+    assert refused.returncode == 1
+    assert "row" in refused.stderr
+
+
+def test_jobs_run_by_hand(data_dir: Path) -> None:
+    assert yizhan(data_dir, "job", "run", "sweep-visits").returncode == 0
+    unknown = yizhan(data_dir, "job", "run", "nothing")
+    assert unknown.returncode == 2
+    assert "there are" in unknown.stderr
+
+
+def test_beside_a_writer_a_writing_command_says_so(data_dir: Path) -> None:
+    with WriterLock(data_dir):
+        busy = yizhan(data_dir, "job", "run", "retain")
+    assert busy.returncode == 75
+    assert "already writes" in busy.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "SECRET_KEK is missing"),
+        ({"YIZHAN_SECRET_KEK": "A" * 43 + "="}, "example"),
+        ({"YIZHAN_SECRET_KEK": "c2hvcnQ="}, "32 bytes"),
+    ],
+)
+def test_production_refuses_unsafe_settings(
+    tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    refused = yizhan(tmp_path, "serve", YIZHAN_ENVIRONMENT="production", **settings)
+    assert refused.returncode == 78
+    assert words in refused.stderr
+
+
+def test_several_workers_need_postgresql(data_dir: Path) -> None:
+    refused = yizhan(data_dir, "serve", "--workers", "2")
+    assert refused.returncode == 2
+    assert "exactly one process" in refused.stderr
+
+
+def test_an_agent_without_code_says_what_it_needs(tmp_path: Path) -> None:
+    state = str(tmp_path / "state")
+    refused = yizhan(tmp_path, "agent", "--server", "http://127.0.0.1:9", "--state-dir", state)
+    assert refused.returncode == 1
+    assert "refused:" in refused.stderr
+    unknown = yizhan(tmp_path, "agent", "--server", "http://127.0.0.1:9", "--relay", "steam")
+    assert unknown.returncode == 2
