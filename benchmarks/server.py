@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from app.api.deps import Held
 from app.clock import monotonic, utc_now
+from app.db import wakeups
 from app.db.types import new_id
 from app.doors import commands, scans
 from app.doors.rules import CommandState, Outcome, Reason
@@ -105,14 +106,15 @@ async def committed(topic: str) -> dict[str, float]:
 
 def _note(session: Session) -> None:
     now = time.monotonic()
-    for topic in session.info.get("wakeups", ()):
-        COMMITTED[topic] = now
+    if noted := session.info.get(wakeups.NOTED):
+        for topic in noted.topics:
+            COMMITTED[topic] = now
 
 
 def build() -> FastAPI:
     """Build the application for uvicorn."""
     # Before the product's own listener, which rings the bells and forgets the topics.
-    event.listen(Session, "after_commit", _note)
+    event.listen(Session, "after_commit", _note, insert=True)
     app = create_app(Settings(), now=utc_now, monotonic=monotonic)
     app.include_router(router)
     return app

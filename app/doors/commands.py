@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,7 +28,7 @@ from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors.rules import LIVE, CommandState
-from app.doors.tables import AckEvidence, Command, CommandKind, Controller, Door, Scan
+from app.doors.tables import AckEvidence, Command, CommandKind, Controller, Door, Scan, in_state
 from app.errors import Conflict, Gone, NotFound, Problem
 from app.places.rules import ChangeKind, local_day
 from app.places.tables import ModeChange, Station
@@ -169,30 +170,42 @@ async def outlook(
     tx: AsyncSession, controller_id: uuid.UUID, *, clock: DeadlineClock, at: datetime
 ) -> Outlook | None:
     """Say in one read what a poll sees; None when the controller was retired."""
-    rows = (
-        await tx.execute(
-            sa.select(
-                Station.config_version, Station.timezone, Command.id, Command.kind, Command.door_id
-            )
-            .select_from(Controller)
-            .join(Station, Station.id == Controller.station_id)
-            .outerjoin(
-                Command,
-                sa.and_(
-                    Command.controller_id == Controller.id,
-                    Command.state == CommandState.PENDING,
-                    clock.live(Command.expires_at, Command.expires_mono),
-                ),
-            )
-            .where(Controller.id == controller_id, Controller.retired_at.is_(None))
-            .order_by(Command.id)
-        )
-    ).all()
+    rows = (await tx.execute(_outlook_query(clock), {"controller": controller_id})).all()
     if not rows:
         return None
     return Outlook(
         config_version(rows[0].config_version, rows[0].timezone, at),
         [PendingCommand(row.id, row.kind, row.door_id) for row in rows if row.id is not None],
+    )
+
+
+@lru_cache(maxsize=4)
+def _outlook_query(clock: DeadlineClock) -> Any:
+    """Build the statement of every poll, once."""
+    station, controller, command = table_of(Station), table_of(Controller), table_of(Command)
+    return (
+        sa.select(
+            station.c.config_version,
+            station.c.timezone,
+            command.c.id,
+            command.c.kind,
+            command.c.door_id,
+        )
+        .select_from(controller)
+        .join(station, station.c.id == controller.c.station_id)
+        .outerjoin(
+            command,
+            sa.and_(
+                command.c.controller_id == controller.c.id,
+                in_state(CommandState.PENDING),
+                clock.live(command.c.expires_at, command.c.expires_mono),
+            ),
+        )
+        .where(
+            controller.c.id == sa.bindparam("controller", type_=sa.Uuid()),
+            controller.c.retired_at.is_(None),
+        )
+        .order_by(command.c.id)
     )
 
 
@@ -222,7 +235,7 @@ async def claim(
         sa.update(Command)
         .where(
             Command.id == command_id,
-            Command.state == CommandState.PENDING,
+            in_state(CommandState.PENDING),
             clock.live(Command.expires_at, Command.expires_mono),
             ~_emergency(Command.station_id, at),
         )
@@ -339,7 +352,7 @@ async def acknowledge(
         .where(
             Command.id == command_id,
             Command.controller_id == controller_id,
-            Command.state.in_((CommandState.CLAIMED, CommandState.UNKNOWN)),
+            in_state(CommandState.CLAIMED, CommandState.UNKNOWN),
             Command.boot_id == ack.boot_id,
         )
         .values(
@@ -448,7 +461,7 @@ async def _refuse(
 ) -> int:
     result = await tx.execute(
         sa.update(Command)
-        .where(which, Command.state == CommandState.PENDING)
+        .where(which, in_state(CommandState.PENDING))
         .values(state=CommandState.REFUSED, settled_at=at, changed_at=at)
         .returning(Command.scan_id)
     )
@@ -481,9 +494,7 @@ async def expire(
         (CommandState.CLAIMED, CommandState.UNKNOWN),
     ):
         result = await tx.execute(
-            sa.update(Command)
-            .where(Command.state == state, over)
-            .values(state=becomes, changed_at=at)
+            sa.update(Command).where(in_state(state), over).values(state=becomes, changed_at=at)
         )
         changed += moved(result)
     await tx.execute(
@@ -499,7 +510,7 @@ async def controllers_with_work(tx: AsyncSession, *, clock: DeadlineClock) -> Se
     found = await tx.scalars(
         sa.select(Command.controller_id)
         .where(
-            Command.state == CommandState.PENDING,
+            in_state(CommandState.PENDING),
             clock.live(Command.expires_at, Command.expires_mono),
         )
         .distinct()

@@ -1,15 +1,16 @@
 """A scan: repeat? gather the facts, decide, record, queue the unlock.
 
-A granted scan costs five statements besides BEGIN and COMMIT: the session with the worker (locked),
-the door with its station and the presence row (locked), the worker's recent scans with the heads
-inside, and two inserts. Both locks are taken before the facts are read, so the facts hold until the
-commit: the worker's lock makes a repeated key and a double tap wait for the first, the presence
-row's lock gives a place away once.
+A granted scan costs four statements besides BEGIN and COMMIT: the session with the worker and the
+door with its station and presence row (worker and presence locked, in this order), the worker's
+recent scans with the heads inside, and two inserts. Both locks are taken before the facts are read,
+so the facts hold until the commit: the worker's lock makes a repeated key and a double tap wait for
+the first, the presence row's lock gives a place away once.
 """
 
 import hashlib
 import hmac
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -17,7 +18,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from app.clock import Monotonic
 from app.db.clock import Deadline, DeadlineClock
@@ -43,9 +43,12 @@ from app.doors.rules import (
     decide,
     state_now,
 )
-from app.doors.tables import Command, Controller, Door, Scan
+from app.doors.tables import Command, Controller, Door, Scan, in_state
 from app.errors import Invalid, NotFound
+from app.people import sign_in
+from app.people.secrets import hash_of
 from app.people.sign_in import SignedInWorker
+from app.people.tables import Worker
 from app.places.calendar import CalendarCache
 from app.places.rules import (
     Because,
@@ -155,12 +158,12 @@ class ScanView:
 
 
 async def scan(
-    tx: AsyncSession, desk: ScanDesk, worker: SignedInWorker, attempt: Attempt, *, at: datetime
-) -> ScanView:
-    """Decide one attempt; the caller holds the worker's row.
+    tx: AsyncSession, desk: ScanDesk, session: str, attempt: Attempt, *, at: datetime
+) -> ScanView | None:
+    """Decide one attempt of whoever has this session token; None when nobody does.
 
     1. Check the code's signature: pure, no SQL.
-    2. Read the door and take its station's presence row; read what the worker did lately.
+    2. Take the worker's row and the door's station's presence row; read what the worker did lately.
     3. The same key: the stored answer. The same door within moments: the same scan (law 4).
     4. Decide, once, by the ordered checks.
     5. Record the scan, granted or not; queue the unlock, or open the visit of a walk-in.
@@ -168,9 +171,9 @@ async def scan(
     Raises KeyReused when the key came with another body.
     """
     claims = desk.keys.poster(attempt.token)
-    door = None
-    if isinstance(claims, tokens.PosterClaims):
-        door = await _door(tx, claims.d, at=at)
+    worker, door = await _arrival(tx, desk.vault.key("owner"), session, claims, at=at)
+    if worker is None:
+        return None
     recent = await _recent(tx, desk.clock, worker.owner_key, attempt.key, door, at=at)
     if recent.replay_id is not None:
         return await _stored(tx, desk.clock, recent, attempt)
@@ -210,10 +213,24 @@ class _DoorFacts:
     rules: StationRules
 
 
-async def _door(tx: AsyncSession, number: str, *, at: datetime) -> _DoorFacts | None:
-    rows = (await tx.execute(_door_query(), {"number": number, "at": at})).all()
-    if not rows:
-        return None
+async def _arrival(
+    tx: AsyncSession,
+    secret: bytes,
+    session: str,
+    claims: tokens.PosterClaims | tokens.TokenRefusal,
+    *,
+    at: datetime,
+) -> tuple[SignedInWorker | None, _DoorFacts | None]:
+    """Lock and give who stands where; the worker alone when there is no such door."""
+    if isinstance(claims, tokens.PosterClaims):
+        asked = {"token_hash": hash_of(session), "number": claims.d, "at": at}
+        rows = (await tx.execute(_arrival_query(), asked)).all()
+        if rows:
+            return sign_in.signed_in(rows[0], secret=secret), _door_facts(rows)
+    return await sign_in.find_worker(tx, session, secret=secret, at=at, lock=True), None
+
+
+def _door_facts(rows: Sequence[Any]) -> _DoorFacts:
     first = rows[0]
     return _DoorFacts(
         door_id=first.door_id,
@@ -238,11 +255,12 @@ async def _door(tx: AsyncSession, number: str, *, at: datetime) -> _DoorFacts | 
 
 
 @lru_cache(maxsize=1)
-def _door_query() -> Any:
+def _arrival_query() -> Any:
     door, site, presence_row = table_of(Door), table_of(Station), table_of(StationPresence)
     controller, change = table_of(Controller), table_of(ModeChange)
     return (
-        sa.select(
+        sign_in.session_query()
+        .add_columns(
             door.c.id.label("door_id"),
             door.c.name.label("door_name"),
             door.c.generation,
@@ -267,7 +285,7 @@ def _door_query() -> Any:
             change.c.until_at,
             change.c.created_at,
         )
-        .select_from(door)
+        .join(door, door.c.number == sa.bindparam("number"))
         .join(site, site.c.id == door.c.station_id)
         .join(presence_row, presence_row.c.station_id == site.c.id)
         .outerjoin(
@@ -282,8 +300,7 @@ def _door_query() -> Any:
                 change.c.until_at > sa.bindparam("at", type_=Instant()),
             ),
         )
-        .where(door.c.number == sa.bindparam("number"))
-        .with_for_update(key_share=True, of=presence_row)
+        .with_for_update(key_share=True, of=[table_of(Worker), presence_row])
     )
 
 
@@ -352,76 +369,78 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
     hour_ago = sa.bindparam("hour_ago", type_=Instant())
     minute_ago = sa.bindparam("minute_ago", type_=Instant())
     just_executed = sa.bindparam("just_executed", type_=Instant())
-    live = clock.live(Command.expires_at, Command.expires_mono)
-    own_live = sa.and_(Command.owner_key == owner, Command.state.in_(LIVE))
+    scan, command, visit = table_of(Scan).c, table_of(Command).c, table_of(Visit).c
+    station_row = table_of(Station)
+    live = clock.live(command.expires_at, command.expires_mono)
     opened = (
-        sa.select(Scan.scanned_at, Station.latitude, Station.longitude)
-        .join(Station, Station.id == Scan.station_id)
-        .where(Scan.owner_key == owner, Scan.outcome == Outcome.GRANTED, Scan.station_id != station)
-        .order_by(Scan.scanned_at.desc())
+        sa.select(scan.scanned_at, station_row.c.latitude, station_row.c.longitude)
+        .join(station_row, station_row.c.id == scan.station_id)
+        .where(scan.owner_key == owner, scan.outcome == Outcome.GRANTED, scan.station_id != station)
+        .order_by(scan.scanned_at.desc())
         .limit(1)
         .subquery("opened")
     )
-    own_visit = aliased(Visit, name="own_visit")
-    counted_until = sa.func.coalesce(own_visit.ended_at, own_visit.stay_until)
+    counted_until = sa.func.coalesce(visit.ended_at, visit.stay_until)
     return (
         sa.select(
-            sa.select(Scan.id)
-            .where(Scan.owner_key == owner, Scan.idempotency_key == sa.bindparam("key"))
+            sa.select(scan.id)
+            .where(scan.owner_key == owner, scan.idempotency_key == sa.bindparam("key"))
             .scalar_subquery()
             .label("replay_id"),
-            sa.select(Command.scan_id)
+            sa.select(scan.id)
+            .join(table_of(Command), command.scan_id == scan.id)
             .where(
-                Command.owner_key == owner,
-                Command.door_id == door,
+                scan.owner_key == owner,
+                scan.scanned_at > hour_ago,
+                scan.door_id == door,
                 sa.or_(
-                    sa.and_(Command.state.in_(LIVE), live),
+                    sa.and_(in_state(*LIVE), live),
                     sa.and_(
-                        Command.state == CommandState.EXECUTED,
-                        Command.settled_at > just_executed,
+                        in_state(CommandState.EXECUTED),
+                        command.settled_at > just_executed,
                     ),
                 ),
             )
-            .order_by(Command.created_at.desc())
+            .order_by(scan.scanned_at.desc())
             .limit(1)
             .scalar_subquery()
             .label("repeat_id"),
-            sa.exists().where(own_live, ~live).label("stale"),
+            sa.exists().where(command.owner_key == owner, in_state(*LIVE), ~live).label("stale"),
             sa.select(sa.func.count())
             .where(
-                Scan.owner_key == owner,
-                Scan.scanned_at > minute_ago,
-                Scan.reason != Reason.RATE_LIMITED,
+                scan.owner_key == owner,
+                scan.scanned_at > minute_ago,
+                scan.reason != Reason.RATE_LIMITED,
             )
             .scalar_subquery()
             .label("scans_last_minute"),
-            sa.select(sa.func.count(Scan.door_id.distinct()))
+            sa.select(sa.func.count(scan.door_id.distinct()))
             .where(
-                Scan.owner_key == owner,
-                Scan.scanned_at > hour_ago,
-                Scan.outcome == Outcome.GRANTED,
-                Scan.door_id != door,
+                scan.owner_key == owner,
+                scan.scanned_at > hour_ago,
+                scan.outcome == Outcome.GRANTED,
+                scan.door_id != door,
             )
             .scalar_subquery()
             .label("doors_last_hour"),
             opened.c.scanned_at.label("opened_at"),
             opened.c.latitude.label("opened_latitude"),
             opened.c.longitude.label("opened_longitude"),
-            sa.select(own_visit.station_id)
+            sa.select(visit.station_id)
             .where(
-                own_visit.owner_key == owner,
-                own_visit.ended_at.is_(None),
-                own_visit.started_at <= at,
+                visit.owner_key == owner,
+                visit.ended_at.is_(None),
+                visit.started_at <= at,
                 counted_until > at,
             )
             .scalar_subquery()
             .label("own_visit_station"),
             presence.inside(station, at, excluding=owner).label("inside"),
-            sa.select(sa.func.coalesce(sa.func.sum(Scan.party_size), 0))
+            sa.select(sa.func.coalesce(sa.func.sum(scan.party_size), 0))
             .where(
-                Scan.station_id == station,
-                Scan.reserved_until > clock.now(),
-                Scan.owner_key.is_distinct_from(owner),
+                scan.station_id == station,
+                scan.reserved_until > clock.now(),
+                scan.owner_key.is_distinct_from(owner),
             )
             .scalar_subquery()
             .label("reserved"),
@@ -637,7 +656,7 @@ async def _expire_own(
             sa.update(Command)
             .where(
                 Command.owner_key == owner_key,
-                Command.state == state,
+                in_state(state),
                 ~clock.live(Command.expires_at, Command.expires_mono),
             )
             .values(state=becomes, changed_at=at)

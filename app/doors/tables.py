@@ -7,7 +7,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, closed_enum
+from app.db.types import Base, closed_enum, table_of
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.tokens import TokenKind
 from app.people.tables import Occupation
@@ -229,6 +229,17 @@ class Command(Base):
             postgresql_where=sa.text("state IN ('pending', 'claimed')"),
         ),
         sa.Index("ix_commands_controller_id_created_at", "controller_id", "created_at"),
+    )
+
+
+def in_state(*states: CommandState) -> sa.ColumnElement[bool]:
+    """Whether a command is in one of these states, which stand in the SQL as they are.
+
+    The indexes of live commands are partial, and a plan that a connection keeps for every value of
+    a parameter cannot use them.
+    """
+    return table_of(Command).c.state.in_(
+        [sa.literal_column(f"'{state.value}'") for state in states]
     )
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clock import Now
 from app.db.engine import Database
-from app.db.types import table_of
+from app.db.types import Instant, table_of
 from app.db.upsert import moved
 from app.errors import Problem, TooMany, Unauthorized
 from app.people import phones, workers
@@ -303,37 +303,51 @@ async def _open_session(
     return NewSession(token, at + lifetime, worker)
 
 
-@lru_cache(maxsize=2)
-def _session_query(*, lock: bool) -> Any:
+@lru_cache(maxsize=1)
+def session_query() -> Any:
+    """Select whose session `:token_hash` is at `:at`, for `signed_in`; others may join what they
+    need in the same statement."""
     worker, session = table_of(Worker), table_of(WorkerSession)
-    query = (
-        sa.select(worker.c.id, worker.c.occupation, worker.c.consent_id, worker.c.blocked_at)
+    return (
+        sa.select(
+            worker.c.id.label("worker_id"),
+            worker.c.occupation,
+            worker.c.consent_id,
+            worker.c.blocked_at,
+        )
         .join_from(worker, session, session.c.worker_id == worker.c.id)
         .where(
             session.c.token_hash == sa.bindparam("token_hash"),
             session.c.ended_at.is_(None),
-            session.c.expires_at > sa.bindparam("at"),
+            session.c.expires_at > sa.bindparam("at", type_=Instant()),
             worker.c.erased_at.is_(None),
         )
     )
-    return query.with_for_update(key_share=True, of=worker) if lock else query
+
+
+@lru_cache(maxsize=1)
+def _locking_query() -> Any:
+    return session_query().with_for_update(key_share=True, of=table_of(Worker))
+
+
+def signed_in(row: Any, *, secret: bytes) -> SignedInWorker:
+    """Read the columns of `session_query`."""
+    return SignedInWorker(
+        worker_id=row.worker_id,
+        owner_key=owner_key(secret, row.worker_id),
+        occupation=row.occupation,
+        consented=row.consent_id is not None,
+        blocked=row.blocked_at is not None,
+    )
 
 
 async def find_worker(
     tx: AsyncSession, token: str, *, secret: bytes, at: datetime, lock: bool = False
 ) -> SignedInWorker | None:
     """Say whose session this is, in one select; `lock` takes the worker's row for a scan."""
-    asked = {"token_hash": hash_of(token), "at": at}
-    row = (await tx.execute(_session_query(lock=lock), asked)).one_or_none()
-    if row is None:
-        return None
-    return SignedInWorker(
-        worker_id=row.id,
-        owner_key=owner_key(secret, row.id),
-        occupation=row.occupation,
-        consented=row.consent_id is not None,
-        blocked=row.blocked_at is not None,
-    )
+    query = _locking_query() if lock else session_query()
+    row = (await tx.execute(query, {"token_hash": hash_of(token), "at": at})).one_or_none()
+    return None if row is None else signed_in(row, secret=secret)
 
 
 async def sign_out(tx: AsyncSession, token: str, *, at: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.types import new_id
+from app.db.types import new_id, table_of
 from app.db.upsert import moved, upsert
 from app.errors import NotFound
 from app.people.tables import Occupation
@@ -259,12 +259,13 @@ async def sweep(tx: AsyncSession, *, at: datetime) -> int:
 
 def inside(station_id: Any, at: Any, *, excluding: Any = None) -> sa.ScalarSelect[int]:
     """Count the persons inside a station at an instant, as a subquery (law 10)."""
-    query = sa.select(sa.func.coalesce(sa.func.sum(Visit.party_size), 0)).where(
-        Visit.station_id == station_id,
-        Visit.ended_at.is_(None),
-        Visit.started_at <= at,
-        Visit.stay_until > at,
+    visit = table_of(Visit).c
+    query = sa.select(sa.func.coalesce(sa.func.sum(visit.party_size), 0)).where(
+        visit.station_id == station_id,
+        visit.ended_at.is_(None),
+        visit.started_at <= at,
+        visit.stay_until > at,
     )
     if excluding is not None:
-        query = query.where(Visit.owner_key.is_distinct_from(excluding))
+        query = query.where(visit.owner_key.is_distinct_from(excluding))
     return query.scalar_subquery()

@@ -236,7 +236,7 @@ async def test_capacity_is_given_away_once(
     assert kept == 3
 
 
-async def test_a_granted_scan_costs_five_statements_a_claim_two_a_poll_one(
+async def test_a_granted_scan_costs_four_statements_a_claim_two_a_poll_one(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
     scene = await a_scene(runtime)
@@ -246,7 +246,7 @@ async def test_a_granted_scan_costs_five_statements_a_claim_two_a_poll_one(
     await told(client, scene)  # Keys, calendar and credential are in memory from now on.
     with statements_of(runtime.database) as sent:
         await granted(client, scene)
-    assert len(sent) <= 5, sent
+    assert len(sent) <= 4, sent
     assert not [statement for statement in sent if "notify" in statement.lower()]
     with statements_of(runtime.database) as sent:
         (command,) = await told(client, scene)

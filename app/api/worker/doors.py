@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field, StrictInt, StringConstraints
 
 from app.api.deps import Held, Lang, Now
-from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToken, worker_token
+from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToken
 from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
@@ -22,7 +22,6 @@ from app.doors import commands, scans
 from app.doors.rules import Outcome, Reason, ScanState, is_final
 from app.doors.scans import Attempt, ScanView
 from app.errors import Malformed
-from app.people import sign_in
 from app.places import nearby
 from app.places.rules import Because, Kind
 from app.runtime import Runtime
@@ -150,7 +149,6 @@ async def _alternatives(held: Runtime, view: ScanView, at: datetime) -> list[Alt
         **problems(NotSignedIn, OriginRefused, IdempotencyKeyMissing, scans.KeyReused),
         200: {"model": ScanOut, "description": "A repeat: the scan that stands."},
     },
-    dependencies=[Depends(worker_token)],
 )
 async def scan(
     body: ScanIn,
@@ -159,20 +157,17 @@ async def scan(
     token: WorkerToken,
     key: IdempotencyKey,
     held: Held,
-    at: Now,
     lang: Lang,
 ) -> Any:
     """Scan the code at a door."""
+    at = held.now()
     await held.keys.fresh(held.database)
     await held.calendar.fresh(held.database)
     attempt = Attempt(body.token, body.party_size, key, read_at=request.scope["read_at"])
     async with held.database.write() as tx:
-        worker = await sign_in.find_worker(
-            tx, token, secret=held.vault.key("owner"), at=at, lock=True
-        )
-        if worker is None:
-            raise NotSignedIn
-        view = await scans.scan(tx, held.scans, worker, attempt, at=at)
+        view = await scans.scan(tx, held.scans, token, attempt, at=at)
+    if view is None:
+        raise NotSignedIn
     if view.replayed:
         response.status_code = 200
     return _shape(view, lang, await _alternatives(held, view, at))
