@@ -27,7 +27,7 @@ PRAGMAS = (
     "trusted_schema=OFF",
     "mmap_size=0",
 )
-"""What every SQLite connection is told; see promises 2.7 in docs/promises.md."""
+"""What every SQLite connection is told."""
 
 
 class NotDurable(RuntimeError):

@@ -20,6 +20,7 @@ from app.audit import Action, Actor, Subject, record
 from app.clock import Monotonic
 from app.db.engine import Database
 from app.db.types import new_id
+from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors.commands import config_version, topic_of
 from app.doors.tables import Controller, Door, Enrolment
@@ -56,7 +57,7 @@ class KnownController:
     controller_id: uuid.UUID
     station_id: uuid.UUID
     until: datetime | None
-    """When a rotated credential ends; None for the newest."""
+    """When a replaced credential ends; None for the newest, and while the newest was not used."""
 
 
 class ControllerDesk:
@@ -88,7 +89,7 @@ class ControllerDesk:
                 return None
             if not found.credential_used and found.credential_hash == digest:
                 async with database.write() as tx:
-                    await _mark_used(tx, found.id, digest, at=at)
+                    await _mark_used(tx, wakeups, found.id, digest, at=at)
             until = None if found.credential_hash == digest else found.previous_until
             known = KnownController(found.id, found.station_id, until)
             self._known[digest] = known
@@ -161,7 +162,10 @@ async def _find(tx: AsyncSession, digest: bytes, *, at: datetime) -> Controller 
             Controller.retired_at.is_(None),
             sa.or_(
                 Controller.credential_hash == digest,
-                sa.and_(Controller.previous_hash == digest, Controller.previous_until > at),
+                sa.and_(
+                    Controller.previous_hash == digest,
+                    sa.or_(Controller.previous_until.is_(None), Controller.previous_until > at),
+                ),
             ),
         )
     )
@@ -178,13 +182,25 @@ async def _write_seen(tx: AsyncSession, ids: Sequence[uuid.UUID], at: datetime) 
 
 
 async def _mark_used(
-    tx: AsyncSession, controller_id: uuid.UUID, digest: bytes, *, at: datetime
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    controller_id: uuid.UUID,
+    digest: bytes,
+    *,
+    at: datetime,
 ) -> None:
-    await tx.execute(
+    """Note the first use of the newest credential: now the one before has an hour left."""
+    result = await tx.execute(
         sa.update(Controller)
-        .where(Controller.id == controller_id, Controller.credential_hash == digest)
-        .values(credential_used=True, changed_at=at)
+        .where(
+            Controller.id == controller_id,
+            Controller.credential_hash == digest,
+            Controller.credential_used.is_(False),
+        )
+        .values(credential_used=True, previous_until=at + CREDENTIAL_OVERLAP, changed_at=at)
     )
+    if moved(result):
+        await wakeups.wake(tx, TOPIC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +309,7 @@ async def _enrol_again(
             Enrolment.serial == introduction.serial,
             Enrolment.nonce == introduction.nonce,
             Controller.credential_used.is_(False),
+            Controller.previous_hash.is_(None),
             Controller.retired_at.is_(None),
         )
         .with_for_update(of=Controller)
@@ -317,15 +334,23 @@ async def _enrolled(
 async def rotate_credential(
     tx: AsyncSession, wakeups: LocalWakeups, controller_id: uuid.UUID, *, at: datetime
 ) -> str:
-    """Give a new credential; the one in use overlaps for an hour."""
+    """Give a new credential; the one in use overlaps until an hour after the new one's first use.
+
+    Were the hour counted from here, a controller whose answer was lost on a link that stays down
+    would be locked out of its station. Asking again replaces the credential that never arrived.
+    """
     credential = secrets.token_urlsafe(32)
+    arrived = Controller.credential_used
     await tx.execute(
         sa.update(Controller)
         .where(Controller.id == controller_id)
         .values(
-            previous_hash=Controller.credential_hash,
-            previous_until=at + CREDENTIAL_OVERLAP,
+            previous_hash=sa.case(
+                (arrived, Controller.credential_hash), else_=Controller.previous_hash
+            ),
+            previous_until=None,
             credential_hash=hash_of(credential),
+            credential_used=False,
             credential_at=at,
             changed_at=at,
         )

@@ -169,6 +169,12 @@ async def rotate(
     Poster keys sign at once, since only this server verifies them. `emergency` skips the wait and
     retires the old key. Returns the key that was made or promoted; raises KeyTooYoung.
     """
+    # Of two rotations at once, the second begins when the first is done.
+    await tx.execute(
+        sa.select(SigningKey.kid)
+        .where(SigningKey.kind == kind, SigningKey.state == KeyState.ACTIVE)
+        .with_for_update()
+    )
     pending = await tx.scalar(
         sa.select(SigningKey).where(SigningKey.kind == kind, SigningKey.state == KeyState.PENDING)
     )

@@ -92,6 +92,7 @@ class Controller(Base):
     """Whether the newest credential was ever used; until then enrolment may be repeated."""
     previous_hash: Mapped[bytes | None] = mapped_column(unique=True)
     previous_until: Mapped[datetime | None]
+    """When the credential before ends; None until the newest was used."""
     enrolled_at: Mapped[datetime]
     seen_at: Mapped[datetime | None]
     """When it last began or ended a request; written in bulk every few seconds."""

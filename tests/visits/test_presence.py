@@ -274,7 +274,7 @@ async def test_a_sweep_changes_no_occupancy_at_any_instant(
         swept_to = stage.at
         for after in later:
             at = stage.at + minutes(after)
-            swept_to = max(swept_to, at)  # A sweep that comes late for an earlier instant undoes nothing.
+            swept_to = max(swept_to, at)  # A sweep for an earlier instant undoes nothing.
             counted = await presence.sweep(tx, at=at)
             assert await presence.sweep(tx, at=at) == 0
             assert counted >= 0

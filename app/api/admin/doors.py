@@ -11,7 +11,7 @@ from pydantic import Field, StrictBool, StrictInt
 from sqlalchemy import select
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
-from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
+from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_waits, admin_writes
 from app.api.problems import problems
 from app.api.shapes import In, Line, Out
 from app.audit import Action, record
@@ -31,7 +31,7 @@ router = APIRouter(tags=["admin: doors"])
 
 Reader = Annotated[SignedInAdmin, Depends(admin_reads(Permission.READ_STATIONS))]
 Editor = Annotated[SignedInAdmin, Depends(admin_writes(Permission.EDIT_DOORS))]
-Printer = Annotated[SignedInAdmin, Depends(admin_writes(Permission.PRINT_POSTERS))]
+Printer = Annotated[SignedInAdmin, Depends(admin_waits(Permission.PRINT_POSTERS))]
 Revoker = Annotated[SignedInAdmin, Depends(admin_writes(Permission.REVOKE_POSTERS))]
 Unlocker = Annotated[SignedInAdmin, Depends(admin_writes(Permission.UNLOCK))]
 ControllerReader = Annotated[SignedInAdmin, Depends(admin_reads(Permission.READ_CONTROLLERS))]
@@ -167,15 +167,17 @@ _MEDIA = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
     },
 )
 async def door_poster(
-    door_id: uuid.UUID, form: PosterFormat, tx: WriteTx, admin: Printer, held: Held, at: Now
+    door_id: uuid.UUID, form: PosterFormat, admin: Printer, held: Held, at: Now
 ) -> Response:
     """Give the door's code as a picture, or as an A4 sheet to print."""
-    located = await _door(tx, admin, door_id)
     ring = await held.keys.fresh(held.database)
+    async with held.database.write() as tx:
+        located = await _door(tx, admin, door_id)
+        after = {"format": form, "generation": located.door.generation}
+        await record(tx, admin.actor, Action.POSTER_PRINTED, located.subject, at=at, after=after)
+    # Drawing takes a while: not while the transaction of a door could wait for ours.
     token = registry.poster_token(ring.signing(TokenKind.POSTER), located.door)
     url = qr.door_url(held.settings.public_url, token)
-    after = {"format": form, "generation": located.door.generation}
-    await record(tx, admin.actor, Action.POSTER_PRINTED, located.subject, at=at, after=after)
     content = await asyncio.to_thread(_draw, form, url, located, held.settings.public_url)
     name = f"{located.station.code}.{form}"
     headers = {"Content-Disposition": f'inline; filename="{_ascii(name)}"'}
