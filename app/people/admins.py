@@ -50,6 +50,10 @@ class UsernameTaken(Conflict):
     """An administrator has this name already."""
 
 
+class LastCityAdmin(Conflict):
+    """This is the last city administrator; appoint another one first."""
+
+
 class LoginRefused(Unauthorized):
     """Name, password or second factor is wrong."""
 
@@ -438,14 +442,28 @@ async def get_admin(tx: AsyncSession, admin_id: uuid.UUID) -> Admin:
     return admin
 
 
+async def _keep_one_city_admin(tx: AsyncSession, leaving: Admin) -> None:
+    """Raise LastCityAdmin if nobody but `leaving` could appoint others; holds all who could."""
+    found = await tx.scalars(
+        sa.select(Admin.id)
+        .where(Admin.role == Role.CITY_ADMIN, Admin.retired_at.is_(None))
+        .order_by(Admin.id)
+        .with_for_update()
+    )
+    if set(found) == {leaving.id}:
+        raise LastCityAdmin
+
+
 async def amend(
     tx: AsyncSession, admin: Admin, *, changes: Mapping[str, Any], actor: Actor, at: datetime
 ) -> Admin:
-    """Change role, scope or password; a new password ends every session."""
+    """Change role, scope or password; a new password ends every session; raises LastCityAdmin."""
     role = changes.get("role", admin.role)
     unit_id = changes.get("unit_id", admin.unit_id)
     station_id = changes.get("station_id", admin.station_id)
     await _check_scope(tx, role, unit_id, station_id)
+    if role is not Role.CITY_ADMIN:
+        await _keep_one_city_admin(tx, admin)
     admin.role, admin.unit_id, admin.station_id = role, unit_id, station_id
     if "password_hash" in changes:
         admin.password_hash = changes["password_hash"]
@@ -460,8 +478,9 @@ async def amend(
 
 
 async def retire(tx: AsyncSession, admin: Admin, *, actor: Actor, at: datetime) -> Admin:
-    """Close an account; its sessions end."""
+    """Close an account; its sessions end; raises LastCityAdmin."""
     if admin.retired_at is None:
+        await _keep_one_city_admin(tx, admin)
         admin.retired_at = at
         admin.changed_at = at
         await _end_sessions(tx, admin.id, at=at)

@@ -425,3 +425,19 @@ async def test_a_dashboard_that_asks_for_much_at_once_does_not_wait_for_itself(
         timeout=20,
     )
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_the_last_city_administrator_stays(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    chief = await the_chief(runtime)
+    own = f"/v1/admin/admins/{chief.id}"
+    for refused in (
+        await client.post(f"{own}/retire", headers=chief.headers),
+        await client.patch(own, json={"role": "auditor"}, headers=chief.headers),
+    ):
+        assert (refused.status_code, refused.json()["code"]) == (409, "last_city_admin")
+    other = await the_chief(runtime)
+    done = await client.post(f"/v1/admin/admins/{other.id}/retire", headers=chief.headers)
+    assert done.status_code == 200
+    assert (await client.post(f"{own}/retire", headers=chief.headers)).status_code == 409

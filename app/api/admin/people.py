@@ -230,7 +230,13 @@ async def get_admin(admin_id: uuid.UUID, tx: ReadTx, admin: AdminReader) -> Any:
 @router.patch(
     "/v1/admin/admins/{admin_id}",
     response_model=AdminOut,
-    responses=problems(*_guarded, AdminNotFound, admins.ScopeInvalid, admins.PasswordTooShort),
+    responses=problems(
+        *_guarded,
+        AdminNotFound,
+        admins.ScopeInvalid,
+        admins.PasswordTooShort,
+        admins.LastCityAdmin,
+    ),
 )
 async def amend_admin(
     admin_id: uuid.UUID, body: AdminPatch, admin: AdminHasher, held: Held, at: Now
@@ -249,7 +255,7 @@ async def amend_admin(
 @router.post(
     "/v1/admin/admins/{admin_id}/retire",
     response_model=AdminOut,
-    responses=problems(*_guarded, AdminNotFound),
+    responses=problems(*_guarded, AdminNotFound, admins.LastCityAdmin),
 )
 async def retire_admin(admin_id: uuid.UUID, tx: WriteTx, admin: AdminEditor, at: Now) -> Any:
     """Close an administrator's account."""
