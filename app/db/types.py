@@ -76,6 +76,11 @@ def closed_enum(kind: type[enum.StrEnum]) -> sa.Enum:
     )
 
 
+def only_where(condition: str) -> dict[str, Any]:
+    """Make an index partial on both databases: `sa.Index(..., **only_where("x IS NULL"))`."""
+    return {"sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
+
+
 def table_of(kind: type["Base"]) -> sa.Table:
     """Give a row's table: statements on tables are several times cheaper than on classes."""
     found = kind.__table__

@@ -10,25 +10,21 @@ the first, the presence row's lock gives a place away once.
 import hashlib
 import hmac
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clock import Monotonic
 from app.db.clock import Deadline, DeadlineClock
-from app.db.types import Instant, new_id, table_of
+from app.db.types import new_id, table_of
 from app.db.wakeups import LocalWakeups
-from app.doors import commands, tokens
+from app.doors import commands
 from app.doors.controllers import ControllerDesk
+from app.doors.facts import DoorFacts, Recent, Site, arrival, recent_of, token_reason
 from app.doors.keys import KeyRing
 from app.doors.rules import (
-    LIVE,
-    REPEAT_AFTER_EXECUTION,
     RESERVATION_GRACE,
     UNLOCK_SECONDS,
     CommandState,
@@ -41,29 +37,20 @@ from app.doors.rules import (
     ScanState,
     WalkIn,
     decide,
-    state_now,
 )
-from app.doors.tables import Command, Controller, Door, Scan, in_state
-from app.errors import Invalid, NotFound
-from app.people import sign_in
-from app.people.secrets import hash_of
+from app.doors.tables import Command, Scan, in_state
+from app.doors.views import DoorNamed, Named, ScanView, view
+from app.errors import Invalid
 from app.people.sign_in import SignedInWorker
-from app.people.tables import Worker
 from app.places.calendar import CalendarCache
 from app.places.rules import (
-    Because,
-    Kind,
     Mode,
-    StationRules,
     local_day,
     local_hour,
     mode_at,
 )
-from app.places.stations import station_rules
-from app.places.tables import ModeChange, Station
 from app.vault import Vault
 from app.visits import presence
-from app.visits.tables import StationPresence, Visit
 
 HALF_HOUR_S = 1800
 """The slot in which refused scans of one worker at one station are one demand (law 8)."""
@@ -75,10 +62,6 @@ INSERT = sa.insert(table_of(Scan))
 
 class KeyReused(Invalid):
     """This Idempotency-Key was used for another request."""
-
-
-class ScanNotFound(NotFound):
-    """You have no such scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,44 +102,6 @@ class Attempt:
         return hashlib.sha256(f"{self.party_size}\n{self.token}".encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A station as a scan shows it."""
-
-    code: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class DoorNamed:
-    """A door as a scan shows it."""
-
-    id: uuid.UUID
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ScanView:
-    """A scan as its worker sees it."""
-
-    id: uuid.UUID
-    outcome: Outcome
-    reason: Reason
-    station: Named | None
-    door: DoorNamed | None
-    mode: Mode | None
-    timezone: str | None
-    state: ScanState
-    expires_at: datetime | None
-    visit_id: uuid.UUID | None
-    replayed: bool
-    near: tuple[float, float] | None
-    """Where to look for other stations, latitude and longitude."""
-    station_id: uuid.UUID | None
-    left_s: float
-    """Seconds until the command's deadline passes; 0 when there is none or it has."""
-
-
 async def scan(
     tx: AsyncSession, desk: ScanDesk, session: str, attempt: Attempt, *, at: datetime
 ) -> ScanView | None:
@@ -171,299 +116,19 @@ async def scan(
     Raises KeyReused when the key came with another body.
     """
     claims = desk.keys.poster(attempt.token)
-    worker, door = await _arrival(tx, desk.vault.key("owner"), session, claims, at=at)
+    worker, door = await arrival(tx, desk.vault.key("owner"), session, claims, at=at)
     if worker is None:
         return None
-    recent = await _recent(tx, desk.clock, worker.owner_key, attempt.key, door, at=at)
+    recent = await recent_of(tx, desk.clock, worker.owner_key, attempt.key, door, at=at)
     if recent.replay_id is not None:
         return await _stored(tx, desk.clock, recent, attempt)
     if recent.repeat_id is not None:
         return await view(tx, desk.clock, recent.repeat_id, worker.owner_key, replayed=True)
     if recent.stale:
         await _expire_own(tx, desk.clock, worker.owner_key, at=at)
-    facts = _facts(desk, worker, attempt, _token_reason(claims, door, at), door, recent, at)
+    facts = _facts(desk, worker, attempt, token_reason(claims, door, at), door, recent, at)
     decision = decide(facts)
     return await _Recording(tx, desk, worker, attempt, door, facts, recent, at).of(decision)
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    """What a decision needs of a station."""
-
-    id: uuid.UUID
-    code: str
-    name: str
-    timezone: str
-    latitude: float
-    longitude: float
-    capacity: int
-    max_stay_min: int
-
-
-@dataclass(frozen=True, slots=True)
-class _DoorFacts:
-    door_id: uuid.UUID
-    door_name: str
-    generation: int
-    grace_until: datetime | None
-    retired: bool
-    station: _Site
-    controller_id: uuid.UUID | None
-    seen_at: datetime | None
-    rules: StationRules
-
-
-async def _arrival(
-    tx: AsyncSession,
-    secret: bytes,
-    session: str,
-    claims: tokens.PosterClaims | tokens.TokenRefusal,
-    *,
-    at: datetime,
-) -> tuple[SignedInWorker | None, _DoorFacts | None]:
-    """Lock and give who stands where; the worker alone when there is no such door."""
-    if isinstance(claims, tokens.PosterClaims):
-        asked = {"token_hash": hash_of(session), "number": claims.d, "at": at}
-        rows = (await tx.execute(_arrival_query(), asked)).all()
-        if rows:
-            return sign_in.signed_in(rows[0], secret=secret), _door_facts(rows)
-    return await sign_in.find_worker(tx, session, secret=secret, at=at, lock=True), None
-
-
-def _door_facts(rows: Sequence[Any]) -> _DoorFacts:
-    first = rows[0]
-    return _DoorFacts(
-        door_id=first.door_id,
-        door_name=first.door_name,
-        generation=first.generation,
-        grace_until=first.grace_until,
-        retired=first.door_retired_at is not None or first.retired_at is not None,
-        station=_Site(
-            first.id,
-            first.code,
-            first.name,
-            first.timezone,
-            first.latitude,
-            first.longitude,
-            first.capacity,
-            first.max_stay_min,
-        ),
-        controller_id=first.controller_id,
-        seen_at=first.seen_at,
-        rules=station_rules(first, [row for row in rows if row.kind is not None]),
-    )
-
-
-@lru_cache(maxsize=1)
-def _arrival_query() -> Any:
-    door, site, presence_row = table_of(Door), table_of(Station), table_of(StationPresence)
-    controller, change = table_of(Controller), table_of(ModeChange)
-    return (
-        sign_in.session_query()
-        .add_columns(
-            door.c.id.label("door_id"),
-            door.c.name.label("door_name"),
-            door.c.generation,
-            door.c.grace_until,
-            door.c.retired_at.label("door_retired_at"),
-            site.c.id,
-            site.c.code,
-            site.c.name,
-            site.c.timezone,
-            site.c.latitude,
-            site.c.longitude,
-            site.c.capacity,
-            site.c.max_stay_min,
-            site.c.retired_at,
-            site.c.staffed_hours,
-            site.c.access_hours,
-            controller.c.id.label("controller_id"),
-            controller.c.seen_at,
-            change.c.kind,
-            change.c.tier,
-            change.c.from_at,
-            change.c.until_at,
-            change.c.created_at,
-        )
-        .join(door, door.c.number == sa.bindparam("number"))
-        .join(site, site.c.id == door.c.station_id)
-        .join(presence_row, presence_row.c.station_id == site.c.id)
-        .outerjoin(
-            controller,
-            sa.and_(controller.c.station_id == site.c.id, controller.c.retired_at.is_(None)),
-        )
-        .outerjoin(
-            change,
-            sa.and_(
-                change.c.station_id == site.c.id,
-                change.c.retired_at.is_(None),
-                change.c.until_at > sa.bindparam("at", type_=Instant()),
-            ),
-        )
-        .with_for_update(key_share=True, of=[table_of(Worker), presence_row])
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Recent:
-    replay_id: uuid.UUID | None
-    repeat_id: uuid.UUID | None
-    stale: bool
-    scans_last_minute: int
-    doors_last_hour: int
-    last_opened: Place | None
-    own_visit_station: uuid.UUID | None
-    inside: int
-    reserved: int
-    clock_now: datetime
-    owner_key: bytes
-
-
-async def _recent(
-    tx: AsyncSession,
-    clock: DeadlineClock,
-    owner_key: bytes,
-    key: str,
-    door: _DoorFacts | None,
-    *,
-    at: datetime,
-) -> _Recent:
-    row = (
-        await tx.execute(
-            _recent_query(clock),
-            {
-                "owner": owner_key,
-                "key": key,
-                "door": door.door_id if door else None,
-                "station": door.station.id if door else None,
-                "at": at,
-                "minute_ago": at - timedelta(minutes=1),
-                "hour_ago": at - timedelta(hours=1),
-                "just_executed": at - REPEAT_AFTER_EXECUTION,
-            },
-        )
-    ).one()
-    opened = row.opened_at and Place(row.opened_latitude, row.opened_longitude, row.opened_at)
-    return _Recent(
-        replay_id=row.replay_id,
-        repeat_id=row.repeat_id,
-        stale=row.stale,
-        scans_last_minute=row.scans_last_minute,
-        doors_last_hour=row.doors_last_hour,
-        last_opened=opened,
-        own_visit_station=row.own_visit_station,
-        inside=row.inside,
-        reserved=row.reserved,
-        clock_now=row.clock_now,
-        owner_key=owner_key,
-    )
-
-
-@lru_cache(maxsize=4)
-def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
-    """Build the one statement that reads what the worker did lately and who is inside."""
-    owner = sa.bindparam("owner", type_=sa.LargeBinary())
-    door = sa.bindparam("door", type_=sa.Uuid())
-    station = sa.bindparam("station", type_=sa.Uuid())
-    at = sa.bindparam("at", type_=Instant())
-    hour_ago = sa.bindparam("hour_ago", type_=Instant())
-    minute_ago = sa.bindparam("minute_ago", type_=Instant())
-    just_executed = sa.bindparam("just_executed", type_=Instant())
-    scan, command, visit = table_of(Scan).c, table_of(Command).c, table_of(Visit).c
-    station_row = table_of(Station)
-    live = clock.live(command.expires_at, command.expires_mono)
-    opened = (
-        sa.select(scan.scanned_at, station_row.c.latitude, station_row.c.longitude)
-        .join(station_row, station_row.c.id == scan.station_id)
-        .where(scan.owner_key == owner, scan.outcome == Outcome.GRANTED, scan.station_id != station)
-        .order_by(scan.scanned_at.desc())
-        .limit(1)
-        .subquery("opened")
-    )
-    counted_until = sa.func.coalesce(visit.ended_at, visit.stay_until)
-    return (
-        sa.select(
-            sa.select(scan.id)
-            .where(scan.owner_key == owner, scan.idempotency_key == sa.bindparam("key"))
-            .scalar_subquery()
-            .label("replay_id"),
-            sa.select(scan.id)
-            .join(table_of(Command), command.scan_id == scan.id)
-            .where(
-                scan.owner_key == owner,
-                scan.scanned_at > hour_ago,
-                scan.door_id == door,
-                sa.or_(
-                    sa.and_(in_state(*LIVE), live),
-                    sa.and_(
-                        in_state(CommandState.EXECUTED),
-                        command.settled_at > just_executed,
-                    ),
-                ),
-            )
-            .order_by(scan.scanned_at.desc())
-            .limit(1)
-            .scalar_subquery()
-            .label("repeat_id"),
-            sa.exists().where(command.owner_key == owner, in_state(*LIVE), ~live).label("stale"),
-            sa.select(sa.func.count())
-            .where(
-                scan.owner_key == owner,
-                scan.scanned_at > minute_ago,
-                scan.reason != Reason.RATE_LIMITED,
-            )
-            .scalar_subquery()
-            .label("scans_last_minute"),
-            sa.select(sa.func.count(scan.door_id.distinct()))
-            .where(
-                scan.owner_key == owner,
-                scan.scanned_at > hour_ago,
-                scan.outcome == Outcome.GRANTED,
-                scan.door_id != door,
-            )
-            .scalar_subquery()
-            .label("doors_last_hour"),
-            opened.c.scanned_at.label("opened_at"),
-            opened.c.latitude.label("opened_latitude"),
-            opened.c.longitude.label("opened_longitude"),
-            sa.select(visit.station_id)
-            .where(
-                visit.owner_key == owner,
-                visit.ended_at.is_(None),
-                visit.started_at <= at,
-                counted_until > at,
-            )
-            .scalar_subquery()
-            .label("own_visit_station"),
-            presence.inside(station, at, excluding=owner).label("inside"),
-            sa.select(sa.func.coalesce(sa.func.sum(scan.party_size), 0))
-            .where(
-                scan.station_id == station,
-                scan.reserved_until > clock.now(),
-                scan.owner_key.is_distinct_from(owner),
-            )
-            .scalar_subquery()
-            .label("reserved"),
-            clock.now().label("clock_now"),
-        )
-        .select_from(sa.select(sa.literal(1).label("one")).subquery("once"))
-        .outerjoin(opened, sa.true())
-    )
-
-
-def _token_reason(
-    claims: tokens.PosterClaims | tokens.TokenRefusal, door: _DoorFacts | None, at: datetime
-) -> Reason:
-    if isinstance(claims, tokens.TokenRefusal):
-        return Reason(claims.value)
-    if door is None:
-        return Reason.TOKEN_INVALID
-    in_grace = (
-        claims.g == door.generation - 1 and door.grace_until is not None and at < door.grace_until
-    )
-    if claims.g == door.generation or in_grace:
-        return Reason.OK
-    return Reason.TOKEN_REVOKED
 
 
 def _facts(
@@ -471,8 +136,8 @@ def _facts(
     worker: SignedInWorker,
     attempt: Attempt,
     token: Reason,
-    door: _DoorFacts | None,
-    recent: _Recent,
+    door: DoorFacts | None,
+    recent: Recent,
     at: datetime,
 ) -> Facts:
     facts = Facts(
@@ -509,9 +174,9 @@ class _Recording:
     desk: ScanDesk
     worker: SignedInWorker
     attempt: Attempt
-    door: _DoorFacts | None
+    door: DoorFacts | None
     facts: Facts
-    recent: _Recent
+    recent: Recent
     at: datetime
 
     async def of(self, decision: Granted | WalkIn | Refused) -> ScanView:
@@ -614,7 +279,7 @@ class _Recording:
             left_s=UNLOCK_SECONDS if deadline else 0.0,
         )
 
-    def _station(self) -> _Site:
+    def _station(self) -> Site:
         assert self.door is not None
         return self.door.station
 
@@ -624,7 +289,7 @@ class _Recording:
 
 
 def _demand_key(
-    secret: bytes, worker: SignedInWorker, station: _Site | None, at: datetime
+    secret: bytes, worker: SignedInWorker, station: Site | None, at: datetime
 ) -> bytes | None:
     """Mark who wanted in where in which half hour, without saying who (law 8)."""
     if station is None:
@@ -635,7 +300,7 @@ def _demand_key(
 
 
 async def _stored(
-    tx: AsyncSession, clock: DeadlineClock, recent: _Recent, attempt: Attempt
+    tx: AsyncSession, clock: DeadlineClock, recent: Recent, attempt: Attempt
 ) -> ScanView:
     assert recent.replay_id is not None
     body_hash = await tx.scalar(sa.select(Scan.body_hash).where(Scan.id == recent.replay_id))
@@ -661,74 +326,6 @@ async def _expire_own(
             )
             .values(state=becomes, changed_at=at)
         )
-
-
-async def view(
-    tx: AsyncSession,
-    clock: DeadlineClock,
-    scan_id: uuid.UUID,
-    owner_key: bytes,
-    *,
-    replayed: bool = False,
-) -> ScanView:
-    """Read one scan of this worker as of now; raises ScanNotFound."""
-    row = (
-        await tx.execute(_view_query(clock), {"scan": scan_id, "owner": owner_key})
-    ).one_or_none()
-    if row is None:
-        raise ScanNotFound
-    found: Scan = row.Scan
-    state = ScanState.NONE
-    if row.state is not None:
-        state = ScanState(state_now(row.state, live=bool(row.live)).value)
-    mode = None
-    if found.mode is not None and found.because is not None:
-        mode = Mode(
-            Kind(found.mode), Because(found.because), found.mode_until, bool(found.calendar_known)
-        )
-    return ScanView(
-        id=found.id,
-        outcome=found.outcome,
-        reason=found.reason,
-        station=Named(row.code, row.station_name) if row.code is not None else None,
-        door=DoorNamed(found.door_id, row.door_name) if found.door_id is not None else None,
-        mode=mode,
-        timezone=row.timezone,
-        state=state,
-        expires_at=found.expires_at,
-        visit_id=found.visit_id,
-        replayed=replayed,
-        near=(row.latitude, row.longitude) if row.latitude is not None else None,
-        station_id=found.station_id,
-        left_s=max(0.0, (found.expires_at - row.clock_now).total_seconds())
-        if found.expires_at
-        else 0.0,
-    )
-
-
-@lru_cache(maxsize=4)
-def _view_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
-    return (
-        sa.select(
-            Scan,
-            Station.code,
-            Station.name.label("station_name"),
-            Station.timezone,
-            Station.latitude,
-            Station.longitude,
-            Door.name.label("door_name"),
-            Command.state,
-            clock.live(Command.expires_at, Command.expires_mono).label("live"),
-            clock.now().label("clock_now"),
-        )
-        .outerjoin(Station, Station.id == Scan.station_id)
-        .outerjoin(Door, Door.id == Scan.door_id)
-        .outerjoin(Command, Command.scan_id == Scan.id)
-        .where(
-            Scan.id == sa.bindparam("scan", type_=sa.Uuid()),
-            Scan.owner_key == sa.bindparam("owner", type_=sa.LargeBinary()),
-        )
-    )
 
 
 async def count_reserved(tx: AsyncSession, station_id: uuid.UUID, *, clock: DeadlineClock) -> int:

@@ -7,7 +7,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, closed_enum, table_of
+from app.db.types import Base, closed_enum, only_where, table_of
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.tokens import TokenKind
 from app.people.tables import Occupation
@@ -48,8 +48,7 @@ class SigningKey(Base):
             "uq_signing_keys_active_kind",
             "kind",
             unique=True,
-            sqlite_where=sa.text("state = 'active'"),
-            postgresql_where=sa.text("state = 'active'"),
+            **only_where("state = 'active'"),
         ),
     )
 
@@ -104,8 +103,7 @@ class Controller(Base):
             "uq_controllers_live_station_id",
             "station_id",
             unique=True,
-            sqlite_where=sa.text("retired_at IS NULL"),
-            postgresql_where=sa.text("retired_at IS NULL"),
+            **only_where("retired_at IS NULL"),
         ),
     )
 
@@ -168,14 +166,12 @@ class Scan(Base):
         sa.Index(
             "ix_scans_identified_scanned_at",
             "scanned_at",
-            sqlite_where=sa.text("worker_id IS NOT NULL"),
-            postgresql_where=sa.text("worker_id IS NOT NULL"),
+            **only_where("worker_id IS NOT NULL"),
         ),
         sa.Index(
             "ix_scans_reserved_station_id",
             "station_id",
-            sqlite_where=sa.text("reserved_until IS NOT NULL"),
-            postgresql_where=sa.text("reserved_until IS NOT NULL"),
+            **only_where("reserved_until IS NOT NULL"),
         ),
     )
 
@@ -214,20 +210,17 @@ class Command(Base):
             "owner_key",
             "door_id",
             unique=True,
-            sqlite_where=sa.text("state IN ('pending', 'claimed')"),
-            postgresql_where=sa.text("state IN ('pending', 'claimed')"),
+            **only_where("state IN ('pending', 'claimed')"),
         ),
         sa.Index(
             "ix_commands_pending_controller_id",
             "controller_id",
-            sqlite_where=sa.text("state = 'pending'"),
-            postgresql_where=sa.text("state = 'pending'"),
+            **only_where("state = 'pending'"),
         ),
         sa.Index(
             "ix_commands_live_expires_at",
             "expires_at",
-            sqlite_where=sa.text("state IN ('pending', 'claimed')"),
-            postgresql_where=sa.text("state IN ('pending', 'claimed')"),
+            **only_where("state IN ('pending', 'claimed')"),
         ),
         sa.Index("ix_commands_controller_id_created_at", "controller_id", "created_at"),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, Json, closed_enum
+from app.db.types import Base, Json, closed_enum, only_where
 from app.places.rules import ChangeKind, DayClass, Tier
 
 
@@ -129,8 +129,7 @@ class Station(Base):
         sa.Index(
             "ix_stations_cell",
             "cell",
-            sqlite_where=sa.text("retired_at IS NULL"),
-            postgresql_where=sa.text("retired_at IS NULL"),
+            **only_where("retired_at IS NULL"),
         ),
     )
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, closed_enum
+from app.db.types import Base, closed_enum, only_where
 from app.people.tables import Occupation
 from app.places.rules import Kind
 
@@ -63,27 +63,23 @@ class Visit(Base):
             "uq_visits_open_owner_key",
             "owner_key",
             unique=True,
-            sqlite_where=sa.text("ended_at IS NULL AND owner_key IS NOT NULL"),
-            postgresql_where=sa.text("ended_at IS NULL AND owner_key IS NOT NULL"),
+            **only_where("ended_at IS NULL AND owner_key IS NOT NULL"),
         ),
         sa.Index(
             "ix_visits_open_station_id",
             "station_id",
-            sqlite_where=sa.text("ended_at IS NULL"),
-            postgresql_where=sa.text("ended_at IS NULL"),
+            **only_where("ended_at IS NULL"),
         ),
         sa.Index(
             "ix_visits_open_stay_until",
             "stay_until",
-            sqlite_where=sa.text("ended_at IS NULL"),
-            postgresql_where=sa.text("ended_at IS NULL"),
+            **only_where("ended_at IS NULL"),
         ),
         sa.Index("ix_visits_worker_id_started_at", "worker_id", "started_at"),
         sa.Index(
             "ix_visits_identified_started_at",
             "started_at",
-            sqlite_where=sa.text("worker_id IS NOT NULL"),
-            postgresql_where=sa.text("worker_id IS NOT NULL"),
+            **only_where("worker_id IS NOT NULL"),
         ),
         sa.Index("ix_visits_station_id_local_day", "station_id", "local_day"),
         sa.Index("ix_visits_station_id_started_at", "station_id", "started_at"),

@@ -18,9 +18,10 @@ from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToke
 from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
-from app.doors import commands, scans
+from app.doors import commands, scans, views
 from app.doors.rules import Outcome, Reason, ScanState, is_final
-from app.doors.scans import Attempt, ScanView
+from app.doors.scans import Attempt
+from app.doors.views import ScanView
 from app.errors import Malformed
 from app.places import nearby
 from app.places.rules import Because, Kind
@@ -176,7 +177,7 @@ async def scan(
 @router.get(
     "/v1/scans/{scan_id}",
     response_model=ScanOut,
-    responses=problems(NotSignedIn, scans.ScanNotFound),
+    responses=problems(NotSignedIn, views.ScanNotFound),
 )
 async def scan_state(
     scan_id: uuid.UUID,
@@ -201,7 +202,7 @@ async def _await_change(
     with held.wakeups.listen(commands.scan_topic(scan_id)) as bell:
         while True:
             async with held.database.read() as tx:
-                view = await scans.view(tx, held.deadlines, scan_id, owner_key)
+                view = await views.view(tx, held.deadlines, scan_id, owner_key)
             left = until - loop.time()
             over = left <= 0 or held.stopping.is_set()
             if over or is_final(view.state) or view.state is not seen:

@@ -1,0 +1,319 @@
+"""What a scan is decided from: who stands at which door, and what he did lately.
+
+Two statements. The first takes the worker's row and the station's presence row, in this order; what
+the second reads then holds until the commit.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.clock import DeadlineClock
+from app.db.types import Instant, table_of
+from app.doors import tokens
+from app.doors.rules import (
+    LIVE,
+    REPEAT_AFTER_EXECUTION,
+    CommandState,
+    Outcome,
+    Place,
+    Reason,
+)
+from app.doors.tables import Command, Controller, Door, Scan, in_state
+from app.people import sign_in
+from app.people.secrets import hash_of
+from app.people.sign_in import SignedInWorker
+from app.people.tables import Worker
+from app.places.rules import (
+    StationRules,
+)
+from app.places.stations import station_rules
+from app.places.tables import ModeChange, Station
+from app.visits import presence
+from app.visits.tables import StationPresence, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a decision needs of a station."""
+
+    id: uuid.UUID
+    code: str
+    name: str
+    timezone: str
+    latitude: float
+    longitude: float
+    capacity: int
+    max_stay_min: int
+
+
+@dataclass(frozen=True, slots=True)
+class DoorFacts:
+    door_id: uuid.UUID
+    door_name: str
+    generation: int
+    grace_until: datetime | None
+    retired: bool
+    station: Site
+    controller_id: uuid.UUID | None
+    seen_at: datetime | None
+    rules: StationRules
+
+
+async def arrival(
+    tx: AsyncSession,
+    secret: bytes,
+    session: str,
+    claims: tokens.PosterClaims | tokens.TokenRefusal,
+    *,
+    at: datetime,
+) -> tuple[SignedInWorker | None, DoorFacts | None]:
+    """Lock and give who stands where; the worker alone when there is no such door."""
+    if isinstance(claims, tokens.PosterClaims):
+        asked = {"token_hash": hash_of(session), "number": claims.d, "at": at}
+        rows = (await tx.execute(_arrival_query(), asked)).all()
+        if rows:
+            return sign_in.signed_in(rows[0], secret=secret), _door_facts(rows)
+    return await sign_in.find_worker(tx, session, secret=secret, at=at, lock=True), None
+
+
+def _door_facts(rows: Sequence[Any]) -> DoorFacts:
+    first = rows[0]
+    return DoorFacts(
+        door_id=first.door_id,
+        door_name=first.door_name,
+        generation=first.generation,
+        grace_until=first.grace_until,
+        retired=first.door_retired_at is not None or first.retired_at is not None,
+        station=Site(
+            first.id,
+            first.code,
+            first.name,
+            first.timezone,
+            first.latitude,
+            first.longitude,
+            first.capacity,
+            first.max_stay_min,
+        ),
+        controller_id=first.controller_id,
+        seen_at=first.seen_at,
+        rules=station_rules(first, [row for row in rows if row.kind is not None]),
+    )
+
+
+@lru_cache(maxsize=1)
+def _arrival_query() -> Any:
+    door, site, presence_row = table_of(Door), table_of(Station), table_of(StationPresence)
+    controller, change = table_of(Controller), table_of(ModeChange)
+    return (
+        sign_in.session_query()
+        .add_columns(
+            door.c.id.label("door_id"),
+            door.c.name.label("door_name"),
+            door.c.generation,
+            door.c.grace_until,
+            door.c.retired_at.label("door_retired_at"),
+            site.c.id,
+            site.c.code,
+            site.c.name,
+            site.c.timezone,
+            site.c.latitude,
+            site.c.longitude,
+            site.c.capacity,
+            site.c.max_stay_min,
+            site.c.retired_at,
+            site.c.staffed_hours,
+            site.c.access_hours,
+            controller.c.id.label("controller_id"),
+            controller.c.seen_at,
+            change.c.kind,
+            change.c.tier,
+            change.c.from_at,
+            change.c.until_at,
+            change.c.created_at,
+        )
+        .join(door, door.c.number == sa.bindparam("number"))
+        .join(site, site.c.id == door.c.station_id)
+        .join(presence_row, presence_row.c.station_id == site.c.id)
+        .outerjoin(
+            controller,
+            sa.and_(controller.c.station_id == site.c.id, controller.c.retired_at.is_(None)),
+        )
+        .outerjoin(
+            change,
+            sa.and_(
+                change.c.station_id == site.c.id,
+                change.c.retired_at.is_(None),
+                change.c.until_at > sa.bindparam("at", type_=Instant()),
+            ),
+        )
+        .with_for_update(key_share=True, of=[table_of(Worker), presence_row])
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    replay_id: uuid.UUID | None
+    repeat_id: uuid.UUID | None
+    stale: bool
+    scans_last_minute: int
+    doors_last_hour: int
+    last_opened: Place | None
+    own_visit_station: uuid.UUID | None
+    inside: int
+    reserved: int
+    clock_now: datetime
+    owner_key: bytes
+
+
+async def recent_of(
+    tx: AsyncSession,
+    clock: DeadlineClock,
+    owner_key: bytes,
+    key: str,
+    door: DoorFacts | None,
+    *,
+    at: datetime,
+) -> Recent:
+    row = (
+        await tx.execute(
+            _recent_query(clock),
+            {
+                "owner": owner_key,
+                "key": key,
+                "door": door.door_id if door else None,
+                "station": door.station.id if door else None,
+                "at": at,
+                "minute_ago": at - timedelta(minutes=1),
+                "hour_ago": at - timedelta(hours=1),
+                "just_executed": at - REPEAT_AFTER_EXECUTION,
+            },
+        )
+    ).one()
+    opened = row.opened_at and Place(row.opened_latitude, row.opened_longitude, row.opened_at)
+    return Recent(
+        replay_id=row.replay_id,
+        repeat_id=row.repeat_id,
+        stale=row.stale,
+        scans_last_minute=row.scans_last_minute,
+        doors_last_hour=row.doors_last_hour,
+        last_opened=opened,
+        own_visit_station=row.own_visit_station,
+        inside=row.inside,
+        reserved=row.reserved,
+        clock_now=row.clock_now,
+        owner_key=owner_key,
+    )
+
+
+@lru_cache(maxsize=4)
+def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
+    """Build the one statement that reads what the worker did lately and who is inside."""
+    owner = sa.bindparam("owner", type_=sa.LargeBinary())
+    door = sa.bindparam("door", type_=sa.Uuid())
+    station = sa.bindparam("station", type_=sa.Uuid())
+    at = sa.bindparam("at", type_=Instant())
+    hour_ago = sa.bindparam("hour_ago", type_=Instant())
+    minute_ago = sa.bindparam("minute_ago", type_=Instant())
+    just_executed = sa.bindparam("just_executed", type_=Instant())
+    scan, command, visit = table_of(Scan).c, table_of(Command).c, table_of(Visit).c
+    station_row = table_of(Station)
+    live = clock.live(command.expires_at, command.expires_mono)
+    opened = (
+        sa.select(scan.scanned_at, station_row.c.latitude, station_row.c.longitude)
+        .join(station_row, station_row.c.id == scan.station_id)
+        .where(scan.owner_key == owner, scan.outcome == Outcome.GRANTED, scan.station_id != station)
+        .order_by(scan.scanned_at.desc())
+        .limit(1)
+        .subquery("opened")
+    )
+    counted_until = sa.func.coalesce(visit.ended_at, visit.stay_until)
+    return (
+        sa.select(
+            sa.select(scan.id)
+            .where(scan.owner_key == owner, scan.idempotency_key == sa.bindparam("key"))
+            .scalar_subquery()
+            .label("replay_id"),
+            sa.select(scan.id)
+            .join(table_of(Command), command.scan_id == scan.id)
+            .where(
+                scan.owner_key == owner,
+                scan.scanned_at > hour_ago,
+                scan.door_id == door,
+                sa.or_(
+                    sa.and_(in_state(*LIVE), live),
+                    sa.and_(
+                        in_state(CommandState.EXECUTED),
+                        command.settled_at > just_executed,
+                    ),
+                ),
+            )
+            .order_by(scan.scanned_at.desc())
+            .limit(1)
+            .scalar_subquery()
+            .label("repeat_id"),
+            sa.exists().where(command.owner_key == owner, in_state(*LIVE), ~live).label("stale"),
+            sa.select(sa.func.count())
+            .where(
+                scan.owner_key == owner,
+                scan.scanned_at > minute_ago,
+                scan.reason != Reason.RATE_LIMITED,
+            )
+            .scalar_subquery()
+            .label("scans_last_minute"),
+            sa.select(sa.func.count(scan.door_id.distinct()))
+            .where(
+                scan.owner_key == owner,
+                scan.scanned_at > hour_ago,
+                scan.outcome == Outcome.GRANTED,
+                scan.door_id != door,
+            )
+            .scalar_subquery()
+            .label("doors_last_hour"),
+            opened.c.scanned_at.label("opened_at"),
+            opened.c.latitude.label("opened_latitude"),
+            opened.c.longitude.label("opened_longitude"),
+            sa.select(visit.station_id)
+            .where(
+                visit.owner_key == owner,
+                visit.ended_at.is_(None),
+                visit.started_at <= at,
+                counted_until > at,
+            )
+            .scalar_subquery()
+            .label("own_visit_station"),
+            presence.inside(station, at, excluding=owner).label("inside"),
+            sa.select(sa.func.coalesce(sa.func.sum(scan.party_size), 0))
+            .where(
+                scan.station_id == station,
+                scan.reserved_until > clock.now(),
+                scan.owner_key.is_distinct_from(owner),
+            )
+            .scalar_subquery()
+            .label("reserved"),
+            clock.now().label("clock_now"),
+        )
+        .select_from(sa.select(sa.literal(1).label("one")).subquery("once"))
+        .outerjoin(opened, sa.true())
+    )
+
+
+def token_reason(
+    claims: tokens.PosterClaims | tokens.TokenRefusal, door: DoorFacts | None, at: datetime
+) -> Reason:
+    if isinstance(claims, tokens.TokenRefusal):
+        return Reason(claims.value)
+    if door is None:
+        return Reason.TOKEN_INVALID
+    in_grace = (
+        claims.g == door.generation - 1 and door.grace_until is not None and at < door.grace_until
+    )
+    if claims.g == door.generation or in_grace:
+        return Reason.OK
+    return Reason.TOKEN_REVOKED

@@ -1,0 +1,136 @@
+"""A scan as its worker sees it, at any time after it was decided."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.clock import DeadlineClock
+from app.doors.rules import (
+    Outcome,
+    Reason,
+    ScanState,
+    state_now,
+)
+from app.doors.tables import Command, Door, Scan
+from app.errors import NotFound
+from app.places.rules import (
+    Because,
+    Kind,
+    Mode,
+)
+from app.places.tables import Station
+
+
+class ScanNotFound(NotFound):
+    """You have no such scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A station as a scan shows it."""
+
+    code: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoorNamed:
+    """A door as a scan shows it."""
+
+    id: uuid.UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanView:
+    """A scan as its worker sees it."""
+
+    id: uuid.UUID
+    outcome: Outcome
+    reason: Reason
+    station: Named | None
+    door: DoorNamed | None
+    mode: Mode | None
+    timezone: str | None
+    state: ScanState
+    expires_at: datetime | None
+    visit_id: uuid.UUID | None
+    replayed: bool
+    near: tuple[float, float] | None
+    """Where to look for other stations, latitude and longitude."""
+    station_id: uuid.UUID | None
+    left_s: float
+    """Seconds until the command's deadline passes; 0 when there is none or it has."""
+
+
+async def view(
+    tx: AsyncSession,
+    clock: DeadlineClock,
+    scan_id: uuid.UUID,
+    owner_key: bytes,
+    *,
+    replayed: bool = False,
+) -> ScanView:
+    """Read one scan of this worker as of now; raises ScanNotFound."""
+    row = (
+        await tx.execute(_view_query(clock), {"scan": scan_id, "owner": owner_key})
+    ).one_or_none()
+    if row is None:
+        raise ScanNotFound
+    found: Scan = row.Scan
+    state = ScanState.NONE
+    if row.state is not None:
+        state = ScanState(state_now(row.state, live=bool(row.live)).value)
+    mode = None
+    if found.mode is not None and found.because is not None:
+        mode = Mode(
+            Kind(found.mode), Because(found.because), found.mode_until, bool(found.calendar_known)
+        )
+    return ScanView(
+        id=found.id,
+        outcome=found.outcome,
+        reason=found.reason,
+        station=Named(row.code, row.station_name) if row.code is not None else None,
+        door=DoorNamed(found.door_id, row.door_name) if found.door_id is not None else None,
+        mode=mode,
+        timezone=row.timezone,
+        state=state,
+        expires_at=found.expires_at,
+        visit_id=found.visit_id,
+        replayed=replayed,
+        near=(row.latitude, row.longitude) if row.latitude is not None else None,
+        station_id=found.station_id,
+        left_s=max(0.0, (found.expires_at - row.clock_now).total_seconds())
+        if found.expires_at
+        else 0.0,
+    )
+
+
+@lru_cache(maxsize=4)
+def _view_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
+    return (
+        sa.select(
+            Scan,
+            Station.code,
+            Station.name.label("station_name"),
+            Station.timezone,
+            Station.latitude,
+            Station.longitude,
+            Door.name.label("door_name"),
+            Command.state,
+            clock.live(Command.expires_at, Command.expires_mono).label("live"),
+            clock.now().label("clock_now"),
+        )
+        .outerjoin(Station, Station.id == Scan.station_id)
+        .outerjoin(Door, Door.id == Scan.door_id)
+        .outerjoin(Command, Command.scan_id == Scan.id)
+        .where(
+            Scan.id == sa.bindparam("scan", type_=sa.Uuid()),
+            Scan.owner_key == sa.bindparam("owner", type_=sa.LargeBinary()),
+        )
+    )
