@@ -27,6 +27,7 @@ from app.api.admin import doors as admin_doors
 from app.api.admin import people as admin_people
 from app.api.admin import places as admin_places
 from app.api.admin import reports as admin_reports
+from app.api.admin import stations as admin_stations
 from app.api.admin import visits as admin_visits
 from app.api.edge import Edge
 from app.api.worker import account, doors, visits
@@ -60,6 +61,7 @@ ROUTERS = (
     controller.enrolment_router,
     admin_people.router,
     admin_places.router,
+    admin_stations.router,
     admin_doors.router,
     admin_visits.router,
     admin_reports.router,

@@ -1,15 +1,19 @@
 """Wire shapes that audiences share: strict inputs, complete outputs."""
 
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Field,
+    StrictInt,
     StringConstraints,
 )
+
+from app.places.tables import FacilityKind
 
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
@@ -72,3 +76,17 @@ LocalDay = Annotated[date, AfterValidator(_day_within_bounds)]
 
 Key = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 """An idempotency key, nonce or boot id: 1 to 128 visible ASCII characters."""
+
+
+class FacilityItem(In):
+    """A facility of a station, as an administrator describes it."""
+
+    kind: FacilityKind
+    name: Annotated[str, StringConstraints(max_length=200)] = ""
+    quantity: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
+
+
+CSV_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"text/csv": {"schema": {"type": "string"}}}}
+}
+"""How a route describes that its body is a CSV file."""
