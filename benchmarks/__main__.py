@@ -174,8 +174,7 @@ async def measure_polls(made: World, port: int, process: psutil.Process) -> list
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(wait(number)) for number in range(len(made.posts))]
-        # What the scans before left pending is over by then.
-        await asyncio.sleep(15)
+        await _quiet(len(made.posts))
         idle = await _idle(made, process)
         memory = process.memory_info().rss - before
         latencies = await _latencies(made, port, answered)
@@ -229,6 +228,19 @@ async def _idle(made: World, process: psutil.Process) -> list[Line]:
             "nothing per controller and second",
         ),
     ]
+
+
+async def _quiet(held: int) -> None:
+    """Wait until what the scans before left pending is done with; a poll in 25 s each is quiet."""
+    database = Database(Settings().database_url, pool_size=2)
+    try:
+        for _ in range(30):
+            begun = await _transactions(database)
+            await asyncio.sleep(3)
+            if await _transactions(database) - begun < 3 * max(10, held / 25):
+                return
+    finally:
+        await database.dispose()
 
 
 async def _transactions(database: Database) -> int:

@@ -229,13 +229,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("code", name=op.f("uq_stations_code")),
     )
     with op.batch_alter_table("stations", schema=None) as batch_op:
-        batch_op.create_index(
-            "ix_stations_cell",
-            ["cell"],
-            unique=False,
-            sqlite_where=sa.text("retired_at IS NULL"),
-            postgresql_where=sa.text("retired_at IS NULL"),
-        )
+        batch_op.create_index("ix_stations_cell", ["cell"], unique=False)
         batch_op.create_index(batch_op.f("ix_stations_unit_id"), ["unit_id"], unique=False)
 
     op.create_table(
@@ -793,11 +787,7 @@ def downgrade() -> None:
     op.drop_table("worker_sessions")
     with op.batch_alter_table("stations", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_stations_unit_id"))
-        batch_op.drop_index(
-            "ix_stations_cell",
-            sqlite_where=sa.text("retired_at IS NULL"),
-            postgresql_where=sa.text("retired_at IS NULL"),
-        )
+        batch_op.drop_index("ix_stations_cell")
 
     op.drop_table("stations")
     with op.batch_alter_table("consents", schema=None) as batch_op:
