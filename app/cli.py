@@ -396,7 +396,7 @@ def export_stations(
 
     async def act(held: Runtime) -> bytes:
         async with held.database.read() as tx:
-            return await transfer.export_stations(tx)
+            return await transfer.export_stations(tx, await registry.describe_doors(tx))
 
     content = _run(act, writes=False)
     file.write_bytes(content)

@@ -17,12 +17,12 @@ from app.api.site import public
 from app.db import cursors
 from app.db.cursors import CursorInvalid, PageRequest
 from app.errors import Invalid
-from app.places import facilities, nearby, stations
+from app.places import facilities, nearby, stations, units
 from app.places.coordinates import CoordinateSystem, from_wgs84, to_wgs84
 from app.places.nearby import MAX_RADIUS_M, NearStation
 from app.places.rules import Because, Calendar, Kind, Mode
 from app.places.stations import StationNotFound
-from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station
+from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
 from app.visits import occupancy
 from app.visits.rules import Level, level
 
@@ -137,9 +137,7 @@ def _point(near: str, system: CoordinateSystem) -> tuple[float, float]:
     return to_wgs84(latitude, longitude, system)
 
 
-def _among(
-    facility: FacilityKind | None, unit: uuid.UUID | None, q: str | None
-) -> ColumnElement[bool]:
+def _among(facility: FacilityKind | None, branch: str | None, q: str | None) -> ColumnElement[bool]:
     conditions: list[ColumnElement[bool]] = [Station.retired_at.is_(None)]
     if facility is not None:
         conditions.append(
@@ -150,8 +148,8 @@ def _among(
                 Facility.status.in_((FacilityStatus.WORKING, FacilityStatus.DEGRADED)),
             )
         )
-    if unit is not None:
-        conditions.append(Station.unit_id == unit)
+    if branch is not None:
+        conditions.append(Station.unit_id.in_(select(Unit.id).where(units.under(branch))))
     if q is not None:
         text = func.lower(q)
         conditions.append(
@@ -186,7 +184,12 @@ async def list_stations(
 ) -> Any:
     """List stations: near a point, nearest first; or by code, page by page."""
     calendar = (await held.calendar.fresh(held.database)).current
-    among = _among(facility, unit, q)
+    branch = None
+    if unit is not None:
+        branch = await tx.scalar(select(Unit.path).where(Unit.id == unit))
+        if branch is None:
+            return []
+    among = _among(facility, branch, q)
     if near is not None:
         latitude, longitude = _point(near, coordinate_system)
         hits = await nearby.near(

@@ -99,6 +99,23 @@ async def doors_of(
     return found
 
 
+async def describe_doors(
+    tx: AsyncSession, *, within: sa.Select[uuid.UUID] | None = None
+) -> Mapping[uuid.UUID, Sequence[tuple[str, bool]]]:
+    """Give the doors in use of many stations as (name, has a contact), for an export."""
+    query = (
+        sa.select(Door.station_id, Door.name, Door.has_contact)
+        .where(Door.retired_at.is_(None))
+        .order_by(Door.id)
+    )
+    if within is not None:
+        query = query.where(Door.station_id.in_(within))
+    found: dict[uuid.UUID, list[tuple[str, bool]]] = {}
+    for row in await tx.execute(query):
+        found.setdefault(row.station_id, []).append((row.name, row.has_contact))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Located:
     """A door with its station."""

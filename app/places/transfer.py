@@ -488,8 +488,16 @@ def write_hours(hours: Mapping[str, Any] | None) -> str:
     return "; ".join(parts)
 
 
-async def export_stations(tx: AsyncSession, *, within: sa.Select[uuid.UUID] | None = None) -> bytes:
-    """Write the stations in use, as CSV in UTF-8 with a mark, importable again."""
+async def export_stations(
+    tx: AsyncSession,
+    doors: Mapping[uuid.UUID, Sequence[tuple[str, bool]]],
+    *,
+    within: sa.Select[uuid.UUID] | None = None,
+) -> bytes:
+    """Write the stations in use, as CSV in UTF-8 with a mark, importable again.
+
+    `doors` gives the doors of each station as (name, has a contact).
+    """
     query = sa.select(Station).where(Station.retired_at.is_(None)).order_by(Station.code)
     if within is not None:
         query = query.where(Station.id.in_(within))
@@ -502,11 +510,15 @@ async def export_stations(tx: AsyncSession, *, within: sa.Select[uuid.UUID] | No
         chunk = rows[start : start + CHUNK]
         things = await facilities_of(tx, [row.id for row in chunk])
         for row in chunk:
-            writer.writerow(_cells(row, names.get(row.unit_id, ""), things[row.id]))
+            writer.writerow(
+                _cells(row, names.get(row.unit_id, ""), things[row.id], doors.get(row.id, ()))
+            )
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 
-def _cells(row: Station, unit: str, things: Sequence[Facility]) -> list[str]:
+def _cells(
+    row: Station, unit: str, things: Sequence[Facility], doors: Sequence[tuple[str, bool]]
+) -> list[str]:
     return [
         row.code,
         row.name,
@@ -523,5 +535,5 @@ def _cells(row: Station, unit: str, things: Sequence[Facility]) -> list[str]:
         str(row.max_stay_min),
         "yes" if row.confirm_tap else "no",
         ";".join(f"{thing.kind.value}:{thing.quantity}" for thing in things),
-        "",
+        ";".join(f"{name}|contact" if contact else name for name, contact in doors),
     ]
