@@ -37,7 +37,7 @@ from app.main import SERVER_OPTIONS, build_runtime, opened
 from app.people import admins
 from app.people.rules import Role
 from app.places import calendar as calendar_days
-from app.places import transfer
+from app.places import districts, transfer
 from app.places.tables import Unit
 from app.runtime import Runtime
 from app.settings import Settings
@@ -386,6 +386,23 @@ def import_calendar(
             )
 
     out.print(f"imported {_run(act)} days")
+
+
+@import_app.command("districts")
+def import_districts(
+    file: Annotated[
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="CSV file; without one, Chongqing's."),
+    ] = None,
+) -> None:
+    """Import districts, with their validity and successors; those that stand are updated."""
+    content = file.read_bytes() if file else districts.shipped()
+
+    async def act(held: Runtime) -> int:
+        async with held.database.write() as tx:
+            return await districts.load(tx, content)
+
+    out.print(f"imported {_run(act)} districts")
 
 
 @export_app.command("stations")

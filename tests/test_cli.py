@@ -134,3 +134,17 @@ def test_an_agent_without_code_says_what_it_needs(tmp_path: Path) -> None:
     assert "refused:" in refused.stderr
     unknown = yizhan(tmp_path, "agent", "--server", "http://127.0.0.1:9", "--relay", "steam")
     assert unknown.returncode == 2
+
+
+def test_districts_come_with_it_and_a_bad_file_changes_nothing(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    assert "imported 39 districts" in yizhan(data_dir, "import", "districts").stdout
+    bad = tmp_path / "bad.csv"
+    bad.write_text(
+        "adcode,name,kind,valid_from,valid_to,successors,note\n"
+        "500001,甲,district,2020-01-01,2019-01-01,,\n"
+    )
+    refused = yizhan(data_dir, "import", "districts", str(bad))
+    assert refused.returncode == 1
+    assert "row 2: valid_to must come after valid_from" in refused.stderr
