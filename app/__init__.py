@@ -6,6 +6,7 @@ The rooms, in the one order in which they may import each other:
     audit                         who changed what
     places                        where: units, districts, stations, their hours and facilities
     people                        who: workers and administrators
+    alerts                        what somebody should look at
     visits                        who is inside, and what they use
     doors                         scan -> decision -> unlock
     reports                       what happened, counted

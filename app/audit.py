@@ -42,6 +42,7 @@ class Action(StrEnum):
     ENROLMENT_ISSUED = "enrolment.issued"
     CONTROLLER_AMENDED = "controller.amended"
     CONTROLLER_RETIRED = "controller.retired"
+    CONTROLLER_THAWED = "controller.thawed"
     WORKER_LISTED = "worker.listed"
     WORKER_AMENDED = "worker.amended"
     WORKER_RETIRED = "worker.retired"
@@ -53,6 +54,11 @@ class Action(StrEnum):
     WALK_INS_COUNTED = "walk_ins.counted"
     KEY_ROTATED = "key.rotated"
     REPORT_EXPORTED = "report.exported"
+    ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_CLOSED = "alert.closed"
+    WEBHOOK_ADDED = "webhook.added"
+    WEBHOOK_AMENDED = "webhook.amended"
+    WEBHOOK_RETIRED = "webhook.retired"
 
 
 class AuditEntry(Base):

@@ -19,10 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app import privacy
+from app.alerts import book
+from app.alerts.book import Evidence
+from app.alerts.rules import AlertKind
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
-from app.doors import commands
+from app.doors import commands, effects, watch
 from app.people import sign_in
 from app.places import calendar
 from app.runtime import Runtime
@@ -68,6 +71,21 @@ async def send_codes(held: Runtime) -> None:
     await sign_in.send_due(held.database, held.sms, vault=held.vault, domain=domain, now=held.now)
 
 
+async def apply_events(held: Runtime) -> None:
+    """Write the effects of journal events whose process ended before it could."""
+    await effects.apply_due(held.database, held.wakeups, now=held.now)
+
+
+async def watch_doors(held: Runtime) -> None:
+    """Open and close the alerts that come with time: silence, doors that do not open, quiet."""
+    at = held.now()
+    async with held.database.write() as tx:
+        silence = timedelta(seconds=held.settings.controller_silence_s)
+        await watch.silence(tx, after=silence, at=at)
+        await watch.not_opened(tx, at=at)
+        await book.close_quiet(tx, at=at)
+
+
 async def retain(held: Runtime) -> None:
     """Take the person out of what is past its retention time."""
     days = held.settings.retention_days
@@ -76,14 +94,24 @@ async def retain(held: Runtime) -> None:
 
 async def warn_calendar(held: Runtime) -> None:
     """Warn when next year's holidays are missing."""
+    at, year = held.now(), held.now().year + 1
+    subject = f"calendar:{year}"
     async with held.database.read() as tx:
         await held.calendar.load(tx)
     if calendar.missing_next_year(held.calendar.current, held.now().date()):
-        log.warning("calendar missing year=%s", held.now().year + 1)
+        log.warning("calendar missing year=%s", year)
+        evidence = Evidence(AlertKind.CALENDAR_MISSING, subject, None, at, {"year": year})
+        async with held.database.write() as tx:
+            await book.note(tx, evidence, at=at)
+    else:
+        async with held.database.write() as tx:
+            await book.settle(tx, AlertKind.CALENDAR_MISSING, subject, at=at)
 
 
 JOBS: tuple[Job, ...] = (
     Job("expire-commands", timedelta(seconds=5), expire_commands),
+    Job("apply-events", timedelta(seconds=5), apply_events),
+    Job("watch-doors", timedelta(seconds=15), watch_doors),
     Job("send-codes", timedelta(seconds=30), send_codes),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
     Job("retain", timedelta(hours=1), retain),

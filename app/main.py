@@ -22,6 +22,7 @@ from fastapi import FastAPI
 
 from app import jobs
 from app.api import controller, problems, public, site
+from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
 from app.api.admin import doors as admin_doors
 from app.api.admin import people as admin_people
@@ -65,6 +66,7 @@ ROUTERS = (
     admin_doors.router,
     admin_visits.router,
     admin_reports.router,
+    admin_alerts.router,
     admin_audit.router,
 )
 

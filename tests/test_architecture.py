@@ -14,6 +14,7 @@ ORDER = (
     ("vault", "audit"),
     ("places",),
     ("people",),
+    ("alerts",),
     ("visits",),
     ("doors",),
     ("reports",),

@@ -11,18 +11,20 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from app.api.deps import Held, Now, ReadTx, WriteTx
 from app.api.problems import problem_response, problems
-from app.api.shapes import Key, Line, Out
-from app.doors import commands, controllers
+from app.api.shapes import Key, Line, Out, Rfc3339
+from app.doors import clones, commands, controllers, effects, journal
 from app.doors.commands import Ack, Claim, Outlook
 from app.doors.controllers import KnownController
+from app.doors.journal import Batch, Status
 from app.doors.rules import CommandState
+from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
 from app.doors.tables import CommandKind
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
@@ -225,6 +227,7 @@ async def next_commands(
     config_version: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Wait for something to do: a command to claim, or a config to fetch."""
+    await _watch_boot(held, controller, boot_id)
     seen = await _await_work(held, controller, min(wait, held.settings.max_wait_s), config_version)
     if isinstance(seen, Problem):
         return problem_response(seen)
@@ -248,6 +251,18 @@ async def next_commands(
             "server_time": held.now().isoformat(),
         }
     )
+
+
+async def _watch_boot(held: Runtime, controller: KnownController, boot_id: str | None) -> None:
+    """Freeze a controller whose credential two devices use in turn."""
+    if boot_id is None:
+        return
+    at = held.now()
+    if held.controllers.boots.speaks(controller.controller_id, boot_id, at=at):
+        async with held.database.write() as tx:
+            await clones.found(
+                tx, held.wakeups, controller.controller_id, detail={"by": "boots"}, at=at
+            )
 
 
 async def _await_work(
@@ -355,3 +370,71 @@ async def acknowledge(
         tx, controller.controller_id, command_id, ack, wakeups=held.wakeups, at=at
     )
     return problem_response(problem) if problem else AckOut(id=command_id, result=body.result)
+
+
+class SyncIn(Lenient):
+    server_time: Rfc3339
+    mono_ms: Annotated[StrictInt, Field(ge=0, le=MAX_SEQ)]
+    rtt_ms: Annotated[StrictInt, Field(ge=0, le=600_000)]
+
+
+class EventsIn(Lenient):
+    boot_id: Key
+    epoch: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
+    events: Annotated[list[Any], Field(max_length=MAX_BATCH)]
+    """Each `{event_id, seq, type, occurred_at, ...}`; one that cannot be used harms no other."""
+    sent_at: Rfc3339 | None = None
+    """The device's wall clock now."""
+    mono_ms: Annotated[StrictInt, Field(ge=0, le=MAX_SEQ)] | None = None
+    """The device's monotonic clock now."""
+    sync: SyncIn | None = None
+    """The last `server_time` heard in this boot, and the monotonic clock then."""
+
+
+class EventResultOut(Out):
+    event_id: str
+    seq: int | None
+    status: Status
+    reason: Why | None
+
+
+class EventsOut(Out):
+    results: list[EventResultOut]
+    acked_through: int
+
+
+@router.post(
+    "/v1/controller/events",
+    response_model=EventsOut,
+    responses=problems(CredentialRefused),
+)
+async def events(
+    body: EventsIn,
+    tx: WriteTx,
+    held: Held,
+    controller: Polling,
+    at: Now,
+    after: BackgroundTasks,
+) -> Any:
+    """Take in a batch of numbered events; every one answered is durable."""
+    sync = body.sync
+    sending = Sending(
+        boot_id=body.boot_id,
+        received_at=at,
+        sent_at=body.sent_at,
+        sent_mono_ms=body.mono_ms,
+        sync=Sync(sync.server_time, sync.mono_ms, sync.rtt_ms) if sync else None,
+    )
+    batch = Batch(body.epoch, sending, body.events)
+    taken = await journal.take_in(tx, held.wakeups, controller.controller_id, batch, at=at)
+    if taken is None:
+        raise CredentialRefused
+    if taken.due:
+        after.add_task(
+            effects.apply_due,
+            held.database,
+            held.wakeups,
+            now=held.now,
+            controller_id=controller.controller_id,
+        )
+    return taken

@@ -13,6 +13,10 @@ IMPORT_PATHS = ("/v1/admin/stations/import", "/v1/admin/calendar")
 IMPORT_FACTOR = 100
 """Files may be so many times larger than other bodies."""
 
+BATCH_PATHS = ("/v1/controller/events",)
+BATCH_FACTOR = 4
+"""A batch of 500 events, 256 KiB."""
+
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -49,7 +53,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        limit = self._limit * (IMPORT_FACTOR if path.startswith(IMPORT_PATHS) else 1)
+        limit = self._limit * _factor(path)
         sends = _with_headers(send, bare=path.startswith(self._docs_paths))
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
@@ -72,6 +76,12 @@ class Edge:
             return message
 
         return measured
+
+
+def _factor(path: str) -> int:
+    if path.startswith(IMPORT_PATHS):
+        return IMPORT_FACTOR
+    return BATCH_FACTOR if path.startswith(BATCH_PATHS) else 1
 
 
 def _with_headers(send: Send, *, bare: bool) -> Send:

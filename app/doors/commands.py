@@ -27,7 +27,9 @@ from app.db.clock import Deadline, DeadlineClock
 from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
+from app.doors import contacts
 from app.doors.rules import LIVE, CommandState
+from app.doors.rules.journal import opened_by
 from app.doors.tables import AckEvidence, Command, CommandKind, Controller, Door, Scan, in_state
 from app.errors import Conflict, Gone, NotFound, Problem
 from app.places.rules import ChangeKind, local_day
@@ -55,7 +57,7 @@ class CommandSettled(Gone):
 
 
 class CommandRefused(Gone):
-    """The station was locked down or evacuated; do not pulse."""
+    """The station is locked down or evacuated, or the controller is frozen; do not pulse."""
 
 
 class AckConflict(Conflict):
@@ -197,6 +199,7 @@ def _outlook_query(clock: DeadlineClock) -> Any:
             command,
             sa.and_(
                 command.c.controller_id == controller.c.id,
+                controller.c.frozen_at.is_(None),
                 in_state(CommandState.PENDING),
                 clock.live(command.c.expires_at, command.c.expires_mono),
             ),
@@ -222,8 +225,8 @@ async def claim(
     """Give the command to whoever claims it first, if its time is not over.
 
     1. Lock the door's row, shared: a lockdown waits for us, or we for it.
-    2. Move pending to claimed in one conditional update, which looks again at lockdown and
-       evacuation, and at the deadline by the deadline clock.
+    2. Move pending to claimed in one conditional update, which looks again at lockdown, evacuation
+       and clones, and at the deadline by the deadline clock.
     3. If nothing moved, say why: the same boot and nonce get the same grant again.
 
     A refusal is returned, not raised: a lockdown's refusal must be committed.
@@ -237,7 +240,7 @@ async def claim(
             Command.id == command_id,
             in_state(CommandState.PENDING),
             clock.live(Command.expires_at, Command.expires_mono),
-            ~_emergency(Command.station_id, at),
+            ~_stopped(Command.station_id, Command.controller_id, at),
         )
         .values(
             state=CommandState.CLAIMED,
@@ -265,14 +268,17 @@ async def _lock_door(tx: AsyncSession, controller_id: uuid.UUID, command_id: uui
     return found.one_or_none() is not None
 
 
-def _emergency(station_id: Any, at: datetime) -> sa.ColumnElement[bool]:
-    return sa.exists().where(
+def _stopped(station_id: Any, controller_id: Any, at: datetime) -> sa.ColumnElement[bool]:
+    """A lockdown or an evacuation holds, or two devices speak for the controller."""
+    emergency = sa.exists().where(
         ModeChange.station_id == station_id,
         ModeChange.kind.in_((ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)),
         ModeChange.retired_at.is_(None),
         ModeChange.from_at <= at,
         ModeChange.until_at > at,
     )
+    frozen = sa.exists().where(Controller.id == controller_id, Controller.frozen_at.is_not(None))
+    return sa.or_(emergency, frozen)
 
 
 def _grant_columns(clock: DeadlineClock) -> tuple[Any, ...]:
@@ -310,11 +316,11 @@ async def _why_not(
                 Command.boot_id,
                 Command.nonce,
                 clock.live(Command.expires_at, Command.expires_mono).label("live"),
-                _emergency(Command.station_id, at).label("emergency"),
+                _stopped(Command.station_id, Command.controller_id, at).label("stopped"),
             ).where(Command.id == command_id)
         )
     ).one()
-    if row.state is CommandState.PENDING and row.live and row.emergency:
+    if row.state is CommandState.PENDING and row.live and row.stopped:
         await _refuse(tx, wakeups, Command.id == command_id, at=at)
         return CommandRefused()
     if row.state is CommandState.REFUSED and row.boot_id is None:
@@ -343,7 +349,8 @@ async def acknowledge(
 
     1. Move claimed (or unknown: a late word) to the result, if this boot claimed it.
     2. If nothing moved: the same result again is fine; another is kept as evidence.
-    3. An executed command opens the visit at the pulse (law 5); any result frees the kept place.
+    3. An executed command opens the visit: at the pulse, or at a door with a contact when the
+       contact proved that the door opened (law 5). Any result frees the kept place.
 
     A conflict is returned, not raised: the evidence must be committed.
     """
@@ -362,15 +369,43 @@ async def acknowledge(
             detail=ack.detail,
             changed_at=at,
         )
-        .returning(Command.scan_id, Command.claimed_at)
+        .returning(Command.id, Command.scan_id, Command.door_id, Command.claimed_at)
     )
-    moved_row = result.one_or_none()
-    if moved_row is None:
+    row = result.one_or_none()
+    if row is None:
         return await _not_moved(tx, controller_id, command_id, ack, at=at)
-    if moved_row.scan_id is not None:
-        await _settle_scan(tx, moved_row.scan_id, ack, claimed_at=moved_row.claimed_at, at=at)
-        await wakeups.wake(tx, scan_topic(moved_row.scan_id))
+    if ack.result is CommandState.EXECUTED:
+        await _pulsed(tx, row, pulsed_at(row.claimed_at, ack.pulse_after_claim_ms, at), at=at)
+    if row.scan_id is not None:
+        await _free_places(tx, [row.scan_id], at=at)
+        await wakeups.wake(tx, scan_topic(row.scan_id))
     return None
+
+
+async def _pulsed(tx: AsyncSession, row: Any, pulsed: datetime, *, at: datetime) -> None:
+    """Write down that the relay pulsed, and what is known of the door by then."""
+    has_contact = await tx.scalar(sa.select(Door.has_contact).where(Door.id == row.door_id))
+    opened = None
+    if has_contact:
+        opened = opened_by(pulsed, await contacts.intervals(tx, row.door_id, around=pulsed))
+    await tx.execute(
+        sa.update(Command)
+        .where(Command.id == row.id)
+        .values(pulsed_at=pulsed, opened_at=opened, changed_at=at)
+    )
+    started_at = opened if has_contact else pulsed
+    if row.scan_id is not None and started_at is not None:
+        await enter(tx, row.scan_id, started_at=started_at, at=at)
+
+
+async def enter(
+    tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datetime, at: datetime
+) -> None:
+    """Open the visit of a granted scan, at the instant at which its door opened."""
+    visit_id = await _open_visit(tx, scan_id, started_at=started_at, at=at)
+    await tx.execute(
+        sa.update(Scan).where(Scan.id == scan_id).values(visit_id=visit_id, changed_at=at)
+    )
 
 
 async def _not_moved(
@@ -401,16 +436,6 @@ async def _not_moved(
     return NotClaimed() if row.boot_id != ack.boot_id else AckConflict()
 
 
-async def _settle_scan(
-    tx: AsyncSession, scan_id: uuid.UUID, ack: Ack, *, claimed_at: datetime, at: datetime
-) -> None:
-    changes: dict[str, Any] = {"reserved_until": None, "changed_at": at}
-    if ack.result is CommandState.EXECUTED:
-        started_at = pulsed_at(claimed_at, ack.pulse_after_claim_ms, at)
-        changes["visit_id"] = await _open_visit(tx, scan_id, started_at=started_at)
-    await tx.execute(sa.update(Scan).where(Scan.id == scan_id).values(**changes))
-
-
 def pulsed_at(claimed_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
     """Say when the relay pulsed: the device's word, held between the claim and now."""
     if after_claim_ms is None:
@@ -418,7 +443,9 @@ def pulsed_at(claimed_at: datetime, after_claim_ms: int | None, at: datetime) ->
     return min(max(claimed_at, claimed_at + timedelta(milliseconds=after_claim_ms)), at)
 
 
-async def _open_visit(tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datetime) -> uuid.UUID:
+async def _open_visit(
+    tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datetime, at: datetime
+) -> uuid.UUID:
     row = (
         await tx.execute(
             sa.select(Scan, Station.timezone, Station.max_stay_min)
@@ -439,7 +466,7 @@ async def _open_visit(tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datet
         party_size=scan.party_size,
         max_stay=timedelta(minutes=row.max_stay_min),
     )
-    return await presence.open_visit(tx, arrival, started_at=started_at)
+    return await presence.open_visit(tx, arrival, started_at=started_at, at=at)
 
 
 async def lock_doors(tx: AsyncSession, station_id: uuid.UUID) -> None:

@@ -22,6 +22,8 @@ from app.db.engine import Database
 from app.db.types import new_id
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
+from app.doors import clones
+from app.doors.clones import BootWatch
 from app.doors.commands import config_version, topic_of
 from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
@@ -71,6 +73,7 @@ class ControllerDesk:
         self._heard: dict[uuid.UUID, datetime] = {}
         self._unwritten: dict[uuid.UUID, datetime] = {}
         self._polls: dict[uuid.UUID, object] = {}
+        self.boots = BootWatch()
 
     def forget(self, _topic: str | None = None) -> None:
         """Forget every credential; each is read again at its next use."""
@@ -378,6 +381,24 @@ async def retire(
     subject = await _subject(tx, "controller", controller.id, station)
     await record(tx, actor, Action.CONTROLLER_RETIRED, subject, at=at)
     return controller
+
+
+async def thaw(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    controller: Controller,
+    *,
+    actor: Actor,
+    at: datetime,
+) -> None:
+    """Let a frozen controller work again."""
+    if controller.frozen_at is None:
+        return
+    station = await tx.get_one(Station, controller.station_id)
+    await clones.thaw(tx, controller, at=at)
+    subject = await _subject(tx, "controller", controller.id, station)
+    await record(tx, actor, Action.CONTROLLER_THAWED, subject, at=at)
+    await wakeups.wake(tx, topic_of(controller.id))
 
 
 async def get(

@@ -143,7 +143,11 @@ def _arrival_query() -> Any:
         .join(presence_row, presence_row.c.station_id == site.c.id)
         .outerjoin(
             controller,
-            sa.and_(controller.c.station_id == site.c.id, controller.c.retired_at.is_(None)),
+            sa.and_(
+                controller.c.station_id == site.c.id,
+                controller.c.retired_at.is_(None),
+                controller.c.frozen_at.is_(None),
+            ),
         )
         .outerjoin(
             change,

@@ -54,7 +54,9 @@ async def unlock(
     row = (
         await tx.execute(
             sa.select(Controller.id, Controller.seen_at, desk.clock.now().label("clock_now")).where(
-                Controller.station_id == station.id, Controller.retired_at.is_(None)
+                Controller.station_id == station.id,
+                Controller.retired_at.is_(None),
+                Controller.frozen_at.is_(None),
             )
         )
     ).one_or_none()

@@ -277,6 +277,7 @@ class _Recording:
             near=(station.latitude, station.longitude) if station else None,
             station_id=station.id if station else None,
             left_s=UNLOCK_SECONDS if deadline else 0.0,
+            final=deadline is None,
         )
 
     def _station(self) -> Site:

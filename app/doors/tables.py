@@ -3,12 +3,14 @@
 import uuid
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, closed_enum, only_where, table_of
+from app.db.types import Base, Json, closed_enum, only_where, table_of
 from app.doors.rules import CommandState, Outcome, Reason
+from app.doors.rules.journal import EventType, Quality
 from app.doors.tokens import TokenKind
 from app.people.tables import Occupation
 from app.places.rules import Because, Kind
@@ -95,6 +97,8 @@ class Controller(Base):
     enrolled_at: Mapped[datetime]
     seen_at: Mapped[datetime | None]
     """When it last began or ended a request; written in bulk every few seconds."""
+    frozen_at: Mapped[datetime | None]
+    """Since when it is given nothing more, because two devices speak with its credential."""
     changed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
 
@@ -200,6 +204,10 @@ class Command(Base):
     boot_id: Mapped[str | None]
     nonce: Mapped[str | None]
     settled_at: Mapped[datetime | None]
+    pulsed_at: Mapped[datetime | None]
+    """When the relay pulsed, on the server's clock; executed commands only."""
+    opened_at: Mapped[datetime | None]
+    """When the contact proved that the door opened; None at a door without a contact."""
     pulse_after_claim_ms: Mapped[int | None]
     detail: Mapped[str | None]
     changed_at: Mapped[datetime]
@@ -223,6 +231,12 @@ class Command(Base):
             **only_where("state IN ('pending', 'claimed')"),
         ),
         sa.Index("ix_commands_controller_id_created_at", "controller_id", "created_at"),
+        sa.Index(
+            "ix_commands_pulsed_door_id_pulsed_at",
+            "door_id",
+            "pulsed_at",
+            **only_where("pulsed_at IS NOT NULL"),
+        ),
     )
 
 
@@ -249,3 +263,115 @@ class AckEvidence(Base):
     pulse_after_claim_ms: Mapped[int | None]
     detail: Mapped[str | None]
     received_at: Mapped[datetime]
+
+
+class JournalEntry(Base):
+    """One event of a controller, taken in once."""
+
+    __tablename__ = "journal_entries"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    controller_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("controllers.id"))
+    epoch: Mapped[int]
+    """Raised when the device lost its journal; numbers run per epoch."""
+    seq: Mapped[int] = mapped_column(sa.BigInteger())
+    event_id: Mapped[str]
+    boot_id: Mapped[str]
+    type: Mapped[EventType] = mapped_column(closed_enum(EventType))
+    door_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("doors.id"))
+    occurred_at: Mapped[datetime]
+    """As the device says."""
+    corrected_at: Mapped[datetime]
+    """On the server's clock."""
+    error_ms: Mapped[int | None] = mapped_column(sa.BigInteger())
+    """It happened within so many milliseconds of `corrected_at`; None: unknown."""
+    quality: Mapped[Quality] = mapped_column(closed_enum(Quality))
+    late: Mapped[bool]
+    received_at: Mapped[datetime]
+    content_hash: Mapped[bytes]
+    body: Mapped[dict[str, Any]] = mapped_column(Json)
+    applied_at: Mapped[datetime | None]
+    """When its effects were written; None: they are due."""
+    effect: Mapped[str | None]
+    """What became of it, such as `opened` or `unmatched`."""
+
+    __table_args__ = (
+        sa.UniqueConstraint("controller_id", "epoch", "seq"),
+        sa.UniqueConstraint("controller_id", "event_id"),
+        sa.Index(
+            "ix_journal_entries_due_corrected_at",
+            "corrected_at",
+            **only_where("applied_at IS NULL"),
+        ),
+        sa.Index("ix_journal_entries_door_id_corrected_at", "door_id", "corrected_at"),
+    )
+
+
+class QuarantinedEvent(Base):
+    """An event that could not be taken in; kept as it came, for somebody to look at."""
+
+    __tablename__ = "quarantined_events"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    controller_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("controllers.id"))
+    epoch: Mapped[int]
+    seq: Mapped[int | None] = mapped_column(sa.BigInteger())
+    """None: it carried no usable number."""
+    event_id: Mapped[str]
+    boot_id: Mapped[str]
+    reason: Mapped[str]
+    received_at: Mapped[datetime]
+    content_hash: Mapped[bytes]
+    body: Mapped[Any] = mapped_column(Json)
+
+    __table_args__ = (
+        sa.UniqueConstraint("controller_id", "epoch", "content_hash"),
+        sa.Index("ix_quarantined_events_controller_id_epoch_seq", "controller_id", "epoch", "seq"),
+    )
+
+
+class JournalCursor(Base):
+    """How far a controller's journal of one epoch is held without a gap."""
+
+    __tablename__ = "journal_cursors"
+
+    controller_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("controllers.id"), primary_key=True
+    )
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    acked_through: Mapped[int] = mapped_column(sa.BigInteger())
+    highest: Mapped[int] = mapped_column(sa.BigInteger())
+    changed_at: Mapped[datetime]
+
+
+class JournalLoss(Base):
+    """Numbers that the device itself reported lost: its memory overflowed."""
+
+    __tablename__ = "journal_losses"
+
+    controller_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("controllers.id"), primary_key=True
+    )
+    epoch: Mapped[int] = mapped_column(primary_key=True)
+    first_seq: Mapped[int] = mapped_column(sa.BigInteger(), primary_key=True)
+    last_seq: Mapped[int] = mapped_column(sa.BigInteger())
+    received_at: Mapped[datetime]
+
+
+class PeopleCount(Base):
+    """One word of a people counter: so many in or out, or a reset."""
+
+    __tablename__ = "people_counts"
+
+    entry_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("journal_entries.id"), primary_key=True
+    )
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    counted_at: Mapped[datetime]
+    delta: Mapped[int]
+    """Persons in; negative: out."""
+    reset_to: Mapped[int | None]
+
+    __table_args__ = (
+        sa.Index("ix_people_counts_station_id_counted_at", "station_id", "counted_at"),
+    )

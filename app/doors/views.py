@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.clock import DeadlineClock
 from app.doors.rules import (
+    OPENING_WINDOW,
     Outcome,
     Reason,
     ScanState,
+    is_final,
     state_now,
 )
 from app.doors.tables import Command, Door, Scan
@@ -24,6 +26,9 @@ from app.places.rules import (
     Mode,
 )
 from app.places.tables import Station
+
+CONTACT_TOLD = timedelta(seconds=3)
+"""How long the word of a contact may take to come in, after the time in which it counts."""
 
 
 class ScanNotFound(NotFound):
@@ -65,7 +70,9 @@ class ScanView:
     """Where to look for other stations, latitude and longitude."""
     station_id: uuid.UUID | None
     left_s: float
-    """Seconds until the command's deadline passes; 0 when there is none or it has."""
+    """Seconds until its state may change by the passing of time alone; 0: it will not."""
+    final: bool
+    """Whether nothing more will come; at a door with a contact, its word is waited for."""
 
 
 async def view(
@@ -86,6 +93,12 @@ async def view(
     state = ScanState.NONE
     if row.state is not None:
         state = ScanState(state_now(row.state, live=bool(row.live)).value)
+    if row.opened_at is not None:
+        state = ScanState.OPENED
+    contact_until = None
+    if state is ScanState.EXECUTED and row.has_contact:
+        contact_until = row.pulsed_at + OPENING_WINDOW + CONTACT_TOLD
+    until = contact_until or found.expires_at
     mode = None
     if found.mode is not None and found.because is not None:
         mode = Mode(
@@ -105,9 +118,8 @@ async def view(
         replayed=replayed,
         near=(row.latitude, row.longitude) if row.latitude is not None else None,
         station_id=found.station_id,
-        left_s=max(0.0, (found.expires_at - row.clock_now).total_seconds())
-        if found.expires_at
-        else 0.0,
+        left_s=max(0.0, (until - row.clock_now).total_seconds()) if until else 0.0,
+        final=is_final(state) and not (contact_until and row.clock_now < contact_until),
     )
 
 
@@ -122,7 +134,10 @@ def _view_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
             Station.latitude,
             Station.longitude,
             Door.name.label("door_name"),
+            Door.has_contact,
             Command.state,
+            Command.pulsed_at,
+            Command.opened_at,
             clock.live(Command.expires_at, Command.expires_mono).label("live"),
             clock.now().label("clock_now"),
         )

@@ -25,6 +25,9 @@ class Permission(StrEnum):
     EDIT_DOORS = "edit_doors"
     PRINT_POSTERS = "print_posters"
     REVOKE_POSTERS = "revoke_posters"
+    READ_ALERTS = "read_alerts"
+    HANDLE_ALERTS = "handle_alerts"
+    EDIT_WEBHOOKS = "edit_webhooks"
     READ_REPORTS = "read_reports"
     READ_AUDIT = "read_audit"
     READ_WORKERS = "read_workers"
@@ -49,6 +52,7 @@ _READS = frozenset(
         Permission.READ_UNITS,
         Permission.READ_STATIONS,
         Permission.READ_CONTROLLERS,
+        Permission.READ_ALERTS,
         Permission.READ_REPORTS,
         Permission.READ_AUDIT,
         Permission.READ_WORKERS,
@@ -59,6 +63,8 @@ _KEEPS = frozenset(
     {
         Permission.READ_STATIONS,
         Permission.READ_CONTROLLERS,
+        Permission.READ_ALERTS,
+        Permission.HANDLE_ALERTS,
         Permission.READ_REPORTS,
         Permission.READ_CALENDAR,
         Permission.EDIT_HOURS,
@@ -67,7 +73,14 @@ _KEEPS = frozenset(
         Permission.UNLOCK,
     }
 )
-_CITY_ONLY = frozenset({Permission.EDIT_CALENDAR, Permission.EDIT_ADMINS, Permission.EDIT_KEYS})
+_CITY_ONLY = frozenset(
+    {
+        Permission.EDIT_CALENDAR,
+        Permission.EDIT_ADMINS,
+        Permission.EDIT_KEYS,
+        Permission.EDIT_WEBHOOKS,
+    }
+)
 
 ALLOWED: Mapping[Role, frozenset[Permission]] = {
     Role.AUDITOR: _READS,

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
+from app.db.upsert import moved
 from app.errors import NotFound
 from app.places.stations import subject_of
 from app.places.tables import Facility, FacilityKind, FacilityStatus, Station
@@ -130,3 +131,24 @@ async def facilities_of(
     for facility in rows:
         found[facility.station_id].append(facility)
     return found
+
+
+async def report_status(
+    tx: AsyncSession,
+    facility_id: uuid.UUID,
+    status: FacilityStatus,
+    *,
+    status_at: datetime,
+    at: datetime,
+) -> bool:
+    """Take a device's word on a facility, unless something newer is known; tells whether."""
+    result = await tx.execute(
+        sa.update(Facility)
+        .where(
+            Facility.id == facility_id,
+            Facility.retired_at.is_(None),
+            Facility.status_at < status_at,
+        )
+        .values(status=status, status_at=status_at, changed_at=at)
+    )
+    return moved(result) > 0

@@ -173,3 +173,42 @@ async def _renew(tx: AsyncSession, use: FacilityUse, *, at: datetime) -> None:
     if row is not None:
         max_stay = timedelta(minutes=row.max_stay_min)
         await presence.renew(tx, row.Visit, at=at, max_stay=max_stay)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A use that a device reports when it is over."""
+
+    facility_id: uuid.UUID
+    station_id: uuid.UUID
+    actor: str
+    key: str
+    begun_at: datetime
+    ended_at: datetime
+    quantity: Decimal | None
+
+
+async def report(tx: AsyncSession, used: Reported, *, at: datetime) -> None:
+    """Count a use that a device reported; the same key counts once."""
+    station = await tx.get_one(Station, used.station_id)
+    text = f"{used.facility_id}\n{used.quantity}"
+    await tx.execute(
+        upsert(tx, FacilityUse)
+        .values(
+            id=new_id(),
+            facility_id=used.facility_id,
+            station_id=used.station_id,
+            visit_id=None,
+            admin_id=None,
+            actor=used.actor,
+            idempotency_key=used.key,
+            body_hash=hashlib.sha256(text.encode()).digest(),
+            quantity=used.quantity,
+            begun_at=used.begun_at,
+            ended_at=used.ended_at,
+            local_day=local_day(used.begun_at, station.timezone),
+            local_hour=local_hour(used.begun_at, station.timezone),
+            changed_at=at,
+        )
+        .on_conflict_do_nothing(index_elements=["actor", "idempotency_key"])
+    )

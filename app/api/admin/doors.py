@@ -17,10 +17,10 @@ from app.api.shapes import In, Line, Out
 from app.audit import Action, record
 from app.db import cursors
 from app.db.cursors import CursorInvalid
-from app.doors import controllers, keys, poster, qr, registry, remote
+from app.doors import controllers, journal, keys, poster, qr, registry, remote
 from app.doors.controllers import ControllerNotFound
 from app.doors.registry import DisplayNotSupported, DoorNotFound, Located, NewDoor
-from app.doors.tables import Controller, Door, KeyState
+from app.doors.tables import Controller, Door, KeyState, QuarantinedEvent
 from app.doors.tokens import TokenKind
 from app.people.admins import SignedInAdmin, get_station, visible_stations
 from app.people.rules import Permission
@@ -268,6 +268,7 @@ class ControllerOut(Out):
     firmware: str
     enrolled_at: datetime
     seen_at: datetime | None
+    frozen_at: datetime | None
     retired_at: datetime | None
 
 
@@ -353,6 +354,80 @@ async def retire_controller(
     """Revoke a controller: lost, stolen or replaced."""
     found = await controllers.get(tx, controller_id, within=visible_stations(admin))
     return await controllers.retire(tx, held.wakeups, found, actor=admin.actor, at=at)
+
+
+@router.post(
+    "/v1/admin/controllers/{controller_id:uuid}/thaw",
+    response_model=ControllerOut,
+    responses=problems(*_guarded, ControllerNotFound),
+)
+async def thaw_controller(
+    controller_id: uuid.UUID, tx: WriteTx, admin: Enroller, held: Held, at: Now
+) -> Any:
+    """Let a frozen controller work again, once you know which device is yours."""
+    found = await controllers.get(tx, controller_id, within=visible_stations(admin))
+    await controllers.thaw(tx, held.wakeups, found, actor=admin.actor, at=at)
+    held.controllers.boots.forget(controller_id)
+    return found
+
+
+class RangeOut(Out):
+    first: int
+    last: int
+
+
+class JournalOut(Out):
+    epoch: int
+    acked_through: int
+    highest: int
+    gaps: list[RangeOut]
+    """Numbers nobody told us of."""
+    lost: list[RangeOut]
+    """Numbers the device reported lost."""
+    quarantined: int
+
+
+@router.get(
+    "/v1/admin/controllers/{controller_id:uuid}/journal",
+    response_model=list[JournalOut],
+    responses=problems(*_guarded, ControllerNotFound),
+)
+async def controller_journal(controller_id: uuid.UUID, tx: ReadTx, admin: ControllerReader) -> Any:
+    """Say how complete a controller's journal is, epoch by epoch."""
+    await controllers.get(tx, controller_id, within=visible_stations(admin))
+    return await journal.states(tx, controller_id)
+
+
+class QuarantinedOut(Out):
+    id: uuid.UUID
+    epoch: int
+    seq: int | None
+    event_id: str
+    boot_id: str
+    reason: str
+    received_at: datetime
+    body: Any
+
+
+@router.get(
+    "/v1/admin/controllers/{controller_id:uuid}/quarantine",
+    response_model=list[QuarantinedOut],
+    responses=problems(*_guarded, ControllerNotFound, CursorInvalid),
+)
+async def controller_quarantine(
+    controller_id: uuid.UUID,
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    admin: ControllerReader,
+    page: Page,
+) -> Any:
+    """List the events of a controller that could not be taken in, as they came, newest first."""
+    await controllers.get(tx, controller_id, within=visible_stations(admin))
+    query = select(QuarantinedEvent).where(QuarantinedEvent.controller_id == controller_id)
+    found = await cursors.page(tx, query, by=[QuarantinedEvent.id], request=page, newest_first=True)
+    link_next(request, response, found)
+    return found.rows
 
 
 Kid = Annotated[str, Path(pattern="^[a-z0-9]{1,8}$")]

@@ -19,7 +19,7 @@ from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
 from app.doors import commands, scans, views
-from app.doors.rules import Outcome, Reason, ScanState, is_final
+from app.doors.rules import Outcome, Reason, ScanState
 from app.doors.scans import Attempt
 from app.doors.views import ScanView
 from app.errors import Malformed
@@ -205,7 +205,7 @@ async def _await_change(
                 view = await views.view(tx, held.deadlines, scan_id, owner_key)
             left = until - loop.time()
             over = left <= 0 or held.stopping.is_set()
-            if over or is_final(view.state) or view.state is not seen:
+            if over or view.final or view.state is not seen:
                 return view
             # Nobody rings when the deadline passes; look again just after it.
             await bell.wait(min(left, view.left_s + 0.05))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.doors.rules import (
+from app.doors.rules.decision import (
     ALWAYS,
     SCAN_MODE,
     CommandState,

@@ -1,0 +1,147 @@
+"""The book of alerts: note evidence, settle what is over, acknowledge, close."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.alerts.rules import BEHAVIOUR, AlertKind
+from app.alerts.tables import Alert
+from app.audit import Action, Actor, Subject, record
+from app.db.types import new_id
+from app.db.upsert import moved, upsert
+from app.errors import NotFound
+from app.places.tables import Station, Unit
+
+STILL_OPEN = sa.text("closed_at IS NULL")
+"""Where kind and subject are unique."""
+
+
+class AlertNotFound(NotFound):
+    """There is no such alert."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Something that somebody should look at."""
+
+    kind: AlertKind
+    subject: str
+    station_id: uuid.UUID | None
+    happened_at: datetime
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    late: bool = False
+
+
+async def note(tx: AsyncSession, evidence: Evidence, *, at: datetime) -> uuid.UUID:
+    """Open an alert, or add to the one that is open; gives its id."""
+    statement = upsert(tx, Alert).values(
+        id=new_id(),
+        kind=evidence.kind,
+        subject=evidence.subject,
+        station_id=evidence.station_id,
+        opened_at=evidence.happened_at,
+        last_at=evidence.happened_at,
+        count=1,
+        detail=dict(evidence.detail),
+        late=evidence.late,
+        created_at=at,
+        changed_at=at,
+    )
+    new = statement.excluded
+    result = await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["kind", "subject"],
+            index_where=STILL_OPEN,
+            set_={
+                "count": Alert.count + 1,
+                "last_at": sa.case((new.last_at > Alert.last_at, new.last_at), else_=Alert.last_at),
+                "detail": new.detail,
+                "changed_at": at,
+            },
+        ).returning(Alert.id)
+    )
+    found: uuid.UUID = result.scalar_one()
+    return found
+
+
+async def settle(tx: AsyncSession, kind: AlertKind, subject: str, *, at: datetime) -> bool:
+    """Close the open alert of this kind and subject: its cause is over; tells whether one was."""
+    result = await tx.execute(
+        sa.update(Alert)
+        .where(Alert.kind == kind, Alert.subject == subject, Alert.closed_at.is_(None))
+        .values(closed_at=at, changed_at=at)
+    )
+    return moved(result) > 0
+
+
+async def is_open(tx: AsyncSession, kind: AlertKind, subject: str) -> bool:
+    """Whether such an alert is open."""
+    found = await tx.scalar(
+        sa.select(Alert.id).where(
+            Alert.kind == kind, Alert.subject == subject, Alert.closed_at.is_(None)
+        )
+    )
+    return found is not None
+
+
+async def close_quiet(tx: AsyncSession, *, at: datetime) -> int:
+    """Close the alerts that have been quiet for as long as their kind asks; tells how many."""
+    closed = 0
+    for kind, behaviour in BEHAVIOUR.items():
+        if behaviour.closes_after is None:
+            continue
+        result = await tx.execute(
+            sa.update(Alert)
+            .where(
+                Alert.kind == kind,
+                Alert.closed_at.is_(None),
+                Alert.last_at <= at - behaviour.closes_after,
+            )
+            .values(closed_at=at, changed_at=at)
+        )
+        closed += moved(result)
+    return closed
+
+
+async def get(tx: AsyncSession, alert_id: uuid.UUID, *, within: sa.ColumnElement[bool]) -> Alert:
+    """Give one alert of those `within`; raises AlertNotFound."""
+    found = await tx.scalar(sa.select(Alert).where(Alert.id == alert_id, within))
+    if found is None:
+        raise AlertNotFound
+    return found
+
+
+async def acknowledge(tx: AsyncSession, alert: Alert, *, actor: Actor, at: datetime) -> Alert:
+    """Say that somebody looks after it; again changes nothing."""
+    if alert.acknowledged_at is None:
+        alert.acknowledged_at, alert.acknowledged_by = at, actor.admin_id
+        alert.changed_at = at
+        subject = await _subject(tx, alert)
+        await record(tx, actor, Action.ALERT_ACKNOWLEDGED, subject, at=at)
+    return alert
+
+
+async def close(tx: AsyncSession, alert: Alert, *, actor: Actor, at: datetime) -> Alert:
+    """Say that it is over; new evidence opens a new one. Again changes nothing."""
+    if alert.closed_at is None:
+        alert.closed_at, alert.closed_by = at, actor.admin_id
+        alert.changed_at = at
+        subject = await _subject(tx, alert)
+        await record(tx, actor, Action.ALERT_CLOSED, subject, at=at)
+    return alert
+
+
+async def _subject(tx: AsyncSession, alert: Alert) -> Subject:
+    path = None
+    if alert.station_id is not None:
+        path = await tx.scalar(
+            sa.select(Unit.path)
+            .join(Station, Station.unit_id == Unit.id)
+            .where(Station.id == alert.station_id)
+        )
+    return Subject("alert", alert.id, unit_path=path, station_id=alert.station_id)

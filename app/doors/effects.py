@@ -1,0 +1,243 @@
+"""What the events of a journal cause: visits that begin, alerts, counts, facilities.
+
+Written after the events are durable, in their order, each by itself: an effect that fails is noted
+and holds up no other. Running twice does no harm.
+"""
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.alerts import book
+from app.alerts.book import Evidence
+from app.alerts.rules import AlertKind
+from app.clock import Now
+from app.db.engine import Database
+from app.db.upsert import upsert
+from app.db.wakeups import LocalWakeups
+from app.doors import commands, contacts
+from app.doors.rules import OPENING_WINDOW
+from app.doors.rules.journal import EventType, opened_by
+from app.doors.tables import Command, Controller, JournalEntry, PeopleCount
+from app.places import facilities
+from app.places.tables import FacilityStatus
+from app.visits import usage
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 100
+
+
+async def apply_due(
+    database: Database, wakeups: LocalWakeups, *, now: Now, controller_id: uuid.UUID | None = None
+) -> int:
+    """Write the effects that are due, of one controller or of all; gives how many events."""
+    done = 0
+    for controller in [controller_id] if controller_id else await _with_due(database):
+        while True:
+            async with database.write() as tx:
+                number = await _apply_some(tx, wakeups, controller, at=now())
+            done += number
+            if number < AT_ONCE:
+                break
+    return done
+
+
+async def _with_due(database: Database) -> list[uuid.UUID]:
+    async with database.read() as tx:
+        found = await tx.scalars(
+            sa.select(JournalEntry.controller_id)
+            .where(JournalEntry.applied_at.is_(None))
+            .distinct()
+        )
+        return list(found)
+
+
+async def _apply_some(
+    tx: AsyncSession, wakeups: LocalWakeups, controller_id: uuid.UUID, *, at: datetime
+) -> int:
+    """Apply the oldest due events of a controller, which is held: nobody else does meanwhile."""
+    station_id = await tx.scalar(
+        sa.select(Controller.station_id).where(Controller.id == controller_id).with_for_update()
+    )
+    assert station_id is not None
+    entries = (
+        await tx.scalars(
+            sa.select(JournalEntry)
+            .where(JournalEntry.controller_id == controller_id, JournalEntry.applied_at.is_(None))
+            .order_by(JournalEntry.corrected_at, JournalEntry.epoch, JournalEntry.seq)
+            .limit(AT_ONCE)
+        )
+    ).all()
+    for entry in entries:
+        effect = await _safely(tx, wakeups, entry, station_id, at)
+        await tx.execute(
+            sa.update(JournalEntry)
+            .where(JournalEntry.id == entry.id)
+            .values(applied_at=at, effect=effect)
+        )
+    return len(entries)
+
+
+async def _safely(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    act = _ACTS.get(entry.type)
+    if act is None:
+        return "kept"
+    try:
+        async with tx.begin_nested():
+            return await act(tx, wakeups, entry, station_id, at)
+    except Exception as error:
+        log.exception("effect failed event=%s type=%s", entry.id, entry.type)
+        detail = {"event": entry.event_id, "error": type(error).__name__}
+        subject = f"controller:{entry.controller_id}"
+        evidence = Evidence(AlertKind.QUARANTINE, subject, station_id, at, detail)
+        await book.note(tx, evidence, at=at)
+        return "failed"
+
+
+async def _door_moved(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    """An opening begins the visits of the pulses it belongs to; a closing ends the holding."""
+    assert entry.door_id is not None
+    if entry.type is EventType.DOOR_CLOSED:
+        await book.settle(tx, AlertKind.DOOR_HELD, f"door:{entry.door_id}", at=at)
+        return "closed"
+    waiting = await tx.execute(
+        sa.select(Command.id, Command.scan_id, Command.pulsed_at)
+        .where(
+            Command.door_id == entry.door_id,
+            Command.pulsed_at >= entry.corrected_at - OPENING_WINDOW,
+            Command.pulsed_at <= entry.corrected_at + contacts.REACH,
+            Command.opened_at.is_(None),
+        )
+        .order_by(Command.pulsed_at)
+    )
+    settled = 0
+    for row in waiting.all():
+        open_times = await contacts.intervals(tx, entry.door_id, around=row.pulsed_at)
+        opened = opened_by(row.pulsed_at, open_times)
+        if opened is None:
+            continue
+        settled += 1
+        await tx.execute(
+            sa.update(Command).where(Command.id == row.id).values(opened_at=opened, changed_at=at)
+        )
+        if row.scan_id is not None:
+            await commands.enter(tx, row.scan_id, started_at=opened, at=at)
+            await wakeups.wake(tx, commands.scan_topic(row.scan_id))
+    return f"opened:{settled}" if settled else "unmatched"
+
+
+async def _alerts(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    """Somebody should look, even when it is told late; the alert says that it was."""
+    kind = {
+        EventType.DOOR_FORCED: AlertKind.DOOR_FORCED,
+        EventType.DOOR_HELD: AlertKind.DOOR_HELD,
+        EventType.TAMPER: AlertKind.TAMPER,
+    }[entry.type]
+    subject = f"door:{entry.door_id}" if entry.door_id else f"controller:{entry.controller_id}"
+    evidence = Evidence(
+        kind,
+        subject,
+        station_id,
+        entry.corrected_at,
+        {"event": entry.event_id},
+        late=entry.late,
+    )
+    await book.note(tx, evidence, at=at)
+    return f"alert:{kind.value}"
+
+
+async def _people(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    count = int(entry.body.get("count", 1))
+    await tx.execute(
+        upsert(tx, PeopleCount)
+        .values(
+            entry_id=entry.id,
+            station_id=station_id,
+            counted_at=entry.corrected_at,
+            delta=count if entry.type is EventType.PEOPLE_IN else -count,
+            reset_to=entry.body.get("reset_to"),
+        )
+        .on_conflict_do_nothing()
+    )
+    return "counted"
+
+
+async def _facility_used(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    quantity = entry.body.get("quantity")
+    used = usage.Reported(
+        facility_id=uuid.UUID(entry.body["facility"]),
+        station_id=station_id,
+        actor=f"controller:{entry.controller_id}",
+        key=entry.event_id,
+        begun_at=entry.corrected_at - timedelta(seconds=entry.body.get("duration_s") or 0),
+        ended_at=entry.corrected_at,
+        quantity=None if quantity is None else Decimal(str(quantity)),
+    )
+    await usage.report(tx, used, at=at)
+    return "used"
+
+
+async def _facility_status(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    facility_id = uuid.UUID(entry.body["facility"])
+    status = FacilityStatus(entry.body["status"])
+    moved = await facilities.report_status(
+        tx, facility_id, status, status_at=entry.corrected_at, at=at
+    )
+    return "status" if moved else "outdated"
+
+
+_Act = Callable[[AsyncSession, LocalWakeups, JournalEntry, uuid.UUID, datetime], Awaitable[str]]
+
+_ACTS: dict[EventType, _Act] = {
+    EventType.DOOR_OPENED: _door_moved,
+    EventType.DOOR_CLOSED: _door_moved,
+    EventType.DOOR_FORCED: _alerts,
+    EventType.DOOR_HELD: _alerts,
+    EventType.TAMPER: _alerts,
+    EventType.PEOPLE_IN: _people,
+    EventType.PEOPLE_OUT: _people,
+    EventType.FACILITY_USE: _facility_used,
+    EventType.FACILITY_STATUS: _facility_status,
+}

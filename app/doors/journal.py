@@ -1,0 +1,488 @@
+"""The journal of a controller: every event taken in once, whatever was repeated, lost or wrong.
+
+An answer means durable rows. One bad event is put into quarantine and the rest go in. What an event
+causes is written afterwards, in transactions of its own (`effects.py`), so that no effect can keep
+an event out.
+"""
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.alerts import book
+from app.alerts.book import Evidence
+from app.alerts.rules import AlertKind, skew_alert
+from app.db.types import new_id
+from app.db.upsert import upsert
+from app.db.wakeups import LocalWakeups
+from app.doors import clones
+from app.doors.rules.journal import (
+    OF_A_DOOR,
+    OF_A_FACILITY,
+    WITHOUT_EFFECT,
+    EventType,
+    Range,
+    Sending,
+    Told,
+    Unusable,
+    Why,
+    advanced,
+    content_hash,
+    corrected,
+    gaps,
+    is_late,
+    read_event,
+)
+from app.doors.tables import (
+    Controller,
+    Door,
+    JournalCursor,
+    JournalEntry,
+    JournalLoss,
+    QuarantinedEvent,
+)
+from app.places.tables import Facility
+
+AHEAD = 2_000
+"""How many numbers beyond a gap are looked at in one go."""
+
+
+class Status(StrEnum):
+    """What became of one event of a batch."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of one epoch, sent by one boot."""
+
+    epoch: int
+    sending: Sending
+    events: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one event."""
+
+    event_id: str
+    seq: int | None
+    status: Status
+    reason: Why | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of a batch; every row it speaks of is durable once it is committed."""
+
+    results: Sequence[Result]
+    acked_through: int
+    due: bool
+    """Whether effects are waiting to be written."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    told: list[Told] = field(default_factory=list)
+    unusable: list[Unusable] = field(default_factory=list)
+
+
+async def take_in(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    controller_id: uuid.UUID,
+    batch: Batch,
+    *,
+    at: datetime,
+) -> Taken | None:
+    """Take a batch in, each event once.
+
+    1. Hold the controller's row: batches of one controller go in one after another.
+    2. Read every event; put what cannot be used into quarantine.
+    3. Insert the rest in one statement; what stood there already is a duplicate if it is the same,
+       and evidence of a clone if it is not.
+    4. Move the cursor over what is held without a gap.
+
+    None when the controller is retired.
+    """
+    station_id = await tx.scalar(
+        sa.select(Controller.station_id)
+        .where(Controller.id == controller_id, Controller.retired_at.is_(None))
+        .with_for_update()
+    )
+    if station_id is None:
+        return None
+    found = await _sort(tx, station_id, batch)
+    fresh = await _insert(tx, controller_id, batch, found.told, at=at)
+    due = False
+    results: dict[int, Result] = {}
+    for told in found.told:
+        # Of two events under one number in one batch, the first went in.
+        if fresh.pop(told.seq, None) == told.event_id:
+            results[id(told.body)] = Result(told.event_id, told.seq, Status.ACCEPTED)
+            due = due or told.type not in WITHOUT_EFFECT
+    stood = [told for told in found.told if id(told.body) not in results]
+    clashes = await _clashes(tx, controller_id, batch.epoch, stood)
+    for told in stood:
+        if id(told.body) in clashes:
+            found.unusable.append(
+                Unusable(Why.CONFLICT, told.seq, told.event_id, told.boot_id, told.body)
+            )
+        else:
+            results[id(told.body)] = Result(told.event_id, told.seq, Status.DUPLICATE)
+    for item in found.unusable:
+        results[id(item.body)] = Result(item.event_id, item.seq, Status.QUARANTINED, item.why)
+    await _quarantine(tx, controller_id, station_id, batch, found.unusable, at=at)
+    if clashes:
+        await clones.found(tx, wakeups, controller_id, detail={"by": "journal"}, at=at)
+    lost = [told for told in found.told if told.type is EventType.OVERFLOW]
+    await _note_lost(tx, controller_id, station_id, batch, lost, at=at)
+    numbers = [told.seq for told in found.told]
+    numbers += [item.seq for item in found.unusable if item.seq is not None]
+    through = await _advance(tx, controller_id, batch.epoch, numbers, at=at)
+    await _watch_clock(tx, controller_id, station_id, batch.sending, at=at)
+    return Taken(
+        [results[id(raw)] for raw in batch.events],
+        through,
+        due,
+    )
+
+
+async def _sort(tx: AsyncSession, station_id: uuid.UUID, batch: Batch) -> _Sorted:
+    """Part the events that can be used from those that cannot."""
+    found = _Sorted()
+    known: dict[str, set[str]] = {}
+    for raw in batch.events:
+        item = read_event(raw, batch.sending.boot_id)
+        if isinstance(item, Told):
+            if item.door is not None or item.type in OF_A_DOOR:
+                if "door" not in known:
+                    known["door"] = await _ids(tx, Door, station_id)
+                if item.door not in known["door"]:
+                    item = _cannot(item, Why.UNKNOWN_DOOR)
+            elif item.type in OF_A_FACILITY:
+                if "facility" not in known:
+                    known["facility"] = await _ids(tx, Facility, station_id)
+                if item.facility not in known["facility"]:
+                    item = _cannot(item, Why.UNKNOWN_FACILITY)
+        if isinstance(item, Told):
+            found.told.append(item)
+        else:
+            found.unusable.append(item)
+    return found
+
+
+async def _ids(tx: AsyncSession, kind: Any, station_id: uuid.UUID) -> set[str]:
+    found = await tx.scalars(sa.select(kind.id).where(kind.station_id == station_id))
+    return {str(key) for key in found}
+
+
+def _cannot(told: Told, why: Why) -> Unusable:
+    return Unusable(why, told.seq, told.event_id, told.boot_id, told.body)
+
+
+async def _insert(
+    tx: AsyncSession,
+    controller_id: uuid.UUID,
+    batch: Batch,
+    events: Sequence[Told],
+    *,
+    at: datetime,
+) -> dict[int, str]:
+    """Insert what is new; gives the numbers that went in, with their event ids."""
+    if not events:
+        return {}
+    rows = [_row(controller_id, batch, told, at) for told in events]
+    result = await tx.execute(
+        upsert(tx, JournalEntry)
+        .on_conflict_do_nothing()
+        .returning(JournalEntry.seq, JournalEntry.event_id),
+        rows,
+    )
+    return {row.seq: row.event_id for row in result}
+
+
+def _row(controller_id: uuid.UUID, batch: Batch, told: Told, at: datetime) -> dict[str, Any]:
+    happened = corrected(told.occurred_at, told.mono_ms, told.boot_id, batch.sending)
+    error = happened.error
+    return {
+        "id": new_id(),
+        "controller_id": controller_id,
+        "epoch": batch.epoch,
+        "seq": told.seq,
+        "event_id": told.event_id,
+        "boot_id": told.boot_id,
+        "type": told.type,
+        "door_id": uuid.UUID(told.door) if told.door is not None else None,
+        "occurred_at": told.occurred_at,
+        "corrected_at": happened.at,
+        "error_ms": None if error is None else round(error.total_seconds() * 1000),
+        "quality": happened.quality,
+        "late": is_late(happened, batch.sending.received_at),
+        "received_at": at,
+        "content_hash": _hash(told.boot_id, told.body),
+        "body": told.body,
+        "applied_at": at if told.type in WITHOUT_EFFECT else None,
+        "effect": None,
+    }
+
+
+def _hash(boot_id: str, body: Any) -> bytes:
+    # A repetition after a reboot names the boot that the first sending left out.
+    return content_hash({"boot_id": boot_id, "event": _without_boot(body)})
+
+
+def _without_boot(body: Any) -> Any:
+    if not isinstance(body, dict):
+        return body
+    return {name: value for name, value in body.items() if name != "boot_id"}
+
+
+async def _clashes(
+    tx: AsyncSession, controller_id: uuid.UUID, epoch: int, events: Sequence[Told]
+) -> set[int]:
+    """Give those (by identity) whose number or id stands for something else already."""
+    if not events:
+        return set()
+    rows = await tx.execute(
+        sa.select(
+            JournalEntry.epoch,
+            JournalEntry.seq,
+            JournalEntry.event_id,
+            JournalEntry.content_hash,
+        ).where(
+            JournalEntry.controller_id == controller_id,
+            sa.or_(
+                sa.and_(
+                    JournalEntry.epoch == epoch,
+                    JournalEntry.seq.in_([told.seq for told in events]),
+                ),
+                JournalEntry.event_id.in_([told.event_id for told in events]),
+            ),
+        )
+    )
+    same = {(row.epoch, row.seq, row.event_id, row.content_hash) for row in rows}
+    return {
+        id(told.body)
+        for told in events
+        if (epoch, told.seq, told.event_id, _hash(told.boot_id, told.body)) not in same
+    }
+
+
+async def _quarantine(
+    tx: AsyncSession,
+    controller_id: uuid.UUID,
+    station_id: uuid.UUID,
+    batch: Batch,
+    events: Sequence[Unusable],
+    *,
+    at: datetime,
+) -> None:
+    if not events:
+        return
+    rows = [
+        {
+            "id": new_id(),
+            "controller_id": controller_id,
+            "epoch": batch.epoch,
+            "seq": item.seq,
+            "event_id": item.event_id,
+            "boot_id": item.boot_id,
+            "reason": item.why.value,
+            "received_at": at,
+            "content_hash": _hash(item.boot_id, item.body),
+            "body": {"event": item.body},
+        }
+        for item in events
+    ]
+    result = await tx.execute(
+        upsert(tx, QuarantinedEvent).on_conflict_do_nothing().returning(QuarantinedEvent.reason),
+        rows,
+    )
+    if reasons := sorted({reason for (reason,) in result}):
+        evidence = Evidence(
+            AlertKind.QUARANTINE,
+            f"controller:{controller_id}",
+            station_id,
+            at,
+            {"reasons": reasons},
+        )
+        await book.note(tx, evidence, at=at)
+
+
+async def _note_lost(
+    tx: AsyncSession,
+    controller_id: uuid.UUID,
+    station_id: uuid.UUID,
+    batch: Batch,
+    events: Sequence[Told],
+    *,
+    at: datetime,
+) -> None:
+    """Keep which numbers the device's memory lost; their number is told exactly."""
+    for told in events:
+        first, last = told.body["first_seq"], told.body["last_seq"]
+        await tx.execute(
+            upsert(tx, JournalLoss)
+            .values(
+                controller_id=controller_id,
+                epoch=batch.epoch,
+                first_seq=first,
+                last_seq=last,
+                received_at=at,
+            )
+            .on_conflict_do_nothing()
+        )
+        evidence = Evidence(
+            AlertKind.EVENTS_LOST,
+            f"controller:{controller_id}",
+            station_id,
+            at,
+            {"first_seq": first, "last_seq": last, "events": last - first + 1},
+        )
+        await book.note(tx, evidence, at=at)
+
+
+async def _advance(
+    tx: AsyncSession,
+    controller_id: uuid.UUID,
+    epoch: int,
+    numbers: Iterable[int],
+    *,
+    at: datetime,
+) -> int:
+    """Move the cursor; the caller holds the controller, so nobody else does."""
+    here = sorted(set(numbers))
+    cursor = await tx.get(JournalCursor, (controller_id, epoch))
+    if cursor is None:
+        cursor = JournalCursor(
+            controller_id=controller_id, epoch=epoch, acked_through=0, highest=0, changed_at=at
+        )
+        tx.add(cursor)
+    lost = await losses(tx, controller_id, epoch, above=cursor.acked_through)
+    through = advanced(
+        cursor.acked_through, [number for number in here if number > cursor.acked_through], lost
+    )
+    highest = max([cursor.highest, *here[-1:]])
+    while highest > through:  # Something stands beyond: perhaps this batch closed the gap.
+        beyond = await _numbers(tx, controller_id, epoch, above=through, limit=AHEAD)
+        further = advanced(through, beyond, lost)
+        if further == through:
+            break
+        through = further
+    cursor.acked_through, cursor.highest, cursor.changed_at = through, highest, at
+    await tx.flush()
+    return through
+
+
+async def _numbers(
+    tx: AsyncSession, controller_id: uuid.UUID, epoch: int, *, above: int, limit: int
+) -> list[int]:
+    """Give the numbers that are held above one, in order: taken in or in quarantine."""
+    held = [
+        sa.select(kind.seq.label("seq")).where(
+            kind.controller_id == controller_id, kind.epoch == epoch, kind.seq > above
+        )
+        for kind in (JournalEntry, QuarantinedEvent)
+    ]
+    every = sa.union(*held).subquery()
+    found = await tx.scalars(sa.select(every.c.seq).order_by(every.c.seq).limit(limit))
+    return list(found)
+
+
+async def losses(
+    tx: AsyncSession, controller_id: uuid.UUID, epoch: int, *, above: int = 0
+) -> list[Range]:
+    """Give what the device reported lost, beyond a number."""
+    rows = await tx.execute(
+        sa.select(JournalLoss.first_seq, JournalLoss.last_seq)
+        .where(
+            JournalLoss.controller_id == controller_id,
+            JournalLoss.epoch == epoch,
+            JournalLoss.last_seq > above,
+        )
+        .order_by(JournalLoss.first_seq)
+    )
+    return [Range(row.first_seq, row.last_seq) for row in rows]
+
+
+async def _watch_clock(
+    tx: AsyncSession,
+    controller_id: uuid.UUID,
+    station_id: uuid.UUID,
+    sending: Sending,
+    *,
+    at: datetime,
+) -> None:
+    """Open or close the alert of a clock that runs off; the figures have a hysteresis."""
+    if sending.sent_at is None:
+        return
+    subject = f"controller:{controller_id}"
+    skew = sending.sent_at - sending.received_at
+    opens = skew_alert(skew, is_open=False)
+    if opens:
+        detail = {"skew_s": round(skew.total_seconds(), 1)}
+        evidence = Evidence(AlertKind.CLOCK_SKEW, subject, station_id, at, detail)
+        await book.note(tx, evidence, at=at)
+    elif not skew_alert(skew, is_open=True):
+        await book.settle(tx, AlertKind.CLOCK_SKEW, subject, at=at)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalState:
+    """How complete a controller's journal of one epoch is."""
+
+    epoch: int
+    acked_through: int
+    highest: int
+    gaps: Sequence[Range]
+    """Numbers nobody has told us of."""
+    lost: Sequence[Range]
+    """Numbers the device reported lost."""
+    quarantined: int
+
+
+async def states(tx: AsyncSession, controller_id: uuid.UUID) -> list[JournalState]:
+    """Say how complete a controller's journal is, epoch by epoch, newest first."""
+    cursors = await tx.scalars(
+        sa.select(JournalCursor)
+        .where(JournalCursor.controller_id == controller_id)
+        .order_by(JournalCursor.epoch.desc())
+    )
+    found = []
+    for cursor in cursors:
+        beyond: list[int] = []
+        above = cursor.acked_through
+        while cursor.highest > above:
+            part = await _numbers(tx, controller_id, cursor.epoch, above=above, limit=AHEAD)
+            if not part:
+                break
+            beyond += part
+            above = part[-1]
+        lost = await losses(tx, controller_id, cursor.epoch)
+        quarantined = await tx.scalar(
+            sa.select(sa.func.count()).where(
+                QuarantinedEvent.controller_id == controller_id,
+                QuarantinedEvent.epoch == cursor.epoch,
+            )
+        )
+        found.append(
+            JournalState(
+                epoch=cursor.epoch,
+                acked_through=cursor.acked_through,
+                highest=cursor.highest,
+                gaps=gaps(cursor.acked_through, beyond, lost),
+                lost=lost,
+                quarantined=quarantined or 0,
+            )
+        )
+    return found

@@ -1,0 +1,43 @@
+"""What doors go by: the decision of a scan, and what a controller's journal says. Pure."""
+
+from app.doors.rules.decision import (
+    LIVE,
+    OPENING_WINDOW,
+    REPEAT_AFTER_EXECUTION,
+    RESERVATION_GRACE,
+    UNLOCK_SECONDS,
+    CommandState,
+    Decision,
+    Facts,
+    Granted,
+    Outcome,
+    Place,
+    Reason,
+    Refused,
+    ScanState,
+    WalkIn,
+    decide,
+    is_final,
+    state_now,
+)
+
+__all__ = [
+    "LIVE",
+    "OPENING_WINDOW",
+    "REPEAT_AFTER_EXECUTION",
+    "RESERVATION_GRACE",
+    "UNLOCK_SECONDS",
+    "CommandState",
+    "Decision",
+    "Facts",
+    "Granted",
+    "Outcome",
+    "Place",
+    "Reason",
+    "Refused",
+    "ScanState",
+    "WalkIn",
+    "decide",
+    "is_final",
+    "state_now",
+]

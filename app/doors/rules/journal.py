@@ -1,0 +1,392 @@
+"""A controller's journal: when an event really happened, what is missing, what a contact proves.
+
+A device's clock is never trusted by itself. Its monotonic clock is, within a drift; so an event is
+placed on the server's clock by the last instant that both knew (law 11, promises R17).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from app.doors.rules.decision import OPENING_WINDOW
+
+DRIFT_PPM = 50
+"""How far a controller's crystal may run off: 50 parts in a million, 4.3 s a day."""
+
+TRANSFER = timedelta(milliseconds=500)
+"""What a message may take on its way, one way, before anybody notices."""
+
+LATE_AFTER = timedelta(seconds=60)
+"""An event told later than this feeds reports and never live actions."""
+
+MAX_BATCH = 500
+MAX_SEQ = 2**53 - 1
+"""The greatest whole number every JSON reader keeps exactly."""
+
+
+class EventType(StrEnum):
+    """What a controller records (contract)."""
+
+    DOOR_OPENED = "door_opened"
+    DOOR_CLOSED = "door_closed"
+    DOOR_FORCED = "door_forced"
+    DOOR_HELD = "door_held"
+    OFFLINE_ENTRY = "offline_entry"
+    PEOPLE_IN = "people_in"
+    PEOPLE_OUT = "people_out"
+    FACILITY_USE = "facility_use"
+    FACILITY_STATUS = "facility_status"
+    TAMPER = "tamper"
+    POWER = "power"
+    OVERFLOW = "overflow"
+    NOTE = "note"
+
+
+OF_A_DOOR = frozenset(
+    {
+        EventType.DOOR_OPENED,
+        EventType.DOOR_CLOSED,
+        EventType.DOOR_FORCED,
+        EventType.DOOR_HELD,
+        EventType.OFFLINE_ENTRY,
+    }
+)
+"""Events that must name a door of the controller's station."""
+
+OF_A_FACILITY = frozenset({EventType.FACILITY_USE, EventType.FACILITY_STATUS})
+
+WITHOUT_EFFECT = frozenset({EventType.POWER, EventType.NOTE, EventType.OVERFLOW})
+"""Events that are only kept; an overflow's effect is on the cursor, at once."""
+
+
+class Quality(StrEnum):
+    """How well the corrected time of an event is known, best first."""
+
+    SYNCED = "synced"
+    """By an instant of ours that the device had heard in the same boot."""
+    SENT = "sent"
+    """By the device's monotonic clock, up to the sending."""
+    WALL = "wall"
+    """By the device's wall clock, moved by what it was off at the sending."""
+    UNKNOWN = "unknown"
+    """As the device says; nobody knows how far off it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """An instant both sides knew: the server's time, and the device's monotonic clock then."""
+
+    server_time: datetime
+    mono_ms: int
+    rtt_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is known of clocks when a batch was sent and received."""
+
+    boot_id: str
+    received_at: datetime
+    sent_at: datetime | None = None
+    """The device's wall clock."""
+    sent_mono_ms: int | None = None
+    """The device's monotonic clock."""
+    sync: Sync | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """When an event happened, on the server's clock."""
+
+    at: datetime
+    error: timedelta | None
+    """It happened within so much of `at`; None: unknown."""
+    quality: Quality
+
+
+def corrected(
+    occurred_at: datetime, mono_ms: int | None, boot_id: str, sending: Sending
+) -> Corrected:
+    """Place an event on the server's clock; never after it was received.
+
+    Within the boot that sends, the monotonic clock decides, whatever the wall clock did.
+    """
+    found = _placed(occurred_at, mono_ms if boot_id == sending.boot_id else None, sending)
+    return found if found.at <= sending.received_at else _held(found, sending.received_at)
+
+
+def _placed(occurred_at: datetime, mono_ms: int | None, sending: Sending) -> Corrected:
+    if mono_ms is not None and sending.sync is not None:
+        since = timedelta(milliseconds=mono_ms - sending.sync.mono_ms)
+        half = timedelta(milliseconds=sending.sync.rtt_ms) / 2
+        error = half + _drift(since)
+        return Corrected(sending.sync.server_time + half + since, error, Quality.SYNCED)
+    if mono_ms is not None and sending.sent_mono_ms is not None:
+        age = timedelta(milliseconds=sending.sent_mono_ms - mono_ms)
+        return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.SENT)
+    if sending.sent_at is not None:
+        age = sending.sent_at - occurred_at
+        return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.WALL)
+    return Corrected(occurred_at, None, Quality.UNKNOWN)
+
+
+def _held(found: Corrected, latest: datetime) -> Corrected:
+    """Hold a time that lies after the receipt; what it was over is part of its error."""
+    error = None if found.error is None else max(found.error, found.at - latest)
+    return Corrected(latest, error, found.quality)
+
+
+def _drift(since: timedelta) -> timedelta:
+    return abs(since) * DRIFT_PPM / 1_000_000
+
+
+def is_late(happened: Corrected, received_at: datetime) -> bool:
+    """Whether an event is told too late to act on; one of unknown time always is."""
+    if happened.quality is Quality.UNKNOWN:
+        return True
+    return received_at - happened.at > LATE_AFTER
+
+
+def content_hash(event: Mapping[str, Any]) -> bytes:
+    """Tell two events under one number apart: SHA-256 of the event as canonical JSON."""
+    text = json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers `first..last`, both included."""
+
+    first: int
+    last: int
+
+
+def advanced(through: int, taken: Iterable[int], lost: Sequence[Range]) -> int:
+    """Say up to which number everything is either held or known to be lost.
+
+    `taken` are numbers above `through` in ascending order, `lost` what the device reported lost.
+    """
+    for number in taken:
+        through = _over_lost(through, lost)
+        if number > through + 1:
+            break
+        through = max(through, number)
+    return _over_lost(through, lost)
+
+
+def _over_lost(through: int, lost: Sequence[Range]) -> int:
+    moved = True
+    while moved:
+        moved = False
+        for gone in lost:
+            if gone.first <= through + 1 <= gone.last:
+                through, moved = gone.last, True
+    return through
+
+
+def gaps(through: int, taken: Iterable[int], lost: Sequence[Range]) -> list[Range]:
+    """Give the ranges above `through` that were neither taken nor reported lost.
+
+    `taken` in ascending order; nothing is missing above its greatest.
+    """
+    found: list[Range] = []
+    expected = through + 1
+    for number in taken:
+        if number > expected:
+            found += _without(Range(expected, number - 1), lost)
+        expected = max(expected, number + 1)
+    return found
+
+
+def _without(whole: Range, lost: Sequence[Range]) -> list[Range]:
+    left = [whole]
+    for gone in lost:
+        parts = []
+        for part in left:
+            if part.first < gone.first:
+                parts.append(Range(part.first, min(part.last, gone.first - 1)))
+            if part.last > gone.last:
+                parts.append(Range(max(part.first, gone.last + 1), part.last))
+        left = [part for part in parts if part.first <= part.last]
+    return left
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInterval:
+    """A time in which a door's contact said open."""
+
+    opened_at: datetime
+    closed_at: datetime | None
+    """None: it is open still, as far as anybody knows."""
+
+
+def opened_by(pulsed_at: datetime, intervals: Iterable[OpenInterval]) -> datetime | None:
+    """Say when the door opened for a pulse; None without proof (law 5).
+
+    The door was open already: at the pulse. Else at the first opening within 15 s after it. One
+    interval may prove several pulses.
+    """
+    found = [
+        max(pulsed_at, interval.opened_at)
+        for interval in intervals
+        if interval.opened_at <= pulsed_at + OPENING_WINDOW
+        and (interval.closed_at is None or interval.closed_at > pulsed_at)
+    ]
+    return min(found, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A people counter's word: so many came in, or went out, or the count begins anew."""
+
+    at: datetime
+    delta: int
+    reset_to: int | None = None
+
+
+def people_inside(series: Iterable[Counted]) -> int:
+    """Add a people counter's events up, in the order of their time (metrics 15).
+
+    The sum is what the counter says, negative if it drifts: nothing is clamped away. A reset sets
+    it.
+    """
+    inside = 0
+    for counted in series:
+        inside = counted.reset_to if counted.reset_to is not None else inside + counted.delta
+    return inside
+
+
+class Why(StrEnum):
+    """Why an event could not be taken in; stable in the API."""
+
+    NOT_AN_OBJECT = "not_an_object"
+    BAD_NUMBER = "bad_number"
+    BAD_EVENT_ID = "bad_event_id"
+    BAD_BOOT_ID = "bad_boot_id"
+    UNKNOWN_TYPE = "unknown_type"
+    BAD_TIME = "bad_time"
+    BAD_FIELD = "bad_field"
+    UNKNOWN_DOOR = "unknown_door"
+    UNKNOWN_FACILITY = "unknown_facility"
+    CONFLICT = "conflict"
+    """The same number or id came before with other content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event as a controller told it, read and checked by itself."""
+
+    seq: int
+    event_id: str
+    boot_id: str
+    type: EventType
+    occurred_at: datetime
+    mono_ms: int | None
+    door: str | None
+    facility: str | None
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """An event that cannot be taken in, with what could be read of it."""
+
+    why: Why
+    seq: int | None
+    event_id: str
+    boot_id: str
+    body: Any
+
+
+def read_event(raw: Any, boot_id: str) -> Told | Unusable:
+    """Read one event of a batch sent by this boot; never raises."""
+    if not isinstance(raw, dict):
+        return Unusable(Why.NOT_AN_OBJECT, None, "", boot_id, raw)
+    seq = raw.get("seq")
+    event_id = raw.get("event_id")
+    boot = raw.get("boot_id", boot_id)
+    number = seq if _is_whole(seq, 1, MAX_SEQ) else None
+    name = str(event_id) if _is_key(event_id) else ""
+    by = str(boot) if _is_key(boot) else boot_id
+
+    def unusable(why: Why) -> Unusable:
+        return Unusable(why, number, name, by, raw)
+
+    if number is None:
+        return unusable(Why.BAD_NUMBER)
+    if not name:
+        return unusable(Why.BAD_EVENT_ID)
+    if by != boot:
+        return unusable(Why.BAD_BOOT_ID)
+    if raw.get("type") not in set(EventType):
+        return unusable(Why.UNKNOWN_TYPE)
+    kind = EventType(raw["type"])
+    occurred_at = _instant(raw.get("occurred_at"))
+    if occurred_at is None:
+        return unusable(Why.BAD_TIME)
+    mono = raw.get("mono_ms")
+    if not (mono is None or _is_whole(mono, 0, MAX_SEQ)) or not _fields_fit(kind, raw):
+        return unusable(Why.BAD_FIELD)
+    return Told(
+        seq=number,
+        event_id=name,
+        boot_id=by,
+        type=kind,
+        occurred_at=occurred_at,
+        mono_ms=mono,
+        door=raw.get("door") if kind in OF_A_DOOR or raw.get("door") is not None else None,
+        facility=raw.get("facility") if kind in OF_A_FACILITY else None,
+        body=raw,
+    )
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_key(value: Any) -> bool:
+    return (
+        isinstance(value, str)
+        and 1 <= len(value) <= 128
+        and value.isascii()
+        and (value.isprintable() and " " not in value)
+    )
+
+
+def _instant(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    # A device whose clock was lost says 1970; that is a time too, only a wrong one.
+    return found if found.tzinfo is not None and 1970 <= found.year <= 2100 else None
+
+
+def _fields_fit(kind: EventType, raw: Mapping[str, Any]) -> bool:
+    match kind:
+        case EventType.PEOPLE_IN | EventType.PEOPLE_OUT:
+            reset = raw.get("reset_to")
+            count = _is_whole(raw.get("count", 1), 0, 1000)
+            return count and (reset is None or _is_whole(reset, 0, 10_000))
+        case EventType.OVERFLOW:
+            first, last = raw.get("first_seq"), raw.get("last_seq")
+            return _is_whole(first, 1, MAX_SEQ) and _is_whole(last, first or 1, MAX_SEQ)
+        case EventType.FACILITY_USE:
+            lasted, quantity = raw.get("duration_s"), raw.get("quantity")
+            lasted_fits = lasted is None or _is_whole(lasted, 0, 86_400)
+            quantity_fits = quantity is None or (
+                isinstance(quantity, int | float)
+                and not isinstance(quantity, bool)
+                and 0 < quantity <= 1_000_000
+            )
+            return lasted_fits and quantity_fits
+        case EventType.FACILITY_STATUS:
+            return raw.get("status") in ("working", "degraded", "out_of_order", "unknown")
+        case _:
+            return True

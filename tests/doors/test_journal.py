@@ -1,0 +1,486 @@
+"""A controller's journal over HTTP: each event once, nothing lost unsaid, effects that follow."""
+
+import asyncio
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+
+from app.alerts.rules import AlertKind
+from app.alerts.tables import Alert
+from app.doors import effects, watch
+from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
+from app.places.tables import Facility, FacilityStatus
+from app.runtime import Runtime
+from app.visits.tables import FacilityUse, Visit
+from tests.conftest import Clock
+from tests.support.worlds import Scene, SomeAdmin, a_facility, a_scene, a_worker, an_admin
+
+pytestmark = pytest.mark.anyio
+
+
+def an_event(seq: int, runtime: Runtime, type: str = "note", **more: Any) -> dict[str, Any]:
+    """Make an event that happens now."""
+    return {
+        "event_id": f"e{seq}",
+        "seq": seq,
+        "type": type,
+        "occurred_at": runtime.now().isoformat(),
+    } | more
+
+
+async def sends(
+    client: httpx.AsyncClient,
+    scene: Scene,
+    events: list[Any],
+    *,
+    boot_id: str = "b",
+    epoch: int = 1,
+    **more: Any,
+) -> dict[str, Any]:
+    body = {"boot_id": boot_id, "epoch": epoch, "events": events} | more
+    answer = await client.post("/v1/controller/events", json=body, headers=scene.controller_headers)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def statuses(answer: dict[str, Any]) -> list[str]:
+    return [result["status"] for result in answer["results"]]
+
+
+async def rows(runtime: Runtime, kind: Any) -> list[Any]:
+    async with runtime.database.read() as tx:
+        return list(await tx.scalars(sa.select(kind)))
+
+
+async def alerts(runtime: Runtime) -> dict[AlertKind, Alert]:
+    return {alert.kind: alert for alert in await rows(runtime, Alert) if alert.closed_at is None}
+
+
+async def the_chief(runtime: Runtime) -> SomeAdmin:
+    async with runtime.database.write() as tx:
+        return await an_admin(tx, at=runtime.now())
+
+
+async def with_contact(runtime: Runtime, scene: Scene) -> None:
+    async with runtime.database.write() as tx:
+        door = await tx.get_one(type(scene.door), scene.door.id)
+        door.has_contact = True
+
+
+async def pulses(client: httpx.AsyncClient, runtime: Runtime, scene: Scene, key: str = "k") -> str:
+    """Let the worker scan and the controller pulse; gives the scan's id."""
+    headers = scene.worker.headers | {"Idempotency-Key": key}
+    scan = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+    assert scan.json()["outcome"] == "granted", scan.text
+    poll = await client.get(
+        "/v1/controller/commands", params={"wait": 0}, headers=scene.controller_headers
+    )
+    (command,) = poll.json()["commands"]
+    path = f"/v1/controller/commands/{command['id']}"
+    claim = {"boot_id": "b", "nonce": "n"}
+    await client.post(f"{path}/claim", json=claim, headers=scene.controller_headers)
+    ack = {"boot_id": "b", "result": "executed", "pulse_after_claim_ms": 0}
+    done = await client.post(f"{path}/ack", json=ack, headers=scene.controller_headers)
+    assert done.status_code == 200, done.text
+    return str(scan.json()["id"])
+
+
+async def state_of(client: httpx.AsyncClient, scene: Scene, scan_id: str) -> str:
+    answer = await client.get(f"/v1/scans/{scan_id}", headers=scene.worker.headers)
+    return str(answer.json()["state"])
+
+
+async def test_a_batch_is_taken_in_once_however_often_it_is_sent(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    batch = [an_event(seq, runtime) for seq in (1, 2, 3)]
+    first = await sends(client, scene, batch)
+    assert (statuses(first), first["acked_through"]) == (["accepted"] * 3, 3)
+    again = await sends(client, scene, batch)
+    assert (statuses(again), again["acked_through"]) == (["duplicate"] * 3, 3)
+    # After a reboot the device names the boot that recorded them.
+    named = [event | {"boot_id": "b"} for event in batch]
+    later = await sends(client, scene, named, boot_id="b2")
+    assert statuses(later) == ["duplicate"] * 3
+    assert len(await rows(runtime, JournalEntry)) == 3
+    assert await alerts(runtime) == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_split_shuffled_repeated_and_in_parallel_it_has_the_effect_of_once(
+    client: httpx.AsyncClient, runtime: Runtime, seed: int
+) -> None:
+    """R03."""
+    rng, scene = random.Random(seed), await a_scene(runtime)
+    events = [an_event(seq, runtime, "people_in", count=1) for seq in range(1, 41)]
+    batches = []
+    for _ in range(6):
+        sent = rng.sample(events, len(events))
+        while sent:
+            size = rng.randint(1, 15)
+            batches.append(sent[:size])
+            sent = sent[size:]
+    rng.shuffle(batches)
+    for start in range(0, len(batches), 4):
+        together = batches[start : start + 4]
+        for answer in await asyncio.gather(*(sends(client, scene, part) for part in together)):
+            assert "quarantined" not in statuses(answer)
+    await effects.apply_due(runtime.database, runtime.wakeups, now=runtime.now)
+    assert sorted(row.seq for row in await rows(runtime, JournalEntry)) == list(range(1, 41))
+    assert len(await rows(runtime, PeopleCount)) == 40
+    assert (await sends(client, scene, []))["acked_through"] == 40
+
+
+async def test_one_bad_event_keeps_no_other_out(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """T26."""
+    scene = await a_scene(runtime)
+    batch: list[Any] = [an_event(seq, runtime) for seq in range(1, 101)]
+    batch[49] = an_event(50, runtime, type="explosion")
+    batch.append("not an event")
+    answer = await sends(client, scene, batch)
+    assert statuses(answer).count("accepted") == 99
+    assert answer["results"][49]["reason"] == "unknown_type"
+    assert answer["results"][100]["reason"] == "not_an_object"
+    assert answer["acked_through"] == 100
+    assert {row.reason for row in await rows(runtime, QuarantinedEvent)} == {
+        "unknown_type",
+        "not_an_object",
+    }
+    assert AlertKind.QUARANTINE in await alerts(runtime)
+    again = await sends(client, scene, batch)
+    assert statuses(again).count("quarantined") == 2
+    assert len(await rows(runtime, QuarantinedEvent)) == 2
+
+
+async def test_a_door_or_facility_of_another_station_is_not_this_controllers(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    batch = [
+        an_event(1, runtime, "door_opened", door=str(other.door.id)),
+        an_event(2, runtime, "door_opened"),
+        an_event(3, runtime, "facility_use", facility="nobody"),
+    ]
+    answer = await sends(client, scene, batch)
+    assert [result["reason"] for result in answer["results"]] == [
+        "unknown_door",
+        "unknown_door",
+        "unknown_facility",
+    ]
+
+
+async def test_gaps_and_losses_are_told_exactly(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    path = f"/v1/admin/controllers/{scene.controller_id}/journal"
+
+    async def state() -> dict[str, Any]:
+        (found,) = (await client.get(path, headers=chief.headers)).json()
+        return dict(found)
+
+    answer = await sends(client, scene, [an_event(seq, runtime) for seq in (1, 2, 6, 7, 12)])
+    assert answer["acked_through"] == 2
+    assert (await state())["gaps"] == [{"first": 3, "last": 5}, {"first": 8, "last": 11}]
+    overflow = an_event(13, runtime, "overflow", first_seq=3, last_seq=5)
+    answer = await sends(client, scene, [overflow])
+    assert answer["acked_through"] == 7
+    found = await state()
+    assert found["gaps"] == [{"first": 8, "last": 11}]
+    assert found["lost"] == [{"first": 3, "last": 5}]
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].detail["events"] == 3
+    answer = await sends(client, scene, [an_event(seq, runtime) for seq in range(8, 12)])
+    assert answer["acked_through"] == 13
+    other = await sends(client, scene, [an_event(90, runtime) | {"seq": 1}], epoch=2)
+    assert other["acked_through"] == 1
+
+
+async def test_the_same_number_with_other_content_freezes_the_controller(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """T18: both histories are kept, the door is frozen, an alert is raised, somebody thaws it."""
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    await sends(client, scene, [an_event(1, runtime, text="mine")])
+    forked = await sends(client, scene, [an_event(1, runtime, text="the clone's")])
+    assert forked["results"][0] == {
+        "event_id": "e1",
+        "seq": 1,
+        "status": "quarantined",
+        "reason": "conflict",
+    }
+    (entry,) = await rows(runtime, JournalEntry)
+    (kept,) = await rows(runtime, QuarantinedEvent)
+    assert (entry.body["text"], kept.body["event"]["text"]) == ("mine", "the clone's")
+    assert AlertKind.CLONE in await alerts(runtime)
+    headers = scene.worker.headers | {"Idempotency-Key": "k"}
+    scan = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+    assert scan.json()["reason"] == "controller_offline"
+    controller = f"/v1/admin/controllers/{scene.controller_id}"
+    thawed = await client.post(f"{controller}/thaw", headers=chief.headers)
+    assert thawed.json()["frozen_at"] is None
+    assert AlertKind.CLONE not in await alerts(runtime)
+    await pulses(client, runtime, scene, key="k2")
+
+
+async def test_two_boots_that_take_turns_are_a_clone(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+
+    async def polls(boot: str) -> None:
+        params = {"wait": 0, "boot_id": boot}
+        await client.get("/v1/controller/commands", params=params, headers=scene.controller_headers)
+
+    for boot in ("a", "a", "b", "a", "b2"):  # A reboot, and one packet that came late.
+        await polls(boot)
+    assert await alerts(runtime) == {}
+    for boot in ("b", "b2"):
+        await polls(boot)
+    assert AlertKind.CLONE in await alerts(runtime)
+    (controller,) = await rows(runtime, Controller)
+    assert controller.frozen_at is not None
+
+
+async def test_a_command_granted_before_the_freeze_is_not_claimed_after_it(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    headers = scene.worker.headers | {"Idempotency-Key": "k"}
+    await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+    poll = await client.get(
+        "/v1/controller/commands", params={"wait": 0}, headers=scene.controller_headers
+    )
+    (command,) = poll.json()["commands"]
+    await sends(client, scene, [an_event(1, runtime, text="a")])
+    await sends(client, scene, [an_event(1, runtime, text="b")])
+    claimed = await client.post(
+        f"/v1/controller/commands/{command['id']}/claim",
+        json={"boot_id": "b", "nonce": "n"},
+        headers=scene.controller_headers,
+    )
+    assert (claimed.status_code, claimed.json()["code"]) == (410, "command_refused")
+
+
+async def test_at_a_door_with_a_contact_the_visit_begins_when_the_door_opened(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    scan_id = await pulses(client, runtime, scene)
+    assert await state_of(client, scene, scan_id) == "executed"
+    assert await rows(runtime, Visit) == []
+    clock.advance(4)
+    await sends(
+        client,
+        scene,
+        [an_event(1, runtime, "door_opened", door=str(scene.door.id), mono_ms=9_000)],
+        mono_ms=9_000,
+    )
+    assert await state_of(client, scene, scan_id) == "opened"
+    (visit,) = await rows(runtime, Visit)
+    assert visit.started_at == runtime.now()
+
+
+async def test_late_evidence_opens_the_visit_at_its_own_time_and_an_old_opening_none(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    began = runtime.now()
+    scan_id = await pulses(client, runtime, scene)
+    clock.advance(3_600)
+    door = str(scene.door.id)
+
+    def moved(seq: int, type: str, seconds: int) -> dict[str, Any]:
+        """Say what the contact did so many seconds after the pulse; the clock is right."""
+        at = (began + timedelta(seconds=seconds)).isoformat()
+        return an_event(seq, runtime, type, door=door) | {"occurred_at": at}
+
+    sent_at = runtime.now().isoformat()
+    early = [moved(1, "door_opened", -300), moved(2, "door_closed", -200)]
+    await sends(client, scene, early, sent_at=sent_at)
+    assert await rows(runtime, Visit) == []
+    opened = [moved(3, "door_opened", 5), moved(4, "door_closed", 9)]
+    await sends(client, scene, opened, sent_at=sent_at)
+    (visit,) = await rows(runtime, Visit)
+    assert visit.started_at == began + timedelta(seconds=5)
+    assert await state_of(client, scene, scan_id) == "opened"
+    assert {row.effect for row in await rows(runtime, JournalEntry)} == {
+        "unmatched",
+        "closed",
+        "opened:1",
+    }
+
+
+async def test_a_door_that_stands_open_already_lets_him_in_at_the_pulse(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    event = an_event(1, runtime, "door_opened", door=str(scene.door.id), mono_ms=1)
+    await sends(client, scene, [event], mono_ms=1)
+    clock.advance(60)
+    scan_id = await pulses(client, runtime, scene)
+    assert await state_of(client, scene, scan_id) == "opened"
+    (visit,) = await rows(runtime, Visit)
+    (command,) = await rows(runtime, Command)
+    assert visit.started_at == command.pulsed_at == command.opened_at
+
+
+async def test_one_opening_serves_every_pulse_it_follows(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    await pulses(client, runtime, scene)
+    async with runtime.database.write() as tx:
+        mate = await a_worker(tx, runtime, at=runtime.now())
+    second = Scene(
+        scene.station, scene.door, scene.poster, scene.controller_id, scene.credential, mate
+    )
+    clock.advance(3)
+    await pulses(client, runtime, second)
+    clock.advance(2)
+    event = an_event(1, runtime, "door_opened", door=str(scene.door.id), mono_ms=1)
+    await sends(client, scene, [event], mono_ms=1)
+    assert [row.started_at for row in await rows(runtime, Visit)] == [runtime.now()] * 2
+
+
+async def test_a_door_that_never_opens_is_noticed_at_the_third_pulse(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    for number in range(3):
+        async with runtime.database.write() as tx:
+            await watch.not_opened(tx, at=runtime.now())
+        assert await alerts(runtime) == {}
+        async with runtime.database.write() as tx:
+            worker = await a_worker(tx, runtime, at=runtime.now())
+        each = Scene(
+            scene.station, scene.door, scene.poster, scene.controller_id, scene.credential, worker
+        )
+        await pulses(client, runtime, each, key=str(number))
+        clock.advance(40)
+        (controller,) = await rows(runtime, Controller)
+        runtime.controllers.heard(controller.id, runtime.now())
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    assert (await alerts(runtime))[AlertKind.NOT_OPENED].detail == {"times": 3}
+    assert await rows(runtime, Visit) == []
+
+
+async def test_forced_and_held_doors_raise_alerts_also_when_told_late(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    door = str(scene.door.id)
+    await sends(
+        client,
+        scene,
+        [
+            an_event(1, runtime, "door_forced", door=door, mono_ms=0),
+            an_event(2, runtime, "door_held", door=door, mono_ms=3_590_000),
+        ],
+        mono_ms=3_600_000,
+    )
+    found = await alerts(runtime)
+    assert (found[AlertKind.DOOR_FORCED].late, found[AlertKind.DOOR_HELD].late) == (True, False)
+    assert found[AlertKind.DOOR_FORCED].opened_at == runtime.now() - timedelta(hours=1)
+    closed = an_event(3, runtime, "door_closed", door=door, mono_ms=3_600_000)
+    await sends(client, scene, [closed], mono_ms=3_600_000)
+    assert AlertKind.DOOR_HELD not in await alerts(runtime)
+    assert AlertKind.DOOR_FORCED in await alerts(runtime)  # Somebody must look at that.
+
+
+async def test_facilities_report_themselves_and_old_news_changes_nothing(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        oven = await a_facility(tx, scene.station, at=runtime.now())
+    clock.advance(3600)
+
+    def told(seq: int, minutes_ago: int, **more: Any) -> dict[str, Any]:
+        at = (runtime.now() - timedelta(minutes=minutes_ago)).isoformat()
+        return an_event(seq, runtime, **more) | {"occurred_at": at, "facility": str(oven.id)}
+
+    sent_at = runtime.now().isoformat()
+    news = [
+        told(1, 10, type="facility_status", status="out_of_order"),
+        told(2, 20, type="facility_status", status="degraded"),
+        told(3, 30, type="facility_use", duration_s=120),
+        told(4, 25, type="facility_use", quantity=1.5),
+    ]
+    await sends(client, scene, news, sent_at=sent_at)
+    await sends(client, scene, news, sent_at=sent_at)
+    (facility,) = await rows(runtime, Facility)
+    assert facility.status is FacilityStatus.OUT_OF_ORDER
+    uses = sorted(await rows(runtime, FacilityUse), key=lambda use: use.begun_at)
+    assert [float(use.quantity or 0) for use in uses] == [0, 1.5]
+    assert uses[0].ended_at - uses[0].begun_at == timedelta(minutes=2)
+
+
+async def test_a_clock_that_runs_off_is_noticed_and_forgiven_with_a_margin(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    for skew_s, is_open in ((29, False), (31, True), (15, True), (-11, True), (9, False)):
+        sent_at = (runtime.now() + timedelta(seconds=skew_s)).isoformat()
+        await sends(client, scene, [], sent_at=sent_at)
+        assert (AlertKind.CLOCK_SKEW in await alerts(runtime)) is is_open, skew_s
+
+
+async def test_what_is_no_batch_is_refused_whole_and_a_retired_controller_too(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    good = {"boot_id": "b", "epoch": 1, "events": []}
+    for bad in (
+        {"events": []},
+        good | {"events": {}},
+        good | {"epoch": -1},
+        good | {"epoch": "1"},
+        good | {"events": [1] * 501},
+        good | {"sent_at": "noon"},
+    ):
+        answer = await client.post(
+            "/v1/controller/events", json=bad, headers=scene.controller_headers
+        )
+        assert answer.status_code == 422, bad
+    big = good | {"events": [{"x": "y" * 300_000}]}
+    answer = await client.post("/v1/controller/events", json=big, headers=scene.controller_headers)
+    assert answer.status_code == 413
+    nobody = await client.post(
+        "/v1/controller/events", json=good, headers={"Authorization": "Bearer x"}
+    )
+    assert nobody.status_code == 401
+
+
+async def test_silence_and_its_end_are_noticed(runtime: Runtime, clock: Clock) -> None:
+    scene = await a_scene(runtime)
+
+    async def looks() -> None:
+        async with runtime.database.write() as tx:
+            await watch.silence(tx, after=timedelta(seconds=75), at=runtime.now())
+
+    await looks()
+    assert await alerts(runtime) == {}
+    last_heard: datetime = runtime.now()
+    clock.advance(76)
+    await looks()
+    await looks()
+    found = (await alerts(runtime))[AlertKind.CONTROLLER_SILENT]
+    assert (found.count, found.opened_at) == (1, last_heard + timedelta(seconds=75))
+    runtime.controllers.heard(scene.controller_id, runtime.now())
+    await runtime.controllers.write_heard(runtime.database)
+    await looks()
+    assert await alerts(runtime) == {}

@@ -1,0 +1,213 @@
+"""The pure rules of the journal: corrected times, gaps, and what a contact proves."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.doors.rules.journal import (
+    Counted,
+    EventType,
+    OpenInterval,
+    Quality,
+    Range,
+    Sending,
+    Sync,
+    Told,
+    Unusable,
+    Why,
+    advanced,
+    corrected,
+    gaps,
+    is_late,
+    opened_by,
+    people_inside,
+    read_event,
+)
+
+NOW = datetime(2026, 11, 23, 15, 40, tzinfo=UTC)
+
+
+def seconds(number: float) -> timedelta:
+    return timedelta(seconds=number)
+
+
+def an_event(**changes: Any) -> dict[str, Any]:
+    return {
+        "event_id": "e1",
+        "seq": 1,
+        "type": "note",
+        "occurred_at": "2026-11-23T15:39:00Z",
+    } | changes
+
+
+@given(
+    age_s=st.integers(0, 72 * 3600),
+    drift_ppm=st.integers(-20, 20),
+    wall_off_s=st.integers(-(10**8), 10**8),
+    rtt_ms=st.integers(0, 2_000),
+    up_ms=st.integers(0, 30_000),
+)
+def test_a_synced_time_is_right_within_its_bound_whatever_the_wall_clock_says(
+    age_s: int, drift_ppm: int, wall_off_s: int, rtt_ms: int, up_ms: int
+) -> None:
+    """R17: the truth lies within the bound, and the bound is small."""
+    happened = NOW
+    heard = NOW - seconds(60)  # When the server's time was heard, a minute before.
+    rate = 1 + drift_ppm / 1_000_000
+    heard_mono = 5_000
+    mono = heard_mono + round(60_000 * rate)
+    received_at = happened + seconds(age_s) + timedelta(milliseconds=up_ms)
+    # The server read its clock somewhere within the round trip that ended at `heard`.
+    server_time = heard - timedelta(milliseconds=rtt_ms)
+    sending = Sending("b", received_at, sync=Sync(server_time, heard_mono, rtt_ms))
+    found = corrected(happened + seconds(wall_off_s), mono, "b", sending)
+    assert found.quality is Quality.SYNCED
+    assert found.error is not None
+    assert abs(found.at - happened) <= found.error + timedelta(milliseconds=1)
+    assert found.error <= seconds(2)
+
+
+@given(age_s=st.integers(0, 72 * 3600), drift_ppm=st.integers(-20, 20))
+def test_without_a_sync_the_time_since_the_event_decides(age_s: int, drift_ppm: int) -> None:
+    happened, received_at = NOW, NOW + seconds(age_s)
+    sent_mono = round(age_s * 1000 * (1 + drift_ppm / 1_000_000)) + 7_000
+    sending = Sending("b", received_at, sent_mono_ms=sent_mono)
+    found = corrected(NOW - timedelta(days=400), 7_000, "b", sending)
+    assert found.quality is Quality.SENT
+    assert found.error is not None
+    assert abs(found.at - happened) <= found.error
+    assert abs(found.at - happened) <= seconds(10)
+
+
+def test_an_event_of_an_earlier_boot_goes_by_the_wall_clock() -> None:
+    off = timedelta(hours=3)
+    sending = Sending("b2", NOW, sent_at=NOW + off, sent_mono_ms=100)
+    found = corrected(NOW - seconds(600) + off, 99_000_000, "b1", sending)
+    assert (found.at, found.quality) == (NOW - seconds(600), Quality.WALL)
+
+
+def test_nothing_happened_after_it_was_received() -> None:
+    sending = Sending("b", NOW, sent_mono_ms=1_000)
+    found = corrected(NOW, 61_000, "b", sending)
+    assert found.at == NOW
+    assert found.error is not None
+    assert found.error >= seconds(60)
+
+
+def test_a_time_nobody_can_place_says_so_and_counts_as_late() -> None:
+    found = corrected(NOW - seconds(1), None, "b", Sending("b", NOW))
+    assert (found.quality, found.error) == (Quality.UNKNOWN, None)
+    assert is_late(found, NOW)
+    soon = corrected(NOW, 0, "b", Sending("b", NOW, sent_mono_ms=60_000))
+    assert not is_late(soon, NOW)
+    assert is_late(corrected(NOW, 0, "b", Sending("b", NOW, sent_mono_ms=60_001)), NOW)
+
+
+ranges = st.builds(
+    lambda first, length: Range(first, first + length), st.integers(1, 40), st.integers(0, 8)
+)
+
+
+@given(taken=st.sets(st.integers(1, 50)), lost=st.lists(ranges, max_size=4))
+def test_the_cursor_and_the_gaps_say_together_what_is_missing(
+    taken: set[int], lost: list[Range]
+) -> None:
+    known = taken | {n for gone in lost for n in range(gone.first, gone.last + 1)}
+    expected = 0
+    while expected + 1 in known:
+        expected += 1
+    through = advanced(0, sorted(taken), lost)
+    assert through == expected
+    beyond = sorted(n for n in taken if n > through)
+    missing = {n for gap in gaps(through, beyond, lost) for n in range(gap.first, gap.last + 1)}
+    top = max(beyond, default=through)
+    assert missing == {n for n in range(through + 1, top) if n not in known}
+
+
+@pytest.mark.parametrize(
+    ("pulse", "intervals", "opened"),
+    [
+        (0, [(3, 9)], 3),
+        (0, [(15, 20)], 15),
+        (0, [(15.001, 20)], None),
+        (0, [(-60, None)], 0),  # Open already.
+        (0, [(-60, -1)], None),
+        (0, [(-60, 0)], None),
+        (0, [(-60, 5), (7, 9)], 0),
+        (0, [], None),
+    ],
+)
+def test_a_contact_proves_a_pulse_within_its_window(
+    pulse: float, intervals: list[tuple[float, float | None]], opened: float | None
+) -> None:
+    times = [
+        OpenInterval(NOW + seconds(a), None if b is None else NOW + seconds(b))
+        for a, b in intervals
+    ]
+    found = opened_by(NOW + seconds(pulse), times)
+    assert found == (None if opened is None else NOW + seconds(opened))
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (7, Why.NOT_AN_OBJECT),
+        (None, Why.NOT_AN_OBJECT),
+        (an_event(seq="1"), Why.BAD_NUMBER),
+        (an_event(seq=0), Why.BAD_NUMBER),
+        (an_event(seq=True), Why.BAD_NUMBER),
+        (an_event(seq=2**53), Why.BAD_NUMBER),
+        (an_event(event_id=""), Why.BAD_EVENT_ID),
+        (an_event(event_id="a b"), Why.BAD_EVENT_ID),
+        (an_event(event_id="x" * 129), Why.BAD_EVENT_ID),
+        (an_event(boot_id=5), Why.BAD_BOOT_ID),
+        (an_event(type="explosion"), Why.UNKNOWN_TYPE),
+        (an_event(type=None), Why.UNKNOWN_TYPE),
+        (an_event(occurred_at="yesterday"), Why.BAD_TIME),
+        (an_event(occurred_at="2026-11-23T15:39:00"), Why.BAD_TIME),
+        (an_event(occurred_at=0), Why.BAD_TIME),
+        (an_event(mono_ms=-1), Why.BAD_FIELD),
+        (an_event(type="people_in", count=-1), Why.BAD_FIELD),
+        (an_event(type="overflow", first_seq=5, last_seq=4), Why.BAD_FIELD),
+        (an_event(type="facility_status", status="shiny"), Why.BAD_FIELD),
+        (an_event(type="facility_use", quantity="2"), Why.BAD_FIELD),
+    ],
+)
+def test_what_cannot_be_used_is_named(raw: Any, why: Why) -> None:
+    found = read_event(raw, "b")
+    assert isinstance(found, Unusable)
+    assert found.why is why
+    assert found.body is raw
+
+
+@given(
+    raw=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["seq", "event_id", "type", "occurred_at", "boot_id", "door", "x"]),
+                inner,
+                max_size=6,
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_reading_never_raises(raw: Any) -> None:
+    read_event(raw, "b")
+
+
+def test_a_good_event_is_read() -> None:
+    found = read_event(an_event(type="door_opened", door="d", mono_ms=5), "b")
+    assert isinstance(found, Told)
+    assert (found.type, found.boot_id, found.door) == (EventType.DOOR_OPENED, "b", "d")
+
+
+def test_a_people_counter_is_summed_and_never_clamped() -> None:
+    series = [Counted(NOW, 2), Counted(NOW, -3)]
+    assert people_inside(series) == -1
+    assert people_inside([*series, Counted(NOW, 0, reset_to=0), Counted(NOW, 4)]) == 4
