@@ -21,7 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from app import jobs
+from app.agent.contact import Contact, GpioContact, SimulatedDoor
 from app.agent.loop import run_agent
+from app.agent.pace import Pace
 from app.agent.relay import GpioRelay, Relay, SimulatedRelay
 from app.agent.server import AgentError
 from app.audit import COMMAND_LINE
@@ -217,11 +219,15 @@ def agent(
     ),
     serial: Annotated[str, typer.Option(help="Serial number of this box.")] = "yizhan-agent",
     pin: Annotated[int, typer.Option(help="GPIO pin of the relay (BCM).")] = 17,
+    contact: Annotated[
+        list[str] | None, typer.Option(help="GPIO pin of a door's contact, as DOOR=PIN.")
+    ] = None,
 ) -> None:
-    """Be a station's controller: poll, claim, pulse, acknowledge."""
+    """Be a station's controller: poll, claim, pulse, acknowledge, keep a journal."""
     _log_plainly()
 
     async def whole() -> None:
+        opener, sensor = _hardware(relay, state_dir, pin, contact or [])
         stop = asyncio.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -229,7 +235,8 @@ def agent(
             server_url=server,
             state_dir=state_dir,
             code=code,
-            relay=_relay(relay, state_dir, pin),
+            relay=opener,
+            contact=sensor,
             serial=serial,
             firmware="yizhan-agent",
             stop=stop,
@@ -239,12 +246,23 @@ def agent(
         asyncio.run(whole())
 
 
-def _relay(name: str, state_dir: Path, pin: int) -> Relay:
+def _hardware(
+    name: str, state_dir: Path, pin: int, contacts: list[str]
+) -> tuple[Relay, Contact | None]:
+    """Give what opens the door, and what tells whether it stands open."""
     if name == "simulated":
         state_dir.mkdir(parents=True, exist_ok=True)
-        return SimulatedRelay(state_dir / "relay.jsonl")
+        door = SimulatedDoor(SimulatedRelay(state_dir / "relay.jsonl"), Pace())
+        return door, door
     if name == "gpio":
-        return GpioRelay(pin)
+        pins = {}
+        for text in contacts:
+            door_id, _, number = text.partition("=")
+            if not number.isdigit():
+                err.print(f"refused: {text!r} is no contact; write DOOR=PIN")
+                raise typer.Exit(2)
+            pins[door_id] = int(number)
+        return GpioRelay(pin), GpioContact(pins) if pins else None
     err.print(f"refused: no relay is called {name}; there are simulated, gpio")
     raise typer.Exit(2)
 

@@ -1,7 +1,6 @@
 """The agent's loop: poll, claim, pulse, ack; wait and try again when the server is away.
 
-`run_agent` is the only door into this package. What a later issue adds beside it: the journal of
-numbered events, passes verified offline, the watch over the door's contact.
+`run_agent` is the only door into this package.
 """
 
 import asyncio
@@ -14,7 +13,9 @@ from typing import Any
 import httpx
 
 from app.agent.commands import Commands, deliver
+from app.agent.contact import HELD_AFTER_S, Contact
 from app.agent.enrolment import Identity
+from app.agent.journal import Journal, upload
 from app.agent.pace import Backoff, Pace
 from app.agent.relay import Relay
 from app.agent.server import AgentError, CredentialRefused, Server, ServerAway, body, number
@@ -56,13 +57,15 @@ async def run_agent(
     serial: str,
     firmware: str,
     stop: asyncio.Event,
+    contact: Contact | None = None,
     http: httpx.AsyncClient | None = None,
     pace: Pace | None = None,
 ) -> None:
     """Serve the doors of one controller until `stop` is set.
 
-    `code` is the one-time enrolment code, needed once. Many agents of one process share `http`
-    (made with room for two connections per agent); alone, an agent makes its own.
+    `code` is the one-time enrolment code, needed once. `contact` tells when doors move. Many agents
+    of one process share `http` (made with room for three connections per agent); alone, an agent
+    makes its own.
 
     Raises `AgentError`: `NotEnrolled` and `EnrolmentRefused` at the start, `StateLocked` when
     another agent uses the folder, `CredentialRevoked` later.
@@ -76,6 +79,9 @@ async def run_agent(
         pace = pace or Pace()
         identity = Identity(state, serial=serial, firmware=firmware, pace=pace)
         agent = Agent(server, state, identity, relay=relay, pace=pace)
+        stack.callback(agent.close)
+        if contact is not None:
+            contact.watch(agent.door_moved)
         work = asyncio.create_task(agent.run(code))
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -102,14 +108,41 @@ class Agent:
         self._results = Results(state)
         self._commands = Commands(server, relay, self._results, boot_id=self._boot_id, pace=pace)
         self._config = state.read("config.json")
+        self._journal = Journal(state, boot_id=self._boot_id, pace=pace)
+        self._open_doors: dict[str, asyncio.Task[None]] = {}
+
+    def close(self) -> None:
+        """Let go of the journal's file."""
+        for watch in self._open_doors.values():
+            watch.cancel()
+        self._journal.close()
+
+    def door_moved(self, door: str, is_open: bool) -> None:
+        """Write down that a door opened or closed, and watch for how long it stands open.
+
+        A door that the server knows without a contact says nothing.
+        """
+        if not self._has_contact(door):
+            return
+        self._journal.record("door_opened" if is_open else "door_closed", door=door)
+        if watch := self._open_doors.pop(door, None):
+            watch.cancel()
+        if is_open:
+            self._open_doors[door] = asyncio.create_task(self._held(door))
+
+    async def _held(self, door: str) -> None:
+        await self._pace.sleep(HELD_AFTER_S)
+        self._journal.record("door_held", door=door)
 
     async def run(self, code: str | None) -> None:
         """Enrol if need be, then poll; commands and acks run beside the polls."""
         await self._identity.enrol(self._server, code=code)
         logger.info("agent started boot_id=%s", self._boot_id)
+        self._journal.record("power", what="boot")
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver())
+                tasks.create_task(self._upload())
                 await self._poll_for_ever(tasks)
         except BaseExceptionGroup as group:
             # One failure ended the group: callers get it as itself.
@@ -119,6 +152,15 @@ class Agent:
 
     async def _deliver(self) -> None:
         await deliver(self._results, self._server, pace=self._pace, refused_pause_s=REFUSED_PAUSE_S)
+
+    async def _upload(self) -> None:
+        await upload(
+            self._journal,
+            self._server,
+            boot_id=self._boot_id,
+            pace=self._pace,
+            refused_pause_s=REFUSED_PAUSE_S,
+        )
 
     async def _poll_for_ever(self, tasks: asyncio.TaskGroup) -> None:
         backoff = Backoff(self._pace, first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
@@ -204,6 +246,14 @@ class Agent:
     def _version(self) -> str:
         config = self._config.get("config")
         return str(config.get("version", "")) if isinstance(config, dict) else ""
+
+    def _has_contact(self, door: str) -> bool:
+        config = self._config.get("config")
+        doors = config.get("doors") if isinstance(config, dict) else None
+        return any(
+            isinstance(one, dict) and one.get("id") == door and one.get("has_contact") is True
+            for one in (doors if isinstance(doors, list) else [])
+        )
 
     async def _fetch_config(self) -> bool:
         """Bring the config up to date, on disk first; say whether its version changed."""

@@ -17,7 +17,9 @@ from pathlib import Path
 import httpx
 import sqlalchemy as sa
 
+from app.agent.contact import SimulatedDoor
 from app.agent.loop import run_agent
+from app.agent.pace import Pace
 from app.agent.relay import Pulse, SimulatedRelay
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
@@ -215,12 +217,14 @@ async def _agent(
     folder = settings.data_dir / "agents" / post.station.code
     folder.mkdir(parents=True, exist_ok=True)
     relay = PrintingRelay(folder / "relay.jsonl", post.station.name, post.doors)
+    door = SimulatedDoor(relay, Pace())
     try:
         await run_agent(
             server_url=address,
             state_dir=folder,
             code=post.code,
-            relay=relay,
+            relay=door,
+            contact=door,
             serial=f"demo-{uuid.uuid5(uuid.NAMESPACE_URL, post.station.code).hex[:8]}",
             firmware="yizhan-agent",
             stop=stop,

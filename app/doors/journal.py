@@ -331,16 +331,20 @@ async def _note_lost(
     """Keep which numbers the device's memory lost; their number is told exactly."""
     for told in events:
         first, last = told.body["first_seq"], told.body["last_seq"]
+        statement = upsert(tx, JournalLoss).values(
+            controller_id=controller_id,
+            epoch=batch.epoch,
+            first_seq=first,
+            last_seq=last,
+            received_at=at,
+        )
+        longer = statement.excluded.last_seq > JournalLoss.last_seq
         await tx.execute(
-            upsert(tx, JournalLoss)
-            .values(
-                controller_id=controller_id,
-                epoch=batch.epoch,
-                first_seq=first,
-                last_seq=last,
-                received_at=at,
+            statement.on_conflict_do_update(
+                index_elements=["controller_id", "epoch", "first_seq"],
+                set_={"last_seq": statement.excluded.last_seq},
+                where=longer,
             )
-            .on_conflict_do_nothing()
         )
         evidence = Evidence(
             AlertKind.EVENTS_LOST,

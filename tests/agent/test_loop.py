@@ -282,7 +282,8 @@ async def test_the_server_is_missed_once_and_greeted_once(
 ) -> None:
     caplog.set_level(logging.INFO, logger="app.agent")
     gone = httpx.ConnectError("refused")
-    server = FakeServer(clock, polls=[gone, gone, httpx.Response(502), told("k1")])
+    polls = [gone, gone, httpx.Response(502), told("k1")]
+    server = FakeServer(clock, polls=polls, events=[])
     await _until_acked(server, tmp_path, relay)
     said = [r.getMessage() for r in caplog.records if r.name == "app.agent.server"]
     assert [line.split(" url=")[0] for line in said] == ["server is away", "server is back"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from app.agent.contact import Contact
 from app.agent.loop import run_agent
 from app.agent.pace import Pace
 from app.agent.relay import Pulse, Relay
@@ -61,6 +62,16 @@ def granted(ttl_ms: int = 9_000, kind: str = "unlock", pulse_ms: int = 3_000) ->
     return httpx.Response(200, json=grant)
 
 
+def taken_in(request: httpx.Request) -> httpx.Response:
+    """An answer to a batch that takes every event in."""
+    events = json.loads(request.content)["events"]
+    results = [
+        {"event_id": event["event_id"], "seq": event["seq"], "status": "accepted"}
+        for event in events
+    ]
+    return httpx.Response(200, json={"results": results, "acked_through": 0})
+
+
 def refused(status: int, code: str) -> httpx.Response:
     """An error as RFC 9457 describes it."""
     return httpx.Response(status, json={"code": code, "status": status})
@@ -70,7 +81,7 @@ def refused(status: int, code: str) -> httpx.Response:
 class FakeServer:
     """Answers each kind of call from a list; the last answer of a list repeats.
 
-    When the polls have run out, a poll waits for ever.
+    When the polls have run out, a poll waits for ever; so does an upload without an answer.
     """
 
     clock: VirtualClock
@@ -90,6 +101,7 @@ class FakeServer:
     credentials: list[Answer] = field(
         default_factory=lambda: [httpx.Response(200, json={"credential": "secret-2"})]
     )
+    events: list[Answer] = field(default_factory=lambda: [taken_in])
     seen: list[tuple[str, httpx.Request]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -99,7 +111,7 @@ class FakeServer:
             self.seen.append((kind, request))
             self.changed.notify_all()
         answers: list[Answer] = getattr(self, kind)
-        if kind == "polls" and not answers:
+        if kind in ("polls", "events") and not answers:
             await asyncio.Event().wait()
         answer = answers[0] if len(answers) == 1 and kind != "polls" else answers.pop(0)
         if isinstance(answer, Exception):
@@ -132,6 +144,7 @@ def _kind(request: httpx.Request) -> str:
         "/commands": "polls",
         "/claim": "claims",
         "/ack": "acks",
+        "/events": "events",
     }.items():
         if path.endswith(end):
             return kind
@@ -153,7 +166,13 @@ class ListRelay:
 
 @asynccontextmanager
 async def an_agent(
-    server: FakeServer, state: Path, *, relay: Relay, code: str | None = "CODE", seed: int = 7
+    server: FakeServer,
+    state: Path,
+    *,
+    relay: Relay,
+    contact: Contact | None = None,
+    code: str | None = "CODE",
+    seed: int = 7,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Run an agent against the server until the block ends; an agent that failed fails there."""
     stop = asyncio.Event()
@@ -167,6 +186,7 @@ async def an_agent(
                 serial="S-1",
                 firmware="9.9",
                 stop=stop,
+                contact=contact,
                 http=http,
                 pace=server.clock.pace(seed),
             )

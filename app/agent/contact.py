@@ -1,0 +1,73 @@
+"""The door's contact: what tells that a door stands open. Simulated, or a pin of a Raspberry Pi."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from app.agent.pace import Pace
+from app.agent.relay import Pulse, Relay, RelayUnusable
+
+HELD_AFTER_S = 60.0
+"""A door that stands open for longer is reported as held, in seconds."""
+
+Moved = Callable[[str, bool], None]
+"""Called with a door's id, and whether it is open now."""
+
+
+class Contact(Protocol):
+    """What knows whether doors are open."""
+
+    def watch(self, moved: Moved) -> None:
+        """Call `moved` from the event loop whenever a door opens or closes."""
+        ...
+
+
+class SimulatedDoor:
+    """A relay with a door behind it that somebody opens after every pulse, and lets fall shut."""
+
+    def __init__(self, relay: Relay, pace: Pace) -> None:
+        self._relay = relay
+        self._pace = pace
+        self._moved: Moved | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def watch(self, moved: Moved) -> None:
+        """See `Contact`."""
+        self._moved = moved
+
+    async def pulse(self, pulse: Pulse) -> None:
+        """Pulse, and let somebody through."""
+        await self._relay.pulse(pulse)
+        task = asyncio.create_task(self._pass_through(pulse.door))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _pass_through(self, door: str) -> None:
+        await self._pace.sleep(self._pace.dice.uniform(0.5, 2.0))
+        if self._moved:
+            self._moved(door, True)
+        await self._pace.sleep(self._pace.dice.uniform(1.0, 4.0))
+        if self._moved:
+            self._moved(door, False)
+
+
+class GpioContact:
+    """Reed contacts on pins of a Raspberry Pi, closed (to ground) while the door is shut."""
+
+    def __init__(self, pins: Mapping[str, int]) -> None:
+        try:
+            import gpiozero
+        except ImportError as error:
+            raise RelayUnusable(
+                "the GPIO contact needs the package gpiozero: pip install 'yizhan[gpio]'"
+            ) from error
+        self._buttons: dict[str, Any] = {
+            door: gpiozero.Button(pin, pull_up=True, bounce_time=0.05) for door, pin in pins.items()
+        }
+
+    def watch(self, moved: Moved) -> None:
+        """See `Contact`; the pins report from threads of their own."""
+        loop = asyncio.get_running_loop()
+        for door, button in self._buttons.items():
+            button.when_released = lambda door=door: loop.call_soon_threadsafe(moved, door, True)
+            button.when_pressed = lambda door=door: loop.call_soon_threadsafe(moved, door, False)

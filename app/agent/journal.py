@@ -1,0 +1,221 @@
+"""The agent's journal: numbered events on the disk, uploaded until the server has each of them.
+
+SQLite keeps it, synced at every event, so that a power cut loses nothing that was recorded. When it
+is full the oldest give way, and an `overflow` event says exactly which numbers were lost. A journal
+that is gone or damaged begins a new epoch.
+"""
+
+import asyncio
+import json
+import logging
+import sqlite3
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from app.agent.pace import Backoff, Pace
+from app.agent.server import CredentialRefused, Server, ServerAway, body
+from app.agent.state import StateFolder
+
+logger = logging.getLogger(__name__)
+
+CAPACITY = 50_000
+"""Events kept for a server that is away (promise R15)."""
+
+AT_ONCE = 500
+"""Events in one upload; the server takes no more."""
+
+DROPPED = 100
+"""So many of the oldest give way at a time when it is full."""
+
+
+class Journal:
+    """The events of one controller that the server may not have yet."""
+
+    FILE = "journal.db"
+
+    def __init__(
+        self, state: StateFolder, *, boot_id: str, pace: Pace, capacity: int = CAPACITY
+    ) -> None:
+        self._boot_id = boot_id
+        self._pace = pace
+        self._capacity = capacity
+        self.news = asyncio.Event()
+        """Set while something waits for the server."""
+        self.epoch, self._db = _opened(state)
+        if self._count():
+            self.news.set()
+
+    def record(self, type: str, **fields: Any) -> int:
+        """Write one event down; it is on the disk when this returns. Gives its number."""
+        with self._db:
+            if self._count() >= self._capacity:
+                self._give_way()
+            seq = self._add(type, fields)
+        self.news.set()
+        return seq
+
+    def waiting(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
+        """Give the oldest events that the server may not have; says first what was lost."""
+        with self._db:
+            self._report_lost()
+        rows = self._db.execute("SELECT event FROM events ORDER BY seq LIMIT ?", (limit,))
+        return [json.loads(event) for (event,) in rows]
+
+    def settle(self, numbers: Iterable[int]) -> None:
+        """Forget what the server holds: taken in, known before, or in quarantine."""
+        with self._db:
+            self._db.executemany(
+                "DELETE FROM events WHERE seq = ?", [(number,) for number in numbers]
+            )
+        if not self._count() and self._kept("lost_first") is None:
+            self.news.clear()
+
+    def clocks(self) -> dict[str, Any]:
+        """Say what our clocks show now, for the server to place the events on its own."""
+        return {"sent_at": self._wall(), "mono_ms": int(self._pace.monotonic() * 1000)}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _wall(self) -> str:
+        return datetime.fromtimestamp(self._pace.wall(), UTC).isoformat()
+
+    def _add(self, type: str, fields: dict[str, Any]) -> int:
+        seq = (self._kept("last_seq") or 0) + 1
+        event = {
+            **fields,
+            "event_id": uuid.uuid4().hex,
+            "seq": seq,
+            "type": type,
+            "boot_id": self._boot_id,
+            "occurred_at": self._wall(),
+            "mono_ms": int(self._pace.monotonic() * 1000),
+        }
+        self._db.execute("INSERT INTO events VALUES (?, ?)", (seq, json.dumps(event)))
+        self._keep("last_seq", seq)
+        return seq
+
+    def _give_way(self) -> None:
+        """Drop the oldest and remember which; what they said of losses is remembered too."""
+        number = min(DROPPED, self._capacity)
+        rows = self._db.execute(
+            "SELECT seq, event FROM events ORDER BY seq LIMIT ?", (number,)
+        ).fetchall()
+        firsts = [seq for seq, _ in rows]
+        lost = [json.loads(event) for _, event in rows]
+        firsts += [event["first_seq"] for event in lost if event["type"] == "overflow"]
+        known = self._kept("lost_first")
+        self._keep("lost_first", min(firsts) if known is None else min(known, *firsts))
+        self._keep("lost_last", rows[-1][0])
+        self._db.execute("DELETE FROM events WHERE seq <= ?", (rows[-1][0],))
+        logger.warning("journal full lost_through=%d", rows[-1][0])
+
+    def _report_lost(self) -> None:
+        first, last = self._kept("lost_first"), self._kept("lost_last")
+        if first is None or last is None:
+            return
+        self._add("overflow", {"first_seq": first, "last_seq": last})
+        self._db.execute("DELETE FROM kept WHERE name IN ('lost_first', 'lost_last')")
+
+    def _count(self) -> int:
+        (count,) = self._db.execute("SELECT count(*) FROM events").fetchone()
+        return int(count)
+
+    def _kept(self, name: str) -> int | None:
+        row = self._db.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def _keep(self, name: str, value: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+
+
+def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection]:
+    """Open the journal, or begin a new epoch where there is none that can be read."""
+    path = state.path / Journal.FILE
+    epoch = int(state.read("epoch.json").get("epoch", 0))
+    if epoch and path.exists():
+        try:
+            return epoch, _connected(str(path))
+        except sqlite3.DatabaseError as error:
+            logger.error("journal unreadable epoch=%d why=%s", epoch, error)
+            # Kept beside, for whoever wants to know what it held.
+            path.replace(path.with_suffix(f".epoch-{epoch}.damaged"))
+    for rest in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        rest.unlink(missing_ok=True)
+    # The number first: an epoch that was counted twice could give one number to two events.
+    state.write("epoch.json", {"epoch": epoch + 1})
+    return epoch + 1, _connected(str(path))
+
+
+def _connected(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    with db:
+        db.execute("CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)")
+        db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)")
+    if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("quick_check failed")
+    return db
+
+
+async def upload(
+    journal: Journal, server: Server, *, boot_id: str, pace: Pace, refused_pause_s: float
+) -> None:
+    """Upload what waits, batch by batch, for as long as the agent lives."""
+    backoff = Backoff(pace, first_s=1, most_s=30)
+    limit = AT_ONCE
+    while True:
+        await journal.news.wait()
+        events = journal.waiting(limit)
+        if not events:
+            journal.settle([])
+            continue
+        try:
+            settled = await _send(journal, server, events, boot_id=boot_id)
+        except _TooLarge:
+            limit = max(1, limit // 2)
+            continue
+        except ServerAway as away:
+            await pace.sleep(backoff.next(away.retry_after_s))
+        except CredentialRefused:
+            await pace.sleep(refused_pause_s)
+        else:
+            journal.settle(settled)
+            backoff.reset()
+            limit = AT_ONCE
+
+
+class _TooLarge(Exception):
+    """The batch is too large for the server."""
+
+
+async def _send(
+    journal: Journal, server: Server, events: list[dict[str, Any]], *, boot_id: str
+) -> list[int]:
+    """Send one batch; gives the numbers that the server holds now."""
+    batch = {"boot_id": boot_id, "epoch": journal.epoch, "events": events, **journal.clocks()}
+    response = await server.call("POST", "/v1/controller/events", json=batch)
+    if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE and len(events) > 1:
+        raise _TooLarge
+    if response.status_code != httpx.codes.OK:
+        # A server that knows no journal, or one event it can never read: later, then.
+        raise ServerAway(f"events answered {response.status_code}")
+    results = body(response).get("results")
+    found = results if isinstance(results, list) else []
+    held = {"accepted", "duplicate", "quarantined"}
+    quarantined = [r for r in found if isinstance(r, dict) and r.get("status") == "quarantined"]
+    for result in quarantined:
+        logger.warning("event in quarantine seq=%s why=%s", result.get("seq"), result.get("reason"))
+    return [
+        result["seq"]
+        for result in found
+        if isinstance(result, dict)
+        and result.get("status") in held
+        and isinstance(result.get("seq"), int)
+    ]

@@ -1,0 +1,158 @@
+"""The agent's journal: numbered, on the disk, uploaded until the server has each event."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.agent.contact import HELD_AFTER_S
+from app.agent.journal import DROPPED, Journal
+from app.agent.relay import Pulse
+from app.agent.state import StateFolder
+from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, taken_in
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock()
+
+
+def a_journal(folder: Path, clock: VirtualClock, **more: Any) -> Journal:
+    return Journal(StateFolder(folder), boot_id="b", pace=clock.pace(), **more)
+
+
+async def test_numbers_go_on_after_a_restart_and_nothing_is_forgotten(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    assert [journal.record("note") for _ in range(3)] == [1, 2, 3]
+    journal.settle([2])
+    journal.close()
+    again = a_journal(tmp_path, clock)
+    assert again.epoch == journal.epoch == 1
+    assert again.news.is_set()
+    assert [event["seq"] for event in again.waiting()] == [1, 3]
+    again.settle([1, 3])
+    assert not again.news.is_set()
+    assert again.record("note") == 4
+
+
+async def test_a_journal_that_is_gone_or_damaged_begins_a_new_epoch(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    journal.record("note")
+    journal.close()
+    (tmp_path / Journal.FILE).write_bytes(b"not a database" * 1000)
+    damaged = a_journal(tmp_path, clock)
+    assert (damaged.epoch, damaged.record("note")) == (2, 1)
+    assert (tmp_path / "journal.epoch-1.damaged").exists()
+    damaged.close()
+    (tmp_path / Journal.FILE).unlink()
+    gone = a_journal(tmp_path, clock)
+    assert (gone.epoch, gone.record("note")) == (3, 1)
+
+
+async def test_when_it_is_full_the_oldest_give_way_and_their_numbers_are_told(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """R15: above the capacity the loss is reported exactly, also of an earlier report."""
+    journal = a_journal(tmp_path, clock, capacity=1_000)
+    for _ in range(1_050):
+        journal.record("note")
+    kept = {event["seq"]: event for event in journal.waiting(limit=5_000)}
+    lost = set(range(1, 1_051)) - kept.keys()
+    (report,) = (event for event in kept.values() if event["type"] == "overflow")
+    assert set(range(report["first_seq"], report["last_seq"] + 1)) == lost
+    assert len(lost) == DROPPED
+    for _ in range(3_000):
+        journal.record("note")
+    kept = {event["seq"]: event for event in journal.waiting(limit=5_000)}
+    told: set[int] = set()
+    for event in kept.values():
+        if event["type"] == "overflow":
+            told |= set(range(event["first_seq"], event["last_seq"] + 1))
+    assert told == set(range(1, max(kept) + 1)) - kept.keys()
+
+
+async def test_a_pass_through_the_door_is_uploaded(clock: VirtualClock, tmp_path: Path) -> None:
+    config = {"version": "1", "doors": [{"id": "d1", "has_contact": True}]}
+    server = FakeServer(clock, configs=[httpx.Response(200, json=config, headers={"ETag": '"1"'})])
+    door = ADoor()
+    async with an_agent(server, tmp_path, relay=door, contact=door):
+        await server.reached(lambda: len(server.requests("polls")) == 1)
+        door.moves("d1", True)
+        door.moves("d1", False)
+        door.moves("other", True)
+        await server.reached(lambda: len(uploaded(server)) >= 3)
+    assert [event["type"] for event in uploaded(server)] == ["power", "door_opened", "door_closed"]
+    batch = server.bodies("events")[0]
+    assert (batch["epoch"], batch["boot_id"]) == (1, uploaded(server)[0]["boot_id"])
+    assert batch["mono_ms"] >= uploaded(server)[0]["mono_ms"]
+
+
+async def test_a_door_that_stands_open_is_reported_once(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    config = {"version": "1", "doors": [{"id": "d1", "has_contact": True}]}
+    server = FakeServer(clock, configs=[httpx.Response(200, json=config, headers={"ETag": '"1"'})])
+    door = ADoor()
+    async with an_agent(server, tmp_path, relay=door, contact=door):
+        await server.reached(lambda: len(server.requests("polls")) == 1)
+        door.moves("d1", True)
+        await server.reached(lambda: "door_held" in [event["type"] for event in uploaded(server)])
+    held = next(event for event in uploaded(server) if event["type"] == "door_held")
+    opened = next(event for event in uploaded(server) if event["type"] == "door_opened")
+    assert held["mono_ms"] - opened["mono_ms"] >= HELD_AFTER_S * 1000
+
+
+async def test_an_upload_that_fails_is_sent_again_with_the_same_numbers(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    server = FakeServer(clock, events=[httpx.ConnectError("cut"), httpx.Response(503), taken_in])
+    async with an_agent(server, tmp_path, relay=ListRelay()):
+        await server.reached(lambda: len(server.requests("events")) == 3)
+    first, _, third = server.bodies("events")
+    assert first["events"] == third["events"]
+
+
+async def test_a_batch_that_is_too_large_is_parted(clock: VirtualClock, tmp_path: Path) -> None:
+    journal = a_journal(tmp_path, clock)
+    for _ in range(7):
+        journal.record("note")
+    journal.close()
+
+    def small_only(request: httpx.Request) -> httpx.Response:
+        if len(json.loads(request.content)["events"]) > 4:
+            return httpx.Response(413, json={})
+        return taken_in(request)
+
+    server = FakeServer(clock, events=[small_only])
+    async with an_agent(server, tmp_path, relay=ListRelay()):
+        await server.reached(lambda: len(uploaded(server, most=4)) >= 8)
+    assert {event["seq"] for event in uploaded(server, most=4)} == set(range(1, 9))
+
+
+def uploaded(server: FakeServer, most: int = 500) -> list[dict[str, Any]]:
+    return [
+        event
+        for body in server.bodies("events")
+        if len(body["events"]) <= most
+        for event in body["events"]
+    ]
+
+
+class ADoor(ListRelay):
+    """A relay whose door moves when a test says so."""
+
+    def watch(self, moved: Any) -> None:
+        self.moves = moved
+
+    async def pulse(self, pulse: Pulse) -> None:
+        await asyncio.sleep(0)
+        await super().pulse(pulse)
