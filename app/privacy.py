@@ -19,17 +19,18 @@ from app.db.engine import Database
 from app.db.types import Base
 from app.db.upsert import moved
 from app.doors.rules import LIVE
-from app.doors.tables import Command, Scan
+from app.doors.tables import Command, Scan, ScanAlias
 from app.people import workers
 from app.people.tables import (
     AdminLoginFailure,
     AdminSession,
+    BlockedNumber,
     LoginChallenge,
     LoginTurn,
+    SmsState,
     Worker,
     WorkerSession,
 )
-from app.people.turns import phone_turn
 from app.vault import Vault
 from app.visits.tables import FacilityUse, Visit
 from app.visits.usage import User
@@ -125,7 +126,7 @@ async def erase(tx: AsyncSession, worker_id: uuid.UUID, owner_key: bytes, *, at:
     """Forget a worker.
 
     1. His consent ends; what proves it stays, and names nobody.
-    2. His codes go, and with them his number.
+    2. His codes lose his number; if he was blocked, its keyed hash stays out for a while.
     3. Whatever points at him lets go of him; what cannot, such as his sessions, goes.
     4. What is his by keyed hash, such as the visit he is in, is nobody's.
     5. His own row stays empty, so that counts of workers stay true.
@@ -133,11 +134,22 @@ async def erase(tx: AsyncSession, worker_id: uuid.UUID, owner_key: bytes, *, at:
     worker = await workers.get_worker(tx, worker_id)
     await workers.withdraw_consent(tx, worker, at=at)
     if worker.phone_index is not None:
+        # The rows stay for their day, without the number: they are what limits its messages.
         await tx.execute(
-            sa.delete(LoginChallenge).where(LoginChallenge.phone_index == worker.phone_index)
+            sa.update(LoginChallenge)
+            .where(LoginChallenge.phone_index == worker.phone_index)
+            .values(
+                phone_sealed=None,
+                code_sealed=None,
+                used_at=sa.func.coalesce(LoginChallenge.used_at, at),
+                sms_state=sa.case(
+                    (LoginChallenge.sms_state == SmsState.DUE, SmsState.FAILED),
+                    else_=LoginChallenge.sms_state,
+                ),
+            )
         )
-        turn = phone_turn(worker.phone_index)
-        await tx.execute(sa.delete(LoginTurn).where(LoginTurn.subject == turn))
+        if worker.blocked_at is not None:
+            await workers.keep_out(tx, worker.phone_index, worker.blocked_because, at=at)
     await tx.flush()
     for table, column in _references():
         if column.nullable:
@@ -160,6 +172,7 @@ async def _forget_owner(tx: AsyncSession, owner_key: bytes) -> None:
     changes = (
         # By the scan, which is indexed; settled commands are not indexed by their owner.
         sa.update(Command).where(Command.scan_id.in_(own_scans)).values(owner_key=None),
+        sa.delete(ScanAlias).where(ScanAlias.owner_key == owner_key),
         sa.update(Scan).where(Scan.owner_key == owner_key).values(NO_OWNER),
         sa.update(Visit)
         .where(Visit.owner_key == owner_key, Visit.ended_at.is_(None))
@@ -200,6 +213,8 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
             sa.and_(FacilityUse.actor.is_not(None), FacilityUse.begun_at < day_ago),
             NO_ACTOR,
         ),
+        _Rule(ScanAlias, ScanAlias.created_at < day_ago, None),
+        _Rule(BlockedNumber, BlockedNumber.until_at < at, None),
         _Rule(LoginChallenge, LoginChallenge.created_at < day_ago, None),
         _Rule(LoginTurn, LoginTurn.taken_at < day_ago, None),
         _Rule(AdminLoginFailure, AdminLoginFailure.at < day_ago, None),
@@ -212,12 +227,8 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         ),
         _Rule(
             Scan,
-            sa.and_(
-                sa.or_(Scan.worker_id.is_not(None), Scan.demand_key.is_not(None)),
-                Scan.scanned_at < past,
-            ),
-            # The demand key can be made again from a worker's id: it goes with the worker.
-            {"worker_id": None, "demand_key": None},
+            sa.and_(Scan.worker_id.is_not(None), Scan.scanned_at < past),
+            {"worker_id": None},
         ),
     )
 

@@ -72,8 +72,8 @@ class Settings(BaseSettings):
     """A controller that neither began nor ended a request for so long is offline."""
     poll_pause_ms: int = Field(default=0, ge=0, le=60_000)
     """`next_poll_ms`: how long a controller pauses before its next poll."""
-    retention_days: int = Field(default=180, ge=1, le=3650)
-    """After so many days a visit loses its worker."""
+    retention_days: int = Field(default=180, ge=1, le=180)
+    """After so many days a visit loses its worker; no longer than people consent to."""
     session_days: int = Field(default=30, ge=1, le=30)
     """How long a worker stays signed in."""
     docs_enabled: bool | None = None

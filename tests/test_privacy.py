@@ -280,7 +280,8 @@ async def test_after_the_retention_time_a_visit_and_a_scan_lose_their_worker(
     clock.advance(1)
     await retained(runtime)
     visit, scan = await one(runtime, Visit), await one(runtime, Scan)
-    assert (visit.worker_id, scan.worker_id, scan.demand_key) == (None, None, None)
+    assert (visit.worker_id, scan.worker_id) == (None, None)
+    assert scan.demand_key is not None  # A random mark: what was wanted still counts.
     assert (visit.occupation, visit.party_size) == (Occupation.RIDER, 1)
 
 

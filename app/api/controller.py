@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from app.api.deps import Held, Now, ReadTx, WriteTx
+from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
 from app.api.problems import problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import clones, commands, controllers, effects, journal
@@ -182,7 +182,7 @@ async def config(
     calendar = (await held.calendar.fresh(held.database)).current
     found = await controllers.config(tx, controller, calendar, at=at)
     etag = f'"{found.version}"'
-    if if_none_match == etag:
+    if unchanged(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
     response.headers["ETag"] = etag
     return ConfigOut(
@@ -232,11 +232,9 @@ async def next_commands(
     if isinstance(seen, Problem):
         return problem_response(seen)
     pause = held.settings.poll_pause_ms
-    changed = seen is not None and config_version not in (None, seen.config_version)
-    if seen is None or not (seen.commands or changed):
-        headers = {"Next-Poll-Ms": str(pause)}
-        if seen is not None:
-            headers["Config-Version"] = seen.config_version
+    changed = config_version not in (None, seen.config_version)
+    if not (seen.commands or changed):
+        headers = {"Next-Poll-Ms": str(pause), "Config-Version": seen.config_version}
         return Response(status_code=204, headers=headers)
     return JSONResponse(
         {
@@ -267,8 +265,8 @@ async def _watch_boot(held: Runtime, controller: KnownController, boot_id: str |
 
 async def _await_work(
     held: Runtime, controller: KnownController, wait_s: int, config_version: str | None
-) -> Outlook | Problem | None:
-    """Look, wait for the bell, look again; None when a newer poll took this one's place."""
+) -> Outlook | Problem:
+    """Look, wait for the bell, look again; nothing to do when a newer poll takes its place."""
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
     topics = (
@@ -293,10 +291,10 @@ async def _await_work(
                     return seen
                 # A poll that comes while the process stops must not wait either.
                 if held.stopping.is_set():
-                    return None
+                    return Outlook(seen.config_version, [])
                 await bell.wait(left)
                 if superseded():
-                    return None
+                    return Outlook(seen.config_version, [])
 
 
 class ClaimIn(Lenient):

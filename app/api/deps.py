@@ -70,6 +70,12 @@ async def language(accept_language: Annotated[str | None, Header()] = None) -> L
 Lang = Annotated[Language, Depends(language)]
 
 
+def unchanged(if_none_match: str | None, etag: str) -> bool:
+    """Whether the caller holds this version already (RFC 9110, 13.1.2: a list, weakly compared)."""
+    held = [each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")]
+    return etag in held or "*" in held
+
+
 def link_next(request: Request, response: Response, found: PageOf[Any]) -> None:
     """Say in the `Link` header where the next page is."""
     if found.next is not None:

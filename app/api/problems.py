@@ -208,6 +208,10 @@ async def _database(_request: Request, error: Exception) -> JSONResponse:
         # Two requests raced for the same unique value; the constraint kept the data right.
         log.warning("constraint error=%s", type(error.orig).__name__)
         return problem_response(AlreadyThere())
+    if isinstance(error, DBAPIError) and str(getattr(error.orig, "sqlstate", "")).startswith("22"):
+        # A value that no column holds, such as a NUL; whoever let it come this far should be told.
+        log.warning("value error=%s", type(error.orig).__name__)
+        return problem_response(RequestInvalid("The request holds a value that cannot be stored."))
     log.error("database error=%s", type(error).__name__, exc_info=error)
     return problem_response(DatabaseUnavailable())
 

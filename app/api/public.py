@@ -199,16 +199,19 @@ async def list_stations(
             longitude=longitude,
             radius_m=radius_m,
             at=at,
+            request=page,
+            usable=usable is not None,
             among=among,
         )
+        link_next(request, response, hits)
         found: list[tuple[Station, Mode, NearStation | None]] = [
-            (hit.station, hit.mode, hit) for hit in hits
+            (hit.station, hit.mode, hit) for hit in hits.rows
         ]
     else:
         found = await _by_code(request, response, tx, calendar, among, page, at)
-    if usable == "now":
-        found = [row for row in found if row[1].kind in nearby.USABLE]
-    return await _lines(tx, found[: page.limit], coordinate_system, at)
+        if usable is not None:
+            found = [row for row in found if row[1].kind in nearby.USABLE]
+    return await _lines(tx, found, coordinate_system, at)
 
 
 async def _by_code(

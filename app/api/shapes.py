@@ -61,6 +61,13 @@ Line = Annotated[
 ]
 """One line of text, 1 to 200 characters, without control characters."""
 
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, max_length=200),
+    AfterValidator(_printable),
+]
+"""One line of text, perhaps empty, at most 200 characters."""
+
 Note = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=500),
@@ -82,7 +89,7 @@ class FacilityItem(In):
     """A facility of a station, as an administrator describes it."""
 
     kind: FacilityKind
-    name: Annotated[str, StringConstraints(max_length=200)] = ""
+    name: Name = ""
     quantity: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
 
 

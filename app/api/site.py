@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from sqlalchemy import text
 
 from app import jobs
-from app.api.deps import Held, Now, ReadTx
+from app.api.deps import Held, Now, ReadTx, unchanged
 from app.api.problems import catalogue, problems
 from app.api.shapes import Out
 from app.db.engine import NotDurable
@@ -80,7 +80,7 @@ def _sent(name: str, media_type: str, request: Request) -> Response:
     return Response(asset.plain, media_type=media_type, headers=headers)
 
 
-@router.get("/s/{token}", response_class=HTMLResponse, include_in_schema=False)
+@router.get("/s/{token:path}", response_class=HTMLResponse, include_in_schema=False)
 async def page(token: Annotated[str, Path()], request: Request) -> Response:
     """Give the phone page; it reads the code from its own address."""
     return _sent("scan.html", "text/html; charset=utf-8", request)
@@ -114,7 +114,7 @@ async def jwks(held: Held, if_none_match: Annotated[str | None, Header()] = None
         "ETag": etag,
         "Cache-Control": "public, max-age=3600, stale-if-error=604800",
     }
-    if if_none_match == etag:
+    if unchanged(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="application/json", headers=headers)
 

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -62,6 +62,27 @@ async def page(
         return PageOf(rows, None)
     rows = rows[: request.limit]
     return PageOf(rows, _encode([getattr(rows[-1], column.key) for column in by]))
+
+
+def page_of(
+    rows: Sequence[T], request: PageRequest, *, key: Callable[[T], tuple[float, str]]
+) -> PageOf[T]:
+    """Cut a page from rows in memory, ordered by `key`; raises CursorInvalid."""
+    if request.cursor is not None:
+        after = _measure(request.cursor)
+        rows = [row for row in rows if key(row) > after]
+    shown = rows[: request.limit]
+    more = len(rows) > request.limit
+    return PageOf(shown, _encode(key(shown[-1])) if more else None)
+
+
+def _measure(cursor: str) -> tuple[float, str]:
+    try:
+        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        measure, name = json.loads(raw)
+        return float(measure), str(name)
+    except (ValueError, TypeError, binascii.Error, RecursionError) as error:
+        raise CursorInvalid from error
 
 
 def _encode(values: Sequence[Any]) -> str:

@@ -52,6 +52,7 @@ class Database:
                 max_overflow=0,
                 pool_pre_ping=False,
                 pool_recycle=1800,
+                hide_parameters=True,  # They name people; a log must not.
             )
             self._reader = self._writer.execution_options(postgresql_readonly=True)
 
@@ -112,6 +113,7 @@ def _sqlite_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
+        hide_parameters=True,  # They name people; a log must not.
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -184,13 +184,18 @@ class PostgresWakeups(LocalWakeups):
             if self._lost.is_set():
                 break
             topics = list(self._untold)[:_MAX_TOPICS]
-            await connection.execute(
-                "SELECT pg_notify($1, topic) FROM unnest($2::text[]) AS topic",
-                CHANNEL,
-                topics,
-                timeout=5,
-            )
+            # Taken out before it is told: what is rung again meanwhile is told again.
             self._untold.difference_update(topics)
+            try:
+                await connection.execute(
+                    "SELECT pg_notify($1, topic) FROM unnest($2::text[]) AS topic",
+                    CHANNEL,
+                    topics,
+                    timeout=5,
+                )
+            except BaseException:
+                self._untold.update(topics)
+                raise
             if self._untold:
                 self._something_to_tell.set()
             # What is committed meanwhile goes out together: at a rush, a few times fewer words.

@@ -70,6 +70,7 @@ class ControllerDesk:
         self._silence = timedelta(seconds=silence_s)
         self._started = monotonic()
         self._known: dict[bytes, KnownController] = {}
+        self._forgotten = 0
         self._heard: dict[uuid.UUID, datetime] = {}
         self._unwritten: dict[uuid.UUID, datetime] = {}
         self._polls: dict[uuid.UUID, object] = {}
@@ -78,6 +79,7 @@ class ControllerDesk:
     def forget(self, _topic: str | None = None) -> None:
         """Forget every credential; each is read again at its next use."""
         self._known.clear()
+        self._forgotten += 1
 
     async def find(
         self, database: Database, wakeups: LocalWakeups, credential: str, *, at: datetime
@@ -88,14 +90,18 @@ class ControllerDesk:
         if known is None:
             async with database.read() as tx:
                 found = await _find(tx, digest, at=at)
-            if found is None:
-                return None
-            if not found.credential_used and found.credential_hash == digest:
+            if found is not None and not found.credential_used and found.credential_hash == digest:
                 async with database.write() as tx:
                     await _mark_used(tx, wakeups, found.id, digest, at=at)
+            forgotten = self._forgotten
+            async with database.read() as tx:  # Again: it may have been revoked while we wrote.
+                found = await _find(tx, digest, at=at)
+            if found is None:
+                return None
             until = None if found.credential_hash == digest else found.previous_until
             known = KnownController(found.id, found.station_id, until)
-            self._known[digest] = known
+            if forgotten == self._forgotten:
+                self._known[digest] = known
         if known.until is not None and at >= known.until:
             return None
         self.heard(known.controller_id, at)
@@ -199,6 +205,7 @@ async def _mark_used(
             Controller.id == controller_id,
             Controller.credential_hash == digest,
             Controller.credential_used.is_(False),
+            Controller.retired_at.is_(None),
         )
         .values(credential_used=True, previous_until=at + CREDENTIAL_OVERLAP, changed_at=at)
     )
@@ -290,6 +297,7 @@ async def enrol(
             credential_at=at,
             credential_used=False,
             enrolled_at=at,
+            seen_at=at,  # Other processes have not heard it yet, but it is there.
             changed_at=at,
         )
     )

@@ -7,7 +7,7 @@ the second reads then holds until the commit.
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -21,11 +21,10 @@ from app.doors.rules import (
     LIVE,
     REPEAT_AFTER_EXECUTION,
     CommandState,
-    Outcome,
     Place,
     Reason,
 )
-from app.doors.tables import Command, Controller, Door, Scan, in_state
+from app.doors.tables import Command, Controller, Door, Scan, ScanAlias, in_state
 from app.people import sign_in
 from app.people.secrets import hash_of
 from app.people.sign_in import SignedInWorker
@@ -37,6 +36,11 @@ from app.places.stations import station_rules
 from app.places.tables import ModeChange, Station
 from app.visits import presence
 from app.visits.tables import StationPresence, Visit
+
+HALF_HOUR = timedelta(minutes=30)
+"""The slot in which refused scans of one worker at one station are one demand (law 8)."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,8 @@ class Recent:
     reserved: int
     clock_now: datetime
     owner_key: bytes
+    demand_key: bytes | None
+    """What marks his scans at this station within this half hour; None: this is the first."""
 
 
 async def recent_of(
@@ -196,6 +202,7 @@ async def recent_of(
                 "at": at,
                 "minute_ago": at - timedelta(minutes=1),
                 "hour_ago": at - timedelta(hours=1),
+                "half_hour": at - (at - EPOCH) % HALF_HOUR,
                 "just_executed": at - REPEAT_AFTER_EXECUTION,
             },
         )
@@ -213,6 +220,7 @@ async def recent_of(
         reserved=row.reserved,
         clock_now=row.clock_now,
         owner_key=owner_key,
+        demand_key=row.demand_key,
     )
 
 
@@ -227,12 +235,19 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
     minute_ago = sa.bindparam("minute_ago", type_=Instant())
     just_executed = sa.bindparam("just_executed", type_=Instant())
     scan, command, visit = table_of(Scan).c, table_of(Command).c, table_of(Visit).c
+    alias = table_of(ScanAlias).c
     station_row = table_of(Station)
     live = clock.live(command.expires_at, command.expires_mono)
+    # A door that never opened for him says nothing of where he was.
+    may_have_opened = sa.or_(
+        in_state(CommandState.CLAIMED, CommandState.EXECUTED, CommandState.UNKNOWN),
+        sa.and_(in_state(CommandState.PENDING), live),
+    )
     opened = (
         sa.select(scan.scanned_at, station_row.c.latitude, station_row.c.longitude)
         .join(station_row, station_row.c.id == scan.station_id)
-        .where(scan.owner_key == owner, scan.outcome == Outcome.GRANTED, scan.station_id != station)
+        .join(table_of(Command), command.scan_id == scan.id)
+        .where(scan.owner_key == owner, scan.station_id != station, may_have_opened)
         .order_by(scan.scanned_at.desc())
         .limit(1)
         .subquery("opened")
@@ -240,10 +255,14 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
     counted_until = sa.func.coalesce(visit.ended_at, visit.stay_until)
     return (
         sa.select(
-            sa.select(scan.id)
-            .where(scan.owner_key == owner, scan.idempotency_key == sa.bindparam("key"))
-            .scalar_subquery()
-            .label("replay_id"),
+            sa.func.coalesce(
+                sa.select(scan.id)
+                .where(scan.owner_key == owner, scan.idempotency_key == sa.bindparam("key"))
+                .scalar_subquery(),
+                sa.select(alias.scan_id)
+                .where(alias.owner_key == owner, alias.key == sa.bindparam("key"))
+                .scalar_subquery(),
+            ).label("replay_id"),
             sa.select(scan.id)
             .join(table_of(Command), command.scan_id == scan.id)
             .where(
@@ -254,7 +273,7 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
                     sa.and_(in_state(*LIVE), live),
                     sa.and_(
                         in_state(CommandState.EXECUTED),
-                        command.settled_at > just_executed,
+                        command.pulsed_at > just_executed,
                     ),
                 ),
             )
@@ -272,11 +291,12 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
             .scalar_subquery()
             .label("scans_last_minute"),
             sa.select(sa.func.count(scan.door_id.distinct()))
+            .join(table_of(Command), command.scan_id == scan.id)
             .where(
                 scan.owner_key == owner,
                 scan.scanned_at > hour_ago,
-                scan.outcome == Outcome.GRANTED,
                 scan.door_id != door,
+                may_have_opened,
             )
             .scalar_subquery()
             .label("doors_last_hour"),
@@ -301,6 +321,15 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
             )
             .scalar_subquery()
             .label("reserved"),
+            sa.select(scan.demand_key)
+            .where(
+                scan.owner_key == owner,
+                scan.station_id == station,
+                scan.scanned_at >= sa.bindparam("half_hour", type_=Instant()),
+            )
+            .limit(1)
+            .scalar_subquery()
+            .label("demand_key"),
             clock.now().label("clock_now"),
         )
         .select_from(sa.select(sa.literal(1).label("one")).subquery("once"))

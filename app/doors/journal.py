@@ -38,6 +38,7 @@ from app.doors.rules.journal import (
     gaps,
     is_late,
     read_event,
+    storable,
 )
 from app.doors.tables import (
     Controller,
@@ -230,7 +231,7 @@ def _row(controller_id: uuid.UUID, batch: Batch, told: Told, at: datetime) -> di
         "late": is_late(happened, batch.sending.received_at),
         "received_at": at,
         "content_hash": _hash(told.boot_id, told.body),
-        "body": told.body,
+        "body": storable(told.body),
         "applied_at": at if told.type in WITHOUT_EFFECT else None,
         "effect": None,
     }
@@ -300,7 +301,7 @@ async def _quarantine(
             "reason": item.why.value,
             "received_at": at,
             "content_hash": _hash(item.boot_id, item.body),
-            "body": {"event": item.body},
+            "body": {"event": storable(item.body)},
         }
         for item in events
     ]

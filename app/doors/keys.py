@@ -81,8 +81,12 @@ class KeyRing:
 
     async def load(self, tx: AsyncSession) -> None:
         """Read every key that still signs or verifies."""
-        self._stale = False
-        rows = await list_keys(tx)
+        self._stale = False  # Before the read: a bell that rings meanwhile asks for another.
+        try:
+            rows = await list_keys(tx)
+        except BaseException:
+            self._stale = True
+            raise
         self._posters.clear()
         live = [row for row in rows if row.state is not KeyState.RETIRED]
         self._held = _Held(
@@ -202,14 +206,26 @@ async def rotate(
 
 
 async def retire(
-    tx: AsyncSession, wakeups: LocalWakeups, kid: str, *, actor: Actor, at: datetime
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    kid: str,
+    *,
+    actor: Actor,
+    at: datetime,
+    emergency: bool = False,
 ) -> SigningKey:
-    """Destroy a retiring key once no good token can carry it; raises KeyNotFound, KeyInUse."""
+    """Destroy a retiring key once no good token can carry it; raises KeyNotFound, KeyInUse.
+
+    `emergency`: at once, whatever was signed with it; a key that signs is rotated first.
+    """
     key = await tx.get(SigningKey, kid)
     if key is None:
         raise KeyNotFound
     since = at - key.changed_at
-    if key.state is not KeyState.RETIRING or since < VERIFIES_AFTER_USE[key.kind]:
+    if key.state is KeyState.RETIRED:
+        return key
+    over = key.state is KeyState.RETIRING and since >= VERIFIES_AFTER_USE[key.kind]
+    if not over and not (emergency and key.state is not KeyState.ACTIVE):
         raise KeyInUse
     key.state = KeyState.RETIRED
     key.private_wrapped = None

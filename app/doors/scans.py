@@ -8,7 +8,7 @@ the first, the presence row's lock gives a place away once.
 """
 
 import hashlib
-import hmac
+import secrets
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -38,7 +38,7 @@ from app.doors.rules import (
     WalkIn,
     decide,
 )
-from app.doors.tables import Command, Scan, in_state
+from app.doors.tables import Command, Scan, ScanAlias, in_state
 from app.doors.views import DoorNamed, Named, ScanView, view
 from app.errors import Invalid
 from app.people.sign_in import SignedInWorker
@@ -51,10 +51,6 @@ from app.places.rules import (
 )
 from app.vault import Vault
 from app.visits import presence
-
-HALF_HOUR_S = 1800
-"""The slot in which refused scans of one worker at one station are one demand (law 8)."""
-
 
 INSERT = sa.insert(table_of(Scan))
 """Built once: on the scan's path, building a statement costs more than sending it."""
@@ -123,6 +119,7 @@ async def scan(
     if recent.replay_id is not None:
         return await _stored(tx, desk.clock, recent, attempt)
     if recent.repeat_id is not None:
+        await _remember_tap(tx, worker.owner_key, attempt, recent.repeat_id, at=at)
         return await view(tx, desk.clock, recent.repeat_id, worker.owner_key, replayed=True)
     if recent.stale:
         await _expire_own(tx, desk.clock, worker.owner_key, at=at)
@@ -238,7 +235,7 @@ class _Recording:
                 "id": scan_id,
                 "worker_id": worker.worker_id if worker.consented else None,
                 "owner_key": worker.owner_key,
-                "demand_key": _demand_key(self.desk.vault.key("owner"), worker, station, at),
+                "demand_key": _demand_key(station, self.recent),
                 "idempotency_key": attempt.key,
                 "body_hash": attempt.body_hash(),
                 "station_id": station.id if station else None,
@@ -289,22 +286,46 @@ class _Recording:
         return self.facts.mode
 
 
-def _demand_key(
-    secret: bytes, worker: SignedInWorker, station: Site | None, at: datetime
-) -> bytes | None:
-    """Mark who wanted in where in which half hour, without saying who (law 8)."""
+def _demand_key(station: Site | None, recent: Recent) -> bytes | None:
+    """Mark what was wanted where in one half hour by one person, without saying by whom (law 8).
+
+    A random number, the same for his scans of that half hour: once his live rows are anonymous,
+    nothing leads from it to anybody.
+    """
     if station is None:
         return None
-    slot = int(at.timestamp()) // HALF_HOUR_S
-    text = worker.worker_id.bytes + station.id.bytes + slot.to_bytes(8, "big")
-    return hmac.digest(secret, b"demand:" + text, "sha256")[:16]
+    return recent.demand_key or secrets.token_bytes(16)
+
+
+async def _remember_tap(
+    tx: AsyncSession, owner_key: bytes, attempt: Attempt, scan_id: uuid.UUID, *, at: datetime
+) -> None:
+    """Keep what a second tap was answered, so that its repetition never opens the door again."""
+    await tx.execute(
+        sa.insert(ScanAlias).values(
+            owner_key=owner_key,
+            key=attempt.key,
+            body_hash=attempt.body_hash(),
+            scan_id=scan_id,
+            created_at=at,
+        )
+    )
 
 
 async def _stored(
     tx: AsyncSession, clock: DeadlineClock, recent: Recent, attempt: Attempt
 ) -> ScanView:
     assert recent.replay_id is not None
-    body_hash = await tx.scalar(sa.select(Scan.body_hash).where(Scan.id == recent.replay_id))
+    scan, alias = table_of(Scan).c, table_of(ScanAlias).c
+    body_hash = await tx.scalar(
+        sa.select(scan.body_hash)
+        .where(scan.id == recent.replay_id, scan.idempotency_key == attempt.key)
+        .union_all(
+            sa.select(alias.body_hash).where(
+                alias.owner_key == recent.owner_key, alias.key == attempt.key
+            )
+        )
+    )
     if body_hash != attempt.body_hash():
         raise KeyReused
     return await view(tx, clock, recent.replay_id, recent.owner_key, replayed=True)

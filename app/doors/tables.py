@@ -240,6 +240,18 @@ class Command(Base):
     )
 
 
+class ScanAlias(Base):
+    """Another Idempotency-Key that was answered with a scan: a second tap at the same door."""
+
+    __tablename__ = "scan_aliases"
+
+    owner_key: Mapped[bytes] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_hash: Mapped[bytes]
+    scan_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("scans.id"))
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+
 def in_state(*states: CommandState) -> sa.ColumnElement[bool]:
     """Whether a command is in one of these states, which stand in the SQL as they are.
 

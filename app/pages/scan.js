@@ -4,7 +4,7 @@
   var CONSENT_VERSION = '2026-11';
   var NOT_ANSWERED_AFTER_S = 3;
   var RESEND_S = 60;
-  var token = decodeURIComponent(location.pathname.replace(/^\/s\//, ''));
+  var token = readable(location.pathname.replace(/^\/s\//, ''));
   var lang = stored('yizhan.lang') || (/^zh/i.test(navigator.language || 'zh') ? 'zh' : 'en');
   var challenge = null;
   var visitId = null;
@@ -12,6 +12,7 @@
   var timer = null;
   var resendTimer = null;
 
+  function readable(text) { try { return decodeURIComponent(text); } catch (e) { return text; } }
   function $(id) { return document.getElementById(id); }
   function t(key) { return window.WORDS[lang][key]; }
   function stored(key) { try { return localStorage.getItem(key); } catch (e) { return null; } }

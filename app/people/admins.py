@@ -24,7 +24,7 @@ from app.people.secrets import hash_of
 from app.people.tables import Admin, AdminLoginFailure, AdminSession, Worker
 from app.people.turns import take_turns
 from app.places.rules import under_bounds
-from app.places.stations import StationNotFound
+from app.places.stations import StationNotFound, StationRetired
 from app.places.tables import Station, Unit
 from app.vault import Vault
 
@@ -145,6 +145,16 @@ async def get_station(tx: AsyncSession, admin: SignedInAdmin, station_id: uuid.U
     )
     if station is None:
         raise StationNotFound
+    return station
+
+
+async def get_station_in_use(
+    tx: AsyncSession, admin: SignedInAdmin, station_id: uuid.UUID
+) -> Station:
+    """Give a station in scope that something may be added to; raises StationRetired besides."""
+    station = await get_station(tx, admin, station_id)
+    if station.retired_at is not None:
+        raise StationRetired
     return station
 
 

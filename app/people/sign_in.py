@@ -254,6 +254,7 @@ async def verify(
     if budgets.listed_only and (worker is None or not worker.listed):
         return CodeWrong()
     if worker is None:
+        assert challenge.phone_sealed is not None  # Only an erasure takes it, and uses it up.
         phone = phones.unseal(vault.key("phone"), challenge.phone_sealed, aad=challenge.id)
         worker = await workers.register(
             tx, vault, phone, occupation=proof.occupation, listed=False, at=at
@@ -418,7 +419,7 @@ async def _due(database: Database, vault: Vault, *, at: datetime) -> Sequence[_M
                 phones.unseal(key, row.code_sealed, aad=f"code|{row.id}"),
             )
             for row in rows
-            if row.code_sealed is not None
+            if row.code_sealed is not None and row.phone_sealed is not None
         ]
 
 

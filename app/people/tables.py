@@ -83,6 +83,16 @@ class Consent(Base):
     withdrawn_at: Mapped[datetime | None]
 
 
+class BlockedNumber(Base):
+    """A number that was blocked when its worker was erased: by its keyed hash, for a while."""
+
+    __tablename__ = "blocked_numbers"
+
+    phone_index: Mapped[bytes] = mapped_column(primary_key=True)
+    because: Mapped[str | None]
+    until_at: Mapped[datetime]
+
+
 class LoginChallenge(Base):
     """A one-time code that was asked for; also the outbox of its message."""
 
@@ -91,7 +101,8 @@ class LoginChallenge(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     """128 random bits in hexadecimal, known only to who asked."""
     phone_index: Mapped[bytes]
-    phone_sealed: Mapped[bytes]
+    phone_sealed: Mapped[bytes | None]
+    """None once its worker was erased."""
     code_sealed: Mapped[bytes | None]
     """The code until its message is sent, then None."""
     code_mac: Mapped[bytes]

@@ -4,7 +4,7 @@ import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
+from app.db.upsert import upsert
 from app.errors import Conflict, Invalid, NotFound
 from app.people import phones
-from app.people.tables import Consent, Occupation, Worker
+from app.people.tables import BlockedNumber, Consent, Occupation, Worker
 from app.people.turns import phone_turn, take_turns
 from app.places.tables import Unit
 from app.vault import Vault
@@ -40,6 +41,13 @@ class NewListing:
     occupation: Occupation | None
     unit_id: uuid.UUID | None
     """The branch of who registers it; None: the whole city's."""
+
+
+KEPT_OUT_FOR = timedelta(days=180)
+"""How long a blocked number stays blocked after its worker was erased."""
+
+CONSENT_VERSIONS = frozenset({"2026-11"})
+"""The texts of consent that the phone page showed; each says for how long data is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,9 @@ async def register(
         created_at=at,
         changed_at=at,
     )
+    kept_out = await tx.get(BlockedNumber, worker.phone_index)
+    if kept_out is not None and kept_out.until_at > at:
+        worker.blocked_at, worker.blocked_because = at, kept_out.because
     tx.add(worker)
     await tx.flush()
     return worker
@@ -117,6 +128,20 @@ async def _free_number(tx: AsyncSession) -> int:
         number = secrets.randbits(32)
         if await tx.scalar(sa.select(Worker.id).where(Worker.number == number)) is None:
             return number
+
+
+async def keep_out(
+    tx: AsyncSession, phone_index: bytes, because: str | None, *, at: datetime
+) -> None:
+    """Remember that a number was blocked, when its worker has himself forgotten."""
+    statement = upsert(tx, BlockedNumber).values(
+        phone_index=phone_index, because=because, until_at=at + KEPT_OUT_FOR
+    )
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["phone_index"], set_={"until_at": statement.excluded.until_at}
+        )
+    )
 
 
 async def give_consent(tx: AsyncSession, worker: Worker, given: Given, *, at: datetime) -> None:

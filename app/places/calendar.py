@@ -62,8 +62,12 @@ class CalendarCache:
 
     async def load(self, tx: AsyncSession) -> None:
         """Read every day."""
-        self._stale = False
-        rows = (await tx.execute(sa.select(CalendarDay.day, CalendarDay.day_class))).all()
+        self._stale = False  # Before the read: a bell that rings meanwhile asks for another.
+        try:
+            rows = (await tx.execute(sa.select(CalendarDay.day, CalendarDay.day_class))).all()
+        except BaseException:
+            self._stale = True
+            raise
         days = {row.day: row.day_class for row in rows}
         self._current = Calendar(days, frozenset(day.year for day in days))
 
@@ -81,12 +85,15 @@ def parse(content: bytes) -> Sequence[NamedDay]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CalendarInvalid("The file is not UTF-8 text.") from error
+    if "\x00" in text:
+        raise CalendarInvalid("The file is not text.")
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise CalendarInvalid(f"The first line must be: {','.join(COLUMNS)}")
     days: dict[date, NamedDay] = {}
     errors = []
-    for number, row in enumerate(reader, 2):
+    for row in reader:
+        number = reader.line_num
         try:
             day = _read(row)
             if day.day in days:

@@ -144,6 +144,8 @@ async def get_station(tx: AsyncSession, station_id: uuid.UUID) -> Station:
 
 async def get_by_code(tx: AsyncSession, code: str) -> Station:
     """Give a station in use by its code; raises StationNotFound."""
+    if not code.isascii() or not code.isprintable():
+        raise StationNotFound
     station = await tx.scalar(
         sa.select(Station).where(Station.code == code, Station.retired_at.is_(None))
     )

@@ -71,7 +71,7 @@ class Unit(Base):
     kind: Mapped[UnitKind] = mapped_column(closed_enum(UnitKind))
     parent_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("units.id"), index=True)
     number: Mapped[int]
-    """The unit's number among its parent's children; the last step of its path."""
+    """The last step of its path; no other unit ever had it."""
     path: Mapped[str] = mapped_column(unique=True)
     """Numbers from the root, such as `1.7.3`; carries the scope of administrators."""
     created_at: Mapped[datetime]

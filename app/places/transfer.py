@@ -32,7 +32,7 @@ from app.db.wakeups import LocalWakeups
 from app.errors import Invalid
 from app.places import districts
 from app.places.facilities import facilities_of
-from app.places.rules import grid_cell
+from app.places.rules import grid_cell, local_day
 from app.places.stations import COLUMNS as STATION_COLUMNS
 from app.places.stations import Description, StationInvalid, checked
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station
@@ -154,7 +154,7 @@ async def import_stations(
     current = {
         row.adcode
         for row in await districts.list_districts(tx)
-        if districts.is_current(row, at.date())
+        if districts.is_current(row, local_day(at, districts.ZONE))
     }
     rows, errors = _parse(content, names, allowed, current)
     stored = {row.code: row for row in await tx.scalars(sa.select(Station))} if rows else {}
@@ -274,7 +274,7 @@ def _parse(
         header = tuple(name.strip() for name in reader.fieldnames or ())
         if header != COLUMNS:
             raise ImportRefused(f"The first line must be: {','.join(COLUMNS)}")
-        lines = list(reader)
+        lines = [(reader.line_num, line) for line in reader]
     except csv.Error as error:
         raise ImportRefused(f"The file is not CSV: {error}") from error
     if not lines:
@@ -284,7 +284,7 @@ def _parse(
     rows: list[_Row] = []
     errors: list[dict[str, Any]] = []
     first_seen: dict[str, int] = {}
-    for number, line in enumerate(lines, 2):
+    for number, line in lines:
         row, found = _read(number, line, names, allowed, current)
         errors += [_error(number, message) for message in found]
         if row is None:
@@ -325,7 +325,7 @@ def _read(
         "address": take("address", _line),
         "latitude": take("latitude", lambda text: _degrees(text, 90)),
         "longitude": take("longitude", lambda text: _degrees(text, 180)),
-        "capacity": take("capacity", lambda text: _whole(text, 0, 10_000)),
+        "capacity": take("capacity", lambda text: _whole(text, 1, 10_000)),
         "operating_model": take("operating_model", lambda text: _one_of(OperatingModel, text)),
         "timezone": cells["timezone"] or "Asia/Shanghai",
         "staffed_hours": take("staffed_hours", read_hours),
@@ -375,7 +375,7 @@ def _district(text: str, current: set[str]) -> str | None:
 
 
 def _degrees(text: str, limit: float) -> float:
-    value = float(text)
+    value = float(text) if not set(text) - set("0123456789+-.eE") else math.nan
     if not math.isfinite(value) or abs(value) > limit:
         raise ValueError(f"{text} does not lie between -{limit} and {limit}")
     return value
@@ -440,6 +440,8 @@ def read_hours(text: str) -> dict[str, Any] | None:
         if not times:
             raise ValueError(f"{part!r} names no times")
         if days.upper() in special:
+            if hours[special[days.upper()]] is not None:
+                raise ValueError(f"{days} stands there twice")
             hours[special[days.upper()]] = windows
             continue
         for day in _days(days):

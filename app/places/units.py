@@ -62,7 +62,8 @@ def _subject(unit: Unit) -> Subject:
 async def add(tx: AsyncSession, new: NewUnit, *, actor: Actor, at: datetime) -> Unit:
     """Add a unit below its parent, or a root; raises UnitNotFound, UnitInvalid."""
     parent = await _parent(tx, new.parent_id)
-    number = await _next_number(tx, new.parent_id)
+    await _require_free_name(tx, new.name, new.parent_id)
+    number = await _next_number(tx)
     unit = Unit(
         id=new_id(),
         name=new.name,
@@ -89,9 +90,31 @@ async def _parent(tx: AsyncSession, parent_id: uuid.UUID | None) -> Unit | None:
     return parent
 
 
-async def _next_number(tx: AsyncSession, parent_id: uuid.UUID | None) -> int:
+async def _next_number(tx: AsyncSession) -> int:
+    """Give a number no unit ever had: a path that was left must not become another unit's.
+
+    Audit entries and administrators are scoped by paths. A unit that moves takes a new number, so
+    the greatest never falls.
+    """
+    return 1 + (await tx.scalar(sa.select(sa.func.max(Unit.number))) or 0)
+
+
+async def _require_free_name(
+    tx: AsyncSession,
+    name: str,
+    parent_id: uuid.UUID | None,
+    *,
+    besides: uuid.UUID | None = None,
+) -> None:
+    """Raise UnitInvalid unless names from the root stay unambiguous: files name units by them."""
+    if "/" in name:
+        raise UnitInvalid("A name has no /; it stands between the names of a branch.")
     siblings = Unit.parent_id == parent_id if parent_id else Unit.parent_id.is_(None)
-    return 1 + (await tx.scalar(sa.select(sa.func.max(Unit.number)).where(siblings)) or 0)
+    query = sa.select(Unit.id).where(siblings, Unit.name == name, Unit.retired_at.is_(None))
+    if besides is not None:
+        query = query.where(Unit.id != besides)
+    if await tx.scalar(query.limit(1)) is not None:
+        raise UnitInvalid("A unit beside it has this name already.")
 
 
 async def amend(
@@ -103,8 +126,10 @@ async def amend(
     actor: Actor,
     at: datetime,
 ) -> Unit:
-    """Rename a unit or change its kind."""
+    """Rename a unit or change its kind; raises UnitInvalid."""
     before = {"name": unit.name, "kind": unit.kind.value}
+    if name is not None and name != unit.name:
+        await _require_free_name(tx, name, unit.parent_id, besides=unit.id)
     unit.name = name or unit.name
     unit.kind = kind or unit.kind
     unit.changed_at = at
@@ -122,7 +147,8 @@ async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: 
         raise UnitInvalid("A unit cannot be moved below itself.")
     locked = await _parent(tx, parent.id)
     assert locked is not None
-    number = await _next_number(tx, parent.id)
+    await _require_free_name(tx, unit.name, parent.id)
+    number = await _next_number(tx)
     old, new = unit.path, child_path(locked.path, number)
     await tx.execute(
         sa.update(Unit)
@@ -136,6 +162,14 @@ async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: 
     await tx.refresh(unit)
     before, after = {"path": old}, {"path": new}
     await record(tx, actor, Action.UNIT_AMENDED, _subject(unit), at=at, before=before, after=after)
+    return unit
+
+
+async def get_in_use(tx: AsyncSession, unit_id: uuid.UUID, *, within: sa.Select[uuid.UUID]) -> Unit:
+    """Give a unit something new may hang on; raises UnitNotFound, UnitInvalid."""
+    unit = await get_unit(tx, unit_id, within=within)
+    if unit.retired_at is not None:
+        raise UnitInvalid("This unit is retired.")
     return unit
 
 

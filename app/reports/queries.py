@@ -33,7 +33,7 @@ from app.reports.frame import (
     key_of,
     selected,
 )
-from app.reports.rules import Inside, Meter, Profile, Slot, Spread, rate, spread
+from app.reports.rules import Inside, Meter, Period, Profile, Slot, Spread, rate, spread
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
@@ -304,6 +304,17 @@ class OccupancyRow(NamedTuple):
     """Person-hours over the seats' hours; may exceed 1."""
     time_utilization: float | None
     """The share of the measured time with somebody inside."""
+
+
+async def refused_nowhere(tx: AsyncSession, period: Period, timezone: str) -> dict[str, int]:
+    """Count the refusals that name no station, such as of forged codes, by reason (law 8)."""
+    begins, ends = period.instants(timezone)
+    rows = await tx.execute(
+        sa.select(Scan.reason, sa.func.count().label("n"))
+        .where(Scan.station_id.is_(None), Scan.scanned_at >= begins, Scan.scanned_at < ends)
+        .group_by(Scan.reason)
+    )
+    return {Reason(row.reason).value: row.n for row in sorted(rows, key=lambda row: row.reason)}
 
 
 async def occupancy(tx: AsyncSession, scope: Scope) -> Sequence[OccupancyRow]:

@@ -43,6 +43,10 @@ async def add(
     """Write a head count down; raises HeadCountInvalid, HeadCountOverlaps."""
     if not counted.from_at < counted.until_at <= at:
         raise HeadCountInvalid("from must come before until, and until must not lie ahead.")
+    if counted.from_at < station.created_at:
+        raise HeadCountInvalid("The station was not registered then.")
+    if station.retired_at is not None and counted.until_at > station.retired_at:
+        raise HeadCountInvalid("The station was retired then.")
     if counted.until_at - counted.from_at > LONGEST:
         raise HeadCountInvalid("A head count covers at most 24 hours.")
     # The station's row makes two counts of the same time wait for each other.

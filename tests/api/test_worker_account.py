@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.doors.tables import Scan
 from app.main import create_app
+from app.people import workers
 from app.people.tables import Consent, LoginChallenge, Occupation, SmsState, Worker
 from app.places.rules import Kind
 from app.runtime import Runtime
@@ -331,9 +332,16 @@ async def test_a_bearer_token_needs_no_origin(
 
 
 async def test_consent_is_given_renewed_and_withdrawn_and_every_step_is_kept(
-    client: httpx.AsyncClient, settings: Settings, runtime: Runtime, clock: Clock
+    client: httpx.AsyncClient,
+    settings: Settings,
+    runtime: Runtime,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers, "CONSENT_VERSIONS", frozenset({"1", "2"}))
     await signed_in(client, settings, consent={"version": "1"})
+    unknown = await client.patch("/v1/me", json={"consent": {"version": "banana"}})
+    assert unknown.status_code == 422
     given_at = clock.now()
     clock.advance(60)
     again = await client.patch("/v1/me", json={"consent": {"version": "1"}})
@@ -425,7 +433,9 @@ async def test_a_cursor_of_nobody_is_refused(
 async def test_export_is_an_attachment_of_everything_and_erasure_ends_everything(
     client: httpx.AsyncClient, settings: Settings, runtime: Runtime
 ) -> None:
-    token = (await signed_in(client, settings, consent={"version": "1"})).json()["access_token"]
+    token = (await signed_in(client, settings, consent={"version": "2026-11"})).json()[
+        "access_token"
+    ]
     export = await client.get("/v1/me/export")
     assert export.status_code == 200
     assert "attachment" in export.headers["content-disposition"]

@@ -1,6 +1,7 @@
 """A controller's journal over HTTP: each event once, nothing lost unsaid, effects that follow."""
 
 import asyncio
+import json
 import random
 from datetime import datetime, timedelta
 from typing import Any
@@ -484,3 +485,28 @@ async def test_silence_and_its_end_are_noticed(runtime: Runtime, clock: Clock) -
     await runtime.controllers.write_heard(runtime.database)
     await looks()
     assert await alerts(runtime) == {}
+
+
+async def test_what_no_database_holds_is_kept_as_well_as_it_can_be(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    deep: Any = "end"
+    for _ in range(40):
+        deep = [deep]
+    events = [
+        an_event(1, runtime, text="a\x00b"),
+        an_event(2, runtime, text="half \ud800", number=10**400),
+        an_event(3, runtime, text=deep),
+        an_event(4, runtime, type="no\x00"),
+        "\x00",
+    ]
+    body = json.dumps({"boot_id": "b", "epoch": 1, "events": [*events, {"x": float("nan")}]})
+    answer = await client.post(
+        "/v1/controller/events",
+        content=body,
+        headers=scene.controller_headers | {"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 200, answer.text
+    assert statuses(answer.json()) == ["accepted"] * 3 + ["quarantined"] * 3
+    assert (await rows(runtime, JournalEntry))[0].body["text"] == "a\u2400b"

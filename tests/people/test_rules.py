@@ -6,7 +6,12 @@ import pytest
 
 from app.people.rules import ALLOWED, Permission, Role, allows, code_mac, owner_key
 
-CITY_ONLY = {Permission.EDIT_CALENDAR, Permission.EDIT_ADMINS, Permission.EDIT_KEYS}
+CITY_ONLY = {
+    Permission.EDIT_CALENDAR,
+    Permission.EDIT_ADMINS,
+    Permission.EDIT_KEYS,
+    Permission.EDIT_WEBHOOKS,
+}
 
 
 def test_every_role_has_a_policy() -> None:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.cursors import PageRequest
 from app.db.engine import Database
 from app.db.types import new_id
 from app.places import nearby
@@ -57,9 +58,11 @@ async def test_it_finds_what_measuring_every_station_finds(
             longitude=corner[1],
             radius_m=radius_m,
             at=runtime.now(),
+            request=PageRequest(200),
         )
-    assert [station.id for station in found] == [key for _, key in expected]
-    for station in found:
+    assert [station.id for station in found.rows] == [key for _, key in expected]
+    assert found.next is None
+    for station in found.rows:
         assert station.distance_m == round(measured[station.id])
         assert station.walking_minutes == walking_minutes(measured[station.id])
 
@@ -135,3 +138,45 @@ async def test_the_search_reads_an_index_and_never_every_station(
     assert "ix_stations_cell" in plan, plan
     assert "SCAN stations" not in plan
     assert "Seq Scan on stations" not in plan
+
+
+async def test_an_open_station_is_not_lost_behind_hundreds_of_closed_ones(
+    runtime: Runtime,
+) -> None:
+    at = runtime.now()
+    async with runtime.database.write() as tx:
+        unit = await a_unit(tx, at=at)
+        closed = await a_station(tx, unit=unit, at=at, access_hours=OFFICE_HOURS)
+        copy = {column.name: getattr(closed, column.name) for column in Station.__table__.columns}
+        rows = [copy | {"id": new_id(), "code": f"D{number}"} for number in range(400)]
+        await tx.execute(sa.insert(Station), rows)
+        far = await a_station(tx, unit=unit, at=at, latitude=CENTRE[0] + 0.03)
+        place = {"latitude": CENTRE[0], "longitude": CENTRE[1], "radius_m": 5_000}
+        found = await nearby.usable_near(tx, CALENDAR, **place, at=at, limit=3)
+        listed = await nearby.near(
+            tx, CALENDAR, **place, at=at, usable=True, request=PageRequest(10)
+        )
+    assert [station.id for station in found] == [far.id]
+    assert [station.id for station in listed.rows] == [far.id]
+
+
+async def test_pages_around_a_point_follow_one_another(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        await scattered(tx, runtime, 50)
+        seen, cursor = [], None
+        while True:
+            found = await nearby.near(
+                tx,
+                CALENDAR,
+                latitude=CENTRE[0],
+                longitude=CENTRE[1],
+                radius_m=20_000,
+                at=runtime.now(),
+                request=PageRequest(3, cursor),
+            )
+            seen += [station.distance_m for station in found.rows]
+            if found.next is None:
+                break
+            cursor = found.next
+    assert len(seen) == 10
+    assert seen == sorted(seen)

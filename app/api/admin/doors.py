@@ -22,10 +22,10 @@ from app.doors.controllers import ControllerNotFound
 from app.doors.registry import DisplayNotSupported, DoorNotFound, Located, NewDoor
 from app.doors.tables import Controller, Door, KeyState, QuarantinedEvent
 from app.doors.tokens import TokenKind
-from app.people.admins import SignedInAdmin, get_station, visible_stations
+from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations
 from app.people.rules import Permission
 from app.places import stations
-from app.places.stations import StationNotFound
+from app.places.stations import StationNotFound, StationRetired
 
 router = APIRouter(tags=["admin: doors"])
 
@@ -96,11 +96,11 @@ async def list_doors(
     "/v1/admin/doors",
     status_code=201,
     response_model=DoorOut,
-    responses=problems(*_guarded, StationNotFound, DisplayNotSupported),
+    responses=problems(*_guarded, StationNotFound, StationRetired, DisplayNotSupported),
 )
 async def add_door(body: DoorIn, tx: WriteTx, admin: Editor, held: Held, at: Now) -> Any:
     """Add a door to a station."""
-    station = await get_station(tx, admin, body.station)
+    station = await get_station_in_use(tx, admin, body.station)
     new = NewDoor(body.name, body.has_display, body.has_contact, body.pulse_ms)
     (door,) = await registry.add_doors(tx, station.id, [new], at=at)
     located = await registry.get_door(tx, door.id, within=visible_stations(admin))
@@ -159,7 +159,7 @@ _MEDIA = {"svg": "image/svg+xml", "png": "image/png", "pdf": "application/pdf"}
     "/v1/admin/doors/{door_id}/poster.{form}",
     response_class=Response,
     responses={
-        **problems(*_guarded, DoorNotFound),
+        **problems(*_guarded, DoorNotFound, remote.DoorOutOfUse),
         200: {
             "description": "The door's code, to print.",
             "content": {media: {} for media in _MEDIA.values()},
@@ -173,6 +173,8 @@ async def door_poster(
     ring = await held.keys.fresh(held.database)
     async with held.database.write() as tx:
         located = await _door(tx, admin, door_id)
+        if located.door.retired_at is not None or located.station.retired_at is not None:
+            raise remote.DoorOutOfUse
         after = {"format": form, "generation": located.door.generation}
         await record(tx, admin.actor, Action.POSTER_PRINTED, located.subject, at=at, after=after)
     # Drawing takes a while: not while the transaction of a door could wait for ours.
@@ -307,11 +309,11 @@ class EnrolmentOut(Out):
     "/v1/admin/controllers/enrolment",
     status_code=201,
     response_model=EnrolmentOut,
-    responses=problems(*_guarded, StationNotFound),
+    responses=problems(*_guarded, StationNotFound, StationRetired),
 )
 async def issue_enrolment(body: EnrolmentIn, tx: WriteTx, admin: Enroller, at: Now) -> Any:
     """Make a one-time code with which a station's controller introduces itself."""
-    station = await get_station(tx, admin, body.station)
+    station = await get_station_in_use(tx, admin, body.station)
     return await controllers.issue_code(tx, station, actor=admin.actor, at=at)
 
 
@@ -470,11 +472,24 @@ async def rotate_key(body: RotateIn, tx: WriteTx, admin: KeyEditor, held: Held, 
     )
 
 
+class RetireKeyIn(In):
+    emergency: StrictBool = False
+    """The key leaked: whatever was signed with it is void."""
+
+
 @router.post(
     "/v1/admin/keys/{kid}/retire",
     response_model=KeyOut,
     responses=problems(*_guarded, keys.KeyNotFound, keys.KeyInUse),
 )
-async def retire_key(kid: Kid, tx: WriteTx, admin: KeyEditor, held: Held, at: Now) -> Any:
-    """Destroy a key that no good token can carry any more."""
-    return await keys.retire(tx, held.wakeups, kid, actor=admin.actor, at=at)
+async def retire_key(
+    kid: Kid,
+    tx: WriteTx,
+    admin: KeyEditor,
+    held: Held,
+    at: Now,
+    body: RetireKeyIn | None = None,
+) -> Any:
+    """Destroy a key that no good token can carry any more; in an emergency, at once."""
+    emergency = body is not None and body.emergency
+    return await keys.retire(tx, held.wakeups, kid, actor=admin.actor, at=at, emergency=emergency)

@@ -8,23 +8,23 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import (
     Field,
     StrictInt,
-    StringConstraints,
 )
 from sqlalchemy import select
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
 from app.api.problems import problems
-from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Out
+from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Name, Out
 from app.db import cursors
 from app.db.cursors import CursorInvalid
-from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
+from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations, visible_units
 from app.people.rules import Permission
 from app.places import calendar, districts, facilities, units
 from app.places.facilities import FacilityNotFound, NewFacility
 from app.places.rules import DayClass
 from app.places.stations import (
     StationNotFound,
+    StationRetired,
 )
 from app.places.tables import (
     Facility,
@@ -103,7 +103,7 @@ async def list_units(
 async def add_unit(body: UnitIn, tx: WriteTx, admin: UnitEditor, at: Now) -> Any:
     """Add a unit below one of your branch; only the whole city may add a root."""
     if body.parent is not None:
-        await units.get_unit(tx, body.parent, within=visible_units(admin))
+        await units.get_in_use(tx, body.parent, within=visible_units(admin))
     elif admin.unit_path is not None:
         raise UnitInvalid("Name the parent: only a city administrator adds a root.")
     new = NewUnit(body.name, body.kind, body.parent)
@@ -130,6 +130,8 @@ async def amend_unit(
 ) -> Any:
     """Rename a unit, change its kind, or move its branch below another unit."""
     unit = await units.get_unit(tx, unit_id, within=visible_units(admin))
+    if "parent" in body.model_fields_set and body.parent is None and unit.parent_id is not None:
+        raise UnitInvalid("A branch moves below another unit; it does not become a root.")
     if body.parent is not None and body.parent != unit.parent_id:
         if unit.path == admin.unit_path:
             raise UnitInvalid("The root of your own branch is moved by who stands above it.")
@@ -182,7 +184,7 @@ class FacilityIn(FacilityItem):
 
 
 class FacilityPatch(In):
-    name: Annotated[str, StringConstraints(max_length=200)] = ""
+    name: Name = ""
     quantity: Annotated[StrictInt, Field(ge=1, le=10_000)] = 1
     status: FacilityStatus = FacilityStatus.WORKING
 
@@ -213,11 +215,11 @@ async def list_facilities(
     "/v1/admin/facilities",
     status_code=201,
     response_model=FacilityOut,
-    responses=problems(*_guarded, StationNotFound),
+    responses=problems(*_guarded, StationNotFound, StationRetired),
 )
 async def add_facility(body: FacilityIn, tx: WriteTx, admin: FacilityEditor, at: Now) -> Any:
     """Add a facility to a station."""
-    station = await get_station(tx, admin, body.station)
+    station = await get_station_in_use(tx, admin, body.station)
     new = NewFacility(body.kind, body.name, body.quantity)
     (facility,) = await facilities.add(tx, station, [new], actor=admin.actor, at=at)
     return facility

@@ -78,6 +78,11 @@ REPORT_SCHEMA = {
         "bucket": {"type": ["string", "null"]},
         "rows": {"type": "array", "items": {"type": "object"}},
         "completeness": {"type": "object"},
+        "refused_without_station": {
+            "type": "object",
+            "additionalProperties": {"type": "integer"},
+            "description": "Of `access` for the whole city: refusals that name no station.",
+        },
         "generated_at": {"type": "string", "format": "date-time"},
     },
 }
@@ -125,6 +130,10 @@ async def report(
             retention=timedelta(days=held.settings.retention_days),
         )
         rows = await _rows(tx, report, scope, held.settings.controller_silence_s)
+        whole_city = admin.has_city and unit is None and station is None
+        nowhere = None
+        if report is Report.ACCESS and whole_city:
+            nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     if form is Format.CSV:
         async with held.database.write() as tx:
             subject = Subject("report", report.value, unit_path=admin.unit_path)
@@ -143,6 +152,8 @@ async def report(
         "completeness": asdict(completeness(asked.period, local_day(at, CITY_ZONE))),
         "generated_at": at,
     }
+    if nowhere is not None:
+        body["refused_without_station"] = nowhere
     return JSONResponse(jsonable_encoder(body))
 
 

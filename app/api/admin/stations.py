@@ -49,9 +49,10 @@ from app.places.tables import (
     ModeChange,
     OperatingModel,
     Station,
+    Unit,
 )
 from app.places.transfer import ImportRefused
-from app.places.units import UnitNotFound
+from app.places.units import UnitInvalid, UnitNotFound
 from app.runtime import Runtime
 from app.visits import presence
 
@@ -82,7 +83,7 @@ Hours = dict[str, Any]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
 Latitude = Annotated[StrictFloat, Field(ge=-90, le=90)]
 Longitude = Annotated[StrictFloat, Field(ge=-180, le=180)]
-Capacity = Annotated[StrictInt, Field(ge=0, le=10_000)]
+Capacity = Annotated[StrictInt, Field(ge=1, le=10_000)]
 MaxStay = Annotated[StrictInt, Field(ge=5, le=1440)]
 DistrictCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 
@@ -174,7 +175,11 @@ async def list_stations(
     """List the stations in your scope, by code."""
     query = select(Station).where(Station.id.in_(visible_stations(admin)))
     if unit is not None:
-        query = query.where(Station.unit_id == unit)
+        branch = await tx.scalar(select(Unit.path).where(Unit.id == unit))
+        if branch is None:
+            return []
+        below = select(Unit.id).where(units.under(branch))
+        query = query.where(Station.unit_id.in_(below))
     found = await cursors.page(tx, query, by=[Station.code], request=page)
     link_next(request, response, found)
     return await _shapes(tx, found.rows, coordinate_system)
@@ -183,6 +188,7 @@ async def list_stations(
 _stationed = (
     *_guarded,
     UnitNotFound,
+    UnitInvalid,
     StationInvalid,
     DistrictInvalid,
     DisplayNotSupported,
@@ -203,7 +209,7 @@ async def add_station(
     coordinate_system: System = CoordinateSystem.WGS84,
 ) -> Any:
     """Add a station with its doors and facilities."""
-    await units.get_unit(tx, body.unit, within=visible_units(admin))
+    await units.get_in_use(tx, body.unit, within=visible_units(admin))
     latitude, longitude = to_wgs84(body.latitude, body.longitude, coordinate_system)
     given = body.model_dump(exclude={"unit", "facilities", "doors", "latitude", "longitude"})
     description = Description(**given, unit_id=body.unit, latitude=latitude, longitude=longitude)
@@ -311,7 +317,7 @@ async def amend_station(
     station = await get_station(tx, admin, station_id)
     changes = body.model_dump(exclude_unset=True)
     if "unit" in changes:
-        await units.get_unit(tx, changes["unit"], within=visible_units(admin))
+        await units.get_in_use(tx, changes["unit"], within=visible_units(admin))
         changes["unit_id"] = changes.pop("unit")
     if "latitude" in changes or "longitude" in changes:
         shown = from_wgs84(station.latitude, station.longitude, coordinate_system)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 from sqlalchemy import and_, or_, select
 
 from app import privacy
@@ -115,8 +115,14 @@ async def _door_of(tx: WriteTx, held: Runtime, token: str | None) -> uuid.UUID |
     return located.door.id if located else None
 
 
+def _known_version(version: str) -> str:
+    if version not in workers.CONSENT_VERSIONS:
+        raise ValueError("there is no consent text of this version")
+    return version
+
+
 class ConsentIn(In):
-    version: Annotated[Line, StringConstraints(max_length=40)]
+    version: Annotated[Line, AfterValidator(_known_version)]
 
 
 class VerifyIn(In):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import Field, StrictInt, StringConstraints
+from pydantic import Field, StrictInt
 
 from app.api.deps import Held, Lang, Now
 from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToken
@@ -53,7 +53,7 @@ IdempotencyKey = Annotated[str, Depends(idempotency_key)]
 
 
 class ScanIn(In):
-    token: Annotated[str, StringConstraints(max_length=20_000)]
+    token: str
     """The text of the code. Whatever is wrong with it is a refusal, not an error."""
     party_size: Annotated[StrictInt, Field(ge=1, le=5)] = 1
 

@@ -6,6 +6,7 @@ placed on the server's clock by the last instant that both knew (law 11, promise
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -258,6 +259,29 @@ def people_inside(series: Iterable[Counted]) -> int:
     for counted in series:
         inside = counted.reset_to if counted.reset_to is not None else inside + counted.delta
     return inside
+
+
+DEEPEST = 8
+"""An event is no deeper tree than this."""
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """Give a JSON value that any database holds: no NUL, no half characters, no NaN."""
+    if depth > DEEPEST:
+        return "(too deep)"
+    match value:
+        case str():
+            return value.replace("\x00", "\u2400").encode("utf-8", "replace").decode()
+        case float() if not math.isfinite(value):
+            return str(value)
+        case int() if not isinstance(value, bool) and abs(value) > MAX_SEQ:
+            return str(value)[:100] if abs(value) < 10**100 else "(too large)"
+        case list():
+            return [storable(item, depth + 1) for item in value]
+        case dict():
+            return {storable(str(name)): storable(item, depth + 1) for name, item in value.items()}
+        case _:
+            return value
 
 
 class Why(StrEnum):

@@ -1,8 +1,12 @@
 """Wall clocks and instants: the local day of an instant, and the instant of a local minute."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
+
+_AREA = re.compile(r"[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+)+")
+"""How the zones of places are named."""
 
 _SECOND = timedelta(seconds=1)
 
@@ -18,7 +22,9 @@ def zone(timezone: str) -> ZoneInfo:
 
 
 def is_timezone(timezone: str) -> bool:
-    """Say whether this is the name of an IANA zone."""
+    """Say whether this is the name of an IANA zone, such as Asia/Shanghai or UTC."""
+    if timezone != "UTC" and not _AREA.fullmatch(timezone):
+        return False  # `posixrules` and `Factory` are files of the database, no zones of a place.
     try:
         zone(timezone)
     except (KeyError, ValueError, OSError):
