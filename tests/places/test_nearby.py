@@ -130,7 +130,7 @@ async def test_the_search_reads_an_index_and_never_every_station(
             limit=3,
         )
         event.remove(database.reading_engine.sync_engine, "before_cursor_execute", note)
-        ((statement, parameters),) = [found for found in sent if "FROM stations" in found[0]]
+        statement, parameters = next(found for found in sent if "stations.cell" in found[0])
         explain = "EXPLAIN QUERY PLAN " if database.is_embedded else "EXPLAIN "
         connection = await tx.connection()
         rows = await connection.exec_driver_sql(explain + statement, parameters)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 async def a_kept_station(runtime: Runtime, **changes: Any) -> tuple[Station, SomeAdmin]:
     async with runtime.database.write() as tx:
-        station = await a_station(tx, at=NIGHT, **changes)
+        station = await a_station(tx, at=NIGHT - timedelta(days=30), **changes)
         keeper = await an_admin(tx, at=NIGHT, role=Role.STATION_KEEPER, station=station)
     return station, keeper
 
