@@ -12,7 +12,7 @@ from tests.support.server import free_port, prepared, serving
 from tests.support.worlds import a_scene, an_admin
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = 20
+EXAMPLES = 15
 """Per operation and phase; `make test` has a bounded budget."""
 
 ENDS_ITSELF = r"^/v1/(auth/logout|admin/logout|controller/credential)$"
@@ -64,9 +64,13 @@ def fuzz(address: str, tokens: dict[str, str], *more: str) -> "subprocess.Comple
     )
 
 
-def test_the_description_is_true(tmp_path: Path) -> None:
+def test_the_description_is_true(tmp_path: Path, database_url: str) -> None:
     settings = make_settings(
-        tmp_path, "", max_wait_s=1, limit_scan_minute=100_000, limit_admin_failures=100_000
+        tmp_path,
+        database_url,
+        max_wait_s=1,
+        limit_scan_minute=100_000,
+        limit_admin_failures=100_000,
     )
     tokens = prepared(settings, world)
     with serving(settings, free_port()) as address:
