@@ -19,7 +19,7 @@ from app.db.engine import Database
 from app.db.types import Base
 from app.db.upsert import moved
 from app.doors.rules import LIVE
-from app.doors.tables import Command, Scan, ScanAlias
+from app.doors.tables import Command, Pass, Scan, ScanAlias
 from app.people import workers
 from app.people.tables import (
     AdminLoginFailure,
@@ -214,6 +214,7 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
             NO_ACTOR,
         ),
         _Rule(ScanAlias, ScanAlias.created_at < day_ago, None),
+        _Rule(Pass, Pass.issued_at < day_ago, None),
         _Rule(BlockedNumber, BlockedNumber.until_at < at, None),
         _Rule(LoginChallenge, LoginChallenge.created_at < day_ago, None),
         _Rule(LoginTurn, LoginTurn.taken_at < day_ago, None),

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from app import privacy
 from app.db.types import Base, new_id
 from app.doors.rules import CommandState, Outcome, Reason
-from app.doors.tables import Command, CommandKind, Scan
+from app.doors.tables import Command, CommandKind, Pass, Scan
 from app.people import sign_in, workers
 from app.people.rules import owner_key
 from app.people.sign_in import Asked, Budgets
@@ -63,6 +63,16 @@ async def a_life(
         await sign_in.request_code(tx, runtime.vault, Asked(phone, "n", None), budgets, at=at)
         known = worker.id if consented else None
         visit_id, scan_id = new_id(), new_id()
+        tx.add(
+            Pass(
+                id=new_id().hex,
+                worker_id=worker.id,
+                subject="s",
+                door_id=scene.door.id,
+                issued_at=at,
+                expires_at=at,
+            )
+        )
         tx.add(
             Visit(
                 id=visit_id,
@@ -335,4 +345,4 @@ async def test_a_dump_of_the_database_shows_no_number(runtime: Runtime) -> None:
 
 def test_every_table_that_points_at_a_worker_is_found() -> None:
     assert Base.metadata is every_table()
-    assert pointing_at_workers() == {"consents", "worker_sessions", "visits", "scans"}
+    assert pointing_at_workers() == {"consents", "worker_sessions", "visits", "scans", "passes"}

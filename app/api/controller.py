@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
@@ -19,12 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
 from app.api.problems import problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
-from app.doors import clones, commands, controllers, effects, journal
+from app.doors import clones, commands, controllers, effects, journal, passes
 from app.doors.commands import Ack, Claim, Outlook
 from app.doors.controllers import KnownController
 from app.doors.journal import Batch, Status
-from app.doors.rules import CommandState
+from app.doors.registry import DoorNotFound
+from app.doors.rules import CommandState, Reason
 from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
+from app.doors.scans import Attempt
 from app.doors.tables import CommandKind
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
@@ -436,3 +438,28 @@ async def events(
             controller_id=controller.controller_id,
         )
     return taken
+
+
+class VerifyIn(Lenient):
+    door: uuid.UUID
+    token: Annotated[str, Field(max_length=20_000)]
+
+
+class VerifiedOut(Out):
+    valid: bool
+    reason: Reason
+    command: uuid.UUID | None
+
+
+@router.post(
+    "/v1/controller/verify",
+    response_model=VerifiedOut,
+    responses=problems(CredentialRefused, DoorNotFound),
+)
+async def verify(body: VerifyIn, request: Request, held: Held, controller: Polling, at: Now) -> Any:
+    """Check a pass that the reader at a door saw; a good one is a command to claim."""
+    await held.keys.fresh(held.database)
+    await held.calendar.fresh(held.database)
+    attempt = Attempt(body.token, 1, "", read_at=request.scope["read_at"])
+    async with held.database.write() as tx:
+        return await passes.verify(tx, held.scans, controller.station_id, body.door, attempt, at=at)

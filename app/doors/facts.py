@@ -24,7 +24,7 @@ from app.doors.rules import (
     Place,
     Reason,
 )
-from app.doors.tables import Command, Controller, Door, Scan, ScanAlias, in_state
+from app.doors.tables import Command, Controller, Door, Pass, Scan, ScanAlias, in_state
 from app.people import sign_in
 from app.people.secrets import hash_of
 from app.people.sign_in import SignedInWorker
@@ -87,6 +87,17 @@ async def arrival(
     return await sign_in.find_worker(tx, session, secret=secret, at=at, lock=True), None
 
 
+async def arrival_by_pass(
+    tx: AsyncSession, secret: bytes, jti: str, door_id: uuid.UUID, *, at: datetime
+) -> tuple[SignedInWorker, DoorFacts] | None:
+    """Lock and give whose pass is shown at which door; None when it was given for another."""
+    asked = {"jti": jti, "door": door_id, "at": at}
+    rows = (await tx.execute(_pass_query(), asked)).all()
+    if not rows:
+        return None
+    return sign_in.signed_in(rows[0], secret=secret), _door_facts(rows)
+
+
 def _door_facts(rows: Sequence[Any]) -> DoorFacts:
     first = rows[0]
     return DoorFacts(
@@ -113,11 +124,35 @@ def _door_facts(rows: Sequence[Any]) -> DoorFacts:
 
 @lru_cache(maxsize=1)
 def _arrival_query() -> Any:
+    """The session's worker, at the door that a poster names."""
+    number = table_of(Door).c.number == sa.bindparam("number")
+    return _at_door(sign_in.session_query(), number)
+
+
+@lru_cache(maxsize=1)
+def _pass_query() -> Any:
+    """The pass's worker, at the door it was given for."""
+    worker, given = table_of(Worker), table_of(Pass)
+    whose = (
+        sa.select(
+            worker.c.id.label("worker_id"),
+            worker.c.occupation,
+            worker.c.consent_id,
+            worker.c.blocked_at,
+        )
+        .join_from(worker, given, given.c.worker_id == worker.c.id)
+        .where(given.c.id == sa.bindparam("jti"), worker.c.erased_at.is_(None))
+    )
+    door = table_of(Door).c.id
+    named = sa.and_(door == given.c.door_id, door == sa.bindparam("door", type_=sa.Uuid()))
+    return _at_door(whose, named)
+
+
+def _at_door(whose: Any, this_door: sa.ColumnElement[bool]) -> Any:
     door, site, presence_row = table_of(Door), table_of(Station), table_of(StationPresence)
     controller, change = table_of(Controller), table_of(ModeChange)
     return (
-        sign_in.session_query()
-        .add_columns(
+        whose.add_columns(
             door.c.id.label("door_id"),
             door.c.name.label("door_name"),
             door.c.generation,
@@ -142,7 +177,7 @@ def _arrival_query() -> Any:
             change.c.until_at,
             change.c.created_at,
         )
-        .join(door, door.c.number == sa.bindparam("number"))
+        .join(door, this_door)
         .join(site, site.c.id == door.c.station_id)
         .join(presence_row, presence_row.c.station_id == site.c.id)
         .outerjoin(

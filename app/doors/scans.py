@@ -115,6 +115,20 @@ async def scan(
     worker, door = await arrival(tx, desk.vault.key("owner"), session, claims, at=at)
     if worker is None:
         return None
+    return await settle(tx, desk, worker, door, attempt, token_reason(claims, door, at), at=at)
+
+
+async def settle(
+    tx: AsyncSession,
+    desk: ScanDesk,
+    worker: SignedInWorker,
+    door: DoorFacts | None,
+    attempt: Attempt,
+    token: Reason,
+    *,
+    at: datetime,
+) -> ScanView:
+    """Take steps 3 to 5 of a scan; the caller holds the worker's row and the presence row."""
     recent = await recent_of(tx, desk.clock, worker.owner_key, attempt.key, door, at=at)
     if recent.replay_id is not None:
         return await _stored(tx, desk.clock, recent, attempt)
@@ -123,7 +137,7 @@ async def scan(
         return await view(tx, desk.clock, recent.repeat_id, worker.owner_key, replayed=True)
     if recent.stale:
         await _expire_own(tx, desk.clock, worker.owner_key, at=at)
-    facts = _facts(desk, worker, attempt, token_reason(claims, door, at), door, recent, at)
+    facts = _facts(desk, worker, attempt, token, door, recent, at)
     decision = decide(facts)
     return await _Recording(tx, desk, worker, attempt, door, facts, recent, at).of(decision)
 

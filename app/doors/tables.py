@@ -277,6 +277,21 @@ class AckEvidence(Base):
     received_at: Mapped[datetime]
 
 
+class Pass(Base):
+    """A pass that a worker was given: for one door, for a minute, once."""
+
+    __tablename__ = "passes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """The token's `jti`."""
+    worker_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("workers.id"), index=True)
+    subject: Mapped[str]
+    """What stands for the worker at this station; says nothing elsewhere."""
+    door_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("doors.id"))
+    issued_at: Mapped[datetime] = mapped_column(index=True)
+    expires_at: Mapped[datetime]
+
+
 class JournalEntry(Base):
     """One event of a controller, taken in once."""
 

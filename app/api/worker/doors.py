@@ -18,7 +18,8 @@ from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToke
 from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
-from app.doors import commands, scans, views
+from app.doors import commands, passes, scans, views
+from app.doors.registry import DoorNotFound
 from app.doors.rules import Outcome, Reason, ScanState
 from app.doors.scans import Attempt
 from app.doors.views import ScanView
@@ -172,6 +173,30 @@ async def scan(
     if view.replayed:
         response.status_code = 200
     return _shape(view, lang, await _alternatives(held, view, at))
+
+
+class PassIn(In):
+    door: uuid.UUID
+
+
+class PassOut(Out):
+    token: str
+    expires_at: datetime
+
+
+@router.post(
+    "/v1/me/pass",
+    status_code=201,
+    response_model=PassOut,
+    responses=problems(
+        NotSignedIn, OriginRefused, DoorNotFound, passes.PassRefused, passes.TooManyPasses
+    ),
+)
+async def issue_pass(body: PassIn, worker: WaitingWorker, held: Held, at: Now) -> Any:
+    """Give a pass to show to the reader at a door: good for a minute, once."""
+    await held.keys.fresh(held.database)
+    async with held.database.write() as tx:
+        return await passes.issue(tx, held.scans, worker, body.door, at=at)
 
 
 @router.get(
