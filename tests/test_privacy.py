@@ -187,6 +187,7 @@ async def test_export_has_every_row_of_the_worker_and_nobody_elses(
         "scans": 1,
         "facility_uses": 1,
         "login_challenges": 1,
+        "passes": 1,
     }
     assert {name: len(rows) for name, rows in found.items()} == expected
     text = json.dumps(found)
