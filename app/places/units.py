@@ -147,8 +147,10 @@ async def amend(
         await _require_free_name(tx, name, unit.parent_id, besides=unit.id)
     unit.name = name or unit.name
     unit.kind = kind or unit.kind
-    unit.changed_at = at
     after = {"name": unit.name, "kind": unit.kind.value}
+    if after == before:
+        return unit  # A move alone is told by the move; nothing at all is told by nobody.
+    unit.changed_at = at
     await record(tx, actor, Action.UNIT_AMENDED, _subject(unit), at=at, before=before, after=after)
     return unit
 
@@ -185,15 +187,20 @@ async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: 
 
 
 async def get_in_use(tx: AsyncSession, unit_id: uuid.UUID, *, within: sa.Select[uuid.UUID]) -> Unit:
-    """Give a unit something new may hang on; raises UnitNotFound, UnitInvalid."""
+    """Give a unit something new may hang on, in use until this transaction ends.
+
+    Raises UnitNotFound, UnitInvalid.
+    """
     unit = await get_unit(tx, unit_id, within=within)
-    if unit.retired_at is not None:
+    held = sa.select(Unit.retired_at).where(Unit.id == unit_id).with_for_update(read=True)
+    if await tx.scalar(held) is not None:
         raise UnitInvalid("This unit is retired.")
     return unit
 
 
 async def retire(tx: AsyncSession, unit: Unit, *, actor: Actor, at: datetime) -> Unit:
     """Take a unit out of use; raises UnitInUse while anything hangs on it."""
+    await _read_again(tx, unit.id)  # Whoever hangs something on it now is waited for.
     if unit.retired_at is not None:
         return unit
     station = await tx.scalar(
