@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import COMMAND_LINE
 from app.places import units
-from app.places.tables import Unit, UnitKind
-from app.places.units import NewUnit, UnitInvalid
+from app.places.tables import Station, Unit, UnitKind
+from app.places.units import NewUnit, UnitInUse, UnitInvalid
 from app.runtime import Runtime
-from tests.support.worlds import a_unit
+from tests.support.worlds import a_station, a_unit
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +41,7 @@ async def changes(runtime: Runtime, one: uuid.UUID, other: uuid.UUID, act: Act) 
             if not runtime.database.is_embedded:  # There, writers are one after the other.
                 await asyncio.sleep(0.2)
             await act(tx, *both)
-    except UnitInvalid:
+    except (UnitInvalid, UnitInUse):
         return False
     return True
 
@@ -116,3 +116,32 @@ async def test_many_units_added_at_once_get_paths_of_their_own(runtime: Runtime)
     done = await asyncio.gather(*(changes(runtime, one, one, add) for one in parents))
     assert all(done)
     assert len(set((await assert_a_tree(runtime)).values())) == 9
+
+
+@pytest.mark.parametrize("kind", [Unit, Station])
+async def test_what_is_being_added_to_a_unit_keeps_it_in_use(
+    runtime: Runtime, kind: type[Unit | Station]
+) -> None:
+    if runtime.database.is_embedded:
+        return  # There, writers are one after the other.
+    at = runtime.now()
+    async with runtime.database.write() as tx:
+        unit = await a_unit(tx, at=at)
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        own = await units.get_in_use(tx, unit.id, within=sa.select(Unit.id))
+
+        async def retire() -> bool:
+            async def act(tx: AsyncSession, one: Unit, _: Unit) -> None:
+                await units.retire(tx, one, actor=COMMAND_LINE, at=at)
+
+            return await changes(runtime, unit.id, unit.id, act)
+
+        retiring = asyncio.create_task(retire())
+        await asyncio.sleep(0.5)
+        if kind is Unit:
+            new = NewUnit("new", UnitKind.STREET, own.id)
+            await units.add(tx, new, actor=COMMAND_LINE, at=at)
+        else:
+            await a_station(tx, unit=own, at=at)
+        await tx.commit()
+    assert await retiring is False
