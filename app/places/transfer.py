@@ -6,10 +6,12 @@ staffed_hours,access_hours,max_stay_min,confirm_tap,facilities,doors`.
 - `unit`: names from the root, as `重庆市总工会/渝中区总工会`.
 - hours: `1-5 08:00-12:00 14:00-18:30; 6-7 09:00-17:00; PH closed; MW 08:00-18:00`, where 1 is
   Monday, PH public holidays, MW make-up working days; empty: none.
-- `facilities`: `microwave:2;water:1`. `doors`: `正门;侧门|contact`. Both are read for new stations.
+- `facilities`: `microwave:2;water:1`. `doors`: `正门;侧门|contact`, with a backslash before `;`,
+  `|` and backslash in a name. Both are read for new stations.
 
-A code that exists is amended, any other is created. Excel's way of keeping formulas from running,
-a leading apostrophe, is undone on the way in.
+A code that exists is amended, any other is created. A leading apostrophe keeps a spreadsheet from
+running a cell as a formula; it is written on the way out and taken off on the way in. This is done
+here: the library for it also changes what is inside such a cell, which then does not come back.
 """
 
 import csv
@@ -23,7 +25,6 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from defusedcsv import csv as safe_csv
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, Subject, record
@@ -62,6 +63,10 @@ CHUNK = 500
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _TIMES = re.compile(r"([0-9]{2}:[0-9]{2})-([0-9]{2}:[0-9]{2})")
 _DAYS = re.compile(r"([1-7])(?:-([1-7]))?")
+_DOOR = re.compile(r"(?:\\[\\;|]|[^;])+")
+_DOOR_NAME = re.compile(r"(?:\\[\\;|]|[^|])*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "|", "%", "＝", "＋", "－", "＠")
 
 
@@ -156,14 +161,19 @@ async def import_stations(
         for row in await districts.list_districts(tx)
         if districts.is_current(row, local_day(at, districts.ZONE))
     }
-    rows, errors = _parse(content, names, allowed, current)
-    stored = {row.code: row for row in await tx.scalars(sa.select(Station))} if rows else {}
+    stored = {row.code: row for row in await tx.scalars(sa.select(Station))}
+    kept = {row.district for row in stored.values() if row.district is not None}
+    rows, errors = _parse(content, names, allowed, current | kept)
     for row in rows:
+        district = row.description.district
         before = stored.get(row.description.code)
         if before is not None and before.unit_id not in allowed:
             errors.append(_error(row.number, f"{before.code} belongs to a unit outside your scope"))
         elif before is not None and before.retired_at is not None:
             errors.append(_error(row.number, f"{before.code} is retired"))
+        # A station keeps the district it was registered in when that is abolished.
+        elif district not in (None, before and before.district) and district not in current:
+            errors.append(_error(row.number, f"district: {district} is no district of today"))
     if errors:
         errors.sort(key=lambda error: error["loc"][1])
         raise ImportRefused(
@@ -346,7 +356,13 @@ def _read(
 
 
 def _unescaped(text: str) -> str:
-    return text[1:] if text[:1] == "'" and text[1:].startswith(_RISKY) else text
+    return text[1:] if text[:1] == "'" and text.lstrip("'").startswith(_RISKY) else text
+
+
+def _escaped(text: str) -> str:
+    """Keep a spreadsheet from running a cell; `_unescaped` gives the same text back."""
+    harmless = _NUMBER.fullmatch(text) or not text.lstrip("'").startswith(_RISKY)
+    return text if harmless else "'" + text
 
 
 def _code(text: str) -> str:
@@ -356,7 +372,8 @@ def _code(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    if not 1 <= len(text) <= 200 or not text.isprintable():
+    # As over HTTP: control characters are refused, the wide spaces of Chinese texts are not.
+    if not 1 <= len(text) <= 200 or _CONTROL.search(text):
         raise ValueError("one line of 1 to 200 characters is needed")
     return text
 
@@ -420,12 +437,18 @@ def _facilities(text: str) -> list[tuple[FacilityKind, int]]:
 
 def _doors(text: str) -> list[tuple[str, bool]]:
     found = []
-    for part in filter(None, (part.strip() for part in text.split(";"))):
-        name, _, extra = part.partition("|")
-        if extra.strip() not in ("", "contact"):
-            raise ValueError(f"{extra.strip()!r} is not known of a door; only contact is")
-        found.append((_line(name.strip()), extra.strip() == "contact"))
+    for part in filter(None, (part.strip() for part in _DOOR.findall(text))):
+        name = _DOOR_NAME.findall(part)[0]
+        extra = part[len(name) + 1 :].strip()
+        if extra not in ("", "contact"):
+            raise ValueError(f"{extra!r} is not known of a door; only contact is")
+        found.append((_line(re.sub(r"\\([\\;|])", r"\1", name.strip())), extra == "contact"))
     return found
+
+
+def _door(name: str, contact: bool) -> str:
+    """Write one door so that `_doors` reads the same."""
+    return re.sub(r"([\\;|])", r"\\\1", name) + ("|contact" if contact else "")
 
 
 def read_hours(text: str) -> dict[str, Any] | None:
@@ -506,15 +529,15 @@ async def export_stations(
     rows = (await tx.scalars(query)).all()
     names = {unit.id: name for name, unit in (await by_full_name(tx)).items()}
     text = io.StringIO(newline="")
-    writer = safe_csv.writer(text)
+    writer = csv.writer(text)
     writer.writerow(COLUMNS)
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         things = await facilities_of(tx, [row.id for row in chunk])
         for row in chunk:
-            writer.writerow(
-                _cells(row, names.get(row.unit_id, ""), things[row.id], doors.get(row.id, ()))
-            )
+            unit = names.get(row.unit_id, "")
+            cells = _cells(row, unit, things[row.id], doors.get(row.id, ()))
+            writer.writerow([_escaped(cell) for cell in cells])
     return b"\xef\xbb\xbf" + text.getvalue().encode()
 
 
@@ -537,5 +560,5 @@ def _cells(
         str(row.max_stay_min),
         "yes" if row.confirm_tap else "no",
         ";".join(f"{thing.kind.value}:{thing.quantity}" for thing in things),
-        ";".join(f"{name}|contact" if contact else name for name, contact in doors),
+        ";".join(_door(name, contact) for name, contact in doors),
     ]

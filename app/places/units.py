@@ -80,11 +80,26 @@ async def add(tx: AsyncSession, new: NewUnit, *, actor: Actor, at: datetime) -> 
     return unit
 
 
+async def _lock_tree(tx: AsyncSession) -> None:
+    """Let one transaction at a time change the tree, by holding its roots.
+
+    A path that was read before may be another one by now: read it again afterwards.
+    """
+    roots = sa.select(Unit.id).where(Unit.parent_id.is_(None)).order_by(Unit.id)
+    await tx.execute(roots.with_for_update(key_share=True))
+
+
+async def _read_again(tx: AsyncSession, unit_id: uuid.UUID) -> Unit | None:
+    """Lock a unit and give it as it stands now, not as this transaction first saw it."""
+    query = sa.select(Unit).where(Unit.id == unit_id).with_for_update()
+    return await tx.scalar(query.execution_options(populate_existing=True))
+
+
 async def _parent(tx: AsyncSession, parent_id: uuid.UUID | None) -> Unit | None:
     if parent_id is None:
         return None
-    # Locked, so that two children added at once get two numbers.
-    parent = await tx.scalar(sa.select(Unit).where(Unit.id == parent_id).with_for_update())
+    await _lock_tree(tx)
+    parent = await _read_again(tx, parent_id)
     if parent is None or parent.retired_at is not None:
         raise UnitInvalid("The parent is not a unit in use.")
     return parent
@@ -132,8 +147,10 @@ async def amend(
         await _require_free_name(tx, name, unit.parent_id, besides=unit.id)
     unit.name = name or unit.name
     unit.kind = kind or unit.kind
-    unit.changed_at = at
     after = {"name": unit.name, "kind": unit.kind.value}
+    if after == before:
+        return unit  # A move alone is told by the move; nothing at all is told by nobody.
+    unit.changed_at = at
     await record(tx, actor, Action.UNIT_AMENDED, _subject(unit), at=at, before=before, after=after)
     return unit
 
@@ -141,8 +158,12 @@ async def amend(
 async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: datetime) -> Unit:
     """Hang a branch elsewhere; the paths below it are rewritten in one statement.
 
-    Raises UnitInvalid when the new parent lies in the branch itself.
+    Raises UnitInvalid when the new parent lies in the branch itself. Moves come one after the
+    other: two at once could hang two branches below each other, where no root leads to them.
     """
+    await _lock_tree(tx)
+    await _read_again(tx, unit.id)
+    await _read_again(tx, parent.id)
     if is_within(parent.path, unit.path):
         raise UnitInvalid("A unit cannot be moved below itself.")
     locked = await _parent(tx, parent.id)
@@ -166,15 +187,20 @@ async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: 
 
 
 async def get_in_use(tx: AsyncSession, unit_id: uuid.UUID, *, within: sa.Select[uuid.UUID]) -> Unit:
-    """Give a unit something new may hang on; raises UnitNotFound, UnitInvalid."""
+    """Give a unit something new may hang on, in use until this transaction ends.
+
+    Raises UnitNotFound, UnitInvalid.
+    """
     unit = await get_unit(tx, unit_id, within=within)
-    if unit.retired_at is not None:
+    held = sa.select(Unit.retired_at).where(Unit.id == unit_id).with_for_update(read=True)
+    if await tx.scalar(held) is not None:
         raise UnitInvalid("This unit is retired.")
     return unit
 
 
 async def retire(tx: AsyncSession, unit: Unit, *, actor: Actor, at: datetime) -> Unit:
     """Take a unit out of use; raises UnitInUse while anything hangs on it."""
+    await _read_again(tx, unit.id)  # Whoever hangs something on it now is waited for.
     if unit.retired_at is not None:
         return unit
     station = await tx.scalar(

@@ -2,23 +2,31 @@
 
 import csv
 import io
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.audit import COMMAND_LINE
+from app.audit import COMMAND_LINE, Action, AuditEntry
+from app.db.engine import embedded_url
 from app.doors import registry
+from app.doors.registry import NewDoor, add_doors
 from app.doors.tables import Door
-from app.places import transfer
+from app.people.rules import Role
+from app.places import districts, transfer
 from app.places.rules import hours_to_json, parse_hours
 from app.places.tables import Facility, Station
 from app.places.transfer import COLUMNS, Imported, ImportRefused, read_hours, write_hours
 from app.runtime import Runtime
 from app.visits.tables import StationPresence
-from tests.support.worlds import a_unit
+from tests.conftest import make_settings
+from tests.support.server import prepared
+from tests.support.worlds import a_station, a_unit, an_admin
+from tests.test_cli import yizhan
 
 pytestmark = pytest.mark.anyio
 
@@ -220,6 +228,246 @@ async def test_a_whole_city_comes_in_at_once(runtime: Runtime) -> None:
     assert await count(runtime, Door) == 5_523
     again = await imports(runtime, await exports(runtime))
     assert again.unchanged == 5_523
+
+
+TEXTS = [
+    *(f"{sign}1+1|cmd" for sign in "=+-@|%＝＋－＠"),
+    *("'=1", "''=1", "'quoted", "a'b"),
+    *("解放碑\u3000驿站", "a\u00a0b", "\u200b驿站", "—", "-5", "-1e-05"),
+    *('a"b,c', "a;b|c\\d\\", "😀", "é" * 200),
+]
+"""What names may hold that a file could lose."""
+
+
+async def test_any_name_the_api_takes_goes_out_and_comes_in_unchanged(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        at = runtime.now()
+        unit = await a_unit(tx, at=at, name="=1|市总工会")
+        for number, text in enumerate(TEXTS):
+            code = f"N{number:02}"
+            station = await a_station(tx, unit=unit, at=at, code=code, name=text, address=text)
+            await add_doors(
+                tx, station.id, [NewDoor(text), NewDoor("侧门", has_contact=True)], at=at
+            )
+    out = await exports(runtime)
+    again = await imports(runtime, out)
+    assert (again.created, again.amended, again.unchanged) == (0, 0, len(TEXTS))
+    await imports(runtime, out.replace(b"\r\nN", b"\r\nC"))
+    async with runtime.database.read() as tx:
+        query = sa.select(Station.code, Door.name, Door.has_contact).join(
+            Door, Door.station_id == Station.id
+        )
+        found = {(row.code, row.name, row.has_contact) for row in await tx.execute(query)}
+    for number, text in enumerate(TEXTS):
+        for letter in "NC":
+            assert (f"{letter}{number:02}", text, False) in found
+            assert (f"{letter}{number:02}", "侧门", True) in found
+
+
+async def test_no_cell_that_goes_out_begins_like_a_formula(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        at = runtime.now()
+        unit = await a_unit(tx, at=at, name="@市总工会")
+        for number, text in enumerate(TEXTS):
+            place = {"name": text, "address": text, "latitude": -29.5, "longitude": -1e-05}
+            station = await a_station(tx, unit=unit, at=at, code=f"N{number:02}", **place)
+            await add_doors(tx, station.id, [NewDoor(text)], at=at)
+    rows = list(csv.reader(io.StringIO((await exports(runtime)).decode("utf-8-sig"), newline="")))
+    assert len(rows) == 1 + len(TEXTS)
+    for cell in (cell for row in rows for cell in row):
+        numeric = cell.lstrip("-").replace(".", "").replace("e-", "").isdigit()
+        assert numeric or not cell.startswith(tuple("=+-@|%＝＋－＠")), cell
+
+
+async def test_a_station_keeps_a_district_that_was_abolished_and_no_other_takes_it(
+    runtime: Runtime,
+) -> None:
+    await the_units(runtime)
+    async with runtime.database.write() as tx:
+        await districts.load(tx, districts.shipped())
+        unit = await a_unit(tx, at=runtime.now(), name="江北区总工会")
+        await a_station(tx, unit=unit, at=runtime.now(), code="OLD", district="500105")
+    assert (await imports(runtime, await exports(runtime))).unchanged == 1
+    for row in ({"district": "500105"}, {"code": "YZ-2", "district": "500112"}):
+        with pytest.raises(ImportRefused) as refusal:
+            await imports(runtime, a_file(row))
+        (error,) = refusal.value.extensions["errors"]
+        assert error == {
+            "loc": ["row", 2],
+            "message": f"district: {row['district']} is no district of today",
+        }
+    old = {"code": "OLD", "unit": "江北区总工会"}
+    assert (await imports(runtime, a_file(old | {"district": "500157"}))).amended == 1
+    with pytest.raises(ImportRefused):
+        await imports(runtime, a_file(old | {"district": "500105"}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
+async def test_every_encoding_says_the_same(runtime: Runtime, encoding: str) -> None:
+    await the_units(runtime)
+    name = "磁器口驿站（二）𠮷"
+    await imports(runtime, a_file({"name": name}, encoding=encoding))
+    again = await imports(runtime, a_file({"name": name}))
+    assert again.unchanged == 1
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (*COLUMNS, "note"),
+        COLUMNS[:-1],
+        (COLUMNS[1], COLUMNS[0], *COLUMNS[2:]),
+        (*COLUMNS[:-1], "Doors"),
+        (*COLUMNS[:-1], COLUMNS[0]),
+    ],
+    ids=["one more", "one less", "another order", "another case", "one twice"],
+)
+async def test_columns_are_exactly_those_that_are_known(
+    runtime: Runtime, header: tuple[str, ...]
+) -> None:
+    await the_units(runtime)
+    lines = [",".join(header), ",".join(GOOD.get(name, "") for name in header), ""]
+    with pytest.raises(ImportRefused, match="The first line must be: code,name,unit"):
+        await imports(runtime, "\r\n".join(lines).encode())
+    assert await count(runtime, Station) == 0
+
+
+async def test_the_row_that_is_named_is_the_row_of_the_file(runtime: Runtime) -> None:
+    await the_units(runtime)
+    content = a_file({}, {"code": "YZ-2", "capacity": "x"}).replace(b"\r\nYZ-2", b"\r\n\r\nYZ-2")
+    with pytest.raises(ImportRefused) as refusal:
+        await imports(runtime, content)
+    assert [error["loc"] for error in refusal.value.extensions["errors"]] == [["row", 4]]
+
+
+async def test_every_cell_that_is_wrong_is_named_not_only_the_first(runtime: Runtime) -> None:
+    await the_units(runtime)
+    bad = {"name": "", "latitude": "x", "capacity": "x", "staffed_hours": "x", "doors": "a|b"}
+    with pytest.raises(ImportRefused) as refusal:
+        await imports(runtime, a_file(bad))
+    errors = refusal.value.extensions["errors"]
+    assert [error["message"].split(":")[0] for error in errors] == list(bad)
+
+
+async def everything(runtime: Runtime) -> list[list[Any]]:
+    """What stands in every table an import writes to."""
+    async with runtime.database.read() as tx:
+        return [
+            sorted(map(str, await tx.execute(sa.select(*kind.__table__.columns))))
+            for kind in (Station, Facility, Door, StationPresence, AuditEntry)
+        ]
+
+
+async def test_a_dry_run_says_what_the_import_will_do_and_changes_nothing(runtime: Runtime) -> None:
+    await the_units(runtime)
+    await imports(runtime, a_file({}, {"code": "YZ-002"}))
+    before = await everything(runtime)
+    content = a_file({}, {"code": "YZ-002", "name": "新名"}, {"code": "YZ-003"})
+    dry = await imports(runtime, content, dry_run=True)
+    with pytest.raises(ImportRefused):
+        await imports(runtime, a_file({"capacity": "9"}, {"capacity": "x"}), dry_run=True)
+    assert await everything(runtime) == before
+    done = await imports(runtime, content)
+    assert dry.rows == done.rows
+    assert [row.status for row in dry.rows] == ["unchanged", "amended", "created"]
+    assert await everything(runtime) != before
+
+
+async def test_a_retired_station_does_not_come_back_by_a_file(runtime: Runtime) -> None:
+    await the_units(runtime)
+    await imports(runtime, a_file({}))
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Station).values(retired_at=runtime.now()))
+    assert (await exports(runtime)).count(b"\r\n") == 1
+    with pytest.raises(ImportRefused, match="row 2: YZ-001 is retired"):
+        await imports(runtime, a_file({}))
+
+
+async def test_over_http_files_stay_within_the_scope_and_leave_a_trail(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        at = runtime.now()
+        city = await a_unit(tx, at=at)
+        own = await a_unit(tx, at=at, parent=city, name="渝中区总工会")
+        other = await a_unit(tx, at=at, parent=city, name="江津区总工会")
+        await a_station(tx, unit=other, at=at, code="FAR")
+        chief = await an_admin(tx, at=at, role=Role.UNIT_ADMIN, unit=own)
+        keeper = await an_admin(tx, at=at, role=Role.STATION_KEEPER, unit=own)
+
+    async def sends(content: bytes, dry_run: bool = False) -> httpx.Response:
+        return await client.post(
+            "/v1/admin/stations/import",
+            params={"dry_run": dry_run},
+            content=content,
+            headers=chief.headers | {"Content-Type": "text/csv"},
+        )
+
+    for row, said in (
+        ({"unit": "市总工会/江津区总工会"}, "is no unit of yours"),
+        ({"unit": "市总工会"}, "is no unit of yours"),
+        ({"code": "FAR"}, "outside your scope"),
+    ):
+        refused = await sends(a_file({}, {"code": "YZ-2"} | row))
+        assert (refused.status_code, refused.json()["code"]) == (422, "import_refused")
+        (error,) = refused.json()["errors"]
+        assert error["loc"] == ["row", 3]
+        assert said in error["message"]
+    assert (await sends(a_file({}), dry_run=True)).json()["dry_run"] is True
+    assert await count(runtime, Station) == 1
+    done = await sends(a_file({}))
+    assert done.status_code == 200, done.text
+    assert done.json() == {
+        "dry_run": False,
+        "created": 1,
+        "amended": 0,
+        "unchanged": 0,
+        "rows": [{"row": 2, "code": "YZ-001", "status": "created", "errors": []}],
+    }
+    out = await client.get("/v1/admin/stations/export", headers=chief.headers)
+    assert out.headers["content-type"] == "text/csv; charset=utf-8"
+    lines = list(csv.DictReader(io.StringIO(out.content.decode("utf-8-sig"), newline="")))
+    assert [line["code"] for line in lines] == ["YZ-001"]
+    assert (await sends(out.content)).json()["unchanged"] == 1
+    denied = await client.post(
+        "/v1/admin/stations/import", content=a_file({}), headers=keeper.headers
+    )
+    assert denied.status_code == 403
+    async with runtime.database.read() as tx:
+        trail = list(await tx.scalars(sa.select(AuditEntry).order_by(AuditEntry.id)))
+    assert [(entry.action, entry.admin_id) for entry in trail] == [
+        (action, chief.id)
+        for action in (
+            Action.STATIONS_IMPORTED,
+            Action.STATIONS_EXPORTED,
+            Action.STATIONS_IMPORTED,
+        )
+    ]
+    assert trail[0].after == {"created": 1, "amended": 0, "unchanged": 0}
+
+
+def test_the_command_line_brings_files_in_and_out(tmp_path: Path) -> None:
+    data_dir, file = tmp_path / "var", tmp_path / "stations.csv"
+    settings = make_settings(tmp_path, embedded_url(data_dir / "yizhan.db"))
+    prepared(settings, the_units)
+
+    def says(*words: str, code: int = 0) -> str:
+        told = yizhan(data_dir, *words)
+        assert told.returncode == code, told.stderr
+        return told.stdout + told.stderr
+
+    file.write_bytes(a_file({}, {"code": "YZ-002"}, encoding="gb18030"))
+    for done in ("would be created", "created"):
+        dry = ["--dry-run"] if "would" in done else []
+        told = says("import", "stations", str(file), *dry)
+        assert told.startswith(f"2 rows: 2 {done}, 0 "), told
+    says("export", "stations", str(file))
+    assert "0 created, 0 amended, 2 unchanged" in says("import", "stations", str(file))
+    file.write_bytes(a_file({"capacity": "33"}, {"code": "YZ-002", "capacity": "x"}))
+    refused = says("import", "stations", str(file), code=1)
+    assert "  row.3: capacity: 'x' is no whole number" in refused
+    says("export", "stations", str(file))
+    assert b",20,union_built," in file.read_bytes()
 
 
 minutes = st.integers(0, 1439)
