@@ -154,13 +154,17 @@ def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection]:
 
 def _connected(path: str) -> sqlite3.Connection:
     db = sqlite3.connect(path)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    with db:
-        db.execute("CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)")
-        db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)")
-    if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-        raise sqlite3.DatabaseError("quick_check failed")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        with db:
+            db.execute("CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)")
+            db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)")
+        if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("quick_check failed")
+    except BaseException:
+        db.close()
+        raise
     return db
 
 

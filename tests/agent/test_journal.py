@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,19 @@ def clock() -> VirtualClock:
     return VirtualClock()
 
 
+OPEN: list[Journal] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
 def a_journal(folder: Path, clock: VirtualClock, **more: Any) -> Journal:
-    return Journal(StateFolder(folder), boot_id="b", pace=clock.pace(), **more)
+    OPEN.append(Journal(StateFolder(folder), boot_id="b", pace=clock.pace(), **more))
+    return OPEN[-1]
 
 
 async def test_numbers_go_on_after_a_restart_and_nothing_is_forgotten(
