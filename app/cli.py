@@ -367,6 +367,28 @@ def rotate_key(
     out.print(f"key {kid} of kind {kind.value} is {state}")
 
 
+@key_app.command("retire")
+def retire_key(
+    kid: Annotated[str, typer.Argument(help="The key, as `key list` names it.")],
+    emergency: Annotated[bool, typer.Option("--emergency", help="It leaked: at once.")] = False,
+) -> None:
+    """Destroy a key that no good token can carry any more."""
+
+    async def act(held: Runtime) -> None:
+        async with held.database.write() as tx:
+            await keys.retire(
+                tx,
+                held.wakeups,
+                kid,
+                actor=COMMAND_LINE,
+                at=held.now(),
+                emergency=emergency,
+            )
+
+    _run(act)
+    out.print(f"key {kid} is retired")
+
+
 @import_app.command("stations")
 def import_stations(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV file.")],

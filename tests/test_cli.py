@@ -136,6 +136,15 @@ def test_an_agent_without_code_says_what_it_needs(tmp_path: Path) -> None:
     assert unknown.returncode == 2
 
 
+def test_a_key_is_retired_in_an_emergency_only_once_another_signs(data_dir: Path) -> None:
+    kid = yizhan(data_dir, "key", "rotate", "--kind", "poster").stdout.split()[1]
+    assert yizhan(data_dir, "key", "retire", kid, "--emergency").returncode == 1
+    assert yizhan(data_dir, "key", "rotate", "--kind", "poster").returncode == 0
+    assert yizhan(data_dir, "key", "retire", kid).returncode == 1
+    gone = yizhan(data_dir, "key", "retire", kid, "--emergency")
+    assert (gone.returncode, gone.stdout.strip()) == (0, f"key {kid} is retired")
+
+
 def test_districts_come_with_it_and_a_bad_file_changes_nothing(
     data_dir: Path, tmp_path: Path
 ) -> None:
