@@ -61,6 +61,7 @@ class Site:
 class DoorFacts:
     door_id: uuid.UUID
     door_name: str
+    has_contact: bool
     generation: int
     grace_until: datetime | None
     retired: bool
@@ -103,6 +104,7 @@ def _door_facts(rows: Sequence[Any]) -> DoorFacts:
     return DoorFacts(
         door_id=first.door_id,
         door_name=first.door_name,
+        has_contact=first.has_contact,
         generation=first.generation,
         grace_until=first.grace_until,
         retired=first.door_retired_at is not None or first.retired_at is not None,
@@ -155,6 +157,7 @@ def _at_door(whose: Any, this_door: sa.ColumnElement[bool]) -> Any:
         whose.add_columns(
             door.c.id.label("door_id"),
             door.c.name.label("door_name"),
+            door.c.has_contact,
             door.c.generation,
             door.c.grace_until,
             door.c.retired_at.label("door_retired_at"),

@@ -278,7 +278,7 @@ class _Recording:
             outcome=outcome,
             reason=reason,
             station=Named(station.code, station.name) if station else None,
-            door=DoorNamed(door.door_id, door.door_name) if door else None,
+            door=DoorNamed(door.door_id, door.door_name, door.has_contact) if door else None,
             mode=mode,
             timezone=station.timezone if station else None,
             state=ScanState.PENDING if outcome is Outcome.GRANTED else ScanState.NONE,

@@ -49,6 +49,8 @@ class DoorNamed:
 
     id: uuid.UUID
     name: str
+    has_contact: bool
+    """Whether somebody knows when it opens; else `executed` is the last that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,9 @@ async def view(
         outcome=found.outcome,
         reason=found.reason,
         station=Named(row.code, row.station_name) if row.code is not None else None,
-        door=DoorNamed(found.door_id, row.door_name) if found.door_id is not None else None,
+        door=DoorNamed(found.door_id, row.door_name, row.has_contact)
+        if found.door_id is not None
+        else None,
         mode=mode,
         timezone=row.timezone,
         state=state,

@@ -153,7 +153,7 @@
     call('GET', '/v1/scans/' + id).then(function (answer) {
       if (answer.status === 200) {
         begin(answer.body);
-        if (quietly && final(answer.body.state)) { show('again', answer.body.outcome !== 'walk_in'); }
+        if (quietly && answer.body.final) { show('again', answer.body.outcome !== 'walk_in'); }
         return;
       }
       keep({ used: true });
@@ -194,7 +194,7 @@
       tick(until, since);
     }, 250);
     tick(until, since);
-    if (!final(scan.state)) { listen(scan.id, scan.state, mine, 0); }
+    if (!scan.final) { listen(scan.id, scan.state, mine, 0); }
   }
 
   function tick(until, since) {
@@ -214,21 +214,26 @@
         return;
       }
       state(answer.body);
-      if (!final(answer.body.state)) { listen(id, answer.body.state, mine, 0); }
+      if (!answer.body.final) { listen(id, answer.body.state, mine, 0); }
     });
   }
 
   function state(scan) {
     var now = scan.state;
+    /* At a door with a contact, unlocked is not yet open: only the contact knows. */
+    var unlocked = now === 'executed' && scan.door && scan.door.has_contact;
+    var open = now === 'opened' || (now === 'executed' && !unlocked);
     $('progress').setAttribute('data-state', now);
     paint('decided', true);
     paint('claimed', ['claimed', 'executed', 'opened'].indexOf(now) >= 0);
-    paint('opened', now === 'executed' || now === 'opened');
-    show('again', final(now) && now !== 'executed' && now !== 'opened');
+    paint('opened', open);
+    show('again', scan.final && !open);
     if (final(now)) { $('countdown').textContent = ''; }
     if (now === 'pending') { look(t('opening'), t('openingNote'), ''); }
     if (now === 'claimed') { look(t('got'), t('gotNote'), ''); }
-    if (now === 'executed' || now === 'opened') { look(t('done'), t('doneNote'), 'done'); }
+    if (open) { look(t('done'), t('doneNote'), 'done'); }
+    if (unlocked && !scan.final) { look(t('push'), t('pushNote'), 'done'); }
+    if (unlocked && scan.final) { look(t('shut'), t('shutNote'), 'slow'); }
     if (now === 'expired') { look(t('expired'), t('expiredNote'), 'slow'); }
     if (now === 'failed') { look(t('failed'), t('failedNote'), 'slow'); }
     if (now === 'refused') { look(t('stopped'), t('stoppedNote'), 'slow'); }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
@@ -46,8 +47,11 @@ class Places:
     closed: str
     silent: str
     tap: str
+    contact: str
+    contact_door: str
     credential: str
     tap_credential: str
+    contact_credential: str
 
 
 async def build(held: Runtime) -> Places:
@@ -61,15 +65,24 @@ async def build(held: Runtime) -> Places:
             "staffed": {"staffed_hours": DAY_AND_NIGHT, "name": "解放碑劳动者驿站"},
             "closed": {"staffed_hours": None, "access_hours": None, "name": "北碚天生街驿站"},
             "silent": {"staffed_hours": None, "name": "南坪万达司机驿站"},
+            "contact": {"staffed_hours": None, "name": "沙坪坝三峡广场驿站"},
             "tap": {"staffed_hours": None, "confirm_tap": True, "name": "杨家坪步行街驿站"},
         }
         for name, shape in shapes.items():
             station: Station = await a_station(tx, unit=unit, at=at, **shape)
             door = await a_door(tx, station, at=at)
+            if name == "contact":
+                door.has_contact, contact_door = True, str(door.id)
             posters[name] = poster_token(held.keys.signing(TokenKind.POSTER), door)
-            if name in ("open", "tap"):
+            if name in ("open", "tap", "contact"):
                 _, credentials[name] = await a_controller(tx, station, at=at)
-    return Places(**posters, credential=credentials["open"], tap_credential=credentials["tap"])
+    return Places(
+        **posters,
+        contact_door=contact_door,
+        credential=credentials["open"],
+        tap_credential=credentials["tap"],
+        contact_credential=credentials["contact"],
+    )
 
 
 @dataclass(frozen=True)
@@ -185,6 +198,52 @@ def test_first_visit_from_the_number_to_the_open_door(
     page.click("#leave")
     expect(page.locator("#left")).to_be_visible()
     picture(page, "06-left")
+
+
+def door_moves(city: City, seq: int, type: str) -> None:
+    """Let the contact of its door say that it opened or closed, now."""
+    event = {
+        "event_id": f"e{seq}",
+        "seq": seq,
+        "type": type,
+        "door": city.places.contact_door,
+        "occurred_at": "1970-01-01T00:00:00Z",
+        "mono_ms": seq,
+    }
+    answer = httpx.post(
+        f"{city.address}/v1/controller/events",
+        json={"boot_id": "b", "epoch": 1, "mono_ms": seq, "events": [event]},
+        headers={"Authorization": f"Bearer {city.places.contact_credential}"},
+    )
+    assert answer.status_code == 200, answer.text
+
+
+def test_at_a_door_with_a_contact_unlocked_is_not_yet_open(
+    city: City, phone: BrowserContext
+) -> None:
+    page = phone.new_page()
+    with a_fake_controller(city.address, city.places.contact_credential):
+        sign_in(page, city, city.places.contact)
+        expect(page.locator("#headline")).to_have_text("请推门", timeout=5000)
+        expect(page.locator("#facts li.on")).to_have_count(2)
+        expect(page.locator("#inside")).to_be_hidden()
+        picture(page, "17-push")
+        door_moves(city, 1, "door_opened")
+        expect(page.locator("#headline")).to_have_text("门已开", timeout=5000)
+        expect(page.locator("#facts li.on")).to_have_count(3)
+        expect(page.locator("#inside")).to_be_visible()
+        picture(page, "18-opened")
+        door_moves(city, 2, "door_closed")
+
+
+def test_a_pulse_that_opens_nothing_is_said_in_the_end(city: City, phone: BrowserContext) -> None:
+    page = phone.new_page()
+    with a_fake_controller(city.address, city.places.contact_credential):
+        sign_in(page, city, city.places.contact)
+        expect(page.locator("#headline")).to_have_text("请推门", timeout=5000)
+        expect(page.locator("#headline")).to_have_text("门好像没有打开", timeout=30_000)
+        expect(page.locator("#again")).to_be_visible()
+        picture(page, "19-shut")
 
 
 def test_the_code_step_has_an_unticked_consent(city: City, phone: BrowserContext) -> None:

@@ -67,6 +67,7 @@ class StationNamedOut(Out):
 class DoorNamedOut(Out):
     id: uuid.UUID
     name: str
+    has_contact: bool
 
 
 class ModeOut(Out):
@@ -94,6 +95,8 @@ class ScanOut(Out):
     door: DoorNamedOut | None
     mode: ModeOut | None
     state: ScanState
+    final: bool
+    """Whether nothing more will come; at a door with a contact, its word is waited for."""
     expires_at: datetime | None
     visit_id: uuid.UUID | None
     replayed: bool
@@ -117,6 +120,7 @@ def _shape(view: ScanView, lang: Language, near: list[AlternativeOut]) -> ScanOu
         door=DoorNamedOut.model_validate(view.door) if view.door else None,
         mode=ModeOut.model_validate(view.mode) if view.mode else None,
         state=view.state,
+        final=view.final,
         expires_at=view.expires_at,
         visit_id=view.visit_id,
         replayed=view.replayed,
