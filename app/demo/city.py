@@ -56,6 +56,7 @@ class Sample:
     doors: str = "正门"
     max_stay_min: int = 60
     confirm_tap: bool = False
+    has_contact: bool = False
 
 
 _U, _C = OperatingModel.UNION_BUILT, OperatingModel.COMMERCE_SUPPORTED
@@ -79,7 +80,7 @@ SAMPLES = (
     Sample(
         "CQ-YZ-0003", "大坪龙湖骑手之家", "渝中区总工会", "500103", "长江二路 174 号",
         29.5395, 106.5165, 20, _E, "1-7 10:00-22:00", ALWAYS,
-        "water:1;charger:10;battery_swap:1;coffee:1;rest:12",
+        "water:1;charger:10;battery_swap:1;coffee:1;rest:12", has_contact=True,
     ),
     Sample(
         "CQ-NA-0001", "南坪万达司机驿站", "南岸区总工会", "500108", "江南大道 8 号",
@@ -93,7 +94,7 @@ SAMPLES = (
     Sample(
         "CQ-SPB-0001", "三峡广场快递员驿站", "沙坪坝区总工会", "500106", "渝碚路 40 号",
         29.5592, 106.4586, 22, _U, "1-5 08:00-18:00; 6-7 09:00-17:00; MW 08:00-18:00", ALWAYS,
-        "water:2;microwave:2;charger:6;locker:20;books:1;toilet:1",
+        "water:2;microwave:2;charger:6;locker:20;books:1;toilet:1", has_contact=True,
     ),
     Sample(
         "CQ-SPB-0002", "大学城熙街驿站", "沙坪坝区总工会", "500106", "大学城中路 20 号",
@@ -168,7 +169,8 @@ async def _add(tx: AsyncSession, sample: Sample, unit_id: uuid.UUID, *, at: date
     )
     station = await stations.create(tx, description, actor=COMMAND_LINE, at=at)
     await presence.prepare(tx, [station.id])
-    doors = [NewDoor(name) for name in sample.doors.split(";")]
+    names = sample.doors.split(";")
+    doors = [NewDoor(name, has_contact=sample.has_contact) for name in names]
     await registry.add_doors(tx, station.id, doors, at=at)
     things = [_thing(item) for item in sample.things.split(";")]
     await facilities.add(tx, station, things, actor=COMMAND_LINE, at=at)
