@@ -1,5 +1,6 @@
 """The one place that knows application/problem+json (RFC 9457)."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import compile_path
+from typing_extensions import override
 
 from app.errors import Conflict, Invalid, Malformed, Problem, Unavailable
 
@@ -53,6 +55,18 @@ def body(problem: Problem) -> dict[str, Any]:
     }
 
 
+class ProblemResponse(JSONResponse):
+    """A problem, even one that quotes half a surrogate pair, which UTF-8 cannot write."""
+
+    media_type = MEDIA_TYPE
+
+    @override
+    def render(self, content: Any) -> bytes:
+        """Write such halves as JSON escapes, as they came in."""
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "backslashreplace")
+
+
 def problem_response(problem: Problem) -> JSONResponse:
     """Answer with a problem; for handlers whose transaction must still commit."""
     headers = {}
@@ -63,11 +77,8 @@ def problem_response(problem: Problem) -> JSONResponse:
         headers["Retry-After"] = "1"
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(
-        jsonable_encoder(body(problem)),
-        status_code=problem.status,
-        media_type=MEDIA_TYPE,
-        headers=headers,
+    return ProblemResponse(
+        jsonable_encoder(body(problem)), status_code=problem.status, headers=headers
     )
 
 

@@ -151,12 +151,11 @@ def _among(facility: FacilityKind | None, branch: str | None, q: str | None) -> 
     if branch is not None:
         conditions.append(Station.unit_id.in_(select(Unit.id).where(units.under(branch))))
     if q is not None:
-        text = func.lower(q)
         conditions.append(
             or_(
-                func.lower(Station.code) == text,
-                Station.name.contains(q, autoescape=True),
-                Station.address.contains(q, autoescape=True),
+                func.lower(Station.code) == func.lower(q),
+                Station.name.icontains(q, autoescape=True),
+                Station.address.icontains(q, autoescape=True),
             )
         )
     return and_(*conditions)

@@ -87,13 +87,16 @@ def parse(content: bytes) -> Sequence[NamedDay]:
         raise CalendarInvalid("The file is not UTF-8 text.") from error
     if "\x00" in text:
         raise CalendarInvalid("The file is not text.")
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise CalendarInvalid(f"The first line must be: {','.join(COLUMNS)}")
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise CalendarInvalid(f"The first line must be: {','.join(COLUMNS)}")
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise CalendarInvalid(f"The file is not CSV: {error}") from error
     days: dict[date, NamedDay] = {}
     errors = []
-    for row in reader:
-        number = reader.line_num
+    for number, row in rows:
         try:
             day = _read(row)
             if day.day in days:

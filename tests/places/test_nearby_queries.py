@@ -234,7 +234,7 @@ async def test_over_http_a_search_reads_the_cells_around_it_and_no_table_from_en
     event.listen(engine, "before_cursor_execute", note)
     for question in QUESTIONS:
         sent.clear()
-        asked = {"near": f"{CENTRE[0]},{CENTRE[1]}", "limit": 50} | question
+        asked: dict[str, Any] = {"near": f"{CENTRE[0]},{CENTRE[1]}", "limit": 50} | question
         with statements_of(database) as all_sent:
             answer = await client.get("/v1/stations", params=asked)
         assert answer.status_code == 200, answer.text

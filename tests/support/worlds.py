@@ -13,14 +13,13 @@ from app.db.types import new_id
 from app.doors.registry import NewDoor, add_doors, poster_token
 from app.doors.tables import Controller, Door
 from app.doors.tokens import TokenKind
-from app.people.rules import owner_key
+from app.people.rules import Role, owner_key
 from app.people.secrets import hash_of
 from app.people.tables import (
     Admin,
     AdminSession,
     Consent,
     Occupation,
-    Role,
     Worker,
     WorkerSession,
 )
