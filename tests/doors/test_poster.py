@@ -89,7 +89,7 @@ def test_the_sheet_warns_of_other_addresses_and_asks_for_reports_of_damage() -> 
 
 def test_the_code_reads_back_from_the_page() -> None:
     (picture,) = page().images
-    (found,) = zxingcpp.read_barcodes(picture.image.convert("L"))
+    (found,) = zxingcpp.read_barcodes(picture.image.convert("L"), zxingcpp.BarcodeFormat.QRCode)
     assert found.text == URL
 
 
