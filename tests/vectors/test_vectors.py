@@ -261,7 +261,9 @@ async def test_our_agent_forgets_what_the_server_holds(
 ) -> None:
     for step in vector["steps"]:
         answer = {"results": step["results"], "acked_through": step["acked_through"]}
-        assert await _forgets(step["body"]["events"], answer, tmp_path) == step["forget"]
+        # Our agent only ever sends objects with a number.
+        events = [event for event in step["body"]["events"] if isinstance(event, dict)]
+        assert await _forgets(events, answer, tmp_path) == step["forget"]
 
 
 @_each("journal.json", "answers")
