@@ -256,19 +256,19 @@ async def configs(ex: Examination) -> None:
     fetched = stage.of("config")
     fault = "" if named else "no poll named the version of the config"
     ex.judge("config.fetched", fault if fetched else "the config was never fetched")
+    mark = stage.mark()
     stage.change_config()
-    changed_at = stage.monotonic()
     named = await is_named()
-    fetched = stage.of("config", since=changed_at)
+    fetched = stage.of("config", since=mark)
     fault = "" if named else "polls go on naming the old version"
     ex.judge("config.changes", fault if fetched else "the new config was not fetched")
     stage.polled_version = "999999"
-    began = stage.monotonic()
+    mark = stage.mark()
     stage.ring()
     await asyncio.sleep(10)
     stage.polled_version = None
-    times = [one.at for one in stage.seen if one.at > began and one.kind in ("poll", "config")]
-    fault = f"{len(times)} questions came in 10 s" if len(times) > 40 else ""
+    count = len(stage.of("poll", since=mark)) + len(stage.of("config", since=mark))
+    fault = f"{count} questions came in 10 s" if count > 40 else ""
     ex.judge("config.stale", fault)
 
 
@@ -503,7 +503,7 @@ async def outages(ex: Examination) -> None:
             ex.failed("outage.returns", "the device did not poll any more")
             return
         with stage.standing("poll", twist):
-            began = stage.monotonic()
+            began = stage.mark()
             stage.change_config()  # Ends the poll that waits.
             await asyncio.sleep(OUTAGE_S)
         times = [one.at for one in stage.of("poll", since=began)]
@@ -542,7 +542,7 @@ async def later(ex: Examination) -> None:
             ex.not_seen(name, "no poll came")
             continue
         after = await stage.until(
-            lambda t=told: stage.of("poll", since=t.at)[1:],  # type: ignore[misc]
+            lambda t=told: stage.after(t),  # type: ignore[misc]
             within_s=PATIENCE_S,
         )
         if not after:
@@ -568,7 +568,7 @@ async def credential(ex: Examination) -> None:
     told = await stage.until(lambda: _answered(stage, 401), within_s=PATIENCE_S)
     if told is None:
         return
-    after = await stage.until(lambda: stage.of("poll", since=told.at)[1:], within_s=180)
+    after = await stage.until(lambda: stage.after(told), within_s=180)
     if not after:
         ex.failed("credential.recovers", "no poll came within 180 s")
         return
@@ -578,7 +578,7 @@ async def credential(ex: Examination) -> None:
         "authorization"
     )
     fault = "" if same else "another credential was tried"
-    if stage.of("enrol", since=told.at):
+    if stage.of("enrol", since=stage.seen.index(told)):
         fault = "the device tried to enrol again with the code it had used"
     ex.judge("credential.recovers", fault)
 
@@ -627,9 +627,7 @@ async def odd_polls(ex: Examination) -> None:
     command, fault = await ex.opens()
     stage.next_poll_ms = 0
     told = [one for one in stage.of("poll") if _tells(one, command)]
-    after = await stage.until(
-        lambda: stage.of("poll", since=told[0].at)[1:] if told else [], within_s=PATIENCE_S
-    )
+    after = await stage.until(lambda: stage.after(told[0]) if told else [], within_s=PATIENCE_S)
     if not told or not after:
         ex.not_seen("poll.pause", fault or "no poll came")
     else:
@@ -647,7 +645,7 @@ async def odd_polls(ex: Examination) -> None:
         twisted = await stage.until(lambda: not stage._once.get("poll"), within_s=PATIENCE_S)
         last = stage.of("poll")[-1]
         again = await stage.until(
-            lambda p=last: stage.of("poll", since=p.at)[1:],  # type: ignore[misc]
+            lambda p=last: stage.after(p),  # type: ignore[misc]
             within_s=75,
         )
         if not twisted:
@@ -676,7 +674,7 @@ async def journal(ex: Examination) -> None:
     await _parted(ex)
 
 
-async def _provoked(ex: Examination, since: float) -> Seen | None:
+async def _provoked(ex: Examination, since: int) -> Seen | None:
     """Make the device upload something; by a pulse, else by a person's hand."""
     stage = ex.stage
 
@@ -707,7 +705,7 @@ async def _comes_again(ex: Examination, upload: Seen) -> str:
 
     def again() -> dict[int, dict[str, Any]]:
         found: dict[int, dict[str, Any]] = {}
-        for one in stage.of("events")[stage.of("events").index(upload) + 1 :]:
+        for one in stage.after(upload):
             found |= _numbers(one)
         return found
 
@@ -734,7 +732,7 @@ async def _repeated_uploads(ex: Examination) -> None:
     for name, twists in (("journal.repeats", (lost(),)), ("journal.trouble", trouble)):
         if not await ex.calm():
             return
-        since = stage.monotonic()
+        since = stage.mark()
         stage.once("events", *twists)
         upload = await _provoked(ex, since)
         if upload is None:
@@ -753,13 +751,12 @@ async def _held_nothing(ex: Examination) -> None:
         first = min(_numbers(seen), default=1)
         return Answer(json={"results": [], "acked_through": first - 1})
 
-    since = stage.monotonic()
+    since = stage.mark()
     with stage.standing("events", behind):
         upload = await _provoked(ex, since)
         if upload is not None:
             await asyncio.sleep(10)
-            times = [one.at for one in stage.of("events", since=upload.at)]
-            most = most_within(times, 10)
+            most = most_within([one.at for one in [upload, *stage.after(upload)]], 10)
     if upload is None:
         ex.not_seen("journal.unsaid", NO_EVENTS)
         ex.not_seen("journal.pace", NO_EVENTS)
@@ -784,15 +781,15 @@ async def _quarantined(ex: Examination) -> None:
         return replace(answer, json=answer.json | {"results": [first, *rest]})
 
     stage.once("events", quarantine)
-    upload = await _provoked(ex, stage.monotonic())
+    upload = await _provoked(ex, stage.mark())
     if upload is None:
         ex.not_seen("journal.quarantine", NO_EVENTS)
         return
     await stage.until(lambda: upload.ended_at is not None, within_s=5)
-    since = stage.monotonic()
+    since = stage.mark()
     following = await _provoked(ex, since)
     await asyncio.sleep(10)
-    uploads = stage.of("events")[stage.of("events").index(upload) + 1 :]
+    uploads = stage.after(upload)
     again = any(seq in _numbers(one) for one in uploads for seq in put_away)
     fault = "" if following else "nothing more was uploaded after it"
     ex.judge("journal.quarantine", "it was sent again" if again else fault)
@@ -803,7 +800,7 @@ async def _parted(ex: Examination) -> None:
     stage = ex.stage
     if not await ex.calm():
         return
-    since = stage.monotonic()
+    since = stage.mark()
     with stage.standing("events", says(problem(503, "unavailable"))):
         await _provoked(ex, since)
         await ex.opens()
@@ -824,8 +821,7 @@ async def _parted(ex: Examination) -> None:
         first = min(_numbers(large[0]))
         taken = await stage.until(
             lambda: any(
-                _status(one) == 200 and first in _numbers(one)
-                for one in stage.of("events", since=large[0].at)
+                _status(one) == 200 and first in _numbers(one) for one in stage.after(large[0])
             ),
             within_s=PATIENCE_S,
         )
@@ -844,7 +840,7 @@ async def reboot(ex: Examination) -> None:
     """Withhold answers to an ack and to uploads, and have the power cut."""
     stage = ex.stage
     old = stage.of("poll")[-1].request.query.get("boot_id")
-    since = stage.monotonic()
+    since = stage.mark()
     with stage.standing("events", says(problem(503, "unavailable"))):
         with stage.standing("ack", says(problem(500, "internal"))):
             command, fault = await ex.opens(life_s=3_600)
@@ -856,7 +852,7 @@ async def reboot(ex: Examination) -> None:
             if not polls:
                 return
             ex.passed("reboot.boot")
-            rebooted_at = polls[0].at
+            rebooted = stage.seen.index(polls[0])
             if fault:
                 ex.not_seen("reboot.once", fault)
                 ex.not_seen("reboot.ack", fault)
@@ -865,23 +861,21 @@ async def reboot(ex: Examination) -> None:
                 stage.ring()
                 await asyncio.sleep(8)
                 command.shown = False
-                ex.judge("reboot.once", _second_life(stage, command, rebooted_at, old))
+                ex.judge("reboot.once", _second_life(stage, command, rebooted, old))
         if not fault:
             late = await stage.until(
                 lambda: [
-                    one
-                    for one in stage.executed(command.id)
-                    if one.at > rebooted_at and _status(one) == 200
+                    one for one in stage.executed(command.id, since=rebooted) if _status(one) == 200
                 ],
                 within_s=PATIENCE_S,
             )
             wrong = late and _field(late[0], "boot_id") != old
             fault = "" if late else f"it did not come within {PATIENCE_S:.0f} s"
             ex.judge("reboot.ack", "it names the boot after" if wrong else fault)
-    await _journal_after(ex, before, since=rebooted_at)
+    await _journal_after(ex, before, since=rebooted)
 
 
-def _waiting(stage: Stage, since: float) -> dict[tuple[int, int], dict[str, Any]]:
+def _waiting(stage: Stage, since: int) -> dict[tuple[int, int], dict[str, Any]]:
     """Give what was sent and not yet held, by epoch and number."""
     sent = {(epoch, event["seq"]): event for epoch, event in stage.sent_events(since)}
     return {key: event for key, event in sent.items() if key not in stage.journal}
@@ -891,10 +885,10 @@ def _polls_of_another(stage: Stage, old: str | None) -> list[Seen]:
     return [one for one in stage.of("poll") if one.request.query.get("boot_id") not in (old, None)]
 
 
-def _second_life(stage: Stage, command: Command, rebooted_at: float, old: str | None) -> str:
+def _second_life(stage: Stage, command: Command, rebooted: int, old: str | None) -> str:
     """Say what is wrong with how a new boot met a command of the boot before."""
-    claims = stage.of("claim", since=rebooted_at, command=command.id)
-    before = [one for one in stage.of("claim", command=command.id) if one.at <= rebooted_at]
+    claims = stage.of("claim", since=rebooted, command=command.id)
+    before = stage.of("claim", command=command.id)[: -len(claims) or None]
     nonces = {_field(one, "nonce") for one in before}
     for one in claims:
         if _field(one, "boot_id") == old:
@@ -902,15 +896,13 @@ def _second_life(stage: Stage, command: Command, rebooted_at: float, old: str | 
         if _field(one, "nonce") in nonces:
             return "it was claimed with the nonce of the boot before"
     new = [
-        one
-        for one in stage.executed(command.id)
-        if one.at > rebooted_at and _field(one, "boot_id") != old
+        one for one in stage.executed(command.id, since=rebooted) if _field(one, "boot_id") != old
     ]
     return "it was executed again" if new else ""
 
 
 async def _journal_after(
-    ex: Examination, before: Mapping[tuple[int, int], dict[str, Any]], *, since: float
+    ex: Examination, before: Mapping[tuple[int, int], dict[str, Any]], *, since: int
 ) -> None:
     """Look at the journal of a device that lost its power."""
     stage = ex.stage
@@ -940,7 +932,7 @@ async def _journal_after(
         return {(epoch, event["seq"]) for epoch, event in stage.sent_events(since)} - known
 
     if not fresh():
-        await _provoked(ex, stage.monotonic())
+        await _provoked(ex, stage.mark())
     if not fresh():
         ex.not_seen("reboot.numbers", NO_EVENTS + " after the power came back")
         return

@@ -170,19 +170,28 @@ class Stage:
         finally:
             bell.cancel()
 
-    def of(self, kind: str, *, since: float = 0.0, command: str | None = None) -> list[Seen]:
-        """Give the requests of a kind from an instant on."""
+    def mark(self) -> int:
+        """Mark this moment: how many requests came before it."""
+        return len(self.seen)
+
+    def of(self, kind: str, *, since: int = 0, command: str | None = None) -> list[Seen]:
+        """Give the requests of a kind from a mark on."""
         return [
             one
-            for one in self.seen
-            if one.kind == kind and one.at >= since and (command is None or one.command == command)
+            for one in self.seen[since:]
+            if one.kind == kind and (command is None or one.command == command)
         ]
 
-    def executed(self, command: str) -> list[Seen]:
-        """Give the acks that say a command was executed."""
-        return [one for one in self.of("ack", command=command) if result_of(one) == "executed"]
+    def after(self, seen: Seen) -> list[Seen]:
+        """Give the requests of the same kind that came after one."""
+        return self.of(seen.kind, since=self.seen.index(seen) + 1)
 
-    def sent_events(self, since: float = 0.0) -> list[tuple[int, dict[str, Any]]]:
+    def executed(self, command: str, *, since: int = 0) -> list[Seen]:
+        """Give the acks that say a command was executed."""
+        told = self.of("ack", since=since, command=command)
+        return [one for one in told if result_of(one) == "executed"]
+
+    def sent_events(self, since: int = 0) -> list[tuple[int, dict[str, Any]]]:
         """Give (epoch, event) of every well-formed upload, in the order they came."""
         found = []
         for one in self.of("events", since=since):

@@ -1,6 +1,7 @@
 """A small HTTP server that can do to a device what a network does: stall, trickle, hang up."""
 
 import asyncio
+import contextlib
 import http
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -68,6 +69,9 @@ class Listener:
         for task in list(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+        await asyncio.sleep(0)  # A closed connection lets go of its socket one round later.
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -90,10 +94,11 @@ class Listener:
         except (ConnectionError, asyncio.CancelledError):
             pass  # The device hung up, or the examination is over.
         finally:
-            reading.cancel()
-            await asyncio.wait({reading})
             writer.close()
             self._open.discard(task)
+            reading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({reading})
 
 
 class _Talk:
