@@ -40,8 +40,8 @@ class Operator(Protocol):
     async def enter(self, code: str) -> None:
         """Type address and code into the device."""
 
-    async def reboot(self) -> None:
-        """Cut the device's power, and give it back."""
+    async def reboot(self) -> bool:
+        """Cut the device's power, and give it back; says whether somebody said that he did."""
 
     async def move_door(self) -> None:
         """Open and close the door, or make the device record something in another way."""
@@ -301,8 +301,9 @@ async def opening(ex: Examination) -> None:
     await asyncio.sleep(3)
     executed = [one for one in stage.executed(command.id) if _was_answered(one)]
     fault = f"{len(executed)} acks say executed, each answered" if len(executed) > 1 else ""
-    if len(stage.of("claim", command=command.id)) > len(claims) and executed[1:]:
-        fault = "the command was claimed and executed again"
+    settled = [one for one in stage.of("ack", command=command.id) if _was_answered(one)]
+    if settled and stage.of("claim", since=stage.seen.index(settled[0]), command=command.id):
+        fault = "it was claimed again after its result was told and answered"
     if command.repeats == 4:
         ex.not_seen("opening.once", "no poll came that could tell of it again")
     else:
@@ -847,8 +848,13 @@ async def reboot(ex: Examination) -> None:
             await asyncio.sleep(8)
             # What was numbered so far; a device that was just told no has it on its disk.
             before = dict(_waiting(stage, since))
-            await ex.operator.reboot()
-            polls = await stage.until(lambda: _polls_of_another(stage, old), within_s=PERSON_S)
+            done = await ex.operator.reboot()
+            polls = await stage.until(
+                lambda: _polls_of_another(stage, old),
+                within_s=PATIENCE_S if done else PERSON_S,
+            )
+            if not polls and done:
+                ex.failed("reboot.boot", "polls go on with the boot_id of before, or none come")
             if not polls:
                 return
             ex.passed("reboot.boot")
@@ -926,10 +932,14 @@ async def _journal_after(
         ex.not_seen("reboot.numbers", NO_EVENTS)
         return
     highest = max((epoch, event["seq"]) for epoch, event in earlier)
-    known = {(epoch, event["seq"]) for epoch, event in earlier}
+    known = {event.get("event_id") for _, event in earlier}
 
     def fresh() -> set[tuple[int, int]]:
-        return {(epoch, event["seq"]) for epoch, event in stage.sent_events(since)} - known
+        return {
+            (epoch, event["seq"])
+            for epoch, event in stage.sent_events(since)
+            if event.get("event_id") not in known
+        }
 
     if not fresh():
         await _provoked(ex, stage.mark())

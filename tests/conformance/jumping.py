@@ -4,6 +4,8 @@ import asyncio
 import selectors
 from typing import Any
 
+from typing_extensions import override
+
 SETTLING_S = 0.002
 """Real time given to the loopback network before a jump, in seconds."""
 
@@ -15,6 +17,7 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self.passed_s = 0.0
 
+    @override
     def select(self, timeout: float | None = None) -> Any:
         """Give what is ready; when nothing is, pass the time that was to be waited."""
         if ready := super().select(0):
@@ -35,6 +38,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         self._jumping = _Selector()
         super().__init__(self._jumping)
 
+    @override
     def time(self) -> float:
         """Say what time it is; it stands still while something is done."""
         return 1_000.0 + self._jumping.passed_s
