@@ -300,7 +300,6 @@ BROKEN: Sequence[tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = (
     (counts_from_the_answer, "deadline", "deadline.stalled"),
     (counts_from_the_answer, "deadline", "deadline.counts"),
     (takes_a_told_command_again, "opening", "opening.once"),
-    (takes_a_told_command_again, "opening", "always.wire"),
     (takes_any_answer_for_a_grant, "claims", "claim.portal"),
     (sends_a_result_once, "acks", "ack.repeats"),
     (sends_a_result_once, "acks", "ack.trouble"),
