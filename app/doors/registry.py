@@ -15,7 +15,7 @@ from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
 from app.doors.tables import Door
 from app.doors.tokens import SigningKey, sign_poster
-from app.errors import Invalid, NotFound
+from app.errors import NotFound
 from app.places import stations
 from app.places.tables import Station, Unit
 from app.places.transfer import NewStation
@@ -33,10 +33,6 @@ class DoorNotFound(NotFound):
     """There is no such door."""
 
 
-class DisplayNotSupported(Invalid):
-    """Doors with a display are not supported yet; register the door without one."""
-
-
 @dataclass(frozen=True, slots=True)
 class NewDoor:
     """A door to register."""
@@ -45,17 +41,13 @@ class NewDoor:
     has_display: bool = False
     has_contact: bool = False
     pulse_ms: int = DEFAULT_PULSE_MS
+    poster_fallback: bool = True
 
 
 async def add_doors(
     tx: AsyncSession, station_id: uuid.UUID, doors: Sequence[NewDoor], *, at: datetime
 ) -> Sequence[Door]:
-    """Register doors of a station; raises DisplayNotSupported.
-
-    The caller records the act and tells the station's controller.
-    """
-    if any(door.has_display for door in doors):
-        raise DisplayNotSupported
+    """Register doors of a station; the caller records the act and tells the controller."""
     rows = [
         Door(
             id=new_id(),
@@ -66,6 +58,7 @@ async def add_doors(
             has_contact=door.has_contact,
             generation=1,
             pulse_ms=door.pulse_ms,
+            poster_fallback=door.poster_fallback,
             created_at=at,
             changed_at=at,
         )
@@ -173,9 +166,7 @@ async def amend(
     actor: Actor,
     at: datetime,
 ) -> Door:
-    """Change a door's name, contact or pulse; raises DisplayNotSupported."""
-    if changes.get("has_display"):
-        raise DisplayNotSupported
+    """Change a door's name, screen, contact or pulse."""
     door = located.door
     before = {name: getattr(door, name) for name in changes}
     for name, value in changes.items():

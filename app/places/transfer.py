@@ -34,7 +34,7 @@ from app.errors import Invalid
 from app.places import districts
 from app.places.facilities import facilities_of
 from app.places.rules import grid_cell, local_day
-from app.places.stations import COLUMNS as STATION_COLUMNS
+from app.places.stations import COLUMNS as DESCRIBED
 from app.places.stations import Description, StationInvalid, checked
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station
 from app.places.units import by_full_name
@@ -57,6 +57,9 @@ COLUMNS = (
     "facilities",
     "doors",
 )
+NOT_IN_FILES = {"offline_hours"}
+"""What a file says nothing of stays as it is."""
+STATION_COLUMNS = tuple(name for name in DESCRIBED if name not in NOT_IN_FILES)
 MAX_ROWS = 20_000
 CHUNK = 500
 

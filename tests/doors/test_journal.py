@@ -132,7 +132,7 @@ async def test_split_shuffled_repeated_and_in_parallel_it_has_the_effect_of_once
         together = batches[start : start + 4]
         for answer in await asyncio.gather(*(sends(client, scene, part) for part in together)):
             assert "quarantined" not in statuses(answer)
-    await effects.apply_due(runtime.database, runtime.wakeups, now=runtime.now)
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
     assert sorted(row.seq for row in await rows(runtime, JournalEntry)) == list(range(1, 41))
     assert len(await rows(runtime, PeopleCount)) == 40
     assert (await sends(client, scene, []))["acked_through"] == 40

@@ -19,7 +19,7 @@ from app.db import cursors
 from app.db.cursors import CursorInvalid
 from app.doors import controllers, journal, keys, poster, qr, registry, remote
 from app.doors.controllers import ControllerNotFound
-from app.doors.registry import DisplayNotSupported, DoorNotFound, Located, NewDoor
+from app.doors.registry import DoorNotFound, Located, NewDoor
 from app.doors.tables import Controller, Door, KeyState, QuarantinedEvent
 from app.doors.tokens import TokenKind
 from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations
@@ -48,6 +48,9 @@ class DoorOut(Out):
     name: str
     has_display: bool
     has_contact: bool
+    poster_fallback: bool
+    codes_at: datetime | None
+    """When codes for its screen were last fetched; none for five minutes: the screen is dead."""
     generation: int
     grace_until: datetime | None
     pulse_ms: int
@@ -60,6 +63,8 @@ class DoorIn(In):
     name: Line
     has_display: StrictBool = False
     has_contact: StrictBool = False
+    poster_fallback: StrictBool = True
+    """At a door with a screen: while the screen is dead, its poster opens too."""
     pulse_ms: Annotated[StrictInt, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
 
 
@@ -67,6 +72,8 @@ class DoorPatch(In):
     name: Line = ""
     has_display: StrictBool = False
     has_contact: StrictBool = False
+    poster_fallback: StrictBool = True
+    """At a door with a screen: while the screen is dead, its poster opens too."""
     pulse_ms: Annotated[StrictInt, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
 
 
@@ -96,12 +103,14 @@ async def list_doors(
     "/v1/admin/doors",
     status_code=201,
     response_model=DoorOut,
-    responses=problems(*_guarded, StationNotFound, StationRetired, DisplayNotSupported),
+    responses=problems(*_guarded, StationNotFound, StationRetired),
 )
 async def add_door(body: DoorIn, tx: WriteTx, admin: Editor, held: Held, at: Now) -> Any:
     """Add a door to a station."""
     station = await get_station_in_use(tx, admin, body.station)
-    new = NewDoor(body.name, body.has_display, body.has_contact, body.pulse_ms)
+    new = NewDoor(
+        body.name, body.has_display, body.has_contact, body.pulse_ms, body.poster_fallback
+    )
     (door,) = await registry.add_doors(tx, station.id, [new], at=at)
     located = await registry.get_door(tx, door.id, within=visible_stations(admin))
     after = {"name": body.name}
@@ -127,7 +136,7 @@ async def get_door(door_id: uuid.UUID, tx: ReadTx, admin: Reader) -> Any:
 @router.patch(
     "/v1/admin/doors/{door_id}",
     response_model=DoorOut,
-    responses=problems(*_guarded, DoorNotFound, DisplayNotSupported),
+    responses=problems(*_guarded, DoorNotFound),
 )
 async def amend_door(
     door_id: uuid.UUID, body: DoorPatch, tx: WriteTx, admin: Editor, held: Held, at: Now

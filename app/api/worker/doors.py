@@ -14,7 +14,14 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field, StrictInt
 
 from app.api.deps import Held, Lang, Now
-from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToken
+from app.api.guards import (
+    MAX_TOKEN,
+    NotSignedIn,
+    OriginRefused,
+    WaitingWorker,
+    WorkerToken,
+    ticket_cookie,
+)
 from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
@@ -169,7 +176,10 @@ async def scan(
     at = held.now()
     await held.keys.fresh(held.database)
     await held.calendar.fresh(held.database)
-    attempt = Attempt(body.token, body.party_size, key, read_at=request.scope["read_at"])
+    ticket = request.cookies.get(ticket_cookie(held), "")[:MAX_TOKEN]
+    attempt = Attempt(
+        body.token, body.party_size, key, read_at=request.scope["read_at"], ticket=ticket
+    )
     async with held.database.write() as tx:
         view = await scans.scan(tx, held.scans, token, attempt, at=at)
     if view is None:
