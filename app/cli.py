@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from app import jobs
+from app.agent import AgentError
 from app.agent.contact import Contact, GpioContact, SimulatedDoor
 from app.agent.loop import run_agent
 from app.agent.pace import Pace
 from app.agent.relay import GpioRelay, Relay, SimulatedRelay
-from app.agent.server import AgentError
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
 from app.db import schema

@@ -95,6 +95,7 @@ def create_app(
         Edge,
         limit=settings.limit_body_bytes,
         monotonic=monotonic,
+        now=now,
         docs_paths=("/docs",),
     )
     return app

@@ -319,7 +319,6 @@ async def next_commands(
         headers = {
             "Next-Poll-Ms": str(pause),
             "Config-Version": seen.config_version,
-            "Server-Time": held.now().isoformat(),
         }
         return Response(status_code=204, headers=headers)
     return JSONResponse(

@@ -167,6 +167,19 @@ def jwk(key: VerifyingKey) -> dict[str, str]:
     }
 
 
+def read_jwk(text: object) -> VerifyingKey | None:
+    """Read a public key that `jwk` wrote; None for any other."""
+    if not isinstance(text, dict):
+        return None
+    kid, typ, x = text.get("kid"), text.get("typ"), text.get("x")
+    if (text.get("kty"), text.get("crv")) != ("OKP", "Ed25519") or typ not in _KIND_OF_TYP:
+        return None
+    raw = _decoded(x) if isinstance(x, str) else None
+    if raw is None or len(raw) != 32 or not isinstance(kid, str) or not KID.fullmatch(kid):
+        return None
+    return verifying_key(kid, _KIND_OF_TYP[typ], raw)
+
+
 def sign_poster(key: SigningKey, *, door: str, generation: int) -> str:
     """Sign the code of a printed poster.
 
@@ -237,6 +250,12 @@ def kind_of(token: str) -> TokenKind | None:
     """Say what kind of code a text claims to be, without believing it."""
     header = _header(token)
     return _KIND_OF_TYP.get(header["typ"]) if header else None
+
+
+def kid_of(token: str) -> str | None:
+    """Say which key a text claims to be signed with, without believing it."""
+    header = _header(token)
+    return header["kid"] if header else None
 
 
 _Claims = TypeVar("_Claims", PosterClaims, DisplayClaims, PassClaims)
