@@ -24,8 +24,11 @@ from app import jobs
 from app.agent import AgentError
 from app.agent.contact import Contact, GpioContact, SimulatedDoor
 from app.agent.loop import run_agent
+from app.agent.modes import GpioLock, Lock, SimulatedLock
 from app.agent.pace import Pace
+from app.agent.reader import LineReader
 from app.agent.relay import GpioRelay, Relay, SimulatedRelay
+from app.agent.screen import Screen
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
 from app.db import schema
@@ -222,12 +225,27 @@ def agent(
     contact: Annotated[
         list[str] | None, typer.Option(help="GPIO pin of a door's contact, as DOOR=PIN.")
     ] = None,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="Device or named pipe of a door's code reader, as DOOR=PATH."),
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="GPIO pin that is on while a door is free, as DOOR=PIN."),
+    ] = None,
+    screen: Annotated[
+        int | None, typer.Option(help="Port of this box for the page of the doors' screens.")
+    ] = None,
+    rtc: Annotated[
+        bool, typer.Option("--rtc", help="This box has a clock that runs on while it is off.")
+    ] = False,
 ) -> None:
     """Be a station's controller: poll, claim, pulse, acknowledge, keep a journal."""
     _log_plainly()
 
     async def whole() -> None:
         opener, sensor = _hardware(relay, state_dir, pin, contact or [])
+        paths = {door: Path(path) for door, path in _pairs(reader, "reader", "DOOR=PATH")}
         stop = asyncio.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -237,6 +255,10 @@ def agent(
             code=code,
             relay=opener,
             contact=sensor,
+            reader=LineReader(paths, Pace()) if paths else None,
+            lock=_lock(relay, state_dir, hold or []),
+            screen=Screen(screen) if screen is not None else None,
+            has_rtc=rtc,
             serial=serial,
             firmware="yizhan-agent",
             stop=stop,
@@ -255,16 +277,39 @@ def _hardware(
         door = SimulatedDoor(SimulatedRelay(state_dir / "relay.jsonl"), Pace())
         return door, door
     if name == "gpio":
-        pins = {}
-        for text in contacts:
-            door_id, _, number = text.partition("=")
-            if not number.isdigit():
-                err.print(f"refused: {text!r} is no contact; write DOOR=PIN")
-                raise typer.Exit(2)
-            pins[door_id] = int(number)
+        pins = _pins(contacts, "contact")
         return GpioRelay(pin), GpioContact(pins) if pins else None
     err.print(f"refused: no relay is called {name}; there are simulated, gpio")
     raise typer.Exit(2)
+
+
+def _lock(name: str, state_dir: Path, holds: list[str]) -> Lock | None:
+    """Give what stands open while the doors are free, if there is such a thing."""
+    if name == "simulated":
+        return SimulatedLock(state_dir / "lock.jsonl")
+    pins = _pins(holds, "hold")
+    return GpioLock(pins) if pins else None
+
+
+def _pins(texts: list[str], what: str) -> dict[str, int]:
+    pairs = _pairs(texts, what, "DOOR=PIN")
+    for door, number in pairs:
+        if not number.isdigit():
+            err.print(f"refused: {door}={number} is no {what}; write DOOR=PIN")
+            raise typer.Exit(2)
+    return {door: int(number) for door, number in pairs}
+
+
+def _pairs(texts: list[str] | None, what: str, shape: str) -> list[tuple[str, str]]:
+    """Read options of the shape DOOR=something."""
+    found = []
+    for text in texts or []:
+        door, _, value = text.partition("=")
+        if not door or not value:
+            err.print(f"refused: {text!r} is no {what}; write {shape}")
+            raise typer.Exit(2)
+        found.append((door, value))
+    return found
 
 
 @admin_app.command("create")

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,13 @@ async def run_agent(
         stack.callback(agent.close)
         if contact is not None:
             contact.watch(agent.door_moved)
-        beside: list[Coroutine[Any, Any, None]] = []
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         if reader is not None:
-            beside.append(reader.serve(agent.judge))
+            beside.append(lambda: reader.serve(agent.judge))
         if lock is not None:
-            beside.append(hold(lock, agent.mode, pace))
+            beside.append(lambda: hold(lock, agent.mode, pace))
         if screen is not None:
-            beside.append(screen.serve(Board(agent.config, server, link, pace)))
+            beside.append(lambda: screen.serve(Board(agent.config, server, link, pace)))
         work = asyncio.create_task(agent.run(code, beside))
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -200,7 +200,9 @@ class Agent:
             logger.warning("link %s", what)
             self._journal.record("note", what=what)
 
-    async def run(self, code: str | None, beside: Sequence[Coroutine[Any, Any, None]] = ()) -> None:
+    async def run(
+        self, code: str | None, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    ) -> None:
         """Enrol if need be, then poll; commands, acks and whatever is `beside` run along."""
         await self._identity.enrol(self._server, code=code)
         logger.info("agent started boot_id=%s", self._boot_id)
@@ -210,7 +212,7 @@ class Agent:
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._upload())
                 for work in beside:
-                    tasks.create_task(work)
+                    tasks.create_task(work())
                 await self._poll_for_ever(tasks)
         except BaseExceptionGroup as group:
             # One failure ended the group: callers get it as itself.

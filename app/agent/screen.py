@@ -142,10 +142,11 @@ class Board:
         self._codes: dict[str, Codes] = {}
 
     def doors(self) -> list[tuple[str, str]]:
-        """Give the doors with a screen, as (id, name)."""
-        doors = self._config().get("doors")
+        """Give the doors with a screen, as (id, station and name)."""
+        doors, station = self._config().get("doors"), self._config().get("station")
+        where = str(station.get("name", "")) if isinstance(station, dict) else ""
         return [
-            (str(one["id"]), str(one.get("name", "")))
+            (str(one["id"]), f"{where} · {one.get('name', '')}".strip(" ·"))
             for one in (doors if isinstance(doors, list) else [])
             if isinstance(one, dict) and one.get("has_display") is True and "id" in one
         ]

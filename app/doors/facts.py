@@ -59,6 +59,8 @@ class Site:
     longitude: float
     capacity: int
     max_stay_min: int
+    takes_passes: bool
+    """Whether its controller opens by passes while it is alone, so has a reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def _door_facts(rows: Sequence[Any]) -> DoorFacts:
             first.longitude,
             first.capacity,
             first.max_stay_min,
+            first.offline_hours is not None,
         ),
         controller_id=first.controller_id,
         seen_at=first.seen_at,
@@ -213,6 +216,7 @@ def _at_door(whose: Any, this_door: sa.ColumnElement[bool], *, locks_worker: boo
             site.c.longitude,
             site.c.capacity,
             site.c.max_stay_min,
+            site.c.offline_hours,
             site.c.retired_at,
             site.c.staffed_hours,
             site.c.access_hours,

@@ -322,7 +322,11 @@ class _Recording:
             outcome=outcome,
             reason=reason,
             station=Named(station.code, station.name) if station else None,
-            door=DoorNamed(door.door_id, door.door_name, door.has_contact) if door else None,
+            door=DoorNamed(
+                door.door_id, door.door_name, door.has_contact, door.station.takes_passes
+            )
+            if door
+            else None,
             mode=mode,
             timezone=station.timezone if station else None,
             state=ScanState.PENDING if outcome is Outcome.GRANTED else ScanState.NONE,
