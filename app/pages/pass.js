@@ -41,8 +41,10 @@ window.yizhanPass = function (call, t, $, problem, door) {
     });
   }
   function seen() { if (document.visibilityState === 'visible') { renew(); } }
+  $('refused').hidden = true;
   $('pass').hidden = false;
-  $('pass-close').onclick = function () { $('pass').hidden = true; stop(); };
+  $('pass-note').textContent = t('loading');
+  $('pass-close').onclick = function () { $('pass').hidden = true; $('refused').hidden = false; stop(); };
   document.addEventListener('visibilitychange', seen);
   renew();
 };

@@ -273,7 +273,8 @@
     });
     passDoor = scan.door ? scan.door.id : null;
     show('show-pass', scan.reason === 'controller_offline' && !!scan.door && scan.door.takes_passes);
-    show('pass', false);
+    /* What is wrong with the code itself stays wrong: only another code helps. */
+    show('retry', !/^(token_|wrong_kind|display_required)/.test(scan.reason));
     show('elsewhere', scan.alternatives.length > 0);
     show('nowhere', scan.alternatives.length === 0 && !!scan.station);
     inside(scan.visit_id);
