@@ -18,7 +18,7 @@ from app.doors.tokens import SigningKey, sign_poster
 from app.errors import NotFound
 from app.places import stations
 from app.places.tables import Station, Unit
-from app.places.transfer import NewStation
+from app.places.transfer import DoorRow, NewStation
 from app.visits import presence
 
 DEFAULT_PULSE_MS = 3000
@@ -73,7 +73,7 @@ async def furnish(tx: AsyncSession, imported: Sequence[NewStation], *, at: datet
     """Give imported stations their presence rows and doors."""
     await presence.prepare(tx, [new.station_id for new in imported])
     for new in imported:
-        doors = [NewDoor(name, has_contact=contact) for name, contact in new.doors]
+        doors = [NewDoor(door.name, door.has_display, door.has_contact) for door in new.doors]
         await add_doors(tx, new.station_id, doors, at=at)
 
 
@@ -94,18 +94,19 @@ async def doors_of(
 
 async def describe_doors(
     tx: AsyncSession, *, within: sa.Select[uuid.UUID] | None = None
-) -> Mapping[uuid.UUID, Sequence[tuple[str, bool]]]:
-    """Give the doors in use of many stations as (name, has a contact), for an export."""
+) -> Mapping[uuid.UUID, Sequence[DoorRow]]:
+    """Give the doors in use of many stations, for an export."""
     query = (
-        sa.select(Door.station_id, Door.name, Door.has_contact)
+        sa.select(Door.station_id, Door.name, Door.has_display, Door.has_contact)
         .where(Door.retired_at.is_(None))
         .order_by(Door.id)
     )
     if within is not None:
         query = query.where(Door.station_id.in_(within))
-    found: dict[uuid.UUID, list[tuple[str, bool]]] = {}
+    found: dict[uuid.UUID, list[DoorRow]] = {}
     for row in await tx.execute(query):
-        found.setdefault(row.station_id, []).append((row.name, row.has_contact))
+        door = DoorRow(row.name, row.has_display, row.has_contact)
+        found.setdefault(row.station_id, []).append(door)
     return found
 
 

@@ -21,6 +21,7 @@ from app.doors.rules.alone import (
     reason_of,
 )
 from app.doors.tables import OfflineEntry, Pass
+from app.people.rules import Role
 from app.people.tables import Worker
 from app.places.rules import Because, Kind, Window
 from app.runtime import Runtime
@@ -180,6 +181,39 @@ async def test_a_pass_used_twice_or_unknown_or_of_another_station_is_said_to_be(
     said = [entry.would_have_been_refused for entry in entries]
     assert said == [None, "token_expired", "token_invalid", "token_invalid", "token_invalid"]
     assert [entry.worker_id for entry in entries] == [scene.worker.id] * 2 + [None] * 3
+
+
+async def test_administrators_see_what_was_opened_alone_within_their_scope(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        keeper = await an_admin(
+            tx, at=runtime.now(), role=Role.STATION_KEEPER, station=scene.station
+        )
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    for number, instant in ((jti, at), (jti, at + timedelta(seconds=9))):
+        await tells(client, runtime, scene, entered(scene, number, instant))
+    await tells(client, runtime, other, entered(other, "x", at))
+
+    async def listed(**params: Any) -> list[dict[str, Any]]:
+        answer = await client.get(
+            "/v1/admin/offline-entries", params=params, headers=keeper.headers
+        )
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    both = await listed()
+    said = [one["would_have_been_refused"] for one in both]
+    assert said == ["token_expired", None]
+    assert {one["station_id"] for one in both} == {str(scene.station.id)}
+    assert str(scene.worker.id) not in str(both)
+    assert [one["id"] for one in await listed(flagged=True)] == [both[0]["id"]]
+    assert [one["id"] for one in await listed(flagged=False)] == [both[1]["id"]]
+    assert await listed(station=str(other.station.id)) == []
 
 
 async def test_it_opens_any_door_of_its_station(

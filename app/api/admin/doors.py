@@ -20,11 +20,13 @@ from app.db.cursors import CursorInvalid
 from app.doors import controllers, journal, keys, poster, qr, registry, remote
 from app.doors.controllers import ControllerNotFound
 from app.doors.registry import DoorNotFound, Located, NewDoor
-from app.doors.tables import Controller, Door, KeyState, QuarantinedEvent
+from app.doors.rules import Reason
+from app.doors.tables import Controller, Door, KeyState, OfflineEntry, QuarantinedEvent
 from app.doors.tokens import TokenKind
 from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations
 from app.people.rules import Permission
 from app.places import stations
+from app.places.rules import Because, Kind
 from app.places.stations import StationNotFound, StationRetired
 
 router = APIRouter(tags=["admin: doors"])
@@ -437,6 +439,50 @@ async def controller_quarantine(
     await controllers.get(tx, controller_id, within=visible_stations(admin))
     query = select(QuarantinedEvent).where(QuarantinedEvent.controller_id == controller_id)
     found = await cursors.page(tx, query, by=[QuarantinedEvent.id], request=page, newest_first=True)
+    link_next(request, response, found)
+    return found.rows
+
+
+class OfflineEntryOut(Out):
+    id: uuid.UUID = Field(validation_alias="entry_id")
+    station_id: uuid.UUID
+    door_id: uuid.UUID
+    opened: bool
+    reason: Reason
+    would_have_been_refused: Reason | None
+    mode: Kind
+    because: Because
+    happened_at: datetime
+    opened_at: datetime | None
+    reviewed_at: datetime
+
+
+@router.get(
+    "/v1/admin/offline-entries",
+    response_model=list[OfflineEntryOut],
+    responses=problems(*_guarded, CursorInvalid),
+)
+async def list_offline_entries(
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    admin: Reader,
+    page: Page,
+    station: uuid.UUID | None = None,
+    flagged: bool | None = None,
+) -> Any:
+    """List what controllers did while they were alone, newest first; it names no worker.
+
+    `flagged=true`: only what we would have refused.
+    """
+    query = select(OfflineEntry).where(OfflineEntry.station_id.in_(visible_stations(admin)))
+    if station is not None:
+        query = query.where(OfflineEntry.station_id == station)
+    if flagged is not None:
+        refused = OfflineEntry.would_have_been_refused.is_not(None)
+        query = query.where(refused if flagged else ~refused)
+    by = [OfflineEntry.happened_at, OfflineEntry.entry_id]
+    found = await cursors.page(tx, query, by=by, request=page, newest_first=True)
     link_next(request, response, found)
     return found.rows
 
