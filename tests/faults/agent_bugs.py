@@ -60,3 +60,45 @@ def forgets_what_it_pulsed() -> None:
 
     vars(commands)["secrets"] = Always
     commands.Commands.take = take  # type: ignore[method-assign]
+
+
+@bug
+def ttl_from_wall_clock() -> None:
+    """Both sides count a command's time on the wall clock (R05); see `ttl_from_the_answer` too."""
+    import time
+    from datetime import timedelta
+
+    from app.agent import loop
+    from app.agent.pace import Pace
+    from app.clock import utc_now
+    from app.db import clock
+
+    def deadline(self: Any, seen: Any, *, since: float, seconds: float) -> Any:
+        return clock.Deadline(utc_now() + timedelta(seconds=seconds), None)
+
+    def live(self: Any, expires_at: Any, expires_mono: Any) -> Any:
+        return expires_at > self.now()
+
+    def left_ms(self: Any, deadline: Any, now: Any) -> int:
+        return max(0, int((deadline.expires_at - utc_now()) / timedelta(milliseconds=1)))
+
+    vars(loop)["Pace"] = lambda: Pace(monotonic=time.time)
+    for kind in (clock.ProcessClock, clock.DatabaseClock):
+        kind.deadline = deadline  # type: ignore[method-assign]
+        kind.live = live  # type: ignore[method-assign]
+        kind.left_ms = left_ms  # type: ignore[method-assign]
+
+
+@bug
+def ttl_from_the_answer() -> None:
+    """The agent counts a grant's time from when its answer came, not from the claim (R05)."""
+    from app.agent import commands
+
+    read = commands._grant
+
+    def grant(command: str, answer: Any, *, sent_at: float) -> Any:
+        import time
+
+        return read(command, answer, sent_at=time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    vars(commands)["_grant"] = grant
