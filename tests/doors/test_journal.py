@@ -240,10 +240,10 @@ async def test_two_boots_that_take_turns_are_a_clone(
         params = {"wait": 0, "boot_id": boot}
         await client.get("/v1/controller/commands", params=params, headers=scene.controller_headers)
 
-    for boot in ("a", "a", "b", "a", "b2"):  # A reboot, and one packet that came late.
+    for boot in ("a", "a", "b", "a", "b", "c", "b", "c"):  # Two reboots, each with a late packet.
         await polls(boot)
     assert await alerts(runtime) == {}
-    for boot in ("b", "b2"):
+    for boot in ("b", "c"):
         await polls(boot)
     assert AlertKind.CLONE in await alerts(runtime)
     (controller,) = await rows(runtime, Controller)
