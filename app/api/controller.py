@@ -514,7 +514,7 @@ async def events(
         raise CredentialRefused
     if taken.due:
         after.add_task(
-            effects.apply_due,
+            effects.apply_soon,
             held.database,
             held.scans,
             now=held.now,

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts import book
@@ -32,6 +34,9 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 
+_OF_THE_EVENT = (DataError, IntegrityError, ProgrammingError)
+"""What a database says of an event that it will say again."""
+
 
 async def apply_due(
     database: Database, desk: ScanDesk, *, now: Now, controller_id: uuid.UUID | None = None
@@ -47,6 +52,16 @@ async def apply_due(
             if number < AT_ONCE:
                 break
     return done
+
+
+async def apply_soon(
+    database: Database, desk: ScanDesk, *, now: Now, controller_id: uuid.UUID
+) -> None:
+    """Write the effects that are due after a batch; what the database refuses now, the job does."""
+    try:
+        await apply_due(database, desk, now=now, controller_id=controller_id)
+    except (DBAPIError, PoolTimeout) as error:
+        log.warning("effects left to the job controller=%s why=%s", controller_id, error)
 
 
 async def _with_due(database: Database) -> list[uuid.UUID]:
@@ -99,6 +114,8 @@ async def _safely(
         async with tx.begin_nested():
             return await act(tx, desk, entry, station_id, at)
     except Exception as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, _OF_THE_EVENT):
+            raise  # The database's trouble, such as a deadlock: the batch is tried again.
         log.exception("effect failed event=%s type=%s", entry.id, entry.type)
         detail = {"event": entry.event_id, "error": type(error).__name__}
         subject = f"controller:{entry.controller_id}"

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
-from app.doors import effects, tokens
+from app.doors import effects, review, tokens
 from app.doors.rules.alone import (
     LARGEST_ERROR,
     LONGEST_ALONE_H,
@@ -391,3 +392,25 @@ async def test_a_clock_within_its_bound_is_never_further_off_than_it_says() -> N
         assert abs(off) <= clock_error(age, there + back)
     assert clock_error(timedelta(hours=LONGEST_ALONE_H), timedelta(seconds=1)) <= LARGEST_ERROR
     assert datetime(2026, 1, 1, tzinfo=UTC) < NIGHT
+
+
+async def test_the_databases_trouble_is_not_the_events(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadlock while an entry is reviewed loses nothing: the batch is tried again."""
+    scene = await a_scene(runtime)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    real = review.review
+
+    async def deadlocked(*args: Any, **more: Any) -> Any:
+        raise OperationalError("select", {}, Exception("deadlock detected"))
+
+    monkeypatch.setattr(review, "review", deadlocked)
+    with pytest.raises(OperationalError):  # What the job meets; the controller has its answer.
+        await tells(client, runtime, scene, entered(scene, jti, at))
+    assert await visits(runtime) == []
+    monkeypatch.setattr(review, "review", real)
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
+    assert len(await visits(runtime)) == 1
