@@ -10,14 +10,17 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 import typer
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from app import jobs
@@ -42,14 +45,19 @@ from app.main import SERVER_OPTIONS, build_runtime, opened
 from app.people import admins
 from app.people.rules import Role
 from app.places import calendar as calendar_days
-from app.places import districts, transfer
-from app.places.tables import Unit
+from app.places import districts, transfer, units
+from app.places.tables import Station, Unit
+from app.reports.drawing import draw, plain
+from app.reports.sheet import gather, month_of
 from app.runtime import Runtime
 from app.settings import Settings
 from app.vault import WrongKek
 
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
+
+SHEETS_AT_ONCE = 20
+"""Sheets that share a typeface; so many are drawn between two moves of the bar."""
 
 T = TypeVar("T")
 
@@ -503,6 +511,45 @@ def export_stations(
     content = _run(act, writes=False)
     file.write_bytes(content)
     out.print(f"wrote {file}")
+
+
+@export_app.command("sheets")
+def export_sheets(
+    month: Annotated[str, typer.Option(help="Such as 2026-10.")],
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to write the PDFs.")],
+    unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
+) -> None:
+    """Write the monthly sheet of every station in use, one PDF page each."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    async def act(held: Runtime) -> int:
+        period = month_of(month)
+        retention = timedelta(days=held.settings.retention_days)
+        async with held.database.read() as tx:
+            query = sa.select(Station).where(Station.retired_at.is_(None)).order_by(Station.code)
+            if unit is not None:
+                branch = await tx.get_one(Unit, await _unit_id(tx, unit))
+                below = sa.select(Unit.id).where(units.under(branch.path))
+                query = query.where(Station.unit_id.in_(below))
+            found = (await tx.scalars(query)).all()
+        with Progress(console=err) as progress:
+            bar = progress.add_task("sheets", total=len(found))
+            for start in range(0, len(found), SHEETS_AT_ONCE):
+                sheets = []
+                for station in found[start : start + SHEETS_AT_ONCE]:
+                    local = held.now().astimezone(ZoneInfo(station.timezone))
+                    async with held.database.read() as tx:
+                        sheets.append(
+                            await gather(tx, station, period, at=local, retention=retention)
+                        )
+                pages = await asyncio.to_thread(draw, [plain(sheet) for sheet in sheets])
+                for sheet, pdf in zip(sheets, pages, strict=True):
+                    (folder / f"{sheet.code}-{month}.pdf").write_bytes(pdf)
+                progress.advance(bar, len(sheets))
+        return len(found)
+
+    number = _run(act, writes=False)
+    out.print(f"wrote {number} sheets to {folder}")
 
 
 @job_app.command("run")

@@ -6,6 +6,7 @@ written into the audit trail, before the first byte of it is sent.
 """
 
 import asyncio
+import logging
 import os
 import tempfile
 import uuid
@@ -29,23 +30,32 @@ from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
 from app.api.problems import RequestInvalid, problems
 from app.api.shapes import LocalDay
 from app.audit import Action, Subject, record
+from app.errors import Unavailable
 from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
 from app.people.rules import Permission
-from app.places import units
+from app.places import stations, units
 from app.places.rules import local_day
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.reports import queries
+from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_lines
 from app.reports.frame import Bucket, By, PeriodInvalid, Scope
 from app.reports.rules import Completeness, Period, completeness
+from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["admin: reports"])
 
 Reader = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_REPORTS))]
 CITY_ZONE = "Asia/Shanghai"
+
+
+class SheetUnavailable(Unavailable):
+    """The sheet cannot be drawn just now."""
 
 
 class Report(StrEnum):
@@ -97,6 +107,42 @@ REPORT_SCHEMA = {
         "generated_at": {"type": "string", "format": "date-time"},
     },
 }
+
+
+@router.get(
+    "/v1/admin/stations/{station_id}/sheet.pdf",
+    response_class=Response,
+    responses={
+        **problems(NotSignedIn, AdminForbidden, StationNotFound, PeriodInvalid, SheetUnavailable),
+        200: {"description": "One A4 page to print.", "content": {"application/pdf": {}}},
+    },
+)
+async def station_sheet(
+    station_id: uuid.UUID,
+    admin: Reader,
+    held: Held,
+    at: Now,
+    month: Annotated[str, Query(pattern=r"^[0-9]{4}-[0-9]{2}$", description="Such as 2026-10.")],
+) -> Response:
+    """Give a station's month on one page, with charts."""
+    period = month_of(month)
+    async with held.database.read() as tx:
+        station = await get_station(tx, admin, station_id)
+        local = at.astimezone(ZoneInfo(station.timezone))
+        retention = timedelta(days=held.settings.retention_days)
+        gathered = await gather(tx, station, period, at=local, retention=retention)
+        subject = await stations.subject_of(tx, station)
+    async with held.press:
+        try:
+            pdf = await printed(gathered)
+        except (SheetFailed, TimeoutError) as error:
+            log.error("sheet failed station=%s why=%s", station.code, error)
+            raise SheetUnavailable from error
+    async with held.database.write() as tx:
+        after = {"month": month}
+        await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
+    headers = {"Content-Disposition": f'attachment; filename="{station.code}-{month}.pdf"'}
+    return Response(pdf, media_type="application/pdf", headers=headers)
 
 
 @router.get(
