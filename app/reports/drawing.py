@@ -273,6 +273,11 @@ def _spec(values: list[dict[str, Any]], width: int, height: int, **more: Any) ->
     }
 
 
+def _from_zero(values: Sequence[float]) -> dict[str, Any]:
+    """Scale from zero to the greatest value, and to one where all are zero."""
+    return {"domain": [0, max([1, *values])], "nice": True}
+
+
 def daily(days: Sequence[Mapping[str, Any]], width: int, height: int) -> dict[str, Any]:
     """Chart the visits of each day, with and without staff; a day without data has no bar."""
     values = [
@@ -299,6 +304,7 @@ def daily(days: Sequence[Mapping[str, Any]], width: int, height: int) -> dict[st
                 "type": "quantitative",
                 "title": "人次",
                 "axis": {"tickMinStep": 1, "tickCount": 4},
+                "scale": _from_zero([(d["staffed"] or 0) + (d["unstaffed"] or 0) for d in days]),
             },
             "color": {
                 "field": "when",
@@ -328,12 +334,14 @@ def hourly(
                 "type": "ordinal",
                 "title": "时",
                 "axis": {"labelAngle": 0, "values": ticks},
+                "scale": {"domain": list(range(24))},
             },
             "y": {
                 "field": "value",
                 "type": "quantitative",
                 "title": unit,
                 "axis": {"tickCount": 4},
+                "scale": _from_zero([hour or 0 for hour in hours]),
             },
         },
     )
