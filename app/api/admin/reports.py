@@ -28,7 +28,7 @@ from starlette.background import BackgroundTask
 from app.api.deps import Held, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
 from app.api.problems import RequestInvalid, problems
-from app.api.shapes import LocalDay
+from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
 from app.errors import Unavailable
 from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
@@ -39,6 +39,7 @@ from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.reports import queries
+from app.reports.catalogue import described
 from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_lines
 from app.reports.frame import Bucket, By, PeriodInvalid, Scope
@@ -107,6 +108,31 @@ REPORT_SCHEMA = {
         "generated_at": {"type": "string", "format": "date-time"},
     },
 }
+
+
+class FieldOut(Out):
+    name: str
+    title: str
+    formula: str
+    unit: str
+
+
+class DescribedOut(Out):
+    report: str
+    says: str
+    by: list[str]
+    buckets: list[str]
+    fields: list[FieldOut]
+
+
+@router.get(
+    "/v1/admin/reports",
+    response_model=list[DescribedOut],
+    responses=problems(NotSignedIn, AdminForbidden),
+)
+async def list_reports(admin: Reader) -> Any:
+    """List the reports: what each says, its rows, and how each figure is computed."""
+    return described()
 
 
 @router.get(
