@@ -15,7 +15,7 @@ run: $(VENV)/.run ## A living sample city: make run [PORT=8123] [LAN=1 for phone
 	@exec $(PYTHON) -m app demo $(if $(PORT),--port $(PORT)) $(if $(filter 1 yes true,$(LAN)),--lan)
 
 test: $(VENV)/.dev ## The whole suite, on SQLite and PostgreSQL: make test [ARGS="tests/doors -k scan"]
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n logical --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev ## Lint, format, types; no registry address in the locks
 	@$(PYTHON) -m ruff check .

@@ -10,22 +10,28 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 import typer
 import uvicorn
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from app import jobs
+from app.agent import AgentError
 from app.agent.contact import Contact, GpioContact, SimulatedDoor
 from app.agent.loop import run_agent
+from app.agent.modes import GpioLock, Lock, SimulatedLock
 from app.agent.pace import Pace
+from app.agent.reader import LineReader
 from app.agent.relay import GpioRelay, Relay, SimulatedRelay
-from app.agent.server import AgentError
+from app.agent.screen import Screen
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
 from app.db import schema
@@ -39,14 +45,19 @@ from app.main import SERVER_OPTIONS, build_runtime, opened
 from app.people import admins
 from app.people.rules import Role
 from app.places import calendar as calendar_days
-from app.places import districts, transfer
-from app.places.tables import Unit
+from app.places import districts, transfer, units
+from app.places.tables import Station, Unit
+from app.reports.drawing import draw, plain
+from app.reports.sheet import gather, month_of
 from app.runtime import Runtime
 from app.settings import Settings
 from app.vault import WrongKek
 
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
+
+SHEETS_AT_ONCE = 20
+"""Sheets that share a typeface; so many are drawn between two moves of the bar."""
 
 T = TypeVar("T")
 
@@ -222,12 +233,27 @@ def agent(
     contact: Annotated[
         list[str] | None, typer.Option(help="GPIO pin of a door's contact, as DOOR=PIN.")
     ] = None,
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(help="Device or named pipe of a door's code reader, as DOOR=PATH."),
+    ] = None,
+    hold: Annotated[
+        list[str] | None,
+        typer.Option(help="GPIO pin that is on while a door is free, as DOOR=PIN."),
+    ] = None,
+    screen: Annotated[
+        int | None, typer.Option(help="Port of this box for the page of the doors' screens.")
+    ] = None,
+    rtc: Annotated[
+        bool, typer.Option("--rtc", help="This box has a clock that runs on while it is off.")
+    ] = False,
 ) -> None:
     """Be a station's controller: poll, claim, pulse, acknowledge, keep a journal."""
     _log_plainly()
 
     async def whole() -> None:
         opener, sensor = _hardware(relay, state_dir, pin, contact or [])
+        paths = {door: Path(path) for door, path in _pairs(reader, "reader", "DOOR=PATH")}
         stop = asyncio.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -237,6 +263,10 @@ def agent(
             code=code,
             relay=opener,
             contact=sensor,
+            reader=LineReader(paths, Pace()) if paths else None,
+            lock=_lock(relay, state_dir, hold or []),
+            screen=Screen(screen) if screen is not None else None,
+            has_rtc=rtc,
             serial=serial,
             firmware="yizhan-agent",
             stop=stop,
@@ -255,16 +285,39 @@ def _hardware(
         door = SimulatedDoor(SimulatedRelay(state_dir / "relay.jsonl"), Pace())
         return door, door
     if name == "gpio":
-        pins = {}
-        for text in contacts:
-            door_id, _, number = text.partition("=")
-            if not number.isdigit():
-                err.print(f"refused: {text!r} is no contact; write DOOR=PIN")
-                raise typer.Exit(2)
-            pins[door_id] = int(number)
+        pins = _pins(contacts, "contact")
         return GpioRelay(pin), GpioContact(pins) if pins else None
     err.print(f"refused: no relay is called {name}; there are simulated, gpio")
     raise typer.Exit(2)
+
+
+def _lock(name: str, state_dir: Path, holds: list[str]) -> Lock | None:
+    """Give what stands open while the doors are free, if there is such a thing."""
+    if name == "simulated":
+        return SimulatedLock(state_dir / "lock.jsonl")
+    pins = _pins(holds, "hold")
+    return GpioLock(pins) if pins else None
+
+
+def _pins(texts: list[str], what: str) -> dict[str, int]:
+    pairs = _pairs(texts, what, "DOOR=PIN")
+    for door, number in pairs:
+        if not number.isdigit():
+            err.print(f"refused: {door}={number} is no {what}; write DOOR=PIN")
+            raise typer.Exit(2)
+    return {door: int(number) for door, number in pairs}
+
+
+def _pairs(texts: list[str] | None, what: str, shape: str) -> list[tuple[str, str]]:
+    """Read options of the shape DOOR=something."""
+    found = []
+    for text in texts or []:
+        door, _, value = text.partition("=")
+        if not door or not value:
+            err.print(f"refused: {text!r} is no {what}; write {shape}")
+            raise typer.Exit(2)
+        found.append((door, value))
+    return found
 
 
 @admin_app.command("create")
@@ -458,6 +511,45 @@ def export_stations(
     content = _run(act, writes=False)
     file.write_bytes(content)
     out.print(f"wrote {file}")
+
+
+@export_app.command("sheets")
+def export_sheets(
+    month: Annotated[str, typer.Option(help="Such as 2026-10.")],
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to write the PDFs.")],
+    unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
+) -> None:
+    """Write the monthly sheet of every station in use, one PDF page each."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    async def act(held: Runtime) -> int:
+        period = month_of(month)
+        retention = timedelta(days=held.settings.retention_days)
+        async with held.database.read() as tx:
+            query = sa.select(Station).where(Station.retired_at.is_(None)).order_by(Station.code)
+            if unit is not None:
+                branch = await tx.get_one(Unit, await _unit_id(tx, unit))
+                below = sa.select(Unit.id).where(units.under(branch.path))
+                query = query.where(Station.unit_id.in_(below))
+            found = (await tx.scalars(query)).all()
+        with Progress(console=err) as progress:
+            bar = progress.add_task("sheets", total=len(found))
+            for start in range(0, len(found), SHEETS_AT_ONCE):
+                sheets = []
+                for station in found[start : start + SHEETS_AT_ONCE]:
+                    local = held.now().astimezone(ZoneInfo(station.timezone))
+                    async with held.database.read() as tx:
+                        sheets.append(
+                            await gather(tx, station, period, at=local, retention=retention)
+                        )
+                pages = await asyncio.to_thread(draw, [plain(sheet) for sheet in sheets])
+                for sheet, pdf in zip(sheets, pages, strict=True):
+                    (folder / f"{sheet.code}-{month}.pdf").write_bytes(pdf)
+                progress.advance(bar, len(sheets))
+        return len(found)
+
+    number = _run(act, writes=False)
+    out.print(f"wrote {number} sheets to {folder}")
 
 
 @job_app.command("run")

@@ -25,7 +25,7 @@ from app.alerts.rules import AlertKind
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
-from app.doors import commands, effects, watch
+from app.doors import commands, effects, screens, watch
 from app.people import sign_in
 from app.places import calendar
 from app.runtime import Runtime
@@ -73,7 +73,7 @@ async def send_codes(held: Runtime) -> None:
 
 async def apply_events(held: Runtime) -> None:
     """Write the effects of journal events whose process ended before it could."""
-    await effects.apply_due(held.database, held.wakeups, now=held.now)
+    await effects.apply_due(held.database, held.scans, now=held.now)
 
 
 async def watch_doors(held: Runtime) -> None:
@@ -83,6 +83,7 @@ async def watch_doors(held: Runtime) -> None:
         silence = timedelta(seconds=held.settings.controller_silence_s)
         await watch.silence(tx, after=silence, at=at)
         await watch.not_opened(tx, at=at)
+        await screens.watch(tx, at=at)
         await book.close_quiet(tx, at=at)
 
 

@@ -95,6 +95,7 @@ def create_app(
         Edge,
         limit=settings.limit_body_bytes,
         monotonic=monotonic,
+        now=now,
         docs_paths=("/docs",),
     )
     return app
@@ -139,6 +140,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
             limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
             vault=vault,
         ),
+        press=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
         started_at=monotonic(),
         stopping=asyncio.Event(),

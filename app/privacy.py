@@ -16,10 +16,18 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
-from app.db.types import Base
+from app.db.types import Base, table_of
 from app.db.upsert import moved
 from app.doors.rules import LIVE
-from app.doors.tables import Command, Pass, Scan, ScanAlias
+from app.doors.tables import (
+    Command,
+    DoorTicket,
+    OfflineEntry,
+    Pass,
+    PassDenial,
+    Scan,
+    ScanAlias,
+)
 from app.people import workers
 from app.people.tables import (
     AdminLoginFailure,
@@ -37,6 +45,9 @@ from app.visits.usage import User
 
 LIVE_KEYS_FOR = timedelta(hours=24)
 """How long idempotency keys and what stands for the worker in live rows are kept (law 4)."""
+
+PASSES_FOR = timedelta(days=15)
+"""Longer than a controller may work alone, and than its journal takes to reach us after that."""
 
 SESSIONS_FOR = timedelta(days=30)
 BATCH = 500
@@ -86,6 +97,8 @@ def _unnamed(worker: Worker, owner_key: bytes) -> Iterator[sa.Select[Any]]:
         visits.c.owner_key == owner_key, visits.c.ended_at.is_(None), visits.c.worker_id.is_(None)
     )
     yield sa.select(scans).where(scans.c.owner_key == owner_key, scans.c.worker_id.is_(None))
+    alone = table_of(OfflineEntry)
+    yield sa.select(alone).where(alone.c.owner_key == owner_key, alone.c.worker_id.is_(None))
     own_visits = sa.select(visits.c.id).where(visits.c.worker_id == worker.id)
     actor = User(owner_key=owner_key).actor
     yield sa.select(uses).where(sa.or_(uses.c.actor == actor, uses.c.visit_id.in_(own_visits)))
@@ -174,6 +187,7 @@ async def _forget_owner(tx: AsyncSession, owner_key: bytes) -> None:
         sa.update(Command).where(Command.scan_id.in_(own_scans)).values(owner_key=None),
         sa.delete(ScanAlias).where(ScanAlias.owner_key == owner_key),
         sa.update(Scan).where(Scan.owner_key == owner_key).values(NO_OWNER),
+        sa.update(OfflineEntry).where(OfflineEntry.owner_key == owner_key).values(owner_key=None),
         sa.update(Visit)
         .where(Visit.owner_key == owner_key, Visit.ended_at.is_(None))
         .values(owner_key=None),
@@ -214,7 +228,15 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
             NO_ACTOR,
         ),
         _Rule(ScanAlias, ScanAlias.created_at < day_ago, None),
-        _Rule(Pass, Pass.issued_at < day_ago, None),
+        # A controller may have worked alone by it for days, and tell us later still.
+        _Rule(Pass, Pass.issued_at < at - PASSES_FOR, None),
+        _Rule(PassDenial, PassDenial.until_at < at, None),
+        _Rule(DoorTicket, DoorTicket.expires_at < day_ago, None),
+        _Rule(
+            OfflineEntry,
+            sa.and_(OfflineEntry.owner_key.is_not(None), OfflineEntry.reviewed_at < day_ago),
+            {"owner_key": None},
+        ),
         _Rule(BlockedNumber, BlockedNumber.until_at < at, None),
         _Rule(LoginChallenge, LoginChallenge.created_at < day_ago, None),
         _Rule(LoginTurn, LoginTurn.taken_at < day_ago, None),
@@ -229,6 +251,11 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         _Rule(
             Scan,
             sa.and_(Scan.worker_id.is_not(None), Scan.scanned_at < past),
+            {"worker_id": None},
+        ),
+        _Rule(
+            OfflineEntry,
+            sa.and_(OfflineEntry.worker_id.is_not(None), OfflineEntry.happened_at < past),
             {"worker_id": None},
         ),
     )

@@ -35,6 +35,8 @@ class Runtime:
     """Who the controllers are and when they were last heard, in memory."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
+    press: asyncio.Semaphore
+    """Held while a sheet is drawn: one at a time, in a process of its own."""
     sms: SmsSender
     stopping: asyncio.Event
     """Set when the process was asked to stop: waiting requests end."""

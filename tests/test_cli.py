@@ -89,6 +89,10 @@ def test_files_come_in_and_go_out(data_dir: Path, tmp_path: Path) -> None:
     refused = yizhan(data_dir, "import", "stations", str(bad))
     assert refused.returncode == 1
     assert "row" in refused.stderr
+    sheets = yizhan(data_dir, "export", "sheets", "--month", "2026-13", str(tmp_path / "sheets"))
+    assert (sheets.returncode, "2026-10" in sheets.stderr) == (1, True)
+    none = yizhan(data_dir, "export", "sheets", "--month", "2026-10", str(tmp_path / "sheets"))
+    assert (none.returncode, "wrote 0 sheets" in none.stdout) == (0, True)
 
 
 def test_jobs_run_by_hand(data_dir: Path) -> None:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from app import privacy
 from app.db.types import Base, new_id
 from app.doors.rules import CommandState, Outcome, Reason
-from app.doors.tables import Command, CommandKind, Pass, Scan
+from app.doors.rules.journal import EventType, Quality
+from app.doors.tables import Command, CommandKind, JournalEntry, OfflineEntry, Pass, Scan
 from app.people import sign_in, workers
 from app.people.rules import owner_key
 from app.people.sign_in import Asked, Budgets
@@ -27,7 +28,7 @@ from app.people.tables import (
     Worker,
     WorkerSession,
 )
-from app.places.rules import Kind
+from app.places.rules import Because, Kind
 from app.places.tables import Facility, FacilityKind, FacilityStatus
 from app.runtime import Runtime
 from app.tables import every_table
@@ -91,6 +92,46 @@ async def a_life(
             )
         )
         await tx.flush()
+        entry_id = new_id()
+        tx.add(
+            JournalEntry(
+                id=entry_id,
+                controller_id=scene.controller_id,
+                epoch=0,
+                seq=int(entry_id) % 2**40,
+                event_id=str(entry_id),
+                boot_id="b",
+                type=EventType.OFFLINE_ENTRY,
+                door_id=scene.door.id,
+                occurred_at=at,
+                corrected_at=at,
+                quality=Quality.SYNCED,
+                late=True,
+                received_at=at,
+                content_hash=b"h",
+                body={},
+            )
+        )
+        await tx.flush()
+        tx.add(
+            OfflineEntry(
+                entry_id=entry_id,
+                station_id=scene.station.id,
+                door_id=scene.door.id,
+                worker_id=known,
+                owner_key=worker.owner_key,
+                opened=True,
+                reason=Reason.OK,
+                mode=Kind.SCAN,
+                because=Because.WEEKLY,
+                happened_at=at,
+                visit_id=visit_id,
+                local_day=date(2026, 11, 23),
+                local_hour=23,
+                reviewed_at=at,
+                changed_at=at,
+            )
+        )
         tx.add(
             Scan(
                 id=scan_id,
@@ -188,6 +229,7 @@ async def test_export_has_every_row_of_the_worker_and_nobody_elses(
         "facility_uses": 1,
         "login_challenges": 1,
         "passes": 1,
+        "offline_entries": 1,
     }
     assert {name: len(rows) for name, rows in found.items()} == expected
     text = json.dumps(found)
@@ -292,6 +334,8 @@ async def test_after_the_retention_time_a_visit_and_a_scan_lose_their_worker(
     await retained(runtime)
     visit, scan = await one(runtime, Visit), await one(runtime, Scan)
     assert (visit.worker_id, scan.worker_id) == (None, None)
+    alone = await one(runtime, OfflineEntry)
+    assert (alone.worker_id, alone.owner_key, alone.visit_id) == (None, None, visit.id)
     assert scan.demand_key is not None  # A random mark: what was wanted still counts.
     assert (visit.occupation, visit.party_size) == (Occupation.RIDER, 1)
 
@@ -347,4 +391,11 @@ async def test_a_dump_of_the_database_shows_no_number(runtime: Runtime) -> None:
 
 def test_every_table_that_points_at_a_worker_is_found() -> None:
     assert Base.metadata is every_table()
-    assert pointing_at_workers() == {"consents", "worker_sessions", "visits", "scans", "passes"}
+    assert pointing_at_workers() == {
+        "consents",
+        "offline_entries",
+        "passes",
+        "scans",
+        "visits",
+        "worker_sessions",
+    }

@@ -4,8 +4,9 @@ import hashlib
 import logging
 import secrets
 
+from app.agent import AgentError
 from app.agent.pace import Backoff, Pace
-from app.agent.server import AgentError, Server, ServerAway, body, problem
+from app.agent.server import Server, ServerAway, body, problem
 from app.agent.state import StateFolder
 
 logger = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from app.agent.link import Link
 from app.agent.pace import Backoff, Pace
 from app.agent.server import CredentialRefused, Server, ServerAway, body
 from app.agent.state import StateFolder
@@ -28,6 +29,9 @@ CAPACITY = 50_000
 AT_ONCE = 500
 """Events in one upload; the server takes no more."""
 
+USED_KEPT_S = 86_400.0
+"""How long a pass that was shown is remembered, in seconds; it was good for a minute."""
+
 DROPPED = 100
 """So many of the oldest give way at a time when it is full."""
 
@@ -38,14 +42,22 @@ class Journal:
     FILE = "journal.db"
 
     def __init__(
-        self, state: StateFolder, *, boot_id: str, pace: Pace, capacity: int = CAPACITY
+        self,
+        state: StateFolder,
+        *,
+        boot_id: str,
+        pace: Pace,
+        link: Link,
+        capacity: int = CAPACITY,
     ) -> None:
         self._boot_id = boot_id
         self._pace = pace
+        self._link = link
         self._capacity = capacity
         self.news = asyncio.Event()
         """Set while something waits for the server."""
-        self.epoch, self._db = _opened(state)
+        self.epoch, self._db, self.remembers = _opened(state)
+        self._recover()
         if self._count():
             self.news.set()
 
@@ -57,6 +69,58 @@ class Journal:
             seq = self._add(type, fields)
         self.news.set()
         return seq
+
+    def is_used(self, jti: str) -> bool:
+        """Whether a pass was shown to us before."""
+        row = self._db.execute("SELECT 1 FROM used WHERE jti = ?", (jti,)).fetchone()
+        return row is not None
+
+    def use(self, jti: str, expires_at: datetime) -> bool:
+        """Remember that a pass was shown, on the disk; says whether it is the first time."""
+        with self._db:
+            return self._use(jti, expires_at, None)
+
+    def begin(self, jti: str, expires_at: datetime, type: str, **fields: Any) -> bool:
+        """Use a pass up for an act that follows at once, and that `finish` records.
+
+        Both are one write on the disk before the act: a power cut in between burns the pass, and
+        the next boot records the act as interrupted. Says False, and writes nothing, if the pass
+        was used before.
+        """
+        with self._db:
+            return self._use(jti, expires_at, self._event(type, fields | {"jti": jti}))
+
+    def finish(self, jti: str, **changes: Any) -> None:
+        """Record the act that was begun."""
+        with self._db:
+            self._finish(jti, changes)
+        self.news.set()
+
+    def _use(self, jti: str, expires_at: datetime, act: dict[str, Any] | None) -> bool:
+        self._db.execute("DELETE FROM used WHERE act IS NULL AND until < ?", (self._pace.wall(),))
+        # By our own clock, which may be off: kept for a day beyond what the pass says.
+        until = max(self._pace.wall(), expires_at.timestamp()) + USED_KEPT_S
+        done = self._db.execute(
+            "INSERT OR IGNORE INTO used VALUES (?, ?, ?)",
+            (jti, until, None if act is None else json.dumps(act)),
+        )
+        return done.rowcount == 1
+
+    def _finish(self, jti: str, changes: dict[str, Any]) -> None:
+        row = self._db.execute("SELECT act FROM used WHERE jti = ?", (jti,)).fetchone()
+        if row is None or row[0] is None:
+            return
+        if self._count() >= self._capacity:
+            self._give_way()
+        self._insert(json.loads(row[0]) | changes)
+        self._db.execute("UPDATE used SET act = NULL WHERE jti = ?", (jti,))
+
+    def _recover(self) -> None:
+        """Record what an earlier boot began and could not finish."""
+        begun = self._db.execute("SELECT jti FROM used WHERE act IS NOT NULL").fetchall()
+        with self._db:
+            for (jti,) in begun:
+                self._finish(jti, {"interrupted": True})
 
     def waiting(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
         """Give the oldest events that the server may not have; says first what was lost."""
@@ -76,7 +140,9 @@ class Journal:
 
     def clocks(self) -> dict[str, Any]:
         """Say what our clocks show now, for the server to place the events on its own."""
-        return {"sent_at": self._wall(), "mono_ms": int(self._pace.monotonic() * 1000)}
+        clocks = {"sent_at": self._wall(), "mono_ms": int(self._pace.monotonic() * 1000)}
+        sync = self._link.sync()
+        return clocks | ({"sync": sync} if sync else {})
 
     def close(self) -> None:
         """Close the file."""
@@ -86,17 +152,22 @@ class Journal:
         return datetime.fromtimestamp(self._pace.wall(), UTC).isoformat()
 
     def _add(self, type: str, fields: dict[str, Any]) -> int:
-        seq = (self._kept("last_seq") or 0) + 1
-        event = {
+        return self._insert(self._event(type, fields))
+
+    def _event(self, type: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return {
             **fields,
             "event_id": uuid.uuid4().hex,
-            "seq": seq,
             "type": type,
             "boot_id": self._boot_id,
             "occurred_at": self._wall(),
             "mono_ms": int(self._pace.monotonic() * 1000),
         }
-        self._db.execute("INSERT INTO events VALUES (?, ?)", (seq, json.dumps(event)))
+
+    def _insert(self, event: dict[str, Any]) -> int:
+        seq = (self._kept("last_seq") or 0) + 1
+        line = json.dumps(event | {"seq": seq})
+        self._db.execute("INSERT INTO events VALUES (?, ?)", (seq, line))
         self._keep("last_seq", seq)
         return seq
 
@@ -134,13 +205,16 @@ class Journal:
         self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
 
 
-def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection]:
-    """Open the journal, or begin a new epoch where there is none that can be read."""
+def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection, bool]:
+    """Open the journal, or begin a new epoch where there is none that can be read.
+
+    The last says whether it remembers earlier boots.
+    """
     path = state.path / Journal.FILE
     epoch = int(state.read("epoch.json").get("epoch", 0))
     if epoch and path.exists():
         try:
-            return epoch, _connected(str(path))
+            return epoch, _connected(str(path)), True
         except sqlite3.DatabaseError as error:
             logger.error("journal unreadable epoch=%d why=%s", epoch, error)
             # Kept beside, for whoever wants to know what it held.
@@ -149,7 +223,7 @@ def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection]:
         rest.unlink(missing_ok=True)
     # The number first: an epoch that was counted twice could give one number to two events.
     state.write("epoch.json", {"epoch": epoch + 1})
-    return epoch + 1, _connected(str(path))
+    return epoch + 1, _connected(str(path)), False
 
 
 def _connected(path: str) -> sqlite3.Connection:
@@ -160,6 +234,9 @@ def _connected(path: str) -> sqlite3.Connection:
         with db:
             db.execute("CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)")
             db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)")
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS used (jti TEXT PRIMARY KEY, until REAL, act TEXT)"
+            )
         if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check failed")
     except BaseException:

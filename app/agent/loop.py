@@ -7,19 +7,27 @@ import asyncio
 import contextlib
 import logging
 import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from app.agent import AgentError
 from app.agent.commands import Commands, deliver
 from app.agent.contact import HELD_AFTER_S, Contact
 from app.agent.enrolment import Identity
 from app.agent.journal import Journal, upload
+from app.agent.link import SILENCE_S, Link
+from app.agent.modes import Lock, hold
 from app.agent.pace import Backoff, Pace
+from app.agent.passes import Answer, Passes, kind_at, windows_of
+from app.agent.reader import Reader
 from app.agent.relay import Relay
-from app.agent.server import AgentError, CredentialRefused, Server, ServerAway, body, number
+from app.agent.screen import Board, Screen
+from app.agent.server import CredentialRefused, Server, ServerAway, body, number
 from app.agent.state import Results, StateFolder
+from app.places.rules import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +66,19 @@ async def run_agent(
     firmware: str,
     stop: asyncio.Event,
     contact: Contact | None = None,
+    reader: Reader | None = None,
+    lock: Lock | None = None,
+    screen: Screen | None = None,
+    has_rtc: bool = False,
     http: httpx.AsyncClient | None = None,
     pace: Pace | None = None,
 ) -> None:
     """Serve the doors of one controller until `stop` is set.
 
-    `code` is the one-time enrolment code, needed once. `contact` tells when doors move. Many agents
-    of one process share `http` (made with room for three connections per agent); alone, an agent
-    makes its own.
+    `code` is the one-time enrolment code, needed once. `contact` tells when doors move, `reader`
+    what is shown at them, `lock` is held open while a door is free, `screen` shows codes. `has_rtc`
+    says that this box has a clock that runs on while it is off. Many agents of one process share
+    `http` (made with room for three connections per agent); alone, an agent makes its own.
 
     Raises `AgentError`: `NotEnrolled` and `EnrolmentRefused` at the start, `StateLocked` when
     another agent uses the folder, `CredentialRevoked` later.
@@ -75,14 +88,22 @@ async def run_agent(
             http = await stack.enter_async_context(httpx.AsyncClient())
         state = StateFolder(state_dir)
         stack.enter_context(state.locked())
-        server = Server(server_url, http, firmware=firmware)
         pace = pace or Pace()
+        link = Link(state, pace, has_rtc=has_rtc)
+        server = Server(server_url, http, link, firmware=firmware)
         identity = Identity(state, serial=serial, firmware=firmware, pace=pace)
-        agent = Agent(server, state, identity, relay=relay, pace=pace)
+        agent = Agent(server, state, identity, link, relay=relay, pace=pace)
         stack.callback(agent.close)
         if contact is not None:
             contact.watch(agent.door_moved)
-        work = asyncio.create_task(agent.run(code))
+        beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        if reader is not None:
+            beside.append(lambda: reader.serve(agent.judge))
+        if lock is not None:
+            beside.append(lambda: hold(lock, agent.mode, pace))
+        if screen is not None:
+            beside.append(lambda: screen.serve(Board(agent.config, server, link, pace)))
+        work = asyncio.create_task(agent.run(code, beside))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -98,9 +119,17 @@ class Agent:
     """One controller of one boot."""
 
     def __init__(
-        self, server: Server, state: StateFolder, identity: Identity, *, relay: Relay, pace: Pace
+        self,
+        server: Server,
+        state: StateFolder,
+        identity: Identity,
+        link: Link,
+        *,
+        relay: Relay,
+        pace: Pace,
     ) -> None:
         self._server = server
+        self._link = link
         self._state = state
         self._identity = identity
         self._pace = pace
@@ -108,7 +137,9 @@ class Agent:
         self._results = Results(state)
         self._commands = Commands(server, relay, self._results, boot_id=self._boot_id, pace=pace)
         self._config = state.read("config.json")
-        self._journal = Journal(state, boot_id=self._boot_id, pace=pace)
+        self._journal = Journal(state, boot_id=self._boot_id, pace=pace, link=link)
+        self._passes = Passes(state, link, self._journal, relay, pace)
+        self._follow()
         self._open_doors: dict[str, asyncio.Task[None]] = {}
 
     def close(self) -> None:
@@ -134,8 +165,45 @@ class Agent:
         await self._pace.sleep(HELD_AFTER_S)
         self._journal.record("door_held", door=door)
 
-    async def run(self, code: str | None) -> None:
-        """Enrol if need be, then poll; commands and acks run beside the polls."""
+    async def judge(self, door: str, token: str) -> Answer:
+        """Judge a pass that somebody shows at a door; opens it if it is good."""
+        self._look_at_link()
+        return await self._passes.shown(door, token, self._server, self._claim_for_reader)
+
+    async def _claim_for_reader(self, command: str) -> None:
+        # The poll may tell of it at the same time: whoever takes it first carries it out.
+        if self._commands.take(command):
+            await self._carry_out(command, told_at=self._pace.monotonic())
+
+    def config(self) -> Mapping[str, Any]:
+        """Give the config that the server gave last, or nothing."""
+        config = self._config.get("config")
+        return config if isinstance(config, dict) else {}
+
+    def mode(self) -> Kind | None:
+        """Say what holds at the station now; None when we cannot know."""
+        estimate = self._link.now()
+        return kind_at(windows_of(self.config()), estimate.at) if estimate else None
+
+    def _follow(self) -> None:
+        """Work by the config that we hold now."""
+        limits = self.config().get("limits")
+        silence_s = number(limits.get("silence_s")) if isinstance(limits, dict) else 0
+        self._link.silence_s = silence_s or SILENCE_S
+        self._passes.follow(self.config())
+
+    def _look_at_link(self) -> None:
+        """Write down that we work alone now, or follow the server again; nothing else happens."""
+        turned = self._link.turned()
+        if turned is not None:
+            what = "alone" if turned else "following"
+            logger.warning("link %s", what)
+            self._journal.record("note", what=what)
+
+    async def run(
+        self, code: str | None, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    ) -> None:
+        """Enrol if need be, then poll; commands, acks and whatever is `beside` run along."""
         await self._identity.enrol(self._server, code=code)
         logger.info("agent started boot_id=%s", self._boot_id)
         self._journal.record("power", what="boot")
@@ -143,6 +211,8 @@ class Agent:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._upload())
+                for work in beside:
+                    tasks.create_task(work())
                 await self._poll_for_ever(tasks)
         except BaseExceptionGroup as group:
             # One failure ended the group: callers get it as itself.
@@ -170,6 +240,7 @@ class Agent:
                 if not self._config:
                     await self._fetch_config()
                 await self._identity.rotate_when_old(self._server)
+                await self._passes.refresh(self._server)
                 pause_s = await self._poll(tasks)
             except ServerAway as away:
                 pause_s = backoff.next(away.retry_after_s)
@@ -177,6 +248,7 @@ class Agent:
                 refused += 1
                 logger.error("credential refused try=%d of=%d", refused, REFUSED_TRIES)
                 if refused == REFUSED_TRIES:
+                    self._passes.forget()
                     raise CredentialRevoked(
                         "the server refuses this controller's credential; enrol it again"
                     ) from None
@@ -186,6 +258,7 @@ class Agent:
                     self._results.news.set()
                 backoff.reset()
                 refused = 0
+            self._look_at_link()
             if pause_s:
                 await self._pace.sleep(pause_s)
 
@@ -244,12 +317,10 @@ class Agent:
             logger.exception("command abandoned command=%s", command)
 
     def _version(self) -> str:
-        config = self._config.get("config")
-        return str(config.get("version", "")) if isinstance(config, dict) else ""
+        return str(self.config().get("version", ""))
 
     def _has_contact(self, door: str) -> bool:
-        config = self._config.get("config")
-        doors = config.get("doors") if isinstance(config, dict) else None
+        doors = self.config().get("doors")
         return any(
             isinstance(one, dict) and one.get("id") == door and one.get("has_contact") is True
             for one in (doors if isinstance(doors, list) else [])
@@ -269,5 +340,6 @@ class Agent:
         config = {"etag": response.headers.get("ETag"), "config": body(response)}
         self._state.write("config.json", config)
         self._config = config
+        self._follow()
         logger.info("config version=%s", self._version())
         return self._version() != before

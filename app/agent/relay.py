@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.agent.server import AgentError
+from app.agent import AgentError
 from app.agent.state import append_line
 
 logger = logging.getLogger(__name__)

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from app.agent.link import Link
+
 logger = logging.getLogger(__name__)
 
 CALL_S = 10.0
@@ -19,10 +21,6 @@ LONGEST_RETRY_AFTER_S = 120.0
 
 LATER = (408, 425, 429)
 """Statuses below 500 that are worth another try."""
-
-
-class AgentError(Exception):
-    """The agent cannot go on without somebody's help."""
 
 
 class ServerAway(Exception):
@@ -40,8 +38,9 @@ class CredentialRefused(Exception):
 class Server:
     """One server over HTTP, with the credential of this controller once there is one."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, *, firmware: str) -> None:
+    def __init__(self, url: str, http: httpx.AsyncClient, link: Link, *, firmware: str) -> None:
         self.credential: str | None = None
+        self._link = link
         self._url = url.rstrip("/")
         self._http = http
         self._firmware = firmware
@@ -68,6 +67,7 @@ class Server:
         sent = {"User-Agent": f"yizhan-agent/{self._firmware}", **(headers or {})}
         if self.credential:
             sent["Authorization"] = f"Bearer {self.credential}"
+        sent_at = self._link.sent()
         try:
             # httpx limits each read, and an answer may trickle: the whole has its own limit.
             async with asyncio.timeout(within_s):
@@ -91,6 +91,7 @@ class Server:
             raise self._lost(f"status {status}", retry_after_s=_retry_after_s(response))
         if status in LATER:
             raise ServerAway(f"status {status}", retry_after_s=_retry_after_s(response))
+        self._link.heard(response, sent_at)
         if status == 401 and self.credential:
             raise CredentialRefused
         if self._away:

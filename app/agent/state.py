@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from app.agent.server import AgentError
+from app.agent import AgentError
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
 from app.api.problems import problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
-from app.doors import clones, commands, controllers, effects, journal, passes
+from app.doors import (
+    clones,
+    commands,
+    controllers,
+    denials,
+    effects,
+    journal,
+    passes,
+    screens,
+)
 from app.doors.commands import Ack, Claim, Outlook
 from app.doors.controllers import KnownController
 from app.doors.journal import Batch, Status
@@ -28,6 +37,7 @@ from app.doors.rules import CommandState, Reason
 from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
 from app.doors.scans import Attempt
 from app.doors.tables import CommandKind
+from app.doors.tokens import TokenKind
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
 from app.runtime import Runtime
@@ -153,8 +163,12 @@ class LimitsOut(Out):
 
 
 class OfflinePolicyOut(Out):
-    kind: str
+    kind: Literal["never", "passes"]
     """`never`: without the server this station's controller opens nothing by itself."""
+    hours: int | None
+    """For so long after the server was last heard."""
+    denial_version: int
+    """Ask for denials when this is not what you hold."""
 
 
 class ConfigOut(Out):
@@ -195,9 +209,75 @@ async def config(
         limits=LimitsOut(
             max_wait_s=held.settings.max_wait_s, silence_s=held.settings.controller_silence_s
         ),
-        offline_policy=OfflinePolicyOut(kind="never"),
+        offline_policy=OfflinePolicyOut(
+            kind="passes" if found.station.offline_hours else "never",
+            hours=found.station.offline_hours,
+            denial_version=found.station.denial_version,
+        ),
         jwks_url=f"{held.settings.public_url}/.well-known/jwks.json",
     )
+
+
+class DenialOut(Out):
+    subject: str
+    until: datetime
+    """In the past: what was said of this subject is lifted."""
+
+
+class DenialsOut(Out):
+    version: int
+    denials: list[DenialOut]
+    more: bool
+    """Ask again at once, since this version."""
+
+
+@router.get(
+    "/v1/controller/denials",
+    response_model=DenialsOut,
+    responses=problems(CredentialRefused),
+)
+async def denied_passes(
+    tx: ReadTx,
+    controller: Polling,
+    at: Now,
+    since: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
+) -> Any:
+    """Say whose passes open nothing any more: what is new since a version."""
+    return await denials.news(tx, controller.station_id, since=since, at=at)
+
+
+class CodeOut(Out):
+    token: str
+    url: str
+    """What the screen shows as a QR code."""
+    shown_from: datetime
+    shown_until: datetime
+
+
+class CodesOut(Out):
+    codes: list[CodeOut]
+    server_time: datetime
+
+
+@router.get(
+    "/v1/controller/doors/{door_id}/codes",
+    response_model=CodesOut,
+    responses=problems(CredentialRefused, DoorNotFound, screens.DoorHasNoScreen),
+)
+async def screen_codes(
+    door_id: uuid.UUID, tx: WriteTx, held: Held, controller: Polling, at: Now
+) -> Any:
+    """Give the codes for a door's screen, for at most 15 minutes ahead; ask every two minutes."""
+    keys = await held.keys.fresh(held.database)
+    found = await screens.codes(
+        tx,
+        keys.signing(TokenKind.DISPLAY),
+        controller.station_id,
+        door_id,
+        public_url=held.settings.public_url,
+        at=at,
+    )
+    return {"codes": found, "server_time": at}
 
 
 class CommandOut(Out):
@@ -236,7 +316,10 @@ async def next_commands(
     pause = held.settings.poll_pause_ms
     changed = config_version not in (None, seen.config_version)
     if not (seen.commands or changed):
-        headers = {"Next-Poll-Ms": str(pause), "Config-Version": seen.config_version}
+        headers = {
+            "Next-Poll-Ms": str(pause),
+            "Config-Version": seen.config_version,
+        }
         return Response(status_code=204, headers=headers)
     return JSONResponse(
         {
@@ -431,9 +514,9 @@ async def events(
         raise CredentialRefused
     if taken.due:
         after.add_task(
-            effects.apply_due,
+            effects.apply_soon,
             held.database,
-            held.wakeups,
+            held.scans,
             now=held.now,
             controller_id=controller.controller_id,
         )

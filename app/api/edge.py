@@ -6,7 +6,7 @@ Plain ASGI, since the framework's middleware class leaks tasks when a client goe
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
-from app.clock import Monotonic
+from app.clock import Monotonic, Now
 from app.errors import Problem
 
 IMPORT_PATHS = ("/v1/admin/stations/import", "/v1/admin/calendar")
@@ -16,6 +16,9 @@ IMPORT_FACTOR = 100
 BATCH_PATHS = ("/v1/controller/events",)
 BATCH_FACTOR = 4
 """A batch of 500 events, 256 KiB."""
+
+CONTROLLER_PATHS = ("/v1/controller/",)
+"""Answers that say what time it is: a controller has no clock that it could trust."""
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -40,11 +43,18 @@ class Edge:
     """Wraps the application."""
 
     def __init__(
-        self, app: ASGIApp, *, limit: int, monotonic: Monotonic, docs_paths: tuple[str, ...]
+        self,
+        app: ASGIApp,
+        *,
+        limit: int,
+        monotonic: Monotonic,
+        now: Now,
+        docs_paths: tuple[str, ...],
     ) -> None:
         self._app = app
         self._limit = limit
         self._monotonic = monotonic
+        self._now = now
         self._docs_paths = docs_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,11 +65,22 @@ class Edge:
         path: str = scope["path"]
         limit = self._limit * _factor(path)
         sends = _with_headers(send, bare=path.startswith(self._docs_paths))
+        if path.startswith(CONTROLLER_PATHS):
+            sends = self._with_time(sends)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             await problem_response(BodyTooLarge())(scope, receive, sends)
             return
         await self._app(scope, self._measured(scope, receive, limit), sends)
+
+    def _with_time(self, send: Send) -> Send:
+        async def sends(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                time = (b"server-time", self._now().isoformat().encode())
+                message["headers"] = [*message["headers"], time]
+            await send(message)
+
+        return sends
 
     def _measured(self, scope: Scope, receive: Receive, limit: int) -> Receive:
         received = 0

@@ -58,6 +58,11 @@ def worker_cookie(held: Runtime) -> str:
     return "__Host-yizhan" if held.settings.secure_cookies else "yizhan_session"
 
 
+def ticket_cookie(held: Runtime) -> str:
+    """Name the cookie of a browser that exchanged the code on a screen."""
+    return "__Host-yizhan-ticket" if held.settings.secure_cookies else "yizhan_ticket"
+
+
 def admin_cookie(held: Runtime) -> str:
     """Name the administrator's cookie."""
     return "__Host-yizhan-admin" if held.settings.secure_cookies else "yizhan_admin"

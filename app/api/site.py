@@ -12,14 +12,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from pydantic import StringConstraints
 from sqlalchemy import text
 
 from app import jobs
-from app.api.deps import Held, Now, ReadTx, unchanged
+from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
+from app.api.guards import ticket_cookie
 from app.api.problems import catalogue, problems
-from app.api.shapes import Out
+from app.api.shapes import In, Out
 from app.db.engine import NotDurable
-from app.doors import registry, tokens
+from app.doors import registry, screens, tokens
 from app.errors import NotFound, Unavailable
 from app.places.rules import Because, Kind, mode_at
 from app.places.stations import list_changes, station_rules
@@ -152,8 +154,8 @@ async def door_by_code(
 ) -> Any:
     """Say which door a code is for, before anybody signs in."""
     keys = await held.keys.fresh(held.database)
-    claims = tokens.verify_poster(keys.verifying, token)
-    if not isinstance(claims, tokens.PosterClaims):
+    claims = keys.door_code(token)
+    if isinstance(claims, tokens.TokenRefusal):
         raise DoorCodeUnknown
     located = await registry.find_by_number(tx, claims.d)
     if located is None:
@@ -168,6 +170,36 @@ async def door_by_code(
         "confirm_tap": station.confirm_tap,
         "mode": mode,
     }
+
+
+class TicketIn(In):
+    token: Annotated[str, StringConstraints(max_length=2048)]
+
+
+class TicketOut(Out):
+    expires_at: datetime
+
+
+@router.post(
+    "/v1/doors/ticket",
+    status_code=201,
+    response_model=TicketOut,
+    responses=problems(screens.CodeRefused, screens.TooManyTickets),
+)
+async def door_ticket(body: TicketIn, response: Response, tx: WriteTx, held: Held, at: Now) -> Any:
+    """Exchange the code on a screen for five minutes in which this browser may use it."""
+    keys = await held.keys.fresh(held.database)
+    ticket = await screens.exchange(tx, keys.verifying, body.token, at=at)
+    response.set_cookie(
+        ticket_cookie(held),
+        ticket.secret,
+        max_age=int(screens.TICKET_LIFETIME.total_seconds()),
+        path="/",
+        secure=held.settings.secure_cookies,
+        httponly=True,
+        samesite="lax",
+    )
+    return TicketOut(expires_at=ticket.expires_at)
 
 
 class HealthOut(Out):

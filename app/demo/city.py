@@ -57,6 +57,7 @@ class Sample:
     max_stay_min: int = 60
     confirm_tap: bool = False
     has_contact: bool = False
+    has_display: bool = False
 
 
 _U, _C = OperatingModel.UNION_BUILT, OperatingModel.COMMERCE_SUPPORTED
@@ -80,12 +81,12 @@ SAMPLES = (
     Sample(
         "CQ-YZ-0003", "大坪龙湖骑手之家", "渝中区总工会", "500103", "长江二路 174 号",
         29.5395, 106.5165, 20, _E, "1-7 10:00-22:00", ALWAYS,
-        "water:1;charger:10;battery_swap:1;coffee:1;rest:12", has_contact=True,
+        "water:1;charger:10;battery_swap:1;coffee:1;rest:12",
     ),
     Sample(
         "CQ-NA-0001", "南坪万达司机驿站", "南岸区总工会", "500108", "江南大道 8 号",
         29.5262, 106.5627, 18, _C, "1-7 07:30-19:30", "1-7 19:30-07:30; PH 00:00-24:00",
-        "water:2;microwave:2;charger:4;air_conditioner:2;legal_aid:1",
+        "water:2;microwave:2;charger:4;air_conditioner:2;legal_aid:1", has_contact=True,
     ),
     Sample(
         "CQ-NA-0002", "弹子石老街暖心驿站", "南岸区总工会", "500108", "泰昌路 68 号",
@@ -94,7 +95,7 @@ SAMPLES = (
     Sample(
         "CQ-SPB-0001", "三峡广场快递员驿站", "沙坪坝区总工会", "500106", "渝碚路 40 号",
         29.5592, 106.4586, 22, _U, "1-5 08:00-18:00; 6-7 09:00-17:00; MW 08:00-18:00", ALWAYS,
-        "water:2;microwave:2;charger:6;locker:20;books:1;toilet:1", has_contact=True,
+        "water:2;microwave:2;charger:6;locker:20;books:1;toilet:1",
     ),
     Sample(
         "CQ-SPB-0002", "大学城熙街驿站", "沙坪坝区总工会", "500106", "大学城中路 20 号",
@@ -113,6 +114,7 @@ SAMPLES = (
         "CQ-BN-0001", "鱼洞货车司机之家", "巴南区总工会", "500113", "滨洲路 33 号",
         29.3836, 106.5197, 30, _U, "1-7 08:00-20:00", ALWAYS,
         "water:2;microwave:2;laundry:2;toilet:2;rest:24;meals:1", max_stay_min=240,
+        has_contact=True, has_display=True,
     ),
     Sample(
         "CQ-LJ-0002", "两路城南户外劳动者驿站", "两江新区总工会", "500157", "双龙大道 150 号",
@@ -170,7 +172,7 @@ async def _add(tx: AsyncSession, sample: Sample, unit_id: uuid.UUID, *, at: date
     station = await stations.create(tx, description, actor=COMMAND_LINE, at=at)
     await presence.prepare(tx, [station.id])
     names = sample.doors.split(";")
-    doors = [NewDoor(name, has_contact=sample.has_contact) for name in names]
+    doors = [NewDoor(name, sample.has_display, sample.has_contact) for name in names]
     await registry.add_doors(tx, station.id, doors, at=at)
     things = [_thing(item) for item in sample.things.split(";")]
     await facilities.add(tx, station, things, actor=COMMAND_LINE, at=at)

@@ -59,7 +59,7 @@ class Crowd:
         self._rng = rng
 
     async def doors_of(self, stations: Sequence[Station]) -> Sequence[str]:
-        """Give the posters of these stations' doors, without the door that people are shown."""
+        """Give the posters of these stations' doors, but for the one that people are shown."""
         codes = {station.code for station in stations} - {city.OPEN_DOOR}
         database = Database(self._settings.effective_database_url)
         ring = KeyRing(Vault(kek_of(self._settings)))
@@ -70,7 +70,11 @@ class Crowd:
         finally:
             await database.dispose()
         key = ring.signing(TokenKind.POSTER)
-        return [registry.poster_token(key, door) for place, door in doors if place.code in codes]
+        return [
+            registry.poster_token(key, door)
+            for place, door in doors
+            if place.code in codes and not door.has_display
+        ]
 
     async def live(self, posters: Sequence[str]) -> None:
         """Let them come and go until cancelled; what goes wrong is logged and goes on."""

@@ -21,6 +21,7 @@ from app.agent.contact import SimulatedDoor
 from app.agent.loop import run_agent
 from app.agent.pace import Pace
 from app.agent.relay import Pulse, SimulatedRelay
+from app.agent.screen import Screen
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
 from app.db import schema
@@ -64,6 +65,8 @@ class _Post:
     """Door ids and their names, for what is printed."""
     code: str | None
     """Its enrolment code, the first time."""
+    screen: int | None
+    """Port of the page that shows its doors' codes; None without a screen."""
 
 
 def say(text: str = "") -> None:
@@ -107,6 +110,15 @@ def _require_free(host: str, port: int) -> None:
             raise PortTaken(f"port {port} is taken; choose another: make run PORT=8123") from error
 
 
+def _free_after(port: int) -> int | None:
+    """Find a free port on this machine for the page of a screen; None: it does without."""
+    for candidate in range(port + 1, min(port + 20, 65_536)):
+        with suppress(PortTaken):
+            _require_free("127.0.0.1", candidate)
+            return candidate
+    return None
+
+
 def _lan_address() -> str:
     """Give this machine's address in its network; asks the routing table, sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
@@ -133,7 +145,7 @@ async def _run(plan: Plan, settings: Settings, host: str) -> None:
         tasks += [crowd.live(await crowd.doors_of([post.station for post in posts]))]
         tasks += [_print_messages(settings.data_dir / "outbox.jsonl")]
         running = [asyncio.create_task(task) for task in tasks]
-        _welcome(page, login, plan)
+        _welcome(page, login, plan, posts)
         try:
             await server
         finally:
@@ -156,7 +168,8 @@ async def _prepare(plan: Plan, settings: Settings) -> tuple[list[_Post], str, st
             async with held.database.read() as tx:
                 doors = await city.doors_with_access(tx)
             posts = [
-                await _post(held, station, doors) for station in _first_stations(doors, plan.agents)
+                await _post(held, station, doors, plan)
+                for station in _first_stations(doors, plan.agents)
             ]
             key = held.keys.signing(TokenKind.POSTER)
             token = registry.poster_token(key, doors[0][1])
@@ -168,15 +181,19 @@ def _first_stations(doors: Sequence[tuple[Station, Door]], count: int) -> Sequen
     return list(found.values())[:count]
 
 
-async def _post(held: Runtime, station: Station, doors: Sequence[tuple[Station, Door]]) -> _Post:
-    named = {str(door.id): door.name for place, door in doors if place.id == station.id}
+async def _post(
+    held: Runtime, station: Station, doors: Sequence[tuple[Station, Door]], plan: Plan
+) -> _Post:
+    own = [door for place, door in doors if place.id == station.id]
+    named = {str(door.id): door.name for door in own}
+    screen = _free_after(plan.port) if any(door.has_display for door in own) else None
     folder = held.settings.data_dir / "agents" / station.code
     if (folder / "identity.json").exists():
-        return _Post(station, named, None)
+        return _Post(station, named, None, screen)
     async with held.database.write() as tx:
         place = await tx.get_one(Station, station.id)
         issued = await controllers.issue_code(tx, place, actor=COMMAND_LINE, at=held.now())
-    return _Post(station, named, issued.code)
+    return _Post(station, named, issued.code, screen)
 
 
 async def _admin(held: Runtime) -> str:
@@ -225,6 +242,7 @@ async def _agent(
             code=post.code,
             relay=door,
             contact=door,
+            screen=Screen(post.screen) if post.screen else None,
             serial=f"demo-{uuid.uuid5(uuid.NAMESPACE_URL, post.station.code).hex[:8]}",
             firmware="yizhan-agent",
             stop=stop,
@@ -245,7 +263,7 @@ async def _print_messages(outbox: Path) -> None:
                 say(f"SMS to {phones.mask(message['phone'])}: {message['text']}")
 
 
-def _welcome(page: str, password: str, plan: Plan) -> None:
+def _welcome(page: str, password: str, plan: Plan, posts: Sequence[_Post]) -> None:
     token = page.rpartition("/")[2]
     say()
     say("工会驿站 is running. Scan this door with a phone, or open its address:")
@@ -254,6 +272,9 @@ def _welcome(page: str, password: str, plan: Plan) -> None:
     say(f"phone page  {page}")
     say(f"api docs    {page.removesuffix('/s/' + token)}/docs")
     say(f"admin login {ADMIN} / {password}")
+    for post in posts:
+        if post.screen is not None:
+            say(f"door screen http://127.0.0.1:{post.screen}/  ({post.station.name})")
     say()
     if not plan.lan:
         say("Only this machine can open it; for a real phone in your network: make run LAN=1")

@@ -5,6 +5,7 @@ until somebody has looked, and an alert says so.
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +20,10 @@ from app.db.wakeups import LocalWakeups
 from app.doors.tables import Controller
 
 RETURNS = 2
-"""So often must a boot speak again after another took over: a late packet does so once."""
+"""So often must each of two boots speak again after another took over.
+
+A packet of a dead boot that comes late makes that boot return once, and the living one after it.
+"""
 WITHIN = timedelta(minutes=10)
 
 
@@ -28,7 +32,7 @@ class BootWatch:
 
     def __init__(self) -> None:
         self._boots: dict[uuid.UUID, list[str]] = {}
-        self._returns: dict[uuid.UUID, list[datetime]] = {}
+        self._returns: dict[uuid.UUID, list[tuple[str, datetime]]] = {}
 
     def speaks(self, controller_id: uuid.UUID, boot_id: str, *, at: datetime) -> bool:
         """Note that a boot spoke; tells whether two boots have been taking turns."""
@@ -42,9 +46,11 @@ class BootWatch:
         del boots[:-8]
         if not came_back:
             return False
-        returns = [then for then in self._returns.get(controller_id, []) if at - then < WITHIN]
-        self._returns[controller_id] = [*returns, at]
-        return len(returns) + 1 >= RETURNS
+        before = self._returns.get(controller_id, [])
+        returns = [one for one in before if at - one[1] < WITHIN] + [(boot_id, at)]
+        self._returns[controller_id] = returns
+        often = Counter(boot for boot, _ in returns)
+        return sum(times >= RETURNS for times in often.values()) >= 2
 
     def forget(self, controller_id: uuid.UUID) -> None:
         """Begin anew: somebody has looked."""

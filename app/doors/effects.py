@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts import book
@@ -19,10 +21,10 @@ from app.alerts.rules import AlertKind
 from app.clock import Now
 from app.db.engine import Database
 from app.db.upsert import upsert
-from app.db.wakeups import LocalWakeups
-from app.doors import commands, contacts
+from app.doors import commands, contacts, review
 from app.doors.rules import OPENING_WINDOW
 from app.doors.rules.journal import EventType, opened_by
+from app.doors.scans import ScanDesk
 from app.doors.tables import Command, Controller, JournalEntry, PeopleCount
 from app.places import facilities
 from app.places.tables import FacilityStatus
@@ -32,20 +34,34 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 100
 
+_OF_THE_EVENT = (DataError, IntegrityError, ProgrammingError)
+"""What a database says of an event that it will say again."""
+
 
 async def apply_due(
-    database: Database, wakeups: LocalWakeups, *, now: Now, controller_id: uuid.UUID | None = None
+    database: Database, desk: ScanDesk, *, now: Now, controller_id: uuid.UUID | None = None
 ) -> int:
     """Write the effects that are due, of one controller or of all; gives how many events."""
+    await desk.calendar.fresh(database)
     done = 0
     for controller in [controller_id] if controller_id else await _with_due(database):
         while True:
             async with database.write() as tx:
-                number = await _apply_some(tx, wakeups, controller, at=now())
+                number = await _apply_some(tx, desk, controller, at=now())
             done += number
             if number < AT_ONCE:
                 break
     return done
+
+
+async def apply_soon(
+    database: Database, desk: ScanDesk, *, now: Now, controller_id: uuid.UUID
+) -> None:
+    """Write the effects that are due after a batch; what the database refuses now, the job does."""
+    try:
+        await apply_due(database, desk, now=now, controller_id=controller_id)
+    except (DBAPIError, PoolTimeout) as error:
+        log.warning("effects left to the job controller=%s why=%s", controller_id, error)
 
 
 async def _with_due(database: Database) -> list[uuid.UUID]:
@@ -59,7 +75,7 @@ async def _with_due(database: Database) -> list[uuid.UUID]:
 
 
 async def _apply_some(
-    tx: AsyncSession, wakeups: LocalWakeups, controller_id: uuid.UUID, *, at: datetime
+    tx: AsyncSession, desk: ScanDesk, controller_id: uuid.UUID, *, at: datetime
 ) -> int:
     """Apply the oldest due events of a controller, which is held: nobody else does meanwhile."""
     station_id = await tx.scalar(
@@ -75,7 +91,7 @@ async def _apply_some(
         )
     ).all()
     for entry in entries:
-        effect = await _safely(tx, wakeups, entry, station_id, at)
+        effect = await _safely(tx, desk, entry, station_id, at)
         await tx.execute(
             sa.update(JournalEntry)
             .where(JournalEntry.id == entry.id)
@@ -86,7 +102,7 @@ async def _apply_some(
 
 async def _safely(
     tx: AsyncSession,
-    wakeups: LocalWakeups,
+    desk: ScanDesk,
     entry: JournalEntry,
     station_id: uuid.UUID,
     at: datetime,
@@ -96,8 +112,10 @@ async def _safely(
         return "kept"
     try:
         async with tx.begin_nested():
-            return await act(tx, wakeups, entry, station_id, at)
+            return await act(tx, desk, entry, station_id, at)
     except Exception as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, _OF_THE_EVENT):
+            raise  # The database's trouble, such as a deadlock: the batch is tried again.
         log.exception("effect failed event=%s type=%s", entry.id, entry.type)
         detail = {"event": entry.event_id, "error": type(error).__name__}
         subject = f"controller:{entry.controller_id}"
@@ -108,7 +126,7 @@ async def _safely(
 
 async def _door_moved(
     tx: AsyncSession,
-    wakeups: LocalWakeups,
+    desk: ScanDesk,
     entry: JournalEntry,
     station_id: uuid.UUID,
     at: datetime,
@@ -140,13 +158,34 @@ async def _door_moved(
         )
         if row.scan_id is not None:
             await commands.enter(tx, row.scan_id, started_at=opened, at=at)
-            await wakeups.wake(tx, commands.scan_topic(row.scan_id))
+            await desk.wakeups.wake(tx, commands.scan_topic(row.scan_id))
+    since, until = entry.corrected_at - OPENING_WINDOW, entry.corrected_at + contacts.REACH
+    for alone in await review.waiting(tx, entry.door_id, since=since, until=until):
+        open_times = await contacts.intervals(tx, entry.door_id, around=alone.happened_at)
+        opened = opened_by(alone.happened_at, open_times)
+        if opened is not None:
+            settled += 1
+            alone.opened_at = opened
+            await review.enter(tx, alone, started_at=opened, at=at)
     return f"opened:{settled}" if settled else "unmatched"
+
+
+async def _worked_alone(
+    tx: AsyncSession,
+    desk: ScanDesk,
+    entry: JournalEntry,
+    station_id: uuid.UUID,
+    at: datetime,
+) -> str:
+    row = await review.review(tx, desk, entry, at=at)
+    if row.would_have_been_refused is not None and row.opened:
+        return f"opened, would_have_been_refused:{row.would_have_been_refused.value}"
+    return "opened" if row.opened else "refused"
 
 
 async def _alerts(
     tx: AsyncSession,
-    wakeups: LocalWakeups,
+    desk: ScanDesk,
     entry: JournalEntry,
     station_id: uuid.UUID,
     at: datetime,
@@ -172,7 +211,7 @@ async def _alerts(
 
 async def _people(
     tx: AsyncSession,
-    wakeups: LocalWakeups,
+    desk: ScanDesk,
     entry: JournalEntry,
     station_id: uuid.UUID,
     at: datetime,
@@ -194,7 +233,7 @@ async def _people(
 
 async def _facility_used(
     tx: AsyncSession,
-    wakeups: LocalWakeups,
+    desk: ScanDesk,
     entry: JournalEntry,
     station_id: uuid.UUID,
     at: datetime,
@@ -215,7 +254,7 @@ async def _facility_used(
 
 async def _facility_status(
     tx: AsyncSession,
-    wakeups: LocalWakeups,
+    desk: ScanDesk,
     entry: JournalEntry,
     station_id: uuid.UUID,
     at: datetime,
@@ -228,9 +267,10 @@ async def _facility_status(
     return "status" if moved else "outdated"
 
 
-_Act = Callable[[AsyncSession, LocalWakeups, JournalEntry, uuid.UUID, datetime], Awaitable[str]]
+_Act = Callable[[AsyncSession, ScanDesk, JournalEntry, uuid.UUID, datetime], Awaitable[str]]
 
 _ACTS: dict[EventType, _Act] = {
+    EventType.OFFLINE_ENTRY: _worked_alone,
     EventType.DOOR_OPENED: _door_moved,
     EventType.DOOR_CLOSED: _door_moved,
     EventType.DOOR_FORCED: _alerts,

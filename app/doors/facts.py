@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.clock import DeadlineClock
 from app.db.types import Instant, table_of
-from app.doors import tokens
+from app.doors import screens, tokens
 from app.doors.rules import (
     LIVE,
     REPEAT_AFTER_EXECUTION,
@@ -43,6 +43,10 @@ HALF_HOUR = timedelta(minutes=30)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+DoorClaims = tokens.PosterClaims | tokens.DisplayClaims
+"""What a code says that names a door: on paper, or on a screen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """What a decision needs of a station."""
@@ -55,6 +59,8 @@ class Site:
     longitude: float
     capacity: int
     max_stay_min: int
+    takes_passes: bool
+    """Whether its controller opens by passes while it is alone, so has a reader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,9 @@ class DoorFacts:
     door_id: uuid.UUID
     door_name: str
     has_contact: bool
+    has_display: bool
+    poster_fallback: bool
+    codes_at: datetime | None
     generation: int
     grace_until: datetime | None
     retired: bool
@@ -75,12 +84,12 @@ async def arrival(
     tx: AsyncSession,
     secret: bytes,
     session: str,
-    claims: tokens.PosterClaims | tokens.TokenRefusal,
+    claims: DoorClaims | tokens.TokenRefusal,
     *,
     at: datetime,
 ) -> tuple[SignedInWorker | None, DoorFacts | None]:
     """Lock and give who stands where; the worker alone when there is no such door."""
-    if isinstance(claims, tokens.PosterClaims):
+    if not isinstance(claims, tokens.TokenRefusal):
         asked = {"token_hash": hash_of(session), "number": claims.d, "at": at}
         rows = (await tx.execute(_arrival_query(), asked)).all()
         if rows:
@@ -99,12 +108,35 @@ async def arrival_by_pass(
     return sign_in.signed_in(rows[0], secret=secret), _door_facts(rows)
 
 
+async def door_of_pass(
+    tx: AsyncSession, secret: bytes, jti: str, door_id: uuid.UUID, *, at: datetime
+) -> tuple[SignedInWorker, DoorFacts] | None:
+    """Lock and give whose pass a controller took at which door of its station; None: nobody's.
+
+    A pass is signed for a station, so a controller that is alone takes it at any of its doors.
+    """
+    asked = {"jti": jti, "door": door_id, "at": at}
+    rows = (await tx.execute(_pass_query(at_its_door=False), asked)).all()
+    if not rows:
+        return None
+    return sign_in.signed_in(rows[0], secret=secret), _door_facts(rows)
+
+
+async def site_of(tx: AsyncSession, door_id: uuid.UUID, *, at: datetime) -> DoorFacts:
+    """Lock and give what holds at a door, whoever stands there."""
+    rows = (await tx.execute(_site_query(), {"door": door_id, "at": at})).all()
+    return _door_facts(rows)
+
+
 def _door_facts(rows: Sequence[Any]) -> DoorFacts:
     first = rows[0]
     return DoorFacts(
         door_id=first.door_id,
         door_name=first.door_name,
         has_contact=first.has_contact,
+        has_display=first.has_display,
+        poster_fallback=first.poster_fallback,
+        codes_at=first.codes_at,
         generation=first.generation,
         grace_until=first.grace_until,
         retired=first.door_retired_at is not None or first.retired_at is not None,
@@ -117,6 +149,7 @@ def _door_facts(rows: Sequence[Any]) -> DoorFacts:
             first.longitude,
             first.capacity,
             first.max_stay_min,
+            first.offline_hours is not None,
         ),
         controller_id=first.controller_id,
         seen_at=first.seen_at,
@@ -131,9 +164,9 @@ def _arrival_query() -> Any:
     return _at_door(sign_in.session_query(), number)
 
 
-@lru_cache(maxsize=1)
-def _pass_query() -> Any:
-    """The pass's worker, at the door it was given for."""
+@lru_cache(maxsize=2)
+def _pass_query(*, at_its_door: bool = True) -> Any:
+    """The pass's worker, at the door it was given for or at another of that station."""
     worker, given = table_of(Worker), table_of(Pass)
     whose = (
         sa.select(
@@ -145,12 +178,23 @@ def _pass_query() -> Any:
         .join_from(worker, given, given.c.worker_id == worker.c.id)
         .where(given.c.id == sa.bindparam("jti"), worker.c.erased_at.is_(None))
     )
-    door = table_of(Door).c.id
-    named = sa.and_(door == given.c.door_id, door == sa.bindparam("door", type_=sa.Uuid()))
-    return _at_door(whose, named)
+    door, its_door = table_of(Door).c, table_of(Door).alias("its_door")
+    its_station = (
+        sa.select(its_door.c.station_id).where(its_door.c.id == given.c.door_id).scalar_subquery()
+    )
+    allowed = door.id == given.c.door_id if at_its_door else door.station_id == its_station
+    return _at_door(whose, sa.and_(allowed, door.id == sa.bindparam("door", type_=sa.Uuid())))
 
 
-def _at_door(whose: Any, this_door: sa.ColumnElement[bool]) -> Any:
+@lru_cache(maxsize=1)
+def _site_query() -> Any:
+    """A door by itself."""
+    nobody = sa.select(sa.literal(1).label("one")).subquery("nobody")
+    this = table_of(Door).c.id == sa.bindparam("door", type_=sa.Uuid())
+    return _at_door(sa.select(nobody.c.one).select_from(nobody), this, locks_worker=False)
+
+
+def _at_door(whose: Any, this_door: sa.ColumnElement[bool], *, locks_worker: bool = True) -> Any:
     door, site, presence_row = table_of(Door), table_of(Station), table_of(StationPresence)
     controller, change = table_of(Controller), table_of(ModeChange)
     return (
@@ -158,6 +202,9 @@ def _at_door(whose: Any, this_door: sa.ColumnElement[bool]) -> Any:
             door.c.id.label("door_id"),
             door.c.name.label("door_name"),
             door.c.has_contact,
+            door.c.has_display,
+            door.c.poster_fallback,
+            door.c.codes_at,
             door.c.generation,
             door.c.grace_until,
             door.c.retired_at.label("door_retired_at"),
@@ -169,6 +216,7 @@ def _at_door(whose: Any, this_door: sa.ColumnElement[bool]) -> Any:
             site.c.longitude,
             site.c.capacity,
             site.c.max_stay_min,
+            site.c.offline_hours,
             site.c.retired_at,
             site.c.staffed_hours,
             site.c.access_hours,
@@ -199,7 +247,9 @@ def _at_door(whose: Any, this_door: sa.ColumnElement[bool]) -> Any:
                 change.c.until_at > sa.bindparam("at", type_=Instant()),
             ),
         )
-        .with_for_update(key_share=True, of=[table_of(Worker), presence_row])
+        .with_for_update(
+            key_share=True, of=[table_of(Worker), presence_row] if locks_worker else [presence_row]
+        )
     )
 
 
@@ -375,13 +425,48 @@ def _recent_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
     )
 
 
-def token_reason(
-    claims: tokens.PosterClaims | tokens.TokenRefusal, door: DoorFacts | None, at: datetime
+async def token_reason(
+    tx: AsyncSession,
+    claims: DoorClaims | tokens.TokenRefusal,
+    worker: SignedInWorker,
+    door: DoorFacts | None,
+    ticket: str | None,
+    *,
+    at: datetime,
 ) -> Reason:
+    """Say what is wrong with a code at this door, for this worker; OK when nothing is."""
     if isinstance(claims, tokens.TokenRefusal):
         return Reason(claims.value)
     if door is None:
         return Reason.TOKEN_INVALID
+    if isinstance(claims, tokens.PosterClaims):
+        return _poster_reason(claims, door, at)
+    found = tokens.timely(claims, at)
+    if found is tokens.TokenRefusal.TOKEN_EXPIRED:
+        found = claims if await screens.holds_ticket(tx, claims, ticket, at=at) else found
+    if isinstance(found, tokens.TokenRefusal):
+        return Reason(found.value)
+    return Reason.TOKEN_EXPIRED if await _opened_by(tx, claims, worker) else Reason.OK
+
+
+async def _opened_by(
+    tx: AsyncSession, claims: tokens.DisplayClaims, worker: SignedInWorker
+) -> bool:
+    """Whether a code on the screen opened the door for him: only that uses it up."""
+    found = await tx.scalar(
+        sa.select(Command.id)
+        .join(Scan, Scan.id == Command.scan_id)
+        .where(
+            Scan.owner_key == worker.owner_key,
+            Scan.code_jti == claims.jti,
+            Scan.scanned_at > claims.issued_at - timedelta(minutes=1),
+            in_state(CommandState.EXECUTED),
+        )
+    )
+    return found is not None
+
+
+def _poster_reason(claims: tokens.PosterClaims, door: DoorFacts, at: datetime) -> Reason:
     in_grace = (
         claims.g == door.generation - 1 and door.grace_until is not None and at < door.grace_until
     )

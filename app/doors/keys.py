@@ -131,6 +131,14 @@ class KeyRing:
             self._posters[token] = found
         return found
 
+    def door_code(
+        self, token: str
+    ) -> tokens.PosterClaims | tokens.DisplayClaims | tokens.TokenRefusal:
+        """Check a code that names a door, printed or on a screen; its time is not judged here."""
+        if tokens.kind_of(token) is TokenKind.DISPLAY:
+            return tokens.read_display(self.verifying, token)
+        return self.poster(token)
+
     def signing(self, kind: TokenKind) -> tokens.SigningKey:
         """The key that signs tokens of this kind."""
         return self._held.signing[kind]

@@ -17,7 +17,7 @@ from app.doors import scans, tokens
 from app.doors.facts import arrival_by_pass
 from app.doors.registry import DoorNotFound
 from app.doors.rules import CommandState, Outcome, Reason
-from app.doors.scans import Attempt, ScanDesk
+from app.doors.scans import Attempt, ScanDesk, Shown
 from app.doors.tables import Command, Door, Pass, in_state
 from app.doors.tokens import PASS_LIFETIME, TokenKind, TokenRefusal
 from app.errors import Forbidden, TooMany
@@ -52,6 +52,11 @@ class Verified:
     reason: Reason
     command: uuid.UUID | None = None
     """What the controller claims; None while the door stands open to anybody."""
+
+
+def key_of(jti: str) -> str:
+    """Say under which key the scan of a pass is kept."""
+    return f"pass:{jti}"
 
 
 async def issue(
@@ -129,8 +134,8 @@ async def verify(
     if found is None:
         return Verified(False, Reason.TOKEN_INVALID)
     worker, door = found
-    by_pass = Attempt(attempt.token, 1, f"pass:{claims.jti}", attempt.read_at)
-    view = await scans.settle(tx, desk, worker, door, by_pass, Reason.OK, at=at)
+    by_pass = Attempt(attempt.token, 1, key_of(claims.jti), attempt.read_at)
+    view = await scans.settle(tx, desk, worker, door, by_pass, Shown(Reason.OK), at=at)
     if view.outcome is Outcome.REFUSED:
         return Verified(False, view.reason)
     if view.outcome is Outcome.WALK_IN:

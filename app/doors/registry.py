@@ -15,10 +15,10 @@ from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
 from app.doors.tables import Door
 from app.doors.tokens import SigningKey, sign_poster
-from app.errors import Invalid, NotFound
+from app.errors import NotFound
 from app.places import stations
 from app.places.tables import Station, Unit
-from app.places.transfer import NewStation
+from app.places.transfer import DoorRow, NewStation
 from app.visits import presence
 
 DEFAULT_PULSE_MS = 3000
@@ -33,10 +33,6 @@ class DoorNotFound(NotFound):
     """There is no such door."""
 
 
-class DisplayNotSupported(Invalid):
-    """Doors with a display are not supported yet; register the door without one."""
-
-
 @dataclass(frozen=True, slots=True)
 class NewDoor:
     """A door to register."""
@@ -45,17 +41,13 @@ class NewDoor:
     has_display: bool = False
     has_contact: bool = False
     pulse_ms: int = DEFAULT_PULSE_MS
+    poster_fallback: bool = True
 
 
 async def add_doors(
     tx: AsyncSession, station_id: uuid.UUID, doors: Sequence[NewDoor], *, at: datetime
 ) -> Sequence[Door]:
-    """Register doors of a station; raises DisplayNotSupported.
-
-    The caller records the act and tells the station's controller.
-    """
-    if any(door.has_display for door in doors):
-        raise DisplayNotSupported
+    """Register doors of a station; the caller records the act and tells the controller."""
     rows = [
         Door(
             id=new_id(),
@@ -66,6 +58,7 @@ async def add_doors(
             has_contact=door.has_contact,
             generation=1,
             pulse_ms=door.pulse_ms,
+            poster_fallback=door.poster_fallback,
             created_at=at,
             changed_at=at,
         )
@@ -80,7 +73,7 @@ async def furnish(tx: AsyncSession, imported: Sequence[NewStation], *, at: datet
     """Give imported stations their presence rows and doors."""
     await presence.prepare(tx, [new.station_id for new in imported])
     for new in imported:
-        doors = [NewDoor(name, has_contact=contact) for name, contact in new.doors]
+        doors = [NewDoor(door.name, door.has_display, door.has_contact) for door in new.doors]
         await add_doors(tx, new.station_id, doors, at=at)
 
 
@@ -101,18 +94,19 @@ async def doors_of(
 
 async def describe_doors(
     tx: AsyncSession, *, within: sa.Select[uuid.UUID] | None = None
-) -> Mapping[uuid.UUID, Sequence[tuple[str, bool]]]:
-    """Give the doors in use of many stations as (name, has a contact), for an export."""
+) -> Mapping[uuid.UUID, Sequence[DoorRow]]:
+    """Give the doors in use of many stations, for an export."""
     query = (
-        sa.select(Door.station_id, Door.name, Door.has_contact)
+        sa.select(Door.station_id, Door.name, Door.has_display, Door.has_contact)
         .where(Door.retired_at.is_(None))
         .order_by(Door.id)
     )
     if within is not None:
         query = query.where(Door.station_id.in_(within))
-    found: dict[uuid.UUID, list[tuple[str, bool]]] = {}
+    found: dict[uuid.UUID, list[DoorRow]] = {}
     for row in await tx.execute(query):
-        found.setdefault(row.station_id, []).append((row.name, row.has_contact))
+        door = DoorRow(row.name, row.has_display, row.has_contact)
+        found.setdefault(row.station_id, []).append(door)
     return found
 
 
@@ -173,9 +167,7 @@ async def amend(
     actor: Actor,
     at: datetime,
 ) -> Door:
-    """Change a door's name, contact or pulse; raises DisplayNotSupported."""
-    if changes.get("has_display"):
-        raise DisplayNotSupported
+    """Change a door's name, screen, contact or pulse."""
     door = located.door
     before = {name: getattr(door, name) for name in changes}
     for name, value in changes.items():

@@ -22,7 +22,15 @@ from app.db.types import new_id, table_of
 from app.db.wakeups import LocalWakeups
 from app.doors import commands
 from app.doors.controllers import ControllerDesk
-from app.doors.facts import DoorFacts, Recent, Site, arrival, recent_of, token_reason
+from app.doors.facts import (
+    DoorClaims,
+    DoorFacts,
+    Recent,
+    Site,
+    arrival,
+    recent_of,
+    token_reason,
+)
 from app.doors.keys import KeyRing
 from app.doors.rules import (
     RESERVATION_GRACE,
@@ -37,8 +45,10 @@ from app.doors.rules import (
     ScanState,
     WalkIn,
     decide,
+    poster_suffices,
 )
 from app.doors.tables import Command, Scan, ScanAlias, in_state
+from app.doors.tokens import DisplayClaims, PosterClaims
 from app.doors.views import DoorNamed, Named, ScanView, view
 from app.errors import Invalid
 from app.people.sign_in import SignedInWorker
@@ -92,10 +102,32 @@ class Attempt:
     """The Idempotency-Key."""
     read_at: float
     """The monotonic instant at which the request had been read: the 10 s begin here."""
+    ticket: str | None = None
+    """What this browser got for the code on a screen, if it got any."""
 
     def body_hash(self) -> bytes:
         """Tell two bodies under one key apart."""
         return hashlib.sha256(f"{self.party_size}\n{self.token}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What was shown at the door, once its own check is made."""
+
+    reason: Reason
+    """What is wrong with it; OK when nothing is."""
+    claims: DoorClaims | None = None
+    """What it says; None for a pass, and for what is no code."""
+
+    @property
+    def is_poster(self) -> bool:
+        """Whether it was printed."""
+        return isinstance(self.claims, PosterClaims)
+
+    @property
+    def code_jti(self) -> str | None:
+        """Which code of a screen it was; None when it was none."""
+        return self.claims.jti if isinstance(self.claims, DisplayClaims) else None
 
 
 async def scan(
@@ -111,11 +143,13 @@ async def scan(
 
     Raises KeyReused when the key came with another body.
     """
-    claims = desk.keys.poster(attempt.token)
+    claims = desk.keys.door_code(attempt.token)
     worker, door = await arrival(tx, desk.vault.key("owner"), session, claims, at=at)
     if worker is None:
         return None
-    return await settle(tx, desk, worker, door, attempt, token_reason(claims, door, at), at=at)
+    token = await token_reason(tx, claims, worker, door, attempt.ticket, at=at)
+    shown = Shown(token, claims if isinstance(claims, DoorClaims) else None)
+    return await settle(tx, desk, worker, door, attempt, shown, at=at)
 
 
 async def settle(
@@ -124,7 +158,7 @@ async def settle(
     worker: SignedInWorker,
     door: DoorFacts | None,
     attempt: Attempt,
-    token: Reason,
+    shown: Shown,
     *,
     at: datetime,
 ) -> ScanView:
@@ -137,22 +171,23 @@ async def settle(
         return await view(tx, desk.clock, recent.repeat_id, worker.owner_key, replayed=True)
     if recent.stale:
         await _expire_own(tx, desk.clock, worker.owner_key, at=at)
-    facts = _facts(desk, worker, attempt, token, door, recent, at)
+    facts = _facts(desk, worker, attempt, shown, door, recent, at)
     decision = decide(facts)
-    return await _Recording(tx, desk, worker, attempt, door, facts, recent, at).of(decision)
+    recording = _Recording(tx, desk, worker, attempt, door, facts, recent, at, shown.code_jti)
+    return await recording.of(decision)
 
 
 def _facts(
     desk: ScanDesk,
     worker: SignedInWorker,
     attempt: Attempt,
-    token: Reason,
+    shown: Shown,
     door: DoorFacts | None,
     recent: Recent,
     at: datetime,
 ) -> Facts:
     facts = Facts(
-        token=token,
+        token=shown.reason,
         worker_blocked=worker.blocked,
         scans_last_minute=recent.scans_last_minute,
         scan_limit=desk.limits.scans_per_minute,
@@ -166,6 +201,13 @@ def _facts(
     return replace(
         facts,
         door_retired=door.retired,
+        needs_display=shown.is_poster
+        and not poster_suffices(
+            has_display=door.has_display,
+            poster_fallback=door.poster_fallback,
+            codes_at=door.codes_at,
+            at=at,
+        ),
         mode=mode_at(door.rules, desk.calendar.current, at),
         here=Place(station.latitude, station.longitude, at),
         last_opened=recent.last_opened,
@@ -189,6 +231,7 @@ class _Recording:
     facts: Facts
     recent: Recent
     at: datetime
+    code_jti: str | None
 
     async def of(self, decision: Granted | WalkIn | Refused) -> ScanView:
         match decision:
@@ -262,6 +305,7 @@ class _Recording:
                 "mode_until": mode.until if mode else None,
                 "calendar_known": mode.calendar_known if mode else None,
                 "party_size": attempt.party_size,
+                "code_jti": self.code_jti,
                 "scanned_at": at,
                 "expires_at": deadline.expires_at if deadline else None,
                 "reserved_until": (
@@ -278,7 +322,11 @@ class _Recording:
             outcome=outcome,
             reason=reason,
             station=Named(station.code, station.name) if station else None,
-            door=DoorNamed(door.door_id, door.door_name, door.has_contact) if door else None,
+            door=DoorNamed(
+                door.door_id, door.door_name, door.has_contact, door.station.takes_passes
+            )
+            if door
+            else None,
             mode=mode,
             timezone=station.timezone if station else None,
             state=ScanState.PENDING if outcome is Outcome.GRANTED else ScanState.NONE,

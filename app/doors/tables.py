@@ -73,6 +73,10 @@ class Door(Base):
     """Until when the generation before still opens, so that printers can work."""
     pulse_ms: Mapped[int]
     """How long the relay is held."""
+    poster_fallback: Mapped[bool] = mapped_column(default=True)
+    """At a door with a screen: while the screen is dead, its poster opens too."""
+    codes_at: Mapped[datetime | None]
+    """When codes for the door's screen were last fetched."""
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
@@ -152,6 +156,8 @@ class Scan(Base):
     mode_until: Mapped[datetime | None]
     calendar_known: Mapped[bool | None]
     party_size: Mapped[int]
+    code_jti: Mapped[str | None]
+    """The display code he showed; one worker opens once by it."""
     scanned_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     """The command's deadline, as it was promised to the worker."""
@@ -292,6 +298,34 @@ class Pass(Base):
     expires_at: Mapped[datetime]
 
 
+class PassDenial(Base):
+    """A word for one station's controller: no pass of this subject opens, until then."""
+
+    __tablename__ = "pass_denials"
+
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"), primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    """The station's `denial_version` that brought it; a controller asks for what is newer."""
+    until_at: Mapped[datetime]
+    """When it ends by itself; in the past: it was lifted."""
+
+    __table_args__ = (sa.Index("ix_pass_denials_station_id_version", "station_id", "version"),)
+
+
+class DoorTicket(Base):
+    """What a browser got for a code it saw on a screen: five minutes to sign in and scan."""
+
+    __tablename__ = "door_tickets"
+
+    secret_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    """SHA-256 of what the browser's cookie holds."""
+    jti: Mapped[str] = mapped_column(index=True)
+    """The code."""
+    issued_at: Mapped[datetime] = mapped_column(index=True)
+    expires_at: Mapped[datetime]
+
+
 class JournalEntry(Base):
     """One event of a controller, taken in once."""
 
@@ -401,4 +435,50 @@ class PeopleCount(Base):
 
     __table_args__ = (
         sa.Index("ix_people_counts_station_id_counted_at", "station_id", "counted_at"),
+    )
+
+
+class OfflineEntry(Base):
+    """What a controller did with a pass while it worked alone, and what we would have said."""
+
+    __tablename__ = "offline_entries"
+
+    entry_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("journal_entries.id"), primary_key=True
+    )
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    door_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("doors.id"))
+    worker_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("workers.id"), index=True)
+    """Whose pass it was; None without consent, or when nobody knows."""
+    owner_key: Mapped[bytes | None]
+    """Keyed hash of the worker, until his visit is written; None after 24 h."""
+    jti: Mapped[str | None]
+    opened: Mapped[bool]
+    """Whether the relay pulsed."""
+    reason: Mapped[Reason] = mapped_column(closed_enum(Reason))
+    """What the controller said; OK when it opened."""
+    would_have_been_refused: Mapped[Reason | None] = mapped_column(closed_enum(Reason))
+    """What the server would have refused it for, had it been asked; None: nothing."""
+    occupation: Mapped[Occupation | None] = mapped_column(closed_enum(Occupation))
+    mode: Mapped[Kind] = mapped_column(closed_enum(Kind))
+    because: Mapped[Because] = mapped_column(closed_enum(Because))
+    happened_at: Mapped[datetime]
+    """On the server's clock; its error stands at the journal's entry."""
+    opened_at: Mapped[datetime | None]
+    """When the contact proved that the door opened; None at a door without a contact."""
+    visit_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("visits.id"), index=True)
+    local_day: Mapped[date]
+    local_hour: Mapped[int]
+    reviewed_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.Index("ix_offline_entries_station_id_local_day", "station_id", "local_day"),
+        sa.Index("ix_offline_entries_door_id_happened_at", "door_id", "happened_at"),
+        sa.Index("ix_offline_entries_jti", "jti"),
+        sa.Index(
+            "ix_offline_entries_identified_happened_at",
+            "happened_at",
+            **only_where("worker_id IS NOT NULL"),
+        ),
     )

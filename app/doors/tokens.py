@@ -37,6 +37,9 @@ PASS_LIFETIME = timedelta(seconds=60)
 CLOCK_SLACK = timedelta(seconds=5)
 """How far in the future a code may have been issued."""
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""From here the periods of display codes are counted."""
+
 KID = re.compile(r"[a-z0-9]{1,8}")
 _SHAPE = re.compile(r"[A-Za-z0-9_-]{1,200}\.[A-Za-z0-9_-]{1,800}\.[A-Za-z0-9_-]{86}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -164,6 +167,19 @@ def jwk(key: VerifyingKey) -> dict[str, str]:
     }
 
 
+def read_jwk(text: object) -> VerifyingKey | None:
+    """Read a public key that `jwk` wrote; None for any other."""
+    if not isinstance(text, dict):
+        return None
+    kid, typ, x = text.get("kid"), text.get("typ"), text.get("x")
+    if (text.get("kty"), text.get("crv")) != ("OKP", "Ed25519") or typ not in _KIND_OF_TYP:
+        return None
+    raw = _decoded(x) if isinstance(x, str) else None
+    if raw is None or len(raw) != 32 or not isinstance(kid, str) or not KID.fullmatch(kid):
+        return None
+    return verifying_key(kid, _KIND_OF_TYP[typ], raw)
+
+
 def sign_poster(key: SigningKey, *, door: str, generation: int) -> str:
     """Sign the code of a printed poster.
 
@@ -206,13 +222,18 @@ def verify_poster(keys: Keys, token: str) -> PosterClaims | TokenRefusal:
     return _verify(keys, token, TokenKind.POSTER, _read_poster)
 
 
+def read_display(keys: Keys, token: str) -> DisplayClaims | TokenRefusal:
+    """Check a display code's signature and shape, whatever its time."""
+    return _verify(keys, token, TokenKind.DISPLAY, _read_display)
+
+
 def verify_display(keys: Keys, token: str, at: datetime) -> DisplayClaims | TokenRefusal:
     """Check a display code at an instant: good in `[iat, exp)`, at most 45 s long.
 
     The reader's clock may be up to 5 s behind the signer's.
     """
-    found = _verify(keys, token, TokenKind.DISPLAY, _read_display)
-    return found if isinstance(found, TokenRefusal) else _timely(found, at)
+    found = read_display(keys, token)
+    return found if isinstance(found, TokenRefusal) else timely(found, at)
 
 
 def verify_pass(
@@ -222,13 +243,19 @@ def verify_pass(
     found = _verify(keys, token, TokenKind.PASS, _read_pass)
     if isinstance(found, TokenRefusal):
         return found
-    return TokenRefusal.TOKEN_INVALID if found.station != audience else _timely(found, at)
+    return TokenRefusal.TOKEN_INVALID if found.station != audience else timely(found, at)
 
 
 def kind_of(token: str) -> TokenKind | None:
     """Say what kind of code a text claims to be, without believing it."""
     header = _header(token)
     return _KIND_OF_TYP.get(header["typ"]) if header else None
+
+
+def kid_of(token: str) -> str | None:
+    """Say which key a text claims to be signed with, without believing it."""
+    header = _header(token)
+    return header["kid"] if header else None
 
 
 _Claims = TypeVar("_Claims", PosterClaims, DisplayClaims, PassClaims)
@@ -359,7 +386,8 @@ def _lifetime(claims: dict[str, Any], longest: timedelta) -> tuple[datetime, dat
     return issued_at, expires_at
 
 
-def _timely(claims: _Timed, at: datetime) -> _Timed | TokenRefusal:
+def timely(claims: _Timed, at: datetime) -> _Timed | TokenRefusal:
+    """Judge a code's time at an instant."""
     if claims.issued_at > at + CLOCK_SLACK:
         return TokenRefusal.TOKEN_INVALID
     return claims if at < claims.expires_at else TokenRefusal.TOKEN_EXPIRED

@@ -27,7 +27,7 @@ class TypefaceMissing(RuntimeError):
     """The package with the typeface is not installed."""
 
 
-def subset(text: str) -> bytes:
+def subset(text: str, *, family: str = "Noto Sans CJK SC") -> bytes:
     """Make a TrueType font of the characters of a text; raises TypefaceMissing.
 
     A character that the typeface lacks shows as a crossed box.
@@ -37,7 +37,7 @@ def subset(text: str) -> bytes:
         known = source.getBestCmap()
         glyph_of = {ord(c): known.get(ord(c), _NOTDEF) for c in set(text) | {" "}}
         glyph_of = {code: mainland.get(name, name) for code, name in sorted(glyph_of.items())}
-        return _built(source, glyph_of)
+        return _built(source, glyph_of, family)
 
 
 def font_path() -> Path:
@@ -74,7 +74,7 @@ def _mainland_forms(source: TTFont) -> dict[str, str]:
     return forms
 
 
-def _built(source: TTFont, glyph_of: dict[int, str]) -> bytes:
+def _built(source: TTFont, glyph_of: dict[int, str], family: str) -> bytes:
     outlines = source.getGlyphSet()
     glyphs, advances = {}, {}
     for name in [_NOTDEF, *sorted(set(glyph_of.values()) - {_NOTDEF})]:
@@ -91,7 +91,13 @@ def _built(source: TTFont, glyph_of: dict[int, str]) -> bytes:
         {name: (advance, getattr(shapes[name], "xMin", 0)) for name, advance in advances.items()}
     )
     builder.setupHorizontalHeader(ascent=source["hhea"].ascent, descent=source["hhea"].descent)
-    builder.setupNameTable({"familyName": "Noto Sans CJK SC", "styleName": "Regular"})
+    builder.setupNameTable(
+        {
+            "familyName": family,
+            "styleName": "Regular",
+            "psName": family.replace(" ", "") + "-Regular",  # Some readers ask for it.
+        }
+    )
     builder.setupOS2(sCapHeight=source["OS/2"].sCapHeight, usWeightClass=400)
     builder.setupPost()
     made = io.BytesIO()

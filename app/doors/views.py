@@ -51,6 +51,8 @@ class DoorNamed:
     name: str
     has_contact: bool
     """Whether somebody knows when it opens; else `executed` is the last that is known."""
+    takes_passes: bool
+    """Whether a pass opens it while its controller is alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ async def view(
         outcome=found.outcome,
         reason=found.reason,
         station=Named(row.code, row.station_name) if row.code is not None else None,
-        door=DoorNamed(found.door_id, row.door_name, row.has_contact)
+        door=DoorNamed(found.door_id, row.door_name, row.has_contact, row.offline_hours is not None)
         if found.door_id is not None
         else None,
         mode=mode,
@@ -137,6 +139,7 @@ def _view_query(clock: DeadlineClock) -> sa.Select[*tuple[Any, ...]]:
             Station.timezone,
             Station.latitude,
             Station.longitude,
+            Station.offline_hours,
             Door.name.label("door_name"),
             Door.has_contact,
             Command.state,

@@ -8,6 +8,7 @@
   var lang = stored('yizhan.lang') || (/^zh/i.test(navigator.language || 'zh') ? 'zh' : 'en');
   var challenge = null;
   var visitId = null;
+  var passDoor = null;
   var run = 0;
   var timer = null;
   var resendTimer = null;
@@ -19,7 +20,7 @@
   function store(key, value) { try { localStorage.setItem(key, value); } catch (e) { /* Private mode: the page works without. */ } }
   function show(id, on) { $(id).hidden = !on; }
   function only(id) {
-    ['wait', 'phone-form', 'code-form', 'ready', 'progress', 'refused'].forEach(function (other) { show(other, other === id); });
+    ['wait', 'phone-form', 'code-form', 'ready', 'progress', 'refused', 'pass'].forEach(function (other) { show(other, other === id); });
     fail('');
   }
   function fail(text) { $('error').textContent = text; show('error', !!text); }
@@ -101,6 +102,11 @@
     speak();
     var fresh = isFresh();
     whenVisible(function () {
+      /* A code on a screen is over in 45 s; signing in takes longer, so this browser keeps a ticket. */
+      var ticket = isScreenCode() && fresh ? call('POST', '/v1/doors/ticket', { token: token }) : Promise.resolve();
+      ticket.then(lookIn);
+    });
+    function lookIn() {
       Promise.all([call('GET', '/v1/doors/' + encodeURIComponent(token)), call('GET', '/v1/me')]).then(function (both) {
         var door = both[0], me = both[1];
         if (door.status === 200) {
@@ -118,7 +124,11 @@
         if (door.status === 200 && door.body.confirm_tap) { ready(t('tapHere')); return; }
         open();
       });
-    });
+    }
+  }
+
+  function isScreenCode() {
+    try { return JSON.parse(atob(token.split('.')[0].replace(/-/g, '+').replace(/_/g, '/'))).typ === 'door+jwt'; } catch (e) { return false; }
   }
 
   function ready(note) { only('ready'); $('ready-note').textContent = note; }
@@ -261,6 +271,10 @@
         t('walk') + place.walking_minutes + t('minutes') + ' · ' + place.distance_m + t('metres') + ' · ' + place.address));
       list.appendChild(item);
     });
+    passDoor = scan.door ? scan.door.id : null;
+    show('show-pass', scan.reason === 'controller_offline' && !!scan.door && scan.door.takes_passes);
+    /* What is wrong with the code itself stays wrong: only another code helps. */
+    show('retry', !/^(token_|wrong_kind|display_required)/.test(scan.reason));
     show('elsewhere', scan.alternatives.length > 0);
     show('nowhere', scan.alternatives.length === 0 && !!scan.station);
     inside(scan.visit_id);
@@ -324,6 +338,14 @@
     });
   }
 
+  function showPass() {
+    if (window.yizhanPass) { window.yizhanPass(call, t, $, problem, passDoor); return; }
+    var script = document.createElement('script');
+    script.src = '/pages/pass.js';
+    script.onload = showPass;
+    document.body.appendChild(script);
+  }
+
   function loadMine() {
     if (window.yizhanMe) { window.yizhanMe(call, t, $); return; }
     var script = document.createElement('script');
@@ -340,6 +362,7 @@
   $('again').addEventListener('click', tryAgain);
   $('retry').addEventListener('click', tryAgain);
   $('leave').addEventListener('click', leave);
+  $('show-pass').addEventListener('click', showPass);
   $('mine').addEventListener('click', loadMine);
   $('lang').addEventListener('click', function () {
     lang = lang === 'zh' ? 'en' : 'zh';

@@ -17,6 +17,7 @@ window.WORDS = {
     network: '网络不通，请检查信号后再试一次。', badPhone: '请输入11位手机号。', badCode: '请输入6位数字验证码。',
     waitS: '请等待 ', seconds: ' 秒', noStation: '请扫描门上的二维码',
     withdraw: '撤回同意', give: '同意记录我的到访', exportMe: '导出我的数据', erase: '删除我的账号和数据', eraseSure: '确定删除？再点一次',
+    showPass: '出示通行码', passTitle: '通行码', passNote: '请对准门旁的读码器。每30秒自动更新，截图无效。', passLost: '网络不通，通行码已失效。',
     logout: '退出登录', visits: '最近到访', none: '没有记录', close: '收起',
     problems: {
       code_wrong: '验证码不对、已用过或已过期，请重新输入或重新获取。', phone_invalid: '这不是手机号，请检查。',
@@ -40,6 +41,7 @@ window.WORDS = {
     network: 'No connection; check your signal and try again.', badPhone: 'Please enter your mobile number.', badCode: 'Please enter the 6 digits.',
     waitS: 'Please wait ', seconds: ' s', noStation: 'Scan the code on the door',
     withdraw: 'Withdraw consent', give: 'Allow my visits to be kept', exportMe: 'Download my data', erase: 'Erase my account and data', eraseSure: 'Sure? Tap again to erase',
+    showPass: 'Show my pass', passTitle: 'Your pass', passNote: 'Hold it to the reader at the door. It renews every 30 seconds; a screenshot is of no use.', passLost: 'No connection: this pass is over.',
     logout: 'Sign out', visits: 'Latest visits', none: 'Nothing yet', close: 'Close',
     problems: {}
   }

@@ -75,6 +75,8 @@ class Description:
     access_hours: Mapping[str, Any] | None
     max_stay_min: int
     confirm_tap: bool
+    offline_hours: int | None = None
+    """For so long without the server its controller opens by passes; None: never."""
 
 
 COLUMNS = tuple(Description.__slots__)

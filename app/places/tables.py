@@ -119,6 +119,10 @@ class Station(Base):
     access_hours: Mapped[dict[str, Any] | None] = mapped_column(Json)
     max_stay_min: Mapped[int]
     confirm_tap: Mapped[bool]
+    offline_hours: Mapped[int | None]
+    """For so long without the server its controller opens by passes; None: never."""
+    denial_version: Mapped[int] = mapped_column(default=0)
+    """Raised by whatever is said of passes that no longer open here."""
     config_version: Mapped[int]
     """Raised by whatever the station's controller must know."""
     created_at: Mapped[datetime]

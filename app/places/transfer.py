@@ -6,8 +6,8 @@ staffed_hours,access_hours,max_stay_min,confirm_tap,facilities,doors`.
 - `unit`: names from the root, as `重庆市总工会/渝中区总工会`.
 - hours: `1-5 08:00-12:00 14:00-18:30; 6-7 09:00-17:00; PH closed; MW 08:00-18:00`, where 1 is
   Monday, PH public holidays, MW make-up working days; empty: none.
-- `facilities`: `microwave:2;water:1`. `doors`: `正门;侧门|contact`, with a backslash before `;`,
-  `|` and backslash in a name. Both are read for new stations.
+- `facilities`: `microwave:2;water:1`. `doors`: `正门|display;侧门|contact`, with a backslash before
+  `;`, `|` and backslash in a name. Both are read for new stations.
 
 A code that exists is amended, any other is created. A leading apostrophe keeps a spreadsheet from
 running a cell as a formula; it is written on the way out and taken off on the way in. This is done
@@ -34,7 +34,7 @@ from app.errors import Invalid
 from app.places import districts
 from app.places.facilities import facilities_of
 from app.places.rules import grid_cell, local_day
-from app.places.stations import COLUMNS as STATION_COLUMNS
+from app.places.stations import COLUMNS as DESCRIBED
 from app.places.stations import Description, StationInvalid, checked
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station
 from app.places.units import by_full_name
@@ -57,6 +57,9 @@ COLUMNS = (
     "facilities",
     "doors",
 )
+NOT_IN_FILES = {"offline_hours"}
+"""What a file says nothing of stays as it is."""
+STATION_COLUMNS = tuple(name for name in DESCRIBED if name not in NOT_IN_FILES)
 MAX_ROWS = 20_000
 CHUNK = 500
 
@@ -86,11 +89,20 @@ class RowResult:
 
 
 @dataclass(frozen=True, slots=True)
+class DoorRow:
+    """A door as a file names it."""
+
+    name: str
+    has_display: bool
+    has_contact: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NewStation:
-    """A station that was created, with the doors its row names (name, has a contact)."""
+    """A station that was created, with the doors its row names."""
 
     station_id: uuid.UUID
-    doors: Sequence[tuple[str, bool]]
+    doors: Sequence[DoorRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +146,7 @@ class _Row:
     number: int
     description: Description
     facilities: Sequence[tuple[FacilityKind, int]]
-    doors: Sequence[tuple[str, bool]]
+    doors: Sequence[DoorRow]
 
 
 async def import_stations(
@@ -435,20 +447,23 @@ def _facilities(text: str) -> list[tuple[FacilityKind, int]]:
     return found
 
 
-def _doors(text: str) -> list[tuple[str, bool]]:
+def _doors(text: str) -> list[DoorRow]:
     found = []
     for part in filter(None, (part.strip() for part in _DOOR.findall(text))):
         name = _DOOR_NAME.findall(part)[0]
-        extra = part[len(name) + 1 :].strip()
-        if extra not in ("", "contact"):
-            raise ValueError(f"{extra!r} is not known of a door; only contact is")
-        found.append((_line(re.sub(r"\\([\\;|])", r"\1", name.strip())), extra == "contact"))
+        extras = [extra.strip() for extra in part[len(name) + 1 :].split("|")]
+        for extra in extras:
+            if extra not in ("", "contact", "display"):
+                raise ValueError(f"{extra!r} is not known of a door; contact and display are")
+        plain = _line(re.sub(r"\\([\\;|])", r"\1", name.strip()))
+        found.append(DoorRow(plain, "display" in extras, "contact" in extras))
     return found
 
 
-def _door(name: str, contact: bool) -> str:
+def _door(door: DoorRow) -> str:
     """Write one door so that `_doors` reads the same."""
-    return re.sub(r"([\\;|])", r"\\\1", name) + ("|contact" if contact else "")
+    name = re.sub(r"([\\;|])", r"\\\1", door.name)
+    return name + "|display" * door.has_display + "|contact" * door.has_contact
 
 
 def read_hours(text: str) -> dict[str, Any] | None:
@@ -515,14 +530,11 @@ def write_hours(hours: Mapping[str, Any] | None) -> str:
 
 async def export_stations(
     tx: AsyncSession,
-    doors: Mapping[uuid.UUID, Sequence[tuple[str, bool]]],
+    doors: Mapping[uuid.UUID, Sequence[DoorRow]],
     *,
     within: sa.Select[uuid.UUID] | None = None,
 ) -> bytes:
-    """Write the stations in use, as CSV in UTF-8 with a mark, importable again.
-
-    `doors` gives the doors of each station as (name, has a contact).
-    """
+    """Write the stations in use, as CSV in UTF-8 with a mark, importable again."""
     query = sa.select(Station).where(Station.retired_at.is_(None)).order_by(Station.code)
     if within is not None:
         query = query.where(Station.id.in_(within))
@@ -542,7 +554,7 @@ async def export_stations(
 
 
 def _cells(
-    row: Station, unit: str, things: Sequence[Facility], doors: Sequence[tuple[str, bool]]
+    row: Station, unit: str, things: Sequence[Facility], doors: Sequence[DoorRow]
 ) -> list[str]:
     return [
         row.code,
@@ -560,5 +572,5 @@ def _cells(
         str(row.max_stay_min),
         "yes" if row.confirm_tap else "no",
         ";".join(f"{thing.kind.value}:{thing.quantity}" for thing in things),
-        ";".join(_door(name, contact) for name, contact in doors),
+        ";".join(_door(door) for door in doors),
     ]

@@ -83,7 +83,7 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     text.write(BOM)
-    writer.writerow([title for column in columns for title in _titles(column)])
+    writer.writerow([title for column in columns for title in spread_titles(column)])
     yield _taken(text)
     for row in rows:
         cells = zip(columns, row, strict=True)
@@ -98,19 +98,25 @@ def _taken(text: io.StringIO) -> str:
     return line
 
 
-def _titles(column: str) -> Sequence[str]:
+def spread_titles(column: str) -> Sequence[str]:
+    """Give the titles of a field's columns; counts by reason have one per reason."""
     title = TITLES[column]
     if column == "by_reason":
         return [f"{title} ({column}.{reason.value})" for reason in _REFUSALS]
     return [f"{title} ({column})"]
 
 
-def _cells(column: str, value: Any) -> Sequence[Any]:
+def spread_values(column: str, value: Any) -> Sequence[Any]:
+    """Give the values of a field's columns, as they are."""
     if column != "by_reason":
-        return [_cell(value)]
+        return [value]
     if value is None:
-        return [""] * len(_REFUSALS)
+        return [None] * len(_REFUSALS)
     return [value.get(reason.value, 0) for reason in _REFUSALS]
+
+
+def _cells(column: str, value: Any) -> Sequence[Any]:
+    return [_cell(each) for each in spread_values(column, value)]
 
 
 def _cell(value: Any) -> Any:

@@ -11,6 +11,7 @@ import pytest
 
 from app.agent.contact import HELD_AFTER_S
 from app.agent.journal import DROPPED, Journal
+from app.agent.link import Link
 from app.agent.relay import Pulse
 from app.agent.state import StateFolder
 from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, taken_in
@@ -34,7 +35,8 @@ def _closed() -> Iterator[None]:
 
 
 def a_journal(folder: Path, clock: VirtualClock, **more: Any) -> Journal:
-    OPEN.append(Journal(StateFolder(folder), boot_id="b", pace=clock.pace(), **more))
+    state, pace = StateFolder(folder), clock.pace()
+    OPEN.append(Journal(state, boot_id="b", pace=pace, link=Link(state, pace), **more))
     return OPEN[-1]
 
 

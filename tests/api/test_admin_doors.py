@@ -67,20 +67,6 @@ async def test_a_door_is_added_changed_and_retired(
     assert await acts(runtime) == [Action.DOOR_ADDED, Action.DOOR_AMENDED, Action.DOOR_RETIRED]
 
 
-async def test_a_door_with_a_display_is_refused_until_there_are_display_codes(
-    client: httpx.AsyncClient, runtime: Runtime
-) -> None:
-    chief, scene = await the_chief(runtime), await a_scene(runtime)
-    body = {"station": str(scene.station.id), "name": "屏", "has_display": True}
-    refused = await client.post("/v1/admin/doors", json=body, headers=chief.headers)
-    assert refused.status_code == 422
-    changed = await client.patch(
-        f"/v1/admin/doors/{scene.door.id}", json={"has_display": True}, headers=chief.headers
-    )
-    assert changed.status_code == 422
-    assert await acts(runtime) == []
-
-
 async def test_a_poster_is_drawn_in_three_forms_and_leads_to_the_door(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:

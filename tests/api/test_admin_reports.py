@@ -2,10 +2,14 @@
 
 import csv
 import io
+import os
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
+import openpyxl
 import pytest
 import sqlalchemy as sa
 
@@ -129,9 +133,26 @@ async def test_every_report_answers_as_json_and_as_csv(
     assert len(lines) == 1 + len(as_json.json()["rows"])
     assert len({len(line) for line in lines}) == 1
     assert not any(cell.startswith("=") for line in lines for cell in line)
-    (entry,) = await audited(runtime)
-    assert (entry.admin_id, entry.subject) == (city.auditor.id, f"report:{report}")
-    assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY
+    as_xlsx = await asks(client, city.auditor, report, format="xlsx")
+    assert as_xlsx.status_code == 200
+    book = openpyxl.load_workbook(io.BytesIO(as_xlsx.content))
+    assert [sheet.title for sheet in book] == ["报表", "说明"]
+    assert book["报表"].max_row == len(lines)
+    assert [cell.value for cell in book["报表"][1]] == lines[0]
+    entries = await audited(runtime)
+    assert len(entries) == 2
+    for entry in entries:
+        assert (entry.admin_id, entry.subject) == (city.auditor.id, f"report:{report}")
+        assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY
+
+
+async def test_a_workbook_leaves_no_file_behind(
+    client: httpx.AsyncClient, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = sorted(os.listdir(tmp_path))
+    assert (await asks(client, city.auditor, format="xlsx")).status_code == 200
+    assert sorted(os.listdir(tmp_path)) == before
 
 
 async def test_nobody_reads_of_stations_beyond_his_scope(
@@ -177,7 +198,7 @@ async def test_nobody_reads_of_stations_beyond_his_scope(
         ({"from": "yesterday"}, "request_invalid"),
         ({"by": "moon"}, "request_invalid"),
         ({"bucket": "week"}, "request_invalid"),
-        ({"format": "xlsx"}, "request_invalid"),
+        ({"format": "pdf"}, "request_invalid"),
         ({"station": "CQ0001"}, "request_invalid"),
     ],
 )
@@ -225,5 +246,5 @@ async def test_a_report_holds_no_write(
         return await read(*args)
 
     monkeypatch.setattr(queries, "visits", slow)
-    for form in ("json", "csv"):
+    for form in ("json", "csv", "xlsx"):
         assert (await asks(client, city.auditor, format=form)).status_code == 200

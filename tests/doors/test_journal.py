@@ -132,7 +132,7 @@ async def test_split_shuffled_repeated_and_in_parallel_it_has_the_effect_of_once
         together = batches[start : start + 4]
         for answer in await asyncio.gather(*(sends(client, scene, part) for part in together)):
             assert "quarantined" not in statuses(answer)
-    await effects.apply_due(runtime.database, runtime.wakeups, now=runtime.now)
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
     assert sorted(row.seq for row in await rows(runtime, JournalEntry)) == list(range(1, 41))
     assert len(await rows(runtime, PeopleCount)) == 40
     assert (await sends(client, scene, []))["acked_through"] == 40
@@ -240,10 +240,10 @@ async def test_two_boots_that_take_turns_are_a_clone(
         params = {"wait": 0, "boot_id": boot}
         await client.get("/v1/controller/commands", params=params, headers=scene.controller_headers)
 
-    for boot in ("a", "a", "b", "a", "b2"):  # A reboot, and one packet that came late.
+    for boot in ("a", "a", "b", "a", "b", "c", "b", "c"):  # Two reboots, each with a late packet.
         await polls(boot)
     assert await alerts(runtime) == {}
-    for boot in ("b", "b2"):
+    for boot in ("b", "c"):
         await polls(boot)
     assert AlertKind.CLONE in await alerts(runtime)
     (controller,) = await rows(runtime, Controller)

@@ -9,3 +9,6 @@ def bug(patch: Callable[[], None]) -> Callable[[], None]:
     """Enter a patch under its name."""
     BUGS[patch.__name__] = patch
     return patch
+
+
+from tests.faults import agent_bugs  # noqa: E402, F401  # They enter themselves.

@@ -1,17 +1,22 @@
 """The phone page in a real browser, against the real server, with a controller beside it."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
+import zxingcpp
+from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from app.doors import tokens
 from app.doors.registry import poster_token
-from app.doors.tokens import TokenKind
+from app.doors.tokens import SigningKey, TokenKind, sign_display
 from app.places.tables import Station
 from app.runtime import Runtime
 from app.settings import Settings
@@ -52,6 +57,9 @@ class Places:
     credential: str
     tap_credential: str
     contact_credential: str
+    screen_key: SigningKey
+    screen_door: str
+    screen_credential: str
 
 
 async def build(held: Runtime) -> Places:
@@ -64,8 +72,9 @@ async def build(held: Runtime) -> Places:
             "open": {"staffed_hours": None, "name": "观音桥步行街骑手驿站"},
             "staffed": {"staffed_hours": DAY_AND_NIGHT, "name": "解放碑劳动者驿站"},
             "closed": {"staffed_hours": None, "access_hours": None, "name": "北碚天生街驿站"},
-            "silent": {"staffed_hours": None, "name": "南坪万达司机驿站"},
+            "silent": {"staffed_hours": None, "offline_hours": 12, "name": "南坪万达司机驿站"},
             "contact": {"staffed_hours": None, "name": "沙坪坝三峡广场驿站"},
+            "screen": {"staffed_hours": None, "name": "鱼洞货车司机之家"},
             "tap": {"staffed_hours": None, "confirm_tap": True, "name": "杨家坪步行街驿站"},
         }
         for name, shape in shapes.items():
@@ -73,6 +82,10 @@ async def build(held: Runtime) -> Places:
             door = await a_door(tx, station, at=at)
             if name == "contact":
                 door.has_contact, contact_door = True, str(door.id)
+            if name == "screen":
+                door.has_display, screen_door = True, door.number
+                _, credentials[name] = await a_controller(tx, station, at=at)
+                continue
             posters[name] = poster_token(held.keys.signing(TokenKind.POSTER), door)
             if name in ("open", "tap", "contact"):
                 _, credentials[name] = await a_controller(tx, station, at=at)
@@ -82,6 +95,9 @@ async def build(held: Runtime) -> Places:
         credential=credentials["open"],
         tap_credential=credentials["tap"],
         contact_credential=credentials["contact"],
+        screen_key=held.keys.signing(TokenKind.DISPLAY),
+        screen_door=screen_door,
+        screen_credential=credentials["screen"],
     )
 
 
@@ -145,6 +161,11 @@ _numbers = iter(range(100, 1000))
 
 def sign_in(page: Page, city: City, token: str, *, consent: bool = True) -> None:
     page.goto(city.page(token))
+    sign_in_here(page, city, consent=consent)
+
+
+def sign_in_here(page: Page, city: City, *, consent: bool = True) -> None:
+    """Sign in on the page as it stands."""
     page.fill("#phone", f"1390000{next(_numbers):04d}")
     sent = (city.settings.data_dir / "outbox.jsonl").exists() and len(
         (city.settings.data_dir / "outbox.jsonl").read_text("utf-8").splitlines()
@@ -408,6 +429,80 @@ def test_own_data_can_be_seen_withdrawn_and_erased(
     page.click("text=删除我的账号和数据")
     page.click("text=确定删除")
     expect(page.locator("#phone-form")).to_be_visible()
+
+
+def a_screen_code(city: City, *, left: timedelta) -> str:
+    """Sign what the door's screen shows, with so much of its 45 s left."""
+    issued_at = datetime.now(UTC) - timedelta(seconds=45) + left
+    return sign_display(
+        city.places.screen_key,
+        door=city.places.screen_door,
+        issued_at=issued_at,
+        expires_at=issued_at + timedelta(seconds=45),
+        jti=f"s-{issued_at.timestamp():.0f}",
+    )
+
+
+def test_signing_in_may_take_longer_than_the_code_on_the_screen_lives(
+    city: City, phone: BrowserContext
+) -> None:
+    page = phone.new_page()
+    token = a_screen_code(city, left=timedelta(seconds=4))
+    exchanged = []
+    page.on("response", lambda r: exchanged.append(r.status) if "/ticket" in r.url else None)
+    with a_fake_controller(city.address, city.places.screen_credential):
+        page.goto(city.page(token))
+        expect(page.locator("#phone-form")).to_be_visible()
+        assert exchanged == [201]
+        page.wait_for_timeout(5000)
+        sign_in_here(page, city)
+        expect(page.locator("#headline")).to_have_text("门已开", timeout=5000)
+
+
+def test_a_code_on_the_screen_that_is_over_asks_for_the_next_one(
+    city: City, phone: BrowserContext, controller: FakeController
+) -> None:
+    page = phone.new_page()
+    sign_in(page, city, city.places.open)
+    expect(page.locator("#headline")).to_have_text("门已开", timeout=5000)
+    page.goto(city.page(a_screen_code(city, left=timedelta(seconds=-5))))
+    expect(page.locator("#why")).to_be_visible()
+    expect(page.locator("#station")).to_have_text("鱼洞货车司机之家")
+    picture(page, "17-screen-code-over")
+
+
+def test_where_the_link_is_down_a_pass_is_shown_and_renews_itself(
+    city: City, phone: BrowserContext, controller: FakeController
+) -> None:
+    page = phone.new_page()
+    sign_in(page, city, city.places.open)
+    expect(page.locator("#headline")).to_have_text("门已开", timeout=5000)
+    page.goto(city.page(city.places.silent))
+    expect(page.locator("#why")).to_contain_text("没有联网")
+    page.clock.install()
+    page.click("#show-pass")
+    expect(page.locator("#pass-code svg")).to_be_visible()
+    first = pass_on(page)
+    picture(page, "18-pass")
+    assert tokens.kind_of(first) is TokenKind.PASS
+    page.clock.fast_forward(31_000)
+    page.wait_for_function("document.querySelector('#pass-code svg')")
+    for _ in range(100):
+        if pass_on(page) != first:
+            break
+        page.wait_for_timeout(30)
+    assert pass_on(page) != first
+    page.click("#pass-close")
+    expect(page.locator("#pass")).to_be_hidden()
+    assert page.locator("#pass-code svg").count() == 0
+
+
+def pass_on(page: Page) -> str:
+    """Read the code that the page shows, as a reader at the door does."""
+    shot = page.locator("#pass-code").screenshot()
+    image = Image.open(io.BytesIO(shot)).convert("L")
+    (found,) = zxingcpp.read_barcodes(image, zxingcpp.BarcodeFormat.QRCode)
+    return str(found.text)
 
 
 def test_a_foreign_code_is_no_door(city: City, phone: BrowserContext) -> None:

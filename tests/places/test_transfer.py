@@ -247,21 +247,21 @@ async def test_any_name_the_api_takes_goes_out_and_comes_in_unchanged(runtime: R
             code = f"N{number:02}"
             station = await a_station(tx, unit=unit, at=at, code=code, name=text, address=text)
             await add_doors(
-                tx, station.id, [NewDoor(text), NewDoor("侧门", has_contact=True)], at=at
+                tx, station.id, [NewDoor(text), NewDoor("侧门", True, has_contact=True)], at=at
             )
     out = await exports(runtime)
     again = await imports(runtime, out)
     assert (again.created, again.amended, again.unchanged) == (0, 0, len(TEXTS))
     await imports(runtime, out.replace(b"\r\nN", b"\r\nC"))
     async with runtime.database.read() as tx:
-        query = sa.select(Station.code, Door.name, Door.has_contact).join(
+        query = sa.select(Station.code, Door.name, Door.has_display, Door.has_contact).join(
             Door, Door.station_id == Station.id
         )
-        found = {(row.code, row.name, row.has_contact) for row in await tx.execute(query)}
+        found = {tuple(row) for row in await tx.execute(query)}
     for number, text in enumerate(TEXTS):
         for letter in "NC":
-            assert (f"{letter}{number:02}", text, False) in found
-            assert (f"{letter}{number:02}", "侧门", True) in found
+            assert (f"{letter}{number:02}", text, False, False) in found
+            assert (f"{letter}{number:02}", "侧门", True, True) in found
 
 
 async def test_no_cell_that_goes_out_begins_like_a_formula(runtime: Runtime) -> None:

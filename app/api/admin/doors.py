@@ -19,12 +19,14 @@ from app.db import cursors
 from app.db.cursors import CursorInvalid
 from app.doors import controllers, journal, keys, poster, qr, registry, remote
 from app.doors.controllers import ControllerNotFound
-from app.doors.registry import DisplayNotSupported, DoorNotFound, Located, NewDoor
-from app.doors.tables import Controller, Door, KeyState, QuarantinedEvent
+from app.doors.registry import DoorNotFound, Located, NewDoor
+from app.doors.rules import Reason
+from app.doors.tables import Controller, Door, KeyState, OfflineEntry, QuarantinedEvent
 from app.doors.tokens import TokenKind
 from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations
 from app.people.rules import Permission
 from app.places import stations
+from app.places.rules import Because, Kind
 from app.places.stations import StationNotFound, StationRetired
 
 router = APIRouter(tags=["admin: doors"])
@@ -48,6 +50,9 @@ class DoorOut(Out):
     name: str
     has_display: bool
     has_contact: bool
+    poster_fallback: bool
+    codes_at: datetime | None
+    """When codes for its screen were last fetched; none for five minutes: the screen is dead."""
     generation: int
     grace_until: datetime | None
     pulse_ms: int
@@ -60,6 +65,8 @@ class DoorIn(In):
     name: Line
     has_display: StrictBool = False
     has_contact: StrictBool = False
+    poster_fallback: StrictBool = True
+    """At a door with a screen: while the screen is dead, its poster opens too."""
     pulse_ms: Annotated[StrictInt, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
 
 
@@ -67,6 +74,8 @@ class DoorPatch(In):
     name: Line = ""
     has_display: StrictBool = False
     has_contact: StrictBool = False
+    poster_fallback: StrictBool = True
+    """At a door with a screen: while the screen is dead, its poster opens too."""
     pulse_ms: Annotated[StrictInt, Field(ge=100, le=10_000)] = registry.DEFAULT_PULSE_MS
 
 
@@ -96,12 +105,14 @@ async def list_doors(
     "/v1/admin/doors",
     status_code=201,
     response_model=DoorOut,
-    responses=problems(*_guarded, StationNotFound, StationRetired, DisplayNotSupported),
+    responses=problems(*_guarded, StationNotFound, StationRetired),
 )
 async def add_door(body: DoorIn, tx: WriteTx, admin: Editor, held: Held, at: Now) -> Any:
     """Add a door to a station."""
     station = await get_station_in_use(tx, admin, body.station)
-    new = NewDoor(body.name, body.has_display, body.has_contact, body.pulse_ms)
+    new = NewDoor(
+        body.name, body.has_display, body.has_contact, body.pulse_ms, body.poster_fallback
+    )
     (door,) = await registry.add_doors(tx, station.id, [new], at=at)
     located = await registry.get_door(tx, door.id, within=visible_stations(admin))
     after = {"name": body.name}
@@ -127,7 +138,7 @@ async def get_door(door_id: uuid.UUID, tx: ReadTx, admin: Reader) -> Any:
 @router.patch(
     "/v1/admin/doors/{door_id}",
     response_model=DoorOut,
-    responses=problems(*_guarded, DoorNotFound, DisplayNotSupported),
+    responses=problems(*_guarded, DoorNotFound),
 )
 async def amend_door(
     door_id: uuid.UUID, body: DoorPatch, tx: WriteTx, admin: Editor, held: Held, at: Now
@@ -428,6 +439,50 @@ async def controller_quarantine(
     await controllers.get(tx, controller_id, within=visible_stations(admin))
     query = select(QuarantinedEvent).where(QuarantinedEvent.controller_id == controller_id)
     found = await cursors.page(tx, query, by=[QuarantinedEvent.id], request=page, newest_first=True)
+    link_next(request, response, found)
+    return found.rows
+
+
+class OfflineEntryOut(Out):
+    id: uuid.UUID = Field(validation_alias="entry_id")
+    station_id: uuid.UUID
+    door_id: uuid.UUID
+    opened: bool
+    reason: Reason
+    would_have_been_refused: Reason | None
+    mode: Kind
+    because: Because
+    happened_at: datetime
+    opened_at: datetime | None
+    reviewed_at: datetime
+
+
+@router.get(
+    "/v1/admin/offline-entries",
+    response_model=list[OfflineEntryOut],
+    responses=problems(*_guarded, CursorInvalid),
+)
+async def list_offline_entries(
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    admin: Reader,
+    page: Page,
+    station: uuid.UUID | None = None,
+    flagged: bool | None = None,
+) -> Any:
+    """List what controllers did while they were alone, newest first; it names no worker.
+
+    `flagged=true`: only what we would have refused.
+    """
+    query = select(OfflineEntry).where(OfflineEntry.station_id.in_(visible_stations(admin)))
+    if station is not None:
+        query = query.where(OfflineEntry.station_id == station)
+    if flagged is not None:
+        refused = OfflineEntry.would_have_been_refused.is_not(None)
+        query = query.where(refused if flagged else ~refused)
+    by = [OfflineEntry.happened_at, OfflineEntry.entry_id]
+    found = await cursors.page(tx, query, by=by, request=page, newest_first=True)
     link_next(request, response, found)
     return found.rows
 

@@ -26,6 +26,7 @@ from app.api.shapes import In, Line, Note, Out
 from app.api.worker.account import PhoneInvalid
 from app.db import cursors
 from app.db.cursors import CursorInvalid
+from app.doors import denials
 from app.errors import Problem
 from app.people import admins, phones, workers
 from app.people.admins import AdminNotFound, SignedInAdmin
@@ -358,6 +359,7 @@ async def amend_worker(
     worker = await _get(tx, admin, worker_id)
     changes = body.model_dump(exclude_unset=True)
     await workers.amend(tx, worker, changes=changes, actor=admin.actor, at=at)
+    await denials.follow(tx, held.wakeups, worker, at=at)
     return _shape(held, worker)
 
 
@@ -371,4 +373,6 @@ async def retire_worker(
 ) -> Any:
     """Block a worker for good; only he himself can erase his data."""
     worker = await _get(tx, admin, worker_id)
-    return _shape(held, await workers.retire(tx, worker, actor=admin.actor, at=at))
+    await workers.retire(tx, worker, actor=admin.actor, at=at)
+    await denials.follow(tx, held.wakeups, worker, at=at)
+    return _shape(held, worker)

@@ -1,44 +1,62 @@
-"""HTTP for reports: scoped by one subquery, as JSON and as CSV, with how complete they are.
+"""HTTP for reports: scoped by one subquery, as JSON or a file, with how complete they are.
 
 A report may take seconds, so it never runs in a write, which on SQLite would keep every scan
 waiting: the guard's write ends first, the rows are read, and a file that leaves the house is then
 written into the audit trail, before the first byte of it is sent.
 """
 
+import asyncio
+import logging
+import os
+import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.encoders import jsonable_encoder
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.background import BackgroundTask
 
 from app.api.deps import Held, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
 from app.api.problems import RequestInvalid, problems
-from app.api.shapes import LocalDay
+from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
+from app.errors import Unavailable
 from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
 from app.people.rules import Permission
-from app.places import units
+from app.places import stations, units
 from app.places.rules import local_day
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.reports import queries
+from app.reports.catalogue import described
+from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_lines
 from app.reports.frame import Bucket, By, PeriodInvalid, Scope
-from app.reports.rules import Period, completeness
+from app.reports.rules import Completeness, Period, completeness
+from app.reports.sheet import gather, month_of
+from app.reports.workbook import write_workbook
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["admin: reports"])
 
 Reader = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_REPORTS))]
 CITY_ZONE = "Asia/Shanghai"
+
+
+class SheetUnavailable(Unavailable):
+    """The sheet cannot be drawn just now."""
 
 
 class Report(StrEnum):
@@ -56,6 +74,10 @@ class Format(StrEnum):
 
     JSON = "json"
     CSV = "csv"
+    XLSX = "xlsx"
+
+
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 COLUMNS: dict[Report, tuple[str, ...]] = {
@@ -88,6 +110,67 @@ REPORT_SCHEMA = {
 }
 
 
+class FieldOut(Out):
+    name: str
+    title: str
+    formula: str
+    unit: str
+
+
+class DescribedOut(Out):
+    report: str
+    says: str
+    by: list[str]
+    buckets: list[str]
+    fields: list[FieldOut]
+
+
+@router.get(
+    "/v1/admin/reports",
+    response_model=list[DescribedOut],
+    responses=problems(NotSignedIn, AdminForbidden),
+)
+async def list_reports(admin: Reader) -> Any:
+    """List the reports: what each says, its rows, and how each figure is computed."""
+    return described()
+
+
+@router.get(
+    "/v1/admin/stations/{station_id}/sheet.pdf",
+    response_class=Response,
+    responses={
+        **problems(NotSignedIn, AdminForbidden, StationNotFound, PeriodInvalid, SheetUnavailable),
+        200: {"description": "One A4 page to print.", "content": {"application/pdf": {}}},
+    },
+)
+async def station_sheet(
+    station_id: uuid.UUID,
+    admin: Reader,
+    held: Held,
+    at: Now,
+    month: Annotated[str, Query(pattern=r"^[0-9]{4}-[0-9]{2}$", description="Such as 2026-10.")],
+) -> Response:
+    """Give a station's month on one page, with charts."""
+    period = month_of(month)
+    async with held.database.read() as tx:
+        station = await get_station(tx, admin, station_id)
+        local = at.astimezone(ZoneInfo(station.timezone))
+        retention = timedelta(days=held.settings.retention_days)
+        gathered = await gather(tx, station, period, at=local, retention=retention)
+        subject = await stations.subject_of(tx, station)
+    async with held.press:
+        try:
+            pdf = await printed(gathered)
+        except (SheetFailed, TimeoutError) as error:
+            log.error("sheet failed station=%s why=%s", station.code, error)
+            raise SheetUnavailable from error
+    async with held.database.write() as tx:
+        after = {"month": month}
+        await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
+    headers = {"Content-Disposition": f'attachment; filename="{station.code}-{month}.pdf"'}
+    return Response(pdf, media_type="application/pdf", headers=headers)
+
+
 @router.get(
     "/v1/admin/reports/{report}",
     response_class=Response,
@@ -98,6 +181,7 @@ REPORT_SCHEMA = {
             "content": {
                 "application/json": {"schema": REPORT_SCHEMA},
                 "text/csv": {"schema": {"type": "string"}},
+                XLSX_TYPE: {"schema": {"type": "string", "format": "binary"}},
             },
         },
     },
@@ -115,7 +199,7 @@ async def report(
     unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
     station: Annotated[uuid.UUID | None, Query(description="Only this station.")] = None,
     bucket: Annotated[Bucket | None, Query(description="Cut each row by day or hour.")] = None,
-    form: Annotated[Format, Query(alias="format", description="JSON, or a CSV file.")] = (
+    form: Annotated[Format, Query(alias="format", description="JSON, or a file: CSV or Excel.")] = (
         Format.JSON
     ),
 ) -> Response:
@@ -134,27 +218,67 @@ async def report(
         nowhere = None
         if report is Report.ACCESS and whole_city:
             nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
-    if form is Format.CSV:
+    known = completeness(asked.period, local_day(at, CITY_ZONE))
+    if form is not Format.JSON:
         async with held.database.write() as tx:
             subject = Subject("report", report.value, unit_path=admin.unit_path)
             await record(
                 tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo()
             )
-        return StreamingResponse(
-            csv_lines(COLUMNS[report], rows),
-            media_type="text/csv; charset=utf-8",
-            headers={
-                "Content-Disposition": f'attachment; filename="{report}-{from_day}-{to_day}.csv"'
-            },
-        )
+        return await _file(form, asked, rows, known, at)
     body = asked.echo() | {
         "rows": [row._asdict() for row in rows],
-        "completeness": asdict(completeness(asked.period, local_day(at, CITY_ZONE))),
+        "completeness": asdict(known),
         "generated_at": at,
     }
     if nowhere is not None:
         body["refused_without_station"] = nowhere
     return JSONResponse(jsonable_encoder(body))
+
+
+async def _file(
+    form: Format, asked: "Asked", rows: Sequence[Any], known: Completeness, at: datetime
+) -> Response:
+    """Write the report as a file that leaves the house."""
+    name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}.{form}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    columns = COLUMNS[asked.report]
+    if form is Format.CSV:
+        lines = csv_lines(columns, rows)
+        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+    about = _about(asked, known, at)
+    # Thousands of rows take a while: beside the loop that doors wait on.
+    path = await asyncio.to_thread(_workbook, columns, rows, about)
+    gone = BackgroundTask(path.unlink, missing_ok=True)
+    return FileResponse(path, media_type=XLSX_TYPE, headers=headers, background=gone)
+
+
+def _workbook(
+    columns: Sequence[str], rows: Sequence[Any], about: Sequence[tuple[str, str]]
+) -> Path:
+    handle, text = tempfile.mkstemp(suffix=".xlsx")
+    os.close(handle)
+    path = Path(text)
+    try:
+        write_workbook(path, columns, rows, about, zone=ZoneInfo(CITY_ZONE))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _about(asked: "Asked", known: Completeness, at: datetime) -> list[tuple[str, str]]:
+    """Say on the file itself what it is, of when, and how complete."""
+    made = at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
+    return [
+        ("报表 report", asked.report.value),
+        ("起 from", asked.period.from_day.isoformat()),
+        ("止（不含）to", asked.period.to_day.isoformat()),
+        ("行 by", asked.by.value + (f" / {asked.bucket.value}" if asked.bucket else "")),
+        ("生成时间 generated_at", made),
+        ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
+        ("空格 empty cell", "没有数据，不是零。No data, which is not zero."),
+    ]
 
 
 def _refuse_cuts(by: By, bucket: Bucket | None) -> None:

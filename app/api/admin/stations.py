@@ -25,7 +25,8 @@ from app.audit import Action, Subject, record
 from app.db import cursors
 from app.db.cursors import CursorInvalid
 from app.doors import commands, registry
-from app.doors.registry import DisplayNotSupported, NewDoor
+from app.doors.registry import NewDoor
+from app.doors.rules import LONGEST_ALONE_H
 from app.doors.tables import Door
 from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
 from app.people.rules import Permission
@@ -85,6 +86,7 @@ Latitude = Annotated[StrictFloat, Field(ge=-90, le=90)]
 Longitude = Annotated[StrictFloat, Field(ge=-180, le=180)]
 Capacity = Annotated[StrictInt, Field(ge=1, le=10_000)]
 MaxStay = Annotated[StrictInt, Field(ge=5, le=1440)]
+OfflineHours = Annotated[StrictInt, Field(ge=1, le=LONGEST_ALONE_H)]
 DistrictCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 
 
@@ -103,6 +105,8 @@ class StationIn(In):
     access_hours: Hours | None
     max_stay_min: MaxStay = 60
     confirm_tap: StrictBool = False
+    offline_hours: OfflineHours | None = None
+    """For so long without us its controller opens by passes; null: never."""
     facilities: Annotated[tuple[FacilityItem, ...], Field(max_length=100)] = ()
     doors: Annotated[tuple[DoorIn, ...], Field(max_length=20)] = ()
 
@@ -121,6 +125,7 @@ class StationPatch(In):
     access_hours: Hours | None = None
     max_stay_min: MaxStay = 60
     confirm_tap: StrictBool = False
+    offline_hours: OfflineHours | None = None
 
 
 class StationOut(Out):
@@ -139,6 +144,7 @@ class StationOut(Out):
     access_hours: Hours | None
     max_stay_min: int
     confirm_tap: bool
+    offline_hours: int | None
     doors: list[DoorOut]
     created_at: datetime
     changed_at: datetime
@@ -191,7 +197,6 @@ _stationed = (
     UnitInvalid,
     StationInvalid,
     DistrictInvalid,
-    DisplayNotSupported,
 )
 
 

@@ -108,8 +108,8 @@ async def send_due(held: Runtime) -> None:
 async def _door_of(tx: WriteTx, held: Runtime, token: str | None) -> uuid.UUID | None:
     if token is None:
         return None
-    claims = tokens.verify_poster(held.keys.verifying, token)
-    if not isinstance(claims, tokens.PosterClaims):
+    claims = held.keys.door_code(token)
+    if isinstance(claims, tokens.TokenRefusal):
         return None
     located = await registry.find_by_number(tx, claims.d)
     return located.door.id if located else None

@@ -14,11 +14,18 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field, StrictInt
 
 from app.api.deps import Held, Lang, Now
-from app.api.guards import NotSignedIn, OriginRefused, WaitingWorker, WorkerToken
+from app.api.guards import (
+    MAX_TOKEN,
+    NotSignedIn,
+    OriginRefused,
+    WaitingWorker,
+    WorkerToken,
+    ticket_cookie,
+)
 from app.api.problems import problems
 from app.api.shapes import In, Out
 from app.api.words import Language, sentence
-from app.doors import commands, passes, scans, views
+from app.doors import commands, passes, qr, scans, views
 from app.doors.registry import DoorNotFound
 from app.doors.rules import Outcome, Reason, ScanState
 from app.doors.scans import Attempt
@@ -68,6 +75,8 @@ class DoorNamedOut(Out):
     id: uuid.UUID
     name: str
     has_contact: bool
+    takes_passes: bool
+    """Whether a pass opens it while its controller has no link to us."""
 
 
 class ModeOut(Out):
@@ -169,7 +178,10 @@ async def scan(
     at = held.now()
     await held.keys.fresh(held.database)
     await held.calendar.fresh(held.database)
-    attempt = Attempt(body.token, body.party_size, key, read_at=request.scope["read_at"])
+    ticket = request.cookies.get(ticket_cookie(held), "")[:MAX_TOKEN]
+    attempt = Attempt(
+        body.token, body.party_size, key, read_at=request.scope["read_at"], ticket=ticket
+    )
     async with held.database.write() as tx:
         view = await scans.scan(tx, held.scans, token, attempt, at=at)
     if view is None:
@@ -186,6 +198,8 @@ class PassIn(In):
 class PassOut(Out):
     token: str
     expires_at: datetime
+    svg: str
+    """The token as a QR code, for a reader."""
 
 
 @router.post(
@@ -200,7 +214,8 @@ async def issue_pass(body: PassIn, worker: WaitingWorker, held: Held, at: Now) -
     """Give a pass to show to the reader at a door: good for a minute, once."""
     await held.keys.fresh(held.database)
     async with held.database.write() as tx:
-        return await passes.issue(tx, held.scans, worker, body.door, at=at)
+        issued = await passes.issue(tx, held.scans, worker, body.door, at=at)
+    return PassOut(token=issued.token, expires_at=issued.expires_at, svg=qr.svg(issued.token))
 
 
 @router.get(

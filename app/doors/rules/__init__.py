@@ -1,10 +1,12 @@
 """What doors go by: the decision of a scan, and what a controller's journal says. Pure."""
 
+from app.doors.rules.alone import LONGEST_ALONE_H
 from app.doors.rules.decision import (
     LIVE,
     OPENING_WINDOW,
     REPEAT_AFTER_EXECUTION,
     RESERVATION_GRACE,
+    SCREEN_DEAD_AFTER,
     UNLOCK_SECONDS,
     CommandState,
     Decision,
@@ -18,14 +20,17 @@ from app.doors.rules.decision import (
     WalkIn,
     decide,
     is_final,
+    poster_suffices,
     state_now,
 )
 
 __all__ = [
     "LIVE",
+    "LONGEST_ALONE_H",
     "OPENING_WINDOW",
     "REPEAT_AFTER_EXECUTION",
     "RESERVATION_GRACE",
+    "SCREEN_DEAD_AFTER",
     "UNLOCK_SECONDS",
     "CommandState",
     "Decision",
@@ -39,5 +44,6 @@ __all__ = [
     "WalkIn",
     "decide",
     "is_final",
+    "poster_suffices",
     "state_now",
 ]

@@ -19,6 +19,9 @@ REPEAT_AFTER_EXECUTION = timedelta(seconds=10)
 OPENING_WINDOW = timedelta(seconds=15)
 """How long after the pulse an opening of the door belongs to it (law 5)."""
 
+SCREEN_DEAD_AFTER = timedelta(minutes=5)
+"""A screen for which no code was fetched for so long shows none (law 13)."""
+
 MAX_SPEED_KM_H = 120.0
 """Nobody travels faster between two stations (law 13)."""
 
@@ -263,6 +266,16 @@ class ScanState(StrEnum):
     FAILED = "failed"
     EXPIRED = "expired"
     UNKNOWN = "unknown"
+
+
+def poster_suffices(
+    *, has_display: bool, poster_fallback: bool, codes_at: datetime | None, at: datetime
+) -> bool:
+    """Whether a door's poster opens it: it has no screen, or its screen is dead (law 13)."""
+    if not has_display:
+        return True
+    dead = codes_at is None or at - codes_at >= SCREEN_DEAD_AFTER
+    return dead and poster_fallback
 
 
 def is_final(state: ScanState) -> bool:

@@ -13,10 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from app.doors.rules.alone import DRIFT_PPM
 from app.doors.rules.decision import OPENING_WINDOW
-
-DRIFT_PPM = 50
-"""How far a controller's crystal may run off: 50 parts in a million, 4.3 s a day."""
 
 TRANSFER = timedelta(milliseconds=500)
 """What a message may take on its way, one way, before anybody notices."""
@@ -410,6 +408,9 @@ def _fields_fit(kind: EventType, raw: Mapping[str, Any]) -> bool:
                 and 0 < quantity <= 1_000_000
             )
             return lasted_fits and quantity_fits
+        case EventType.OFFLINE_ENTRY:
+            jti = raw.get("jti")
+            return raw.get("result") in ("opened", "refused") and (jti is None or _is_key(jti))
         case EventType.FACILITY_STATUS:
             return raw.get("status") in ("working", "degraded", "out_of_order", "unknown")
         case _:

@@ -1,0 +1,255 @@
+"""What a controller did while it was alone, reviewed: the visit, and what we would have said.
+
+An offline entry is a fact whatever we think of it (law 11): the visit is written, and beside it the
+reason for which the same decision as for any scan would have refused it at that instant.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.doors import contacts, passes
+from app.doors.facts import DoorFacts, door_of_pass, site_of
+from app.doors.rules import (
+    CommandState,
+    Facts,
+    Place,
+    Reason,
+    Refused,
+    decide,
+)
+from app.doors.rules.journal import opened_by
+from app.doors.scans import ScanDesk
+from app.doors.tables import Command, Door, JournalEntry, OfflineEntry, Scan, in_state
+from app.people.sign_in import SignedInWorker
+from app.people.tables import Worker
+from app.places.rules import Mode, local_day, local_hour, mode_at
+from app.places.tables import Station
+from app.visits import presence
+from app.visits.tables import Visit
+
+
+async def review(
+    tx: AsyncSession, desk: ScanDesk, entry: JournalEntry, *, at: datetime
+) -> OfflineEntry:
+    """Take down one offline entry.
+
+    1. Whose pass it was, and what holds at its door; both are held until the commit.
+    2. What we would have said at that instant.
+    3. If the relay pulsed, the visit: at the pulse, or at a door with a contact when it opened.
+    """
+    assert entry.door_id is not None
+    jti = entry.body.get("jti")
+    happened = entry.corrected_at
+    found = await _whose(tx, desk, jti, entry.door_id, happened)
+    worker, door = found or (None, await site_of(tx, entry.door_id, at=happened))
+    mode = mode_at(door.rules, desk.calendar.current, happened)
+    token = await _token_reason(tx, entry, jti, known=worker is not None)
+    facts = await _facts_then(tx, desk, worker, door, mode, token, happened)
+    decision = decide(facts)
+    opened = entry.body.get("result") == "opened"
+    row = OfflineEntry(
+        entry_id=entry.id,
+        station_id=door.station.id,
+        door_id=door.door_id,
+        worker_id=worker.worker_id if worker and worker.consented else None,
+        owner_key=worker.owner_key if worker else None,
+        jti=jti,
+        opened=opened,
+        reason=Reason.OK if opened else _said(entry.body.get("reason")),
+        would_have_been_refused=decision.reason if isinstance(decision, Refused) else None,
+        occupation=worker.occupation if worker else None,
+        mode=mode.kind,
+        because=mode.because,
+        happened_at=happened,
+        local_day=local_day(happened, door.station.timezone),
+        local_hour=local_hour(happened, door.station.timezone),
+        reviewed_at=at,
+        changed_at=at,
+    )
+    tx.add(row)
+    await tx.flush()
+    if opened:
+        entered = happened
+        if door.has_contact:
+            proof = opened_by(happened, await contacts.intervals(tx, door.door_id, around=happened))
+            if proof is None:
+                return row
+            row.opened_at = entered = proof
+        await enter(tx, row, started_at=entered, at=at)
+    return row
+
+
+async def _whose(
+    tx: AsyncSession, desk: ScanDesk, jti: Any, door_id: uuid.UUID, at: datetime
+) -> tuple[SignedInWorker, DoorFacts] | None:
+    if not isinstance(jti, str):
+        return None
+    return await door_of_pass(tx, desk.vault.key("owner"), jti, door_id, at=at)
+
+
+def _said(reason: Any) -> Reason:
+    try:
+        return Reason(reason)
+    except ValueError:
+        return Reason.CONTROLLER_OFFLINE
+
+
+async def _token_reason(tx: AsyncSession, entry: JournalEntry, jti: Any, *, known: bool) -> Reason:
+    """A pass that we gave, shown once, opens; of any other we would have said what is wrong."""
+    if not known:
+        return Reason.TOKEN_INVALID
+    shown_before = sa.or_(
+        sa.exists().where(Scan.idempotency_key == passes.key_of(jti)),
+        sa.exists().where(
+            OfflineEntry.jti == jti,
+            OfflineEntry.opened,
+            OfflineEntry.entry_id != entry.id,
+        ),
+    )
+    return Reason.TOKEN_EXPIRED if await tx.scalar(sa.select(shown_before)) else Reason.OK
+
+
+async def _facts_then(
+    tx: AsyncSession,
+    desk: ScanDesk,
+    worker: SignedInWorker | None,
+    door: DoorFacts,
+    mode: Mode,
+    token: Reason,
+    at: datetime,
+) -> Facts:
+    """Gather what a decision at that instant would have looked at."""
+    station = door.station
+    then = await _then(tx, worker, station.id, at)
+    blocked_at = None
+    if worker is not None:
+        blocked_at = await tx.scalar(
+            sa.select(Worker.blocked_at).where(Worker.id == worker.worker_id)
+        )
+    return Facts(
+        token=token,
+        worker_blocked=blocked_at is not None and blocked_at <= at,
+        door_retired=door.retired,
+        mode=mode,
+        scans_last_minute=then.scans_last_minute,
+        scan_limit=desk.limits.scans_per_minute,
+        doors_last_hour=then.doors_last_hour,
+        door_limit=desk.limits.doors_per_hour,
+        here=Place(station.latitude, station.longitude, at),
+        last_opened=then.last_opened,
+        inside=then.inside,
+        capacity=station.capacity,
+        counted_already=then.counted_already,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Then:
+    scans_last_minute: int = 0
+    doors_last_hour: int = 0
+    last_opened: Place | None = None
+    inside: int = 0
+    counted_already: bool = False
+
+
+async def _then(
+    tx: AsyncSession, worker: SignedInWorker | None, station_id: uuid.UUID, at: datetime
+) -> _Then:
+    """Read what the worker had done by then, and who was inside."""
+    his_visit: sa.ColumnElement[bool] = sa.false()
+    his_scan: sa.ColumnElement[bool] = sa.false()
+    if worker is not None:
+        his_visit = Visit.owner_key == worker.owner_key
+        his_scan = Scan.owner_key == worker.owner_key
+        if worker.consented:
+            his_visit = sa.or_(his_visit, Visit.worker_id == worker.worker_id)
+            his_scan = sa.or_(his_scan, Scan.worker_id == worker.worker_id)
+    there = sa.and_(
+        Visit.station_id == station_id,
+        Visit.started_at <= at,
+        sa.func.coalesce(Visit.ended_at, Visit.stay_until) > at,
+    )
+    opened = sa.and_(
+        his_scan,
+        Scan.scanned_at <= at,
+        in_state(CommandState.CLAIMED, CommandState.EXECUTED, CommandState.UNKNOWN),
+    )
+    row = (
+        await tx.execute(
+            sa.select(
+                sa.select(sa.func.count(Scan.id))
+                .where(his_scan, Scan.scanned_at.between(at - timedelta(minutes=1), at))
+                .scalar_subquery()
+                .label("scans_last_minute"),
+                sa.select(sa.func.count(Scan.door_id.distinct()))
+                .join(Command, Command.scan_id == Scan.id)
+                .where(opened, Scan.scanned_at > at - timedelta(hours=1))
+                .scalar_subquery()
+                .label("doors_last_hour"),
+                sa.select(sa.func.coalesce(sa.func.sum(Visit.party_size), 0))
+                .where(there, sa.not_(sa.func.coalesce(his_visit, sa.false())))
+                .scalar_subquery()
+                .label("inside"),
+                sa.exists().where(there, his_visit).label("counted_already"),
+            )
+        )
+    ).one()
+    last = (
+        await tx.execute(
+            sa.select(Scan.scanned_at, Station.latitude, Station.longitude)
+            .join(Station, Station.id == Scan.station_id)
+            .join(Command, Command.scan_id == Scan.id)
+            .where(opened, Scan.station_id != station_id)
+            .order_by(Scan.scanned_at.desc())
+            .limit(1)
+        )
+    ).one_or_none()
+    return _Then(
+        row.scans_last_minute,
+        row.doors_last_hour,
+        Place(last.latitude, last.longitude, last.scanned_at) if last else None,
+        row.inside,
+        row.counted_already,
+    )
+
+
+async def enter(tx: AsyncSession, row: OfflineEntry, *, started_at: datetime, at: datetime) -> None:
+    """Open the visit of an offline entry, at the instant at which its door opened."""
+    station = await tx.get_one(Station, row.station_id)
+    arrival = presence.Arrival(
+        station_id=row.station_id,
+        timezone=station.timezone,
+        owner_key=row.owner_key,
+        worker_id=row.worker_id,
+        occupation=row.occupation,
+        mode=row.mode,
+        party_size=1,
+        max_stay=timedelta(minutes=station.max_stay_min),
+    )
+    row.visit_id = await presence.open_visit(tx, arrival, started_at=started_at, at=at)
+    row.changed_at = at
+    await tx.flush()
+
+
+async def waiting(
+    tx: AsyncSession, door_id: uuid.UUID, *, since: datetime, until: datetime
+) -> list[OfflineEntry]:
+    """Give the pulses at a door of which no contact has said yet whether it opened."""
+    found = await tx.scalars(
+        sa.select(OfflineEntry)
+        .join(Door, Door.id == OfflineEntry.door_id)
+        .where(
+            OfflineEntry.door_id == door_id,
+            OfflineEntry.happened_at.between(since, until),
+            OfflineEntry.opened,
+            OfflineEntry.opened_at.is_(None),
+            Door.has_contact,
+        )
+        .order_by(OfflineEntry.happened_at)
+    )
+    return list(found)

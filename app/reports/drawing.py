@@ -1,0 +1,380 @@
+"""The monthly sheet drawn: one A4 page of vectors, with its Chinese text as text.
+
+Charts are Vega-Lite specifications; `vl-convert` draws them without a browser and without a
+network. It carries a JavaScript engine of a hundred megabytes, so the service draws in a process of
+its own, which reads figures and writes a PDF: `python -m app.reports.drawing < sheet.json`.
+"""
+
+import asyncio
+import itertools
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from app.doors.typeface import subset
+from app.reports.export import TITLES
+from app.reports.sheet import Sheet
+
+WIDTH, HEIGHT, MARGIN = 595, 842, 40
+"""A4 in points."""
+
+INK, SOFT, LINE, RED, GREEN = "#14181c", "#55606b", "#cfd6dd", "#c3161c", "#0b7a3b"
+PALE = "#a8c7b5"
+"""Beside red it is told apart by its lightness too, in print and by any eye."""
+
+DRAWS_WITHIN_S = 60.0
+"""A sheet takes about a second."""
+
+REASONS: Mapping[str, str] = {
+    "token_invalid": "不是门码",
+    "token_expired": "码已过期",
+    "token_revoked": "码已作废",
+    "wrong_kind": "码不对门",
+    "worker_blocked": "账号停用",
+    "station_closed": "不在开放时间",
+    "staff_only": "仅限工作人员",
+    "lockdown": "紧急封闭",
+    "evacuation": "紧急疏散",
+    "station_full": "已满员",
+    "controller_offline": "设备离线",
+    "door_retired": "门已停用",
+    "rate_limited": "扫码太频繁",
+    "impossible_travel": "行程异常",
+    "display_required": "须扫屏幕码",
+    "presence_required": "须在门前",
+}
+"""Every reason of a refusal, in few words."""
+
+FACILITIES: Mapping[str, str] = {
+    "water": "饮水",
+    "microwave": "微波炉",
+    "charger": "充电",
+    "battery_swap": "换电",
+    "air_conditioner": "空调",
+    "first_aid": "急救箱",
+    "aed": "除颤仪",
+    "books": "图书",
+    "legal_aid": "法律援助",
+    "toilet": "卫生间",
+    "locker": "储物柜",
+    "laundry": "洗衣",
+    "haircut": "理发",
+    "coffee": "咖啡",
+    "meals": "用餐",
+    "nursing_room": "母婴室",
+    "rest": "休息座",
+}
+
+
+class SheetFailed(RuntimeError):
+    """The sheet could not be drawn."""
+
+
+async def printed(sheet: Sheet) -> bytes:
+    """Draw a sheet in a process of its own; raises SheetFailed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "app.reports.drawing",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(DRAWS_WITHIN_S):
+            pdf, said = await process.communicate(json.dumps(plain(sheet)).encode())
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0 or not pdf.startswith(b"%PDF"):
+        raise SheetFailed(said.decode("utf-8", "replace")[-400:])
+    return pdf
+
+
+def plain(sheet: Sheet) -> dict[str, Any]:
+    """Give a sheet's figures as JSON holds them."""
+    return asdict(sheet) | {"generated_at": sheet.generated_at.isoformat(timespec="minutes")}
+
+
+def draw(sheets: Sequence[Mapping[str, Any]]) -> list[bytes]:
+    """Draw sheets' plain figures as one PDF page each; slow, and large in memory."""
+    import vl_convert  # Here, so that only this process carries it.
+
+    # A typeface stays known to the end of the process: each lot has one under a name of its own.
+    family = f"Sheet-{next(_lots)}"
+    pages = [_page(sheet, family, vl_convert.vegalite_to_svg) for sheet in sheets]
+    with tempfile.TemporaryDirectory() as folder:
+        # Only the characters on the sheets, in their mainland forms.
+        Path(folder, "sheet.ttf").write_bytes(subset("".join(pages), family=family))
+        vl_convert.register_font_directory(folder)
+        return [vl_convert.svg_to_pdf(page) for page in pages]
+
+
+_lots = itertools.count(1)
+
+
+def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
+    inner = WIDTH - 2 * MARGIN
+    half = (inner - 25) // 2
+    place = f"{sheet['code']} · {sheet['unit']} · {sheet['address']} · {sheet['capacity']} 座"
+    parts = [
+        # A Chinese character is as wide as it is high: a long name is written smaller.
+        _text(MARGIN, 62, sheet["name"], min(22, 390 / len(sheet["name"]))),
+        _text(WIDTH - MARGIN, 62, f"{sheet['year']} 年 {sheet['month']} 月", 16, end=True),
+        _text(MARGIN, 82, place, min(9, inner / len(place)), color=SOFT),
+        f'<path d="M{MARGIN} 92H{WIDTH - MARGIN}" stroke="{RED}" stroke-width="2"/>',
+        *_heads(sheet["figures"], inner),
+    ]
+    charts = (
+        (MARGIN, 236, "每日人次", daily(sheet["days"], inner, 110)),
+        (MARGIN, 424, "一天中的人次（日均）", hourly(sheet["hours"], "人次", RED, half, 100)),
+        (
+            MARGIN + half + 25,
+            424,
+            "一天中的在站人数（平均）",
+            hourly(sheet["inside"], "人数", GREEN, half, 100),
+        ),
+        (
+            MARGIN,
+            592,
+            "未能开门的原因",
+            ranked([(REASONS[k], n) for k, n in sheet["reasons"]], half, RED),
+        ),
+        (
+            MARGIN + half + 25,
+            592,
+            "设施使用（次）",
+            ranked([(FACILITIES[k], n) for k, n in sheet["uses"]], half, GREEN),
+        ),
+    )
+    for x, y, title, spec in charts:
+        parts.append(_text(x, y, title, 11))
+        if spec is None:
+            parts.append(_text(x, y + 22, "本月没有。None this month.", 9, color=SOFT))
+        else:
+            chart = to_svg(_in(spec, family))
+            parts.append(chart.replace("<svg ", f'<svg x="{x}" y="{y + 6}" ', 1))
+    parts += _foot(sheet)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="{family}">'
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>' + "".join(parts) + "</svg>"
+    )
+
+
+def _heads(figures: Sequence[Mapping[str, Any]], inner: int) -> list[str]:
+    """Lay the figures out, four to a row, each beside the month before."""
+    parts = []
+    for number, figure in enumerate(figures):
+        x = MARGIN + (number % 4) * (inner / 4)
+        y = 112 + (number // 4) * 58
+        title = TITLES[figure["name"]].replace("（秒）", "").replace("（15 分钟平均）", "")
+        before = said(figure["before"], figure["name"], is_share=figure["is_share"])
+        parts += [
+            _text(x, y, title, 8.5, color=SOFT),
+            _text(
+                x,
+                y + 23,
+                said(figure["now"], figure["name"], is_share=figure["is_share"]),
+                20,
+            ),
+            _text(x, y + 37, f"上月 {before}", 8, color=SOFT),
+        ]
+    return parts
+
+
+def said(value: float | None, name: str, *, is_share: bool) -> str:
+    """Say a figure; what cannot be known is a dash and not a zero (law 16)."""
+    if value is None:
+        return "—"
+    if is_share:
+        return f"{value:.1%}"
+    if name.endswith("_s"):
+        return f"{round(value / 60)} 分钟"
+    return f"{value:,.1f}".removesuffix(".0")
+
+
+def _foot(sheet: Mapping[str, Any]) -> list[str]:
+    known = sheet["completeness"]
+    made = datetime.fromisoformat(sheet["generated_at"])
+    lines = [
+        f"数据：{known['days_asked']} 天中 {known['days_over']} 天已结束"
+        + ("；本月未完，数字还会变。" if known["days_over"] < known["days_asked"] else "。")
+        + " 横线表示没有数据，不是零。",
+        "人次：一次到访一次，离开十分钟内返回不另计。去重人数：同意记录者中不同的人。"
+        "无人值守占比：在有人值守时间以外开始的人次之比。",
+        "未满足需求：同一人半小时内被拒而未能进入，计一次。开门成功率：同意之中继电器动作的比例。"
+        "停留：只计看到离开的到访。",
+        f"生成于 {made:%Y-%m-%d %H:%M}（协调世界时 {made:%z}）",
+    ]
+    return [
+        f'<path d="M{MARGIN} 762H{WIDTH - MARGIN}" stroke="{LINE}"/>',
+        *(
+            _text(MARGIN, 776 + 12 * number, line, 7.5, color=SOFT)
+            for number, line in enumerate(lines)
+        ),
+    ]
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    size: float,
+    *,
+    color: str = INK,
+    end: bool = False,
+) -> str:
+    anchor = ' text-anchor="end"' if end else ""
+    return (
+        f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" '
+        f'fill="{color}"{anchor}>{escape(text)}</text>'
+    )
+
+
+def _in(spec: Mapping[str, Any], family: str) -> dict[str, Any]:
+    return {**spec, "config": spec["config"] | {"font": family}}
+
+
+CONFIG: dict[str, Any] = {
+    "background": None,
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": SOFT,
+        "titleColor": SOFT,
+        "gridColor": "#e8edf1",
+        "domainColor": LINE,
+        "tickColor": LINE,
+        "labelFontSize": 8,
+        "titleFontSize": 8,
+        "titleFontWeight": "normal",
+    },
+    "legend": {"labelFontSize": 8, "labelColor": SOFT, "symbolSize": 40, "title": None},
+}
+
+
+def _spec(values: list[dict[str, Any]], width: int, height: int, **more: Any) -> dict[str, Any]:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "config": CONFIG,
+        "width": width,
+        "height": height,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "padding": 2,
+        "data": {"values": values},
+        **more,
+    }
+
+
+def _from_zero(values: Sequence[float]) -> dict[str, Any]:
+    """Scale from zero to the greatest value, and to one where all are zero."""
+    return {"domain": [0, max([1, *values])], "nice": True}
+
+
+def daily(days: Sequence[Mapping[str, Any]], width: int, height: int) -> dict[str, Any]:
+    """Chart the visits of each day, with and without staff; a day without data has no bar."""
+    values = [
+        {"day": day["day"], "when": when, "visits": day[name], "order": order}
+        for day in days
+        for order, (name, when) in enumerate((("staffed", "有人值守"), ("unstaffed", "无人值守")))
+    ]
+    return _spec(
+        values,
+        width,
+        height + 46,
+        mark={"type": "bar", "width": {"band": 0.7}},
+        encoding={
+            "x": {
+                "field": "day",
+                "type": "ordinal",
+                "title": None,
+                "axis": {"labelAngle": 0},
+                # Days without data keep their place.
+                "scale": {"domain": [day["day"] for day in days]},
+            },
+            "y": {
+                "field": "visits",
+                "type": "quantitative",
+                "title": "人次",
+                "axis": {"tickMinStep": 1, "tickCount": 4},
+                "scale": _from_zero([(d["staffed"] or 0) + (d["unstaffed"] or 0) for d in days]),
+            },
+            "color": {
+                "field": "when",
+                "type": "nominal",
+                "scale": {"domain": ["有人值守", "无人值守"], "range": [PALE, RED]},
+                "legend": {"orient": "top"},
+            },
+            "order": {"field": "order"},
+        },
+    )
+
+
+def hourly(
+    hours: Sequence[float | None], unit: str, color: str, width: int, height: int
+) -> dict[str, Any]:
+    """Chart a day's mean by the hour; an hour without data has no bar."""
+    values = [{"hour": hour, "value": value} for hour, value in enumerate(hours)]
+    ticks = list(range(0, 24, 3))
+    return _spec(
+        values,
+        width,
+        height + 24,
+        mark={"type": "bar", "color": color, "width": {"band": 0.8}},
+        encoding={
+            "x": {
+                "field": "hour",
+                "type": "ordinal",
+                "title": "时",
+                "axis": {"labelAngle": 0, "values": ticks},
+                "scale": {"domain": list(range(24))},
+            },
+            "y": {
+                "field": "value",
+                "type": "quantitative",
+                "title": unit,
+                "axis": {"tickCount": 4},
+                "scale": _from_zero([hour or 0 for hour in hours]),
+            },
+        },
+    )
+
+
+def ranked(
+    counts: Sequence[tuple[str, int]], width: int, color: str, most: int = 8
+) -> dict[str, Any] | None:
+    """Chart counts, most first; beyond `most` they are one; None when there are none."""
+    if not counts:
+        return None
+    shown = list(counts)
+    if len(shown) > most:
+        rest = sum(count for _, count in shown[most - 1 :])
+        shown = [*shown[: most - 1], ("其他", rest)]
+    values = [{"name": name, "count": count} for name, count in shown]
+    names = {"field": "name", "type": "nominal", "sort": None, "title": None}
+    counts_x = {"field": "count", "type": "quantitative", "axis": None}
+    label = {"type": "text", "align": "left", "dx": 4, "fontSize": 8, "color": SOFT}
+    return _spec(
+        values,
+        width,
+        24 + 17 * len(shown),
+        encoding={"y": names, "x": counts_x},
+        layer=[
+            {"mark": {"type": "bar", "color": color, "height": {"band": 0.65}}},
+            {
+                "mark": label,
+                "encoding": {"text": {"field": "count", "type": "quantitative", "format": ","}},
+            },
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(draw([json.load(sys.stdin)])[0])

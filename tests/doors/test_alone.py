@@ -1,0 +1,416 @@
+"""Working alone: the policy told, whose passes are denied, and what is reviewed afterwards."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from app.doors import effects, review, tokens
+from app.doors.rules.alone import (
+    LARGEST_ERROR,
+    LONGEST_ALONE_H,
+    Alone,
+    Hindrance,
+    clock_error,
+    hindrance,
+    reason_of,
+)
+from app.doors.tables import OfflineEntry, Pass
+from app.people.rules import Role
+from app.people.tables import Worker
+from app.places.rules import Because, Kind, Window
+from app.runtime import Runtime
+from app.visits.tables import Visit
+from tests.conftest import NIGHT, Clock
+from tests.support.worlds import OFFICE_HOURS, Scene, a_door, a_scene, an_admin
+
+pytestmark = pytest.mark.anyio
+
+_numbers: Iterator[int] = count(1)
+
+
+async def a_pass(client: httpx.AsyncClient, scene: Scene) -> str:
+    """Get a pass and give its number."""
+    body = {"door": str(scene.door.id)}
+    answer = await client.post("/v1/me/pass", json=body, headers=scene.worker.headers)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+async def jti_of(runtime: Runtime, scene: Scene, token: str) -> str:
+    found = tokens.verify_pass(
+        runtime.keys.verifying, token, runtime.now(), audience=scene.station.code
+    )
+    assert isinstance(found, tokens.PassClaims)
+    return found.jti
+
+
+async def tells(
+    client: httpx.AsyncClient, runtime: Runtime, scene: Scene, *events: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Upload what happened while it was alone, and let the effects be written."""
+    batch = [{"event_id": f"e{(n := next(_numbers))}", "seq": n} | event for event in events]
+    answer = await client.post(
+        "/v1/controller/events",
+        json={"boot_id": "b", "epoch": 0, "events": batch, "sent_at": runtime.now().isoformat()},
+        headers=scene.controller_headers,
+    )
+    assert answer.status_code == 200, answer.text
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
+def entered(scene: Scene, jti: str | None, at: datetime, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "offline_entry",
+        "door": str(scene.door.id),
+        "jti": jti,
+        "result": "opened",
+        "occurred_at": at.isoformat(),
+    } | more
+
+
+async def the_entry(runtime: Runtime) -> OfflineEntry:
+    async with runtime.database.read() as tx:
+        return (await tx.scalars(sa.select(OfflineEntry))).one()
+
+
+async def visits(runtime: Runtime) -> list[Visit]:
+    async with runtime.database.read() as tx:
+        return list(await tx.scalars(sa.select(Visit)))
+
+
+async def test_a_station_says_explicitly_for_how_long_its_controller_works_alone(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=runtime.now())
+    told = await client.get("/v1/controller/config", headers=scene.controller_headers)
+    never = {"kind": "never", "hours": None, "denial_version": 0}
+    assert told.json()["offline_policy"] == never
+    path = f"/v1/admin/stations/{scene.station.id}"
+    for wrong in (0, -1, LONGEST_ALONE_H + 1, "72", 1.5, True):
+        answer = await client.patch(path, json={"offline_hours": wrong}, headers=chief.headers)
+        assert answer.status_code == 422, wrong
+    changed = await client.patch(path, json={"offline_hours": 72}, headers=chief.headers)
+    assert changed.json()["offline_hours"] == 72
+    now = await client.get(
+        "/v1/controller/config",
+        headers=scene.controller_headers | {"If-None-Match": told.headers["ETag"]},
+    )
+    assert now.json()["offline_policy"] == never | {"kind": "passes", "hours": 72}
+    back = await client.patch(path, json={"offline_hours": None}, headers=chief.headers)
+    assert back.json()["offline_hours"] is None
+
+
+async def test_what_was_opened_alone_is_a_visit_at_its_own_time(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    happened = runtime.now() + timedelta(seconds=20)
+    clock.advance(3 * 3600)
+    (result,) = await tells(client, runtime, scene, entered(scene, jti, happened))
+    assert result["status"] == "accepted"
+    entry = await the_entry(runtime)
+    assert (entry.opened, entry.would_have_been_refused, entry.reason) == (True, None, "ok")
+    assert (entry.worker_id, entry.mode) == (scene.worker.id, Kind.SCAN)
+    (visit,) = await visits(runtime)
+    assert (visit.id, visit.worker_id) == (entry.visit_id, scene.worker.id)
+    assert abs(visit.started_at - happened) < timedelta(seconds=1)
+    # The same event again, and the job again: nothing more.
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
+    assert len(await visits(runtime)) == 1
+
+
+@pytest.mark.parametrize(
+    ("station", "blocked", "reason"),
+    [
+        ({"access_hours": OFFICE_HOURS, "staffed_hours": None}, False, "station_closed"),
+        ({"capacity": 1}, False, None),
+        ({}, True, "worker_blocked"),
+    ],
+    ids=["outside the hours", "room for one", "blocked before"],
+)
+async def test_beside_it_stands_what_the_server_would_have_said(
+    client: httpx.AsyncClient,
+    runtime: Runtime,
+    clock: Clock,
+    station: dict[str, Any],
+    blocked: bool,
+    reason: str | None,
+) -> None:
+    scene = await a_scene(runtime, **station)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    if blocked:
+        async with runtime.database.write() as tx:
+            await tx.execute(
+                sa.update(Worker)
+                .where(Worker.id == scene.worker.id)
+                .values(blocked_at=runtime.now() + timedelta(seconds=5))
+            )
+    happened = runtime.now() + timedelta(seconds=20)
+    clock.advance(3600)
+    await tells(client, runtime, scene, entered(scene, jti, happened))
+    entry = await the_entry(runtime)
+    assert entry.would_have_been_refused == reason
+    # Facts are facts: he is inside either way.
+    assert len(await visits(runtime)) == 1
+
+
+async def test_a_pass_used_twice_or_unknown_or_of_another_station_is_said_to_be(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    foreign = await jti_of(runtime, other, await a_pass(client, other))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    for number in (jti, jti, foreign, "made-up", None):
+        at += timedelta(seconds=1)
+        await tells(client, runtime, scene, entered(scene, number, at))
+    async with runtime.database.read() as tx:
+        entries = list(await tx.scalars(sa.select(OfflineEntry).order_by(OfflineEntry.happened_at)))
+    said = [entry.would_have_been_refused for entry in entries]
+    assert said == [None, "token_expired", "token_invalid", "token_invalid", "token_invalid"]
+    assert [entry.worker_id for entry in entries] == [scene.worker.id] * 2 + [None] * 3
+
+
+async def test_administrators_see_what_was_opened_alone_within_their_scope(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        keeper = await an_admin(
+            tx, at=runtime.now(), role=Role.STATION_KEEPER, station=scene.station
+        )
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    for number, instant in ((jti, at), (jti, at + timedelta(seconds=9))):
+        await tells(client, runtime, scene, entered(scene, number, instant))
+    await tells(client, runtime, other, entered(other, "x", at))
+
+    async def listed(**params: Any) -> list[dict[str, Any]]:
+        answer = await client.get(
+            "/v1/admin/offline-entries", params=params, headers=keeper.headers
+        )
+        assert answer.status_code == 200, answer.text
+        found: list[dict[str, Any]] = answer.json()
+        return found
+
+    both = await listed()
+    said = [one["would_have_been_refused"] for one in both]
+    assert said == ["token_expired", None]
+    assert {one["station_id"] for one in both} == {str(scene.station.id)}
+    assert str(scene.worker.id) not in str(both)
+    assert [one["id"] for one in await listed(flagged=True)] == [both[0]["id"]]
+    assert [one["id"] for one in await listed(flagged=False)] == [both[1]["id"]]
+    assert await listed(station=str(other.station.id)) == []
+
+
+async def test_it_opens_any_door_of_its_station(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        side = await a_door(tx, scene.station, at=runtime.now(), name="侧门")
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    await tells(client, runtime, scene, entered(scene, jti, at, door=str(side.id)))
+    entry = await the_entry(runtime)
+    assert (entry.door_id, entry.would_have_been_refused) == (side.id, None)
+
+
+async def test_at_a_door_with_a_contact_the_visit_waits_for_its_word(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        (await tx.get_one(type(scene.door), scene.door.id)).has_contact = True
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    pulse = runtime.now() + timedelta(seconds=5)
+    clock.advance(600)
+    await tells(client, runtime, scene, entered(scene, jti, pulse))
+    assert await visits(runtime) == []
+    opened = pulse + timedelta(seconds=4)
+    door = {"type": "door_opened", "door": str(scene.door.id), "occurred_at": opened.isoformat()}
+    await tells(client, runtime, scene, door)
+    (visit,) = await visits(runtime)
+    assert abs(visit.started_at - opened) < timedelta(seconds=1)
+    assert (await the_entry(runtime)).visit_id == visit.id
+
+
+async def test_what_it_refused_alone_is_kept_and_nobody_is_inside(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    refused = entered(scene, jti, at, result="refused", reason="token_expired", why="used")
+    await tells(client, runtime, scene, refused)
+    entry = await the_entry(runtime)
+    assert (entry.opened, entry.reason, entry.visit_id) == (False, "token_expired", None)
+    assert await visits(runtime) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"result": "perhaps"}, {"jti": 7}, {"jti": "a b"}, {"door": "x"}]
+)
+async def test_an_entry_that_says_nonsense_goes_to_quarantine(
+    client: httpx.AsyncClient, runtime: Runtime, wrong: dict[str, Any]
+) -> None:
+    scene = await a_scene(runtime)
+    (result,) = await tells(client, runtime, scene, entered(scene, "j", runtime.now()) | wrong)
+    assert result["status"] == "quarantined"
+
+
+async def test_who_is_blocked_is_told_to_the_stations_he_holds_passes_for_by_what_is_new(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, elsewhere = await a_scene(runtime), await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=runtime.now())
+    await a_pass(client, scene)
+    await a_pass(client, elsewhere)
+
+    async def news(of: Scene, since: int) -> dict[str, Any]:
+        answer = await client.get(
+            "/v1/controller/denials", params={"since": since}, headers=of.controller_headers
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    nothing: dict[str, Any] = {"version": 0, "denials": [], "more": False}
+    assert await news(scene, 0) == nothing
+    before = await client.get("/v1/controller/config", headers=scene.controller_headers)
+    path = f"/v1/admin/workers/{scene.worker.id}"
+    blocked = await client.patch(path, json={"blocked": True}, headers=chief.headers)
+    assert blocked.status_code == 200, blocked.text
+    # The waiting poll is told at once, by the version of the config.
+    poll = await client.get(
+        "/v1/controller/commands",
+        params={"wait": 1, "config_version": before.json()["version"]},
+        headers=scene.controller_headers,
+    )
+    assert poll.status_code == 200
+    config = await client.get("/v1/controller/config", headers=scene.controller_headers)
+    assert config.json()["offline_policy"]["denial_version"] == 1
+    first = await news(scene, 0)
+    async with runtime.database.read() as tx:
+        subject = await tx.scalar(sa.select(Pass.subject).where(Pass.worker_id == scene.worker.id))
+    assert [denial["subject"] for denial in first["denials"]] == [subject]
+    assert datetime.fromisoformat(first["denials"][0]["until"]) > runtime.now()
+    assert await news(scene, 1) == nothing | {"version": 1}
+    assert await news(elsewhere, 0) == nothing
+    # Said again, nothing is new; unblocked, it is lifted.
+    await client.patch(path, json={"blocked": True}, headers=chief.headers)
+    assert (await news(scene, 1))["version"] == 1
+    clock.advance(60)
+    await client.patch(path, json={"blocked": False}, headers=chief.headers)
+    lifted = await news(scene, 1)
+    assert lifted["version"] == 2
+    assert datetime.fromisoformat(lifted["denials"][0]["until"]) <= runtime.now()
+    # Whoever asks from the beginning, or from a future we never gave, hears what holds.
+    assert await news(scene, 0) == nothing | {"version": 2}
+    assert await news(scene, 99) == nothing | {"version": 2}
+
+
+WINDOWS = [Window(NIGHT - timedelta(days=1), NIGHT + timedelta(days=1), Kind.SCAN, Because.WEEKLY)]
+
+
+def alone(**changes: Any) -> Alone:
+    known: dict[str, Any] = {
+        "hours": 72,
+        "heard_ago": timedelta(hours=1),
+        "error": timedelta(seconds=1),
+        "keys_age": timedelta(hours=1),
+        "windows": WINDOWS,
+        "at": NIGHT,
+    }
+    return Alone(**(known | changes))
+
+
+def of(kind: Kind, because: Because = Because.OVERRIDE) -> list[Window]:
+    return [Window(NIGHT, NIGHT + timedelta(hours=1), kind, because)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, None),
+        ({"hours": None}, "policy_never"),
+        ({"heard_ago": timedelta(hours=72)}, None),
+        ({"heard_ago": timedelta(hours=72, microseconds=1)}, "policy_expired"),
+        ({"heard_ago": None}, "clock_unknown"),
+        ({"error": None}, "clock_unknown"),
+        ({"error": LARGEST_ERROR}, None),
+        ({"error": LARGEST_ERROR + timedelta(microseconds=1)}, "clock_unknown"),
+        ({"keys_age": None}, "keys_missing"),
+        ({"keys_age": timedelta(hours=73)}, "keys_missing"),
+        ({"windows": []}, "policy_expired"),
+        ({"windows": of(Kind.FREE)}, None),
+        ({"windows": of(Kind.CLOSED)}, "station_closed"),
+        ({"windows": of(Kind.CLOSED, Because.EMERGENCY)}, "lockdown"),
+        ({"windows": of(Kind.STAFF_ONLY)}, "staff_only"),
+        ({"windows": of(Kind.EVACUATION, Because.EMERGENCY)}, "evacuation"),
+        ({"windows": of(Kind.CLOSED), "at": NIGHT + timedelta(hours=1)}, "policy_expired"),
+    ],
+)
+async def test_what_a_controller_may_do_alone(changes: dict[str, Any], found: str | None) -> None:
+    assert hindrance(alone(**changes)) == found
+
+
+async def test_every_hindrance_is_said_in_the_words_of_a_scan() -> None:
+    said = {each: reason_of(each) for each in Hindrance}
+    assert said[Hindrance.USED] == "token_expired"
+    assert said[Hindrance.DENIED] == "worker_blocked"
+    assert said[Hindrance.LOCKDOWN] == "lockdown"
+    assert said[Hindrance.CLOCK_UNKNOWN] == "controller_offline"
+
+
+async def test_a_clock_within_its_bound_is_never_further_off_than_it_says() -> None:
+    """T21: a crystal of 50 ppm, a round trip of any shape."""
+    rng = random.Random(21)
+    for _ in range(500):
+        ppm = rng.uniform(-50, 50)
+        age = timedelta(hours=rng.uniform(0, LONGEST_ALONE_H))
+        there, back = (timedelta(seconds=rng.uniform(0, 5)) for _ in range(2))
+        # The server wrote its time after `there`; half of the whole round trip is added.
+        off = (there + back) / 2 - back + age * ppm / 1_000_000
+        assert abs(off) <= clock_error(age, there + back)
+    assert clock_error(timedelta(hours=LONGEST_ALONE_H), timedelta(seconds=1)) <= LARGEST_ERROR
+    assert datetime(2026, 1, 1, tzinfo=UTC) < NIGHT
+
+
+async def test_the_databases_trouble_is_not_the_events(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deadlock while an entry is reviewed loses nothing: the batch is tried again."""
+    scene = await a_scene(runtime)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=1)
+    clock.advance(600)
+    real = review.review
+
+    async def deadlocked(*args: Any, **more: Any) -> Any:
+        raise OperationalError("select", {}, Exception("deadlock detected"))
+
+    monkeypatch.setattr(review, "review", deadlocked)
+    with pytest.raises(OperationalError):  # What the job meets; the controller has its answer.
+        await tells(client, runtime, scene, entered(scene, jti, at))
+    assert await visits(runtime) == []
+    monkeypatch.setattr(review, "review", real)
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
+    assert len(await visits(runtime)) == 1

@@ -1,0 +1,104 @@
+"""Seeded bugs of the controller's side: at the door, and where the server speaks to it.
+
+Each is entered under its name with `bug`, and imports what it patches when it is called: an agent's
+process need not know the server.
+"""
+
+from typing import Any
+
+from tests.faults.bugs import bug
+
+
+@bug
+def claim_without_state_check() -> None:
+    """The server grants every claim of a live command, whoever had it before (R04)."""
+    import sqlalchemy as sa
+
+    from app.doors import commands
+    from app.doors.rules import CommandState
+    from app.doors.tables import Command
+
+    async def claim(
+        tx: Any, controller_id: Any, command_id: Any, wanted: Any, *, clock: Any, now: Any, **_: Any
+    ) -> Any:
+        row = (
+            await tx.execute(
+                sa.update(Command)
+                .where(
+                    Command.id == command_id,
+                    Command.controller_id == controller_id,
+                    clock.live(Command.expires_at, Command.expires_mono),
+                )
+                .values(
+                    state=CommandState.CLAIMED,
+                    claimed_at=now(),
+                    boot_id=wanted.boot_id,
+                    nonce=wanted.nonce,
+                )
+                .returning(*commands._grant_columns(clock))
+            )
+        ).one_or_none()
+        return commands._grant(row, clock) if row else commands.CommandExpired()
+
+    vars(commands)["claim"] = claim
+
+
+@bug
+def forgets_what_it_pulsed() -> None:
+    """The agent remembers nothing of this boot, and claims with one nonce for all (R04)."""
+    from app.agent import commands
+
+    class Always:
+        """One nonce for ever."""
+
+        @staticmethod
+        def token_urlsafe(size: int) -> str:
+            return "n" * size
+
+    def take(self: Any, command: str) -> bool:
+        return True
+
+    vars(commands)["secrets"] = Always
+    commands.Commands.take = take  # type: ignore[method-assign]
+
+
+@bug
+def ttl_from_wall_clock() -> None:
+    """Both sides count a command's time on the wall clock (R05); see `ttl_from_the_answer` too."""
+    import time
+    from datetime import timedelta
+
+    from app.agent import loop
+    from app.agent.pace import Pace
+    from app.clock import utc_now
+    from app.db import clock
+
+    def deadline(self: Any, seen: Any, *, since: float, seconds: float) -> Any:
+        return clock.Deadline(utc_now() + timedelta(seconds=seconds), None)
+
+    def live(self: Any, expires_at: Any, expires_mono: Any) -> Any:
+        return expires_at > self.now()
+
+    def left_ms(self: Any, deadline: Any, now: Any) -> int:
+        return max(0, int((deadline.expires_at - utc_now()) / timedelta(milliseconds=1)))
+
+    vars(loop)["Pace"] = lambda: Pace(monotonic=time.time)
+    for kind in (clock.ProcessClock, clock.DatabaseClock):
+        kind.deadline = deadline  # type: ignore[method-assign]
+        kind.live = live  # type: ignore[method-assign]
+        kind.left_ms = left_ms  # type: ignore[method-assign]
+
+
+@bug
+def ttl_from_the_answer() -> None:
+    """The agent counts a grant's time from when its answer came, not from the claim (R05)."""
+    from app.agent import commands
+
+    read = commands._grant
+
+    def grant(command: str, answer: Any, *, sent_at: float) -> Any:
+        import time
+
+        return read(command, answer, sent_at=time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    vars(commands)["_grant"] = grant

@@ -1,0 +1,112 @@
+"""What a trial starts: the server with an observer, or many agents in one process.
+
+    FAULT_BUG=name FAULT_READS=file python -m tests.faults.watched serve --port 1234
+    FAULT_BUG=name python -m tests.faults.watched agents boxes.json
+
+The observer writes down when each scan and each remote unlock had been read, on the system's
+monotonic clock, beside the product and not from its own figures. The process dies with the trial
+that started it, however that one ends.
+"""
+
+import asyncio
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from app.agent.state import append_line
+from tests.faults import bugs
+
+OBSERVED = ("/v1/scans", "/unlock")
+"""Requests with these ends make commands."""
+
+KEY = b"idempotency-key"
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent is gone (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def observe(log: Path) -> None:
+    """Put an observer around the server's edge."""
+    from app import main
+    from app.api.edge import Edge
+
+    class Observed(Edge):
+        """Notes the instant at which a request had been read, before anybody else sees it."""
+
+        @override
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or not scope["path"].endswith(OBSERVED):
+                await super().__call__(scope, receive, send)
+                return
+            key = dict(scope["headers"]).get(KEY, b"").decode()
+
+            async def noted() -> Any:
+                message = await receive()
+                if message["type"] == "http.request" and not message.get("more_body"):
+                    append_line(log, {"key": key, "read_ns": time.monotonic_ns()})
+                return message
+
+            await super().__call__(scope, noted, send)
+
+    vars(main)["Edge"] = Observed
+
+
+async def run_boxes(boxes: list[dict[str, str]]) -> None:
+    """Run agents until the process is told to stop."""
+    from app.agent.contact import SimulatedDoor
+    from app.agent.loop import run_agent
+    from app.agent.pace import Pace
+    from app.agent.relay import SimulatedRelay
+
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+
+    async def one(box: dict[str, str]) -> None:
+        state = Path(box["state"])
+        door = SimulatedDoor(SimulatedRelay(state / "relay.jsonl"), Pace())
+        await run_agent(
+            server_url=box["url"],
+            state_dir=state,
+            code=None,
+            relay=door,
+            contact=door,
+            serial=state.name,
+            firmware="faults",
+            stop=stop,
+        )
+
+    await asyncio.gather(*(one(box) for box in boxes))
+
+
+def main() -> None:
+    """Put the bug in, then start what was asked for."""
+    die_with_parent()
+    if bug := os.environ.get("FAULT_BUG"):
+        bugs.BUGS[bug]()
+    if sys.argv[1] == "agents":
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        asyncio.run(run_boxes(json.loads(Path(sys.argv[2]).read_text())))
+        return
+    if reads := os.environ.get("FAULT_READS"):
+        observe(Path(reads))
+    from app.cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

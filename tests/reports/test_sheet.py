@@ -1,0 +1,169 @@
+"""The monthly sheet: the reports' own figures, on one page, in vectors and with its own letters."""
+
+import io
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pypdf import PdfReader
+
+from app.doors.rules import Reason
+from app.people.rules import Role
+from app.places.tables import FacilityKind
+from app.reports import drawing
+from app.reports.drawing import FACILITIES, REASONS, SheetFailed, draw, plain, printed, said
+from app.reports.frame import PeriodInvalid
+from app.reports.rules import Completeness
+from app.reports.sheet import SHOWN, DayBar, Figure, Sheet, month_of
+from app.runtime import Runtime
+from tests.api.test_admin_reports import City, audited
+from tests.api.test_admin_reports import city as city
+from tests.support.worlds import an_admin
+
+pytestmark = pytest.mark.anyio
+
+SHEET = Sheet(
+    code="CQ-1",
+    name="解放碑直门骨驿站",
+    unit="渝中区总工会",
+    address="民族路 101 号",
+    capacity=24,
+    year=2026,
+    month=10,
+    figures=[Figure(name, 1234.0, None, name.endswith(("_share", "_rate"))) for name in SHOWN],
+    days=[DayBar(day, day, 2 * day) for day in range(1, 26)]
+    + [DayBar(day, None, None) for day in range(26, 32)],
+    hours=[float(hour) for hour in range(24)],
+    inside=[None] * 24,
+    reasons=[("station_full", 7)],
+    uses=[],
+    completeness=Completeness(31, 25, 1, 5, 0.8065),
+    generated_at=datetime(2026, 10, 26, 9, 30, tzinfo=timezone(timedelta(hours=8))),
+)
+
+
+def page_of(pdf: bytes) -> Any:
+    (only,) = PdfReader(io.BytesIO(pdf)).pages
+    return only
+
+
+def fonts_of(page: Any) -> list[str]:
+    found = page["/Resources"].get("/Font") or {}
+    return [str(font.get_object()["/BaseFont"]) for font in found.values()]
+
+
+async def test_it_is_one_page_of_text_and_vectors_with_its_own_typeface() -> None:
+    page = page_of(await printed(SHEET))
+    assert [float(side) for side in page.mediabox] == [0, 0, 595, 842]
+    assert list(page.images) == []
+    text = page.extract_text()
+    for wanted in (SHEET.name, "2026 年 10 月", "渝中区总工会", "每日人次", "已满员", "本月没有"):
+        assert wanted in text
+    assert "31 天中 25 天已结束；本月未完" in text
+    assert fonts_of(page)
+    assert all("Sheet-" in name for name in fonts_of(page))
+
+
+async def test_what_is_not_known_is_a_dash_and_no_zero() -> None:
+    assert said(None, "visits", is_share=False) == "—"
+    assert said(0, "visits", is_share=False) == "0"
+    assert said(0.5, "grant_rate", is_share=True) == "50.0%"
+    assert said(1830, "dwell_median_s", is_share=False) == "30 分钟"
+    assert said(1234.5, "visits", is_share=False) == "1,234.5"
+    values = drawing.hourly([None, 0.0], "人数", "#000", 10, 10)["data"]["values"]
+    assert [value["value"] for value in values] == [None, 0.0]
+
+
+async def test_sheets_of_one_lot_share_letters_and_nothing_else() -> None:
+    other = replace(SHEET, name="弹子石老街驿站", month=9)
+    texts = [page_of(pdf).extract_text() for pdf in draw([plain(SHEET), plain(other)])]
+    assert SHEET.name in texts[0]
+    assert other.name in texts[1]
+    assert SHEET.name not in texts[1]
+
+
+@pytest.mark.parametrize("name", ["<b>&\"'驿站", "=1+1", "站" * 60])
+async def test_any_name_is_only_text(name: str) -> None:
+    text = page_of(draw([plain(replace(SHEET, name=name))])[0]).extract_text()
+    assert name in text.replace("\n", "")
+
+
+async def test_every_reason_and_every_facility_has_its_words() -> None:
+    assert set(REASONS) == {reason.value for reason in Reason if reason is not Reason.OK}
+    assert set(FACILITIES) == {kind.value for kind in FacilityKind}
+
+
+async def test_many_reasons_are_cut_to_the_most_and_the_rest() -> None:
+    spec = drawing.ranked([(str(number), 20 - number) for number in range(12)], 100, "#000")
+    assert spec is not None
+    values = spec["data"]["values"]
+    assert len(values) == 8
+    assert sum(value["count"] for value in values) == sum(20 - number for number in range(12))
+    assert values[-1]["name"] == "其他"
+
+
+@pytest.mark.parametrize("text", ["2026-13", "2026", "", "x", "2026-10-01"])
+async def test_a_month_is_a_month(text: str) -> None:
+    with pytest.raises(PeriodInvalid):
+        month_of(text)
+    december = month_of("2026-12")
+    assert (december.from_day.isoformat(), december.to_day.isoformat()) == (
+        "2026-12-01",
+        "2027-01-01",
+    )
+
+
+async def test_a_process_that_cannot_draw_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(SHEET, figures=[Figure("no_such_figure", 1, 1)])
+    with pytest.raises(SheetFailed, match="no_such_figure"):
+        await printed(broken)
+
+
+async def test_an_administrator_prints_a_month_of_his_station(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    path = f"/v1/admin/stations/{city.stations[0].id}/sheet.pdf"
+    answer = await client.get(path, params={"month": "2026-11"}, headers=city.auditor.headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/pdf"
+    assert city.stations[0].code in answer.headers["Content-Disposition"]
+    text = page_of(answer.content).extract_text()
+    assert city.stations[0].name in text
+    assert "30 天中 22 天已结束" in text
+    (entry,) = await audited(runtime)
+    assert entry.after == {"month": "2026-11"}
+    report = await client.get(
+        "/v1/admin/reports/visits",
+        params={"from": "2026-11-01", "to": "2026-12-01", "station": str(city.stations[0].id)},
+        headers=city.auditor.headers,
+    )
+    (row,) = report.json()["rows"]
+    assert row["visits"] > 0
+    assert f"{row['visits']}" in text
+
+
+async def test_nobody_prints_what_he_may_not_see(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    path = f"/v1/admin/stations/{city.stations[1].id}/sheet.pdf"
+    async with runtime.database.write() as tx:
+        keeper = await an_admin(
+            tx, at=runtime.now(), role=Role.STATION_KEEPER, station=city.stations[0]
+        )
+    nobody: dict[str, str] = {}
+    for headers, status in ((keeper.headers, 404), (nobody, 401)):
+        answer = await client.get(path, params={"month": "2026-11"}, headers=headers)
+        assert answer.status_code == status
+    for month in ("2026-13", "november", ""):
+        answer = await client.get(path, params={"month": month}, headers=city.auditor.headers)
+        assert answer.status_code == 422
+    assert await audited(runtime) == []
+
+
+def test_nothing_of_the_engine_is_loaded_by_the_service() -> None:
+    """It is a hundred megabytes that no waiting controller needs."""
+    source = Path(drawing.__file__).read_text("utf-8")
+    assert source.index("import vl_convert") > source.index("def draw(")

@@ -1,0 +1,71 @@
+"""Excel: typed cells, no formula, and clear about what is not known."""
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import openpyxl
+import pytest
+
+from app.doors.rules import Reason
+from app.places.tables import FacilityKind
+from app.reports.workbook import write_workbook
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+
+
+def written(folder: Path, columns: tuple[str, ...], *rows: tuple[Any, ...]) -> Any:
+    path = folder / "report.xlsx"
+    write_workbook(path, columns, rows, [("报表 report", "=visits")], zone=SHANGHAI)
+    return openpyxl.load_workbook(path)
+
+
+def test_figures_are_figures_and_times_are_local(tmp_path: Path) -> None:
+    columns = ("name", "day", "visits", "offhours_share", "avg_occupancy", "seen_at", "online")
+    at = datetime(2026, 11, 23, 15, 40, tzinfo=UTC)
+    row = ("解放碑", date(2026, 11, 23), 7, 0.625, 1.5, at, True)
+    sheet = written(tmp_path, columns, row)["报表"]
+    cells = sheet[2]
+    assert [cell.value for cell in cells] == [
+        "解放碑",
+        datetime(2026, 11, 23),  # noqa: DTZ001  # Excel knows no zones.
+        7,
+        0.625,
+        1.5,
+        datetime(2026, 11, 23, 23, 40),  # noqa: DTZ001
+        True,
+    ]
+    assert [cell.data_type for cell in cells] == ["s", "d", "n", "n", "n", "d", "b"]
+    assert cells[3].number_format == "0.0%"
+    assert sheet.freeze_panes == "A2"
+    assert sheet.auto_filter.ref == "A1:G2"
+
+
+def test_zero_and_no_data_do_not_look_alike(tmp_path: Path) -> None:
+    sheet = written(tmp_path, ("visits", "persons"), (0, None))["报表"]
+    assert [cell.value for cell in sheet[2]] == [0, None]
+
+
+@pytest.mark.parametrize("evil", ["=1+1", "+1", "-1+2", "@SUM(A1)", "{=1}", "http://a.b"])
+def test_a_text_is_a_text(tmp_path: Path, evil: str) -> None:
+    book = written(tmp_path, ("name",), (evil,))
+    cell = book["报表"]["A2"]
+    assert (cell.value, cell.data_type, cell.hyperlink) == (evil, "s", None)
+    assert book["说明"]["B1"].data_type == "s"
+
+
+def test_every_reason_has_its_column(tmp_path: Path) -> None:
+    columns = ("kind", "by_reason")
+    rows = ((FacilityKind.WATER, {"lockdown": 2}), (FacilityKind.WATER, None))
+    sheet = written(tmp_path, columns, *rows)["报表"]
+    titles = [cell.value for cell in sheet[1]]
+    assert len(titles) == len(Reason)
+    at = titles.index("拒绝原因 (by_reason.lockdown)")
+    assert [sheet.cell(row, at + 1).value for row in (2, 3)] == [2, None]
+    assert sheet["A2"].value == "water"
+
+
+def test_a_report_without_rows_is_a_header(tmp_path: Path) -> None:
+    sheet = written(tmp_path, ("name", "visits"))["报表"]
+    assert sheet.max_row == 1
