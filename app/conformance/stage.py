@@ -225,8 +225,12 @@ class Stage:
             twists = self._once.get(kind)
             twist = twists.pop(0) if twists else self._standing.get(kind)
             answer = await (twist(seen, usual) if twist else usual())
-            date = format_datetime(self.now() + self.skew, usegmt=True)
-            seen.answer = replace(answer, headers={"Date": date, **answer.headers})
+            told = self.now() + self.skew
+            dates = {
+                "Date": format_datetime(told, usegmt=True),
+                "Server-Time": told.isoformat(),
+            }
+            seen.answer = replace(answer, headers={**dates, **answer.headers})
             over_s = answer.over_s
             return seen.answer
         finally:
@@ -294,8 +298,12 @@ class Stage:
         etag = f'"{self.version}"'
         if seen.request.headers.get("if-none-match") == etag:
             return Answer(304, headers={"ETag": etag})
+        return Answer(json=self.config(), headers={"ETag": etag})
+
+    def config(self) -> dict[str, Any]:
+        """Give what the device works by."""
         begins = self.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        config = {
+        return {
             "version": self.version,
             "station": self._station(),
             "doors": self._doors(),
@@ -308,10 +316,9 @@ class Stage:
                 }
             ],
             "limits": {"max_wait_s": LONGEST_WAIT_S, "silence_s": 75},
-            "offline_policy": {"kind": "never"},
+            "offline_policy": {"kind": "never", "hours": None, "denial_version": 0},
             "jwks_url": "https://invalid.example/.well-known/jwks.json",
         }
-        return Answer(json=config, headers={"ETag": etag})
 
     async def _poll(self, seen: Seen) -> Answer:
         query = seen.request.query

@@ -23,6 +23,14 @@ from app.agent.loop import run_agent
 from app.agent.pace import Backoff, Pace
 from app.agent.relay import Pulse, SimulatedRelay
 from app.agent.server import Server
+from app.api.controller import (
+    CommandsOut,
+    ConfigOut,
+    DoorOut,
+    LimitsOut,
+    OfflinePolicyOut,
+    StationOut,
+)
 from app.conformance.rules import RULES, Outcome, Verdict
 from app.conformance.scenes import SCENES, Examination, examine
 from app.conformance.stage import Stage
@@ -131,6 +139,22 @@ def test_our_own_agent_passes_every_rule(tmp_path: Path) -> None:
     found = examined(tmp_path)
     assert failed(found) == {}
     assert found.keys() == RULES.keys()
+
+
+def test_the_played_server_gives_the_config_that_the_real_one_gives() -> None:
+    stage = Stage(monotonic=lambda: 0.0, now=lambda: BEGAN)
+    config = stage.config()
+    assert config.keys() == ConfigOut.model_fields.keys()
+    for shape, given in (
+        (StationOut, config["station"]),
+        (DoorOut, config["doors"][0]),
+        (LimitsOut, config["limits"]),
+        (OfflinePolicyOut, config["offline_policy"]),
+    ):
+        assert given.keys() == shape.model_fields.keys()
+    assert config["windows"][0].keys() == {"from", "until", "kind", "because"}
+    answer = stage.poll_answer([])
+    assert answer.keys() == CommandsOut.model_fields.keys()
 
 
 # Broken agents

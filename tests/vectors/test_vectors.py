@@ -1,7 +1,6 @@
 """The vectors are up to date, and our own agent and server answer every one as they say.
 
-Tokens and modes: an agent that reads passes or modes by itself uses these same functions or is
-asked here too; until then the server's side answers. Claims: the agent. Journal: both.
+Tokens: the validators that server and agent share. Modes and journal: both. Claims: the agent.
 """
 
 from collections import Counter
@@ -14,7 +13,9 @@ import pytest
 
 from app.agent.commands import Commands
 from app.agent.journal import Journal, _send
+from app.agent.link import Link
 from app.agent.pace import Pace
+from app.agent.passes import kind_at, windows_of
 from app.agent.server import Server
 from app.agent.state import Results, StateFolder
 from app.doors.rules.journal import Quality, Sending, Sync, corrected, is_late
@@ -167,7 +168,7 @@ async def test_our_agent_pulses_as_the_vector_says(vector: dict[str, Any], tmp_p
     pace = Pace(monotonic=lambda: tries.clock.now, sleep=tries.sleep)
     nonces: set[tuple[str, str]] = set()
     async with httpx.AsyncClient(transport=httpx.MockTransport(tries)) as http:
-        server = Server("http://127.0.0.1:1", http, firmware="9")
+        server = Server("http://127.0.0.1:1", http, Link(StateFolder(tmp_path), pace), firmware="9")
         for number, boot in enumerate(vector["boots"]):
             results, relay = Results(StateFolder(tmp_path / str(number))), ListRelay()
             commands = Commands(server, relay, results, boot_id=f"b{number}", pace=pace)
@@ -194,14 +195,17 @@ async def test_our_agent_pulses_as_the_vector_says(vector: dict[str, Any], tmp_p
                     assert abs(after_ms - expect["pulse_after_claim_ms"]) <= 1
 
 
-# Modes: the server's side; the windows are read as the page on the protocol says.
+# Modes
 
 
 @_each("modes.json")
-def test_the_windows_say_what_the_mode_function_says(vector: dict[str, Any]) -> None:
+def test_our_agent_and_the_server_read_the_windows_alike(vector: dict[str, Any]) -> None:
     windows = vector["windows"]
+    ours = windows_of({"windows": windows})
+    assert len(ours) == len(windows)
     for ask in vector["asks"]:
         at = datetime.fromisoformat(ask["at"])
+        assert kind_at(ours, at) == ask["kind"]
         found = modes.window_at(windows, at)
         assert (ask["kind"], ask["because"]) == (
             (found["kind"], found["because"]) if found else (None, None)
@@ -245,11 +249,12 @@ async def test_the_server_answers_batches_as_the_vector_says(
 async def _forgets(events: list[Any], answer: dict[str, Any], folder: Path) -> list[int]:
     """Let our agent send a batch and read its answer; gives the numbers it forgets."""
     clock = VirtualClock()
-    journal = Journal(StateFolder(folder), boot_id="b", pace=clock.pace())
+    link = Link(StateFolder(folder), clock.pace())
+    journal = Journal(StateFolder(folder), boot_id="b", pace=clock.pace(), link=link)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, json=answer))
     try:
         async with httpx.AsyncClient(transport=transport) as http:
-            server = Server("http://127.0.0.1:1", http, firmware="9")
+            server = Server("http://127.0.0.1:1", http, link, firmware="9")
             return await _send(journal, server, events, boot_id="b")
     finally:
         journal.close()
