@@ -47,6 +47,15 @@ class Operator(Protocol):
         """Open and close the door, or make the device record something in another way."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A part of the examination, with the rules it judges."""
+
+    name: str
+    rules: Sequence[str]
+    play: "Callable[[Examination], Awaitable[None]]"
+
+
 @dataclass
 class Examination:
     """One device before the played server."""
@@ -55,10 +64,12 @@ class Examination:
     operator: Operator
     wire: Path | None = None
     """A file to which something that watches the relay adds a line at each pulse."""
+    wire_before: int = 0
+    """Lines that stood there before."""
     told: Callable[[Verdict], None] = lambda verdict: None
+    """Hears each verdict once, as soon as it is final."""
+    begins: Callable[[Scene], None] = lambda scene: None
     verdicts: dict[str, Verdict] = field(default_factory=dict)
-    boot: str | None = None
-    """The boot id that polls carried last."""
 
     def passed(self, name: str) -> None:
         """Note that a rule was kept."""
@@ -83,7 +94,6 @@ class Examination:
         before = self.verdicts.get(verdict.rule.name)
         if before is None or before.outcome is not Outcome.FAIL:
             self.verdicts[verdict.rule.name] = verdict
-            self.told(verdict)
 
     # What most scenes need
 
@@ -114,18 +124,6 @@ class Examination:
             detail = ack.body.get("detail") if isinstance(ack.body, dict) else None
             return command, f"the ack says {result_of(ack)!r} ({detail}) in place of executed"
         return command, ""
-
-
-Play = Callable[[Examination], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """A part of the examination, with the rules it judges."""
-
-    name: str
-    rules: Sequence[str]
-    play: Play
 
 
 def lost(of: Twist | None = None) -> Twist:
@@ -976,6 +974,7 @@ def whole(ex: Examination) -> None:
         ex.not_seen("always.wire", "nothing watches the relay; give --wire FILE")
         return
     pulses = len(ex.wire.read_bytes().splitlines()) if ex.wire.exists() else 0
+    pulses -= ex.wire_before
     told = sum(1 for command in stage.commands if stage.executed(command))
     fault = f"the wire saw {pulses} pulses and {told} commands were told to be executed"
     ex.judge("always.wire", "" if pulses == told else fault)
@@ -1059,16 +1058,20 @@ async def examine(ex: Examination, scenes: Sequence[Scene] = SCENES) -> list[Ver
 
     A rule that a scene could not come to is not seen.
     """
-    chosen = [SCENES[0], *(scene for scene in scenes if scene is not SCENES[0])]
-    for scene in chosen:
+    for scene in [SCENES[0], *(scene for scene in scenes if scene is not SCENES[0])]:
+        ex.begins(scene)
         if scene is SCENES[0] or await ex.calm():
             await scene.play(ex)
         ex.stage.untwist()
-        for name in scene.rules:
-            if name not in ex.verdicts:
-                ex.not_seen(name, "the device never came so far")
+        _close(ex, scene.rules)
     whole(ex)
-    for rule in RULES.values():
-        if rule.name.startswith("always.") and rule.name not in ex.verdicts:
-            ex.not_seen(rule.name, "the device never came so far")
+    _close(ex, [name for name in RULES if name.startswith("always.")])
     return [ex.verdicts[name] for name in RULES if name in ex.verdicts]
+
+
+def _close(ex: Examination, rules: Sequence[str]) -> None:
+    """Give the verdicts on these rules; what has none was not seen."""
+    for name in rules:
+        if name not in ex.verdicts:
+            ex.not_seen(name, "the device never came so far")
+        ex.told(ex.verdicts[name])
