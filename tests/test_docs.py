@@ -1,5 +1,6 @@
 """What is public is in the README: settings, reasons, problems, commands, jobs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from app import jobs
 from app.api.problems import catalogue
 from app.cli import app as command_line
 from app.doors.rules import Reason
+from app.doors.rules.journal import EventType, Why
+from app.main import create_app
 from app.places.rules import Kind
 from app.settings import Settings
 
@@ -47,3 +50,26 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_mode_is_a_word_of_the_readme() -> None:
     for kind in Kind:
         assert f"`{kind.value}`" in README
+
+
+PROTOCOL = (Path(__file__).parent.parent / "docs" / "controller-protocol.md").read_text("utf-8")
+
+
+def test_every_answer_to_a_controller_is_in_the_protocol() -> None:
+    described = create_app(Settings(docs_enabled=True)).openapi()["paths"]
+    routes = {path: acts for path, acts in described.items() if "/v1/controller/" in path}
+    assert len(routes) >= 10
+    for path, acts in routes.items():
+        for method, act in acts.items():
+            row = f"| `{method.upper()} {path}` |"
+            assert row in PROTOCOL, row
+            rows = PROTOCOL.split(row)[1].split("\n| `")[0]
+            for status, answer in act["responses"].items():
+                codes = re.findall(r"`([a-z_]+)`: ", answer["description"])
+                assert all(f"`{code}`" in PROTOCOL for code in codes), (path, codes)
+                assert codes or status in rows, (path, status)
+
+
+def test_every_reason_of_quarantine_and_type_of_event_is_in_the_protocol() -> None:
+    for word in (*Why, *EventType):
+        assert f"`{word.value}`" in PROTOCOL

@@ -383,8 +383,8 @@ async def claims(ex: Examination) -> None:
     """Lose grants, refuse claims, answer as somebody else."""
     stage = ex.stage
     trouble = (
-        says(problem(500, "internal")),
-        says(Answer(503, json={"code": "unavailable"}, headers={"Retry-After": "1"})),
+        says(problem(500, "internal_error")),
+        says(Answer(503, json={"code": "database_unavailable"}, headers={"Retry-After": "1"})),
     )
     for name, twists in (("claim.repeats", (lost(),)), ("claim.trouble", trouble)):
         if not await ex.calm():
@@ -457,7 +457,7 @@ async def acks(ex: Examination) -> None:
     stage = ex.stage
     for name, twist in (
         ("ack.repeats", lost()),
-        ("ack.trouble", says(problem(500, "internal"))),
+        ("ack.trouble", says(problem(500, "internal_error"))),
     ):
         if not await ex.calm():
             return
@@ -496,7 +496,7 @@ async def outages(ex: Examination) -> None:
     stage = ex.stage
     pauses: list[list[float]] = []
     counts: list[int] = []
-    away = (says(problem(500, "internal")), lost(says(Answer(204))))
+    away = (says(problem(500, "internal_error")), lost(says(Answer(204))))
     for twist in away:
         if not await ex.calm():
             ex.failed("outage.returns", "the device did not poll any more")
@@ -727,7 +727,7 @@ NO_EVENTS = "the device recorded no event"
 
 async def _repeated_uploads(ex: Examination) -> None:
     stage = ex.stage
-    trouble = (says(problem(500, "internal")), says(problem(503, "unavailable")))
+    trouble = (says(problem(500, "internal_error")), says(problem(503, "database_unavailable")))
     for name, twists in (("journal.repeats", (lost(),)), ("journal.trouble", trouble)):
         if not await ex.calm():
             return
@@ -800,7 +800,7 @@ async def _parted(ex: Examination) -> None:
     if not await ex.calm():
         return
     since = stage.mark()
-    with stage.standing("events", says(problem(503, "unavailable"))):
+    with stage.standing("events", says(problem(503, "database_unavailable"))):
         await _provoked(ex, since)
         await ex.opens()
         await asyncio.sleep(20)
@@ -840,8 +840,8 @@ async def reboot(ex: Examination) -> None:
     stage = ex.stage
     old = stage.of("poll")[-1].request.query.get("boot_id")
     since = stage.mark()
-    with stage.standing("events", says(problem(503, "unavailable"))):
-        with stage.standing("ack", says(problem(500, "internal"))):
+    with stage.standing("events", says(problem(503, "database_unavailable"))):
+        with stage.standing("ack", says(problem(500, "internal_error"))):
             command, fault = await ex.opens(life_s=3_600)
             await asyncio.sleep(8)
             # What was numbered so far; a device that was just told no has it on its disk.

@@ -324,7 +324,9 @@ class Stage:
         query = seen.request.query
         wait = query.get("wait", str(LONGEST_WAIT_S))
         if not wait.isdigit() or int(wait) > 60:
-            return problem(422, "invalid", errors=[{"loc": ["query", "wait"], "message": wait}])
+            return problem(
+                422, "request_invalid", errors=[{"loc": ["query", "wait"], "message": wait}]
+            )
         until = self.monotonic() + min(int(wait), LONGEST_WAIT_S)
         self._newest_poll = seen
         self.ring()
@@ -452,7 +454,7 @@ def malformed(shape: type[BaseModel], body: Any) -> Answer | None:
             {"loc": [str(part) for part in one["loc"]], "message": one["msg"]}
             for one in error.errors()
         ]
-        return problem(422, "invalid", errors=errors)
+        return problem(422, "request_invalid", errors=errors)
     return None
 
 

@@ -124,7 +124,7 @@ def vectors() -> dict[str, Any]:
             _one("no answer within 10 s", _try(0), _try(3_500), _try(7_000), result=None),
             _one(
                 "a server in trouble, then a grant",
-                _try(0, answered_ms=10, status=503, code="unavailable"),
+                _try(0, answered_ms=10, status=503, code="database_unavailable"),
                 _try(600, answered_ms=700, ttl_ms=9_000),
                 result="executed",
                 after_ms=100,
@@ -141,7 +141,7 @@ def vectors() -> dict[str, Any]:
                     (410, "command_expired"),
                     (410, "command_settled"),
                     (410, "command_refused"),
-                    (422, "invalid"),
+                    (422, "request_invalid"),
                 )
             ),
             {
