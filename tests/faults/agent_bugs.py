@@ -102,3 +102,58 @@ def ttl_from_the_answer() -> None:
         return read(command, answer, sent_at=time.clock_gettime(time.CLOCK_BOOTTIME))
 
     vars(commands)["_grant"] = grant
+
+
+@bug
+def unlock_in_shadow() -> None:
+    """An unlock is a state that a controller catches up with (R07).
+
+    The server tells of what was never claimed, however old; the agent pulses without a claim.
+    """
+    import asyncio
+
+    import sqlalchemy as sa
+
+    from app.agent.commands import Commands
+    from app.agent.relay import Pulse
+    from app.doors import commands
+
+    class Forever:
+        """A clock by which no deadline passes."""
+
+        def live(self, *_: Any) -> Any:
+            return sa.true()
+
+    build = commands._outlook_query
+    query = build.__wrapped__(Forever())
+    vars(commands)["_outlook_query"] = lambda clock: query
+
+    async def carry_out(self: Any, command: str, *, told_at: float) -> None:
+        await asyncio.sleep(0)
+        await self._relay.pulse(Pulse(command, "whichever", 3000))
+
+    Commands.carry_out = carry_out  # type: ignore[method-assign]
+
+
+@bug
+def opens_when_back() -> None:
+    """The agent greets the returned server with a pulse of its door (R07)."""
+    from app.agent.loop import Agent
+    from app.agent.relay import Pulse
+
+    begin, settle = Agent.__init__, Agent._poll
+    relays: dict[int, Any] = {}
+
+    def init(self: Any, *args: Any, relay: Any, **more: Any) -> None:
+        begin(self, *args, relay=relay, **more)
+        relays[id(self)] = relay
+
+    async def poll(self: Any, tasks: Any) -> float:
+        was_away = self._server._away
+        pause_s = await settle(self, tasks)
+        if was_away:
+            await relays[id(self)].pulse(Pulse("greeting", "whichever", 3000))
+        return pause_s
+
+    Agent.__init__ = init  # type: ignore[method-assign]
+    Agent._poll = poll  # type: ignore[method-assign]
