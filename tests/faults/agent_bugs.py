@@ -157,3 +157,40 @@ def opens_when_back() -> None:
 
     Agent.__init__ = init  # type: ignore[method-assign]
     Agent._poll = poll  # type: ignore[method-assign]
+
+
+@bug
+def clamp_occupancy() -> None:
+    """A counter beside the visits, kept by comings and goings, and never below 0 (R08)."""
+    from app.visits import occupancy, presence
+
+    inside: dict[Any, int] = {}
+    open_visit, leave = presence.open_visit, presence.leave
+
+    async def opens(tx: Any, arrival: Any, **more: Any) -> Any:
+        inside[arrival.station_id] = inside.get(arrival.station_id, 0) + arrival.party_size
+        return await open_visit(tx, arrival, **more)
+
+    async def leaves(tx: Any, visit_id: Any, owner_key: Any, **more: Any) -> Any:
+        visit = await leave(tx, visit_id, owner_key, **more)
+        inside[visit.station_id] = max(0, inside.get(visit.station_id, 0) - visit.party_size)
+        return visit
+
+    async def by_station(tx: Any, station_ids: Any, *, at: Any) -> Any:
+        return {station_id: inside.get(station_id, 0) for station_id in station_ids}
+
+    vars(presence).update(open_visit=opens, leave=leaves)
+    vars(occupancy)["inside_by_station"] = by_station
+
+
+@bug
+def visit_begins_when_told() -> None:
+    """A visit begins when word of it arrives, so that the last word wins (R08)."""
+    from app.visits import presence
+
+    open_visit = presence.open_visit
+
+    async def opens(tx: Any, arrival: Any, *, started_at: Any, at: Any = None) -> Any:
+        return await open_visit(tx, arrival, started_at=at or started_at, at=at)
+
+    vars(presence)["open_visit"] = opens
