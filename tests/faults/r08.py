@@ -359,7 +359,7 @@ def _possible(wandering: Wandering, model: Counter[uuid.UUID]) -> dict[str, list
 async def run(round: Round) -> Verdict:
     """Let people wander for some rounds, and count after each."""
     dice = random.Random(round.seed)
-    rounds = 40 if round.full else 6
+    rounds = 40 if round.full else 5
 
     async def build(held: Runtime) -> tuple[Town, Town]:
         first = await a_town(PLAIN, workers=WORKERS)(held)
