@@ -224,7 +224,7 @@ class Wandering:
     async def power_cuts(self, dice: random.Random) -> None:
         """Kill the server and start it again, until cancelled; it runs when this is over."""
         while True:
-            await pause(dice, 1.0, 4.0)
+            await pause(dice, 1.5, 5.0)
             assert self.house.server is not None
             self.house.server.kill()
             self.kills += 1
@@ -359,7 +359,7 @@ def _possible(wandering: Wandering, model: Counter[uuid.UUID]) -> dict[str, list
 async def run(round: Round) -> Verdict:
     """Let people wander for some rounds, and count after each."""
     dice = random.Random(round.seed)
-    rounds = 40 if round.full else 5
+    rounds = 40 if round.full else 3
 
     async def build(held: Runtime) -> tuple[Town, Town]:
         first = await a_town(PLAIN, workers=WORKERS)(held)

@@ -449,3 +449,30 @@ async def test_word_of_a_visit_elsewhere_that_comes_after_his_return_leaves_him_
         ]
         left = await presence.leave(tx, visit_id, worker.owner_key, at=told)
         assert left.ended_at == told
+
+
+@pytest.mark.parametrize(
+    "consented",
+    [
+        True,
+        pytest.param(
+            False,
+            marks=pytest.mark.xfail(
+                strict=True, reason="R08: nothing leads from a person without consent to his leave"
+            ),
+        ),
+    ],
+)
+async def test_word_of_an_entry_that_comes_after_he_left_leaves_him_outside(
+    runtime: Runtime, consented: bool
+) -> None:
+    """He went in twice and left; the controller told of the first entry last."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        station, worker = stage.stations[0], stage.workers[0]
+        came = arrival(station, worker, consented=consented)
+        visit_id = await presence.open_visit(tx, came, started_at=NIGHT + minutes(20))
+        await presence.leave(tx, visit_id, worker.owner_key, at=NIGHT + minutes(30))
+        told = NIGHT + minutes(40)
+        await presence.open_visit(tx, came, started_at=NIGHT + minutes(1), at=told)
+        assert await occupancy.inside_by_station(tx, [station.id], at=told) == {station.id: 0}
