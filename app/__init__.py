@@ -16,5 +16,6 @@ The rooms, in the one order in which they may import each other:
     pages                         the worker's phone page, static
     main                          create_app: the one place where things are wired
     agent                         what runs at the door, a client of the API
+    conformance                   a played server that judges a controller
     demo, cli                     a living sample city; the command line
 """

@@ -34,6 +34,7 @@ from app.agent.relay import GpioRelay, Relay, SimulatedRelay
 from app.agent.screen import Screen
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
+from app.conformance import bench
 from app.db import schema
 from app.db.engine import Database
 from app.db.lock import DataDirLocked, WriterLock
@@ -218,6 +219,46 @@ def demo(
     with _plain_refusals():
         plan = show.Plan(port=port, stations=stations, agents=agents, lan=lan)
         show.run(plan)
+
+
+@app.command()
+def conformance(
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Play a server and wait for a device.")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0: a free one.")] = 8600,
+    lan: Annotated[bool, typer.Option("--lan", help="Let devices in this network in.")] = False,
+    scene: Annotated[
+        list[str] | None, typer.Option(help="Only this scene, after the enrolment; repeatable.")
+    ] = None,
+    wire: Annotated[
+        Path | None, typer.Option(help="File that gets a line at each pulse of the relay.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A report as JSON, at the end.")] = False,
+) -> None:
+    """Judge a real controller: stall, repeat, drop, and say what it did wrong."""
+    if not listen:
+        err.print("refused: say --listen; the device comes to us")
+        raise typer.Exit(2)
+    _log_plainly(logging.ERROR)
+    say = err if as_json else out
+    plan = bench.Plan(port=port, lan=lan, scenes=scene or [], wire=wire)
+    with _plain_refusals():
+        verdicts = asyncio.run(
+            bench.run(
+                plan,
+                lambda line: say.print(line, markup=False, soft_wrap=True),
+                monotonic=monotonic,
+                now=utc_now,
+            )
+        )
+    report = bench.report_of(verdicts)
+    say.print(bench.BLIND, soft_wrap=True)
+    say.print("{passed} passed, {failed} failed, {not_seen} not seen".format_map(report))
+    if as_json:
+        out.print(bench.printed(report), markup=False, soft_wrap=True)
+    if report["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command()

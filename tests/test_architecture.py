@@ -26,6 +26,7 @@ ORDER = (
     ("pages",),
     ("main",),
     ("agent",),
+    ("conformance",),
     ("demo",),
     ("cli",),
     ("__main__",),

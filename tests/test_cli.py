@@ -39,7 +39,18 @@ def data_dir(tmp_path: Path) -> Path:
 
 def test_without_words_it_says_what_there_is(tmp_path: Path) -> None:
     told = yizhan(tmp_path)
-    for word in ("serve", "migrate", "demo", "agent", "admin", "key", "import", "export", "job"):
+    for word in (
+        "serve",
+        "migrate",
+        "demo",
+        "agent",
+        "conformance",
+        "admin",
+        "key",
+        "import",
+        "export",
+        "job",
+    ):
         assert word in told.stdout
 
 

@@ -268,8 +268,12 @@ async def upload(
             await pace.sleep(refused_pause_s)
         else:
             journal.settle(settled)
-            backoff.reset()
             limit = AT_ONCE
+            if settled:
+                backoff.reset()
+            else:
+                # It answers and holds nothing: without a pause this would be a busy loop.
+                await pace.sleep(backoff.next())
 
 
 class _TooLarge(Exception):
@@ -290,6 +294,7 @@ async def _send(
     results = body(response).get("results")
     found = results if isinstance(results, list) else []
     held = {"accepted", "duplicate", "quarantined"}
+    sent = {event["seq"] for event in events}
     quarantined = [r for r in found if isinstance(r, dict) and r.get("status") == "quarantined"]
     for result in quarantined:
         logger.warning("event in quarantine seq=%s why=%s", result.get("seq"), result.get("reason"))
@@ -299,4 +304,5 @@ async def _send(
         if isinstance(result, dict)
         and result.get("status") in held
         and isinstance(result.get("seq"), int)
+        and result["seq"] in sent  # What was not sent is not held, whatever an answer says.
     ]

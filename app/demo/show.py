@@ -24,6 +24,7 @@ from app.agent.relay import Pulse, SimulatedRelay
 from app.agent.screen import Screen
 from app.audit import COMMAND_LINE
 from app.clock import monotonic, utc_now
+from app.conformance.bench import lan_address
 from app.db import schema
 from app.db.lock import WriterLock
 from app.demo import city
@@ -93,7 +94,7 @@ def run(plan: Plan) -> None:
     """Show the city until Ctrl-C; raises PortTaken, DataDirLocked."""
     host = "0.0.0.0" if plan.lan else "127.0.0.1"
     _require_free(host, plan.port)
-    address = _lan_address() if plan.lan else "127.0.0.1"
+    address = lan_address() if plan.lan else "127.0.0.1"
     settings = Settings(public_url=f"http://{address}:{plan.port}")
     # At a stop the doors lose their server first; that is nothing to tell anybody.
     logging.getLogger("app.agent").setLevel(logging.ERROR)
@@ -117,16 +118,6 @@ def _free_after(port: int) -> int | None:
             _require_free("127.0.0.1", candidate)
             return candidate
     return None
-
-
-def _lan_address() -> str:
-    """Give this machine's address in its network; asks the routing table, sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        probe.connect(("192.0.2.1", 9))
-        found: str = probe.getsockname()[0]
-        if not found.startswith("127."):
-            return found
-    raise OSError("this machine has no address in a network; run without LAN=1")
 
 
 async def _run(plan: Plan, settings: Settings, host: str) -> None:

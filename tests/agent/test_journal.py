@@ -135,6 +135,40 @@ async def test_an_upload_that_fails_is_sent_again_with_the_same_numbers(
     assert first["events"] == third["events"]
 
 
+async def test_an_answer_that_holds_nothing_is_followed_by_pauses_that_grow(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    empty = httpx.Response(200, json={"results": [], "acked_through": 0})
+    answers = iter([empty] * 8)
+
+    def behind(request: httpx.Request) -> httpx.Response:
+        return next(answers, None) or taken_in(request)
+
+    server = FakeServer(clock, events=[behind])
+    async with an_agent(server, tmp_path, relay=ListRelay()):
+        await server.reached(lambda: len(server.requests("events")) == 9)
+    assert len(clock.slept) >= 8
+    assert max(clock.slept) > 4
+    assert len({json.dumps(batch["events"]) for batch in server.bodies("events")}) == 1
+
+
+async def test_an_answer_about_events_that_were_not_sent_forgets_none_of_them(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    for _ in range(600):
+        journal.record("note")
+    journal.close()
+
+    def confused(request: httpx.Request) -> httpx.Response:
+        every = [{"event_id": "?", "seq": seq, "status": "accepted"} for seq in range(1, 700)]
+        return httpx.Response(200, json={"results": every, "acked_through": 699})
+
+    server = FakeServer(clock, events=[confused])
+    async with an_agent(server, tmp_path, relay=ListRelay()):
+        await server.reached(lambda: len(uploaded(server)) == 601)
+
+
 async def test_a_batch_that_is_too_large_is_parted(clock: VirtualClock, tmp_path: Path) -> None:
     journal = a_journal(tmp_path, clock)
     for _ in range(7):

@@ -1,0 +1,1 @@
+"""Conformance: a played server that judges a real controller by what it sends."""

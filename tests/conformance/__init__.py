@@ -1,0 +1,1 @@
+"""The conformance examination, and the devices that pass it or fail it."""
