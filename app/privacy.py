@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.alerts.webhooks.tables import Delivery
 from app.db.engine import Database
 from app.db.types import Base
 from app.db.upsert import moved
@@ -39,6 +40,8 @@ LIVE_KEYS_FOR = timedelta(hours=24)
 """How long idempotency keys and what stands for the worker in live rows are kept (law 4)."""
 
 SESSIONS_FOR = timedelta(days=30)
+DELIVERIES_FOR = timedelta(days=30)
+"""How long the log of webhooks' deliveries is kept."""
 BATCH = 500
 """Rows changed in one transaction."""
 
@@ -221,6 +224,7 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         _Rule(AdminLoginFailure, AdminLoginFailure.at < day_ago, None),
         _Rule(WorkerSession, _over(WorkerSession, old), None),
         _Rule(AdminSession, _over(AdminSession, old), None),
+        _Rule(Delivery, Delivery.created_at < at - DELIVERIES_FOR, None),
         _Rule(
             Visit,
             sa.and_(Visit.worker_id.is_not(None), Visit.started_at < past),

@@ -39,8 +39,6 @@ class OffBecause(StrEnum):
 
 TIMEOUT = timedelta(seconds=5)
 """For the whole of one try: name, connection, answer."""
-MAX_ANSWER = 64 * 1024
-"""Bytes of an answer's body that are read at most."""
 ERROR_LENGTH = 200
 """Characters of a failure that the log keeps."""
 
