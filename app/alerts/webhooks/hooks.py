@@ -187,10 +187,10 @@ async def _switch(
     if enabled is False and webhook.off_at is None:
         webhook.off_at, webhook.off_because = at, OffBecause.ADMINISTRATOR
     if enabled is True and webhook.off_at is not None:
+        # Before it is on: it never heard that alert open, and is not told that it is over.
+        await book.settle(tx, AlertKind.WEBHOOK_OFF, subject_of(webhook.id), at=at)
         webhook.off_at = webhook.off_because = None
         webhook.failures, webhook.failing_since = 0, None
-        await tx.flush()
-        await book.settle(tx, AlertKind.WEBHOOK_OFF, subject_of(webhook.id), at=at)
 
 
 async def rotate_secret(
