@@ -59,6 +59,8 @@ class Action(StrEnum):
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_AMENDED = "webhook.amended"
     WEBHOOK_RETIRED = "webhook.retired"
+    WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"
+    WEBHOOK_TESTED = "webhook.tested"
 
 
 class AuditEntry(Base):

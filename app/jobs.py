@@ -22,6 +22,8 @@ from app import privacy
 from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind
+from app.alerts.webhooks import sending
+from app.alerts.webhooks.sending import Sender
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
@@ -71,6 +73,13 @@ async def send_codes(held: Runtime) -> None:
     await sign_in.send_due(held.database, held.sms, vault=held.vault, domain=domain, now=held.now)
 
 
+async def send_webhooks(held: Runtime) -> None:
+    """Tell other systems of the alerts that opened, were taken on or closed."""
+    await sending.send_due(
+        Sender(held.database, held.courier, held.vault, held.settings.public_url, held.now)
+    )
+
+
 async def apply_events(held: Runtime) -> None:
     """Write the effects of journal events whose process ended before it could."""
     await effects.apply_due(held.database, held.scans, now=held.now)
@@ -112,6 +121,7 @@ async def warn_calendar(held: Runtime) -> None:
 JOBS: tuple[Job, ...] = (
     Job("expire-commands", timedelta(seconds=5), expire_commands),
     Job("apply-events", timedelta(seconds=5), apply_events),
+    Job("send-webhooks", timedelta(seconds=5), send_webhooks),
     Job("watch-doors", timedelta(seconds=15), watch_doors),
     Job("send-codes", timedelta(seconds=30), send_codes),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),

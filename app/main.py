@@ -21,6 +21,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app import jobs
+from app.alerts.webhooks.courier import Courier
 from app.api import controller, problems, public, site
 from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
@@ -30,6 +31,7 @@ from app.api.admin import places as admin_places
 from app.api.admin import reports as admin_reports
 from app.api.admin import stations as admin_stations
 from app.api.admin import visits as admin_visits
+from app.api.admin import webhooks as admin_webhooks
 from app.api.edge import Edge
 from app.api.worker import account, doors, visits
 from app.clock import Monotonic, Now, monotonic, utc_now
@@ -67,6 +69,7 @@ ROUTERS = (
     admin_visits.router,
     admin_reports.router,
     admin_alerts.router,
+    admin_webhooks.router,
     admin_audit.router,
 )
 
@@ -142,6 +145,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         ),
         press=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
+        courier=Courier(frozenset(settings.webhook_hosts), monotonic),
         started_at=monotonic(),
         stopping=asyncio.Event(),
     )

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.alerts.webhooks.tables import Delivery
 from app.db.engine import Database
 from app.db.types import Base, table_of
 from app.db.upsert import moved
@@ -50,6 +51,8 @@ PASSES_FOR = timedelta(days=15)
 """Longer than a controller may work alone, and than its journal takes to reach us after that."""
 
 SESSIONS_FOR = timedelta(days=30)
+DELIVERIES_FOR = timedelta(days=30)
+"""How long the log of webhooks' deliveries is kept."""
 BATCH = 500
 """Rows changed in one transaction."""
 
@@ -243,6 +246,7 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         _Rule(AdminLoginFailure, AdminLoginFailure.at < day_ago, None),
         _Rule(WorkerSession, _over(WorkerSession, old), None),
         _Rule(AdminSession, _over(AdminSession, old), None),
+        _Rule(Delivery, Delivery.created_at < at - DELIVERIES_FOR, None),
         _Rule(
             Visit,
             sa.and_(Visit.worker_id.is_not(None), Visit.started_at < past),

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from app.alerts.webhooks.courier import Courier
 from app.clock import Monotonic, Now
 from app.db.clock import DeadlineClock
 from app.db.engine import Database
@@ -38,6 +39,8 @@ class Runtime:
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""
     sms: SmsSender
+    courier: Courier
+    """Carries webhooks out of the house."""
     stopping: asyncio.Event
     """Set when the process was asked to stop: waiting requests end."""
     started_at: float

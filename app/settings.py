@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -34,6 +35,9 @@ class SmsSender(StrEnum):
     FILE = "file"
     HTTP = "http"
 
+
+HOST = re.compile(r"(?:[a-z0-9-]{1,63}\.)+[a-z][a-z0-9-]{0,62}(?::[1-9][0-9]{0,4})?")
+"""A name, perhaps with a port; its last label begins with a letter, so that it is no address."""
 
 EXAMPLE_SECRETS = frozenset({"", "change-me", "example", "secret", "AAAA" * 11})
 """Values that stand in documents; production refuses them."""
@@ -76,6 +80,8 @@ class Settings(BaseSettings):
     """After so many days a visit loses its worker; no longer than people consent to."""
     session_days: int = Field(default=30, ge=1, le=30)
     """How long a worker stays signed in."""
+    webhook_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Hosts that webhooks may lead to, separated by commas; empty: none are sent."""
     docs_enabled: bool | None = None
     """`/docs` and `/openapi.json`; by default on in development and off in production."""
 
@@ -111,6 +117,22 @@ class Settings(BaseSettings):
             return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("webhook_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            parts = (part.strip().lower() for part in value.split(","))
+            return tuple(part.removesuffix(":443") for part in parts if part)
+        return value
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not HOST.fullmatch(host):
+                raise ValueError(f"WEBHOOK_HOSTS takes names such as hooks.example.org, not {host}")
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _bare_origin(cls, value: str) -> str:
@@ -131,6 +153,8 @@ class Settings(BaseSettings):
             raise ValueError("SECRET_KEK is missing or an example: openssl rand -base64 32")
         if not self.public_url.startswith("https://"):
             raise ValueError("PUBLIC_URL must begin with https:// in production")
+        if any(":" in host for host in self.webhook_hosts):
+            raise ValueError("WEBHOOK_HOSTS takes no other port than 443 in production")
         if self.sms_sender is SmsSender.FILE:
             raise ValueError("SMS_SENDER=file is for development; set SMS_SENDER=http and SMS_URL")
         return self

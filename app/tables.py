@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from app import audit, jobs, vault
 from app.alerts import tables as alerts
+from app.alerts.webhooks import tables as webhooks
 from app.db import leases
 from app.db.types import Base
 from app.doors import tables as doors
@@ -11,7 +12,7 @@ from app.people import tables as people
 from app.places import tables as places
 from app.visits import tables as visits
 
-_ROOMS = (audit, vault, leases, jobs, places, people, alerts, visits, doors)
+_ROOMS = (audit, vault, leases, jobs, places, people, alerts, webhooks, visits, doors)
 
 
 def every_table() -> sa.MetaData:

@@ -1,4 +1,7 @@
-"""The book of alerts: note evidence, settle what is over, acknowledge, close."""
+"""The book of alerts: note evidence, settle what is over, acknowledge, close.
+
+Whoever opens, takes on or closes an alert here also queues it for the webhooks that want to hear.
+"""
 
 import uuid
 from collections.abc import Mapping
@@ -11,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts.rules import BEHAVIOUR, AlertKind
 from app.alerts.tables import Alert
+from app.alerts.webhooks.outbox import announce
+from app.alerts.webhooks.rules import EventKind
 from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
-from app.db.upsert import moved, upsert
+from app.db.upsert import upsert
 from app.errors import NotFound
 from app.places.tables import Station, Unit
 
@@ -63,20 +68,32 @@ async def note(tx: AsyncSession, evidence: Evidence, *, at: datetime) -> uuid.UU
                 "detail": new.detail,
                 "changed_at": at,
             },
-        ).returning(Alert.id)
+        ).returning(Alert.id, Alert.count)
     )
-    found: uuid.UUID = result.scalar_one()
+    found: uuid.UUID
+    found, count = result.one()
+    if count == 1:
+        await announce(tx, EventKind.OPENED, [found], at=at)
     return found
 
 
 async def settle(tx: AsyncSession, kind: AlertKind, subject: str, *, at: datetime) -> bool:
     """Close the open alert of this kind and subject: its cause is over; tells whether one was."""
-    result = await tx.execute(
+    closed = await _close_all(tx, Alert.kind == kind, Alert.subject == subject, at=at)
+    return closed > 0
+
+
+async def _close_all(tx: AsyncSession, *which: sa.ColumnElement[bool], at: datetime) -> int:
+    """Close those of the open alerts, and tell it; gives how many."""
+    result = await tx.scalars(
         sa.update(Alert)
-        .where(Alert.kind == kind, Alert.subject == subject, Alert.closed_at.is_(None))
+        .where(Alert.closed_at.is_(None), *which)
         .values(closed_at=at, changed_at=at)
+        .returning(Alert.id)
     )
-    return moved(result) > 0
+    closed = list(result)
+    await announce(tx, EventKind.CLOSED, closed, at=at)
+    return len(closed)
 
 
 async def is_open(tx: AsyncSession, kind: AlertKind, subject: str) -> bool:
@@ -95,16 +112,8 @@ async def close_quiet(tx: AsyncSession, *, at: datetime) -> int:
     for kind, behaviour in BEHAVIOUR.items():
         if behaviour.closes_after is None:
             continue
-        result = await tx.execute(
-            sa.update(Alert)
-            .where(
-                Alert.kind == kind,
-                Alert.closed_at.is_(None),
-                Alert.last_at <= at - behaviour.closes_after,
-            )
-            .values(closed_at=at, changed_at=at)
-        )
-        closed += moved(result)
+        quiet = Alert.last_at <= at - behaviour.closes_after
+        closed += await _close_all(tx, Alert.kind == kind, quiet, at=at)
     return closed
 
 
@@ -123,6 +132,7 @@ async def acknowledge(tx: AsyncSession, alert: Alert, *, actor: Actor, at: datet
         alert.changed_at = at
         subject = await _subject(tx, alert)
         await record(tx, actor, Action.ALERT_ACKNOWLEDGED, subject, at=at)
+        await announce(tx, EventKind.ACKNOWLEDGED, [alert.id], at=at)
     return alert
 
 
@@ -133,6 +143,7 @@ async def close(tx: AsyncSession, alert: Alert, *, actor: Actor, at: datetime) -
         alert.changed_at = at
         subject = await _subject(tx, alert)
         await record(tx, actor, Action.ALERT_CLOSED, subject, at=at)
+        await announce(tx, EventKind.CLOSED, [alert.id], at=at)
     return alert
 
 

@@ -23,6 +23,8 @@ class AlertKind(StrEnum):
     DISPLAY_DEAD = "display_dead"
     STAFF_ABSENT = "staff_absent"
     CALENDAR_MISSING = "calendar_missing"
+    WEBHOOK_OFF = "webhook_off"
+    """A webhook failed for so long that it was switched off."""
 
 
 class Severity(StrEnum):
@@ -56,6 +58,7 @@ BEHAVIOUR: dict[AlertKind, Behaviour] = {
     AlertKind.DISPLAY_DEAD: Behaviour(Severity.NORMAL, None),
     AlertKind.STAFF_ABSENT: Behaviour(Severity.NORMAL, None),
     AlertKind.CALENDAR_MISSING: Behaviour(Severity.NORMAL, None),
+    AlertKind.WEBHOOK_OFF: Behaviour(Severity.NORMAL, None),
 }
 
 SKEW_OPENS = timedelta(seconds=30)

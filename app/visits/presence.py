@@ -14,12 +14,14 @@ from app.db.upsert import moved, upsert
 from app.errors import NotFound
 from app.people.tables import Occupation
 from app.places.rules import Kind, local_day, local_hour
+from app.places.tables import Station
 from app.visits.rules import (
     LONGEST_STAY,
     RE_ENTRY,
     Continues,
     Ending,
     Opens,
+    Parts,
     Stay,
     arrive,
     renewed,
@@ -73,7 +75,8 @@ async def open_visit(
     2. An open visit of his elsewhere, or past its time, ends: at this arrival, or at its own
        cut-off instant if that was sooner.
     3. Evidence that comes late opens the visit at its own time. If it is the beginning of the visit
-       he is in, that one began sooner; if he came elsewhere since, it is over already.
+       he is in, that one began sooner; if he came elsewhere since, it is over already; if he was
+       heard of elsewhere before and after, that visit was two.
 
     Capacity is not looked at: the door was open, facts are facts. `at` is when this is written;
     without it, `started_at`.
@@ -85,6 +88,8 @@ async def open_visit(
         )
         for visit_id, end in arriving.ends:
             await _change(tx, visit_id, at or started_at, owner_key=None, **_ended(end))
+        if arriving.parts is not None:
+            await _part(tx, arriving.parts, at=at or started_at)
         began = {
             "mode": arrival.mode,
             "re_entry": arriving.re_entry and arrival.worker_id is not None,
@@ -123,12 +128,71 @@ async def _visits_around(
     if not whose:
         return []
     rows = await tx.execute(
-        sa.select(Visit.id, Visit.station_id, Visit.started_at, Visit.stay_until, Visit.ended_at)
+        sa.select(
+            Visit.id,
+            Visit.station_id,
+            Visit.started_at,
+            Visit.stay_until,
+            Visit.ended_at,
+            Station.max_stay_min,
+        )
+        .join(Station, Station.id == Visit.station_id)
         .where(sa.or_(*whose))
         .order_by(Visit.started_at)
-        .with_for_update()
+        .with_for_update(of=Visit)
     )
-    return [Stay(*row) for row in rows]
+    return [_stay(*row) for row in rows]
+
+
+def _stay(
+    id: uuid.UUID,
+    station_id: uuid.UUID,
+    started_at: datetime,
+    stay_until: datetime,
+    ended_at: datetime | None,
+    max_stay_min: int,
+) -> Stay:
+    heard_at = max(started_at, stay_until - timedelta(minutes=max_stay_min))
+    # After its end nobody was heard of there, whatever the station's longest stay is by now.
+    heard_at = min(heard_at, ended_at or heard_at)
+    return Stay(id, station_id, started_at, stay_until, ended_at, heard_at)
+
+
+async def _part(tx: AsyncSession, parts: Parts, *, at: datetime) -> None:
+    """Make two visits of one; the later part keeps its id, by which he leaves."""
+    query = (
+        sa.select(Visit, Station.timezone, Station.max_stay_min)
+        .join(Station, Station.id == Visit.station_id)
+        .where(Visit.id == parts.visit_id)
+        .execution_options(populate_existing=True)
+    )
+    visit, timezone, max_stay_min = (await tx.execute(query)).one()
+    tx.add(
+        Visit(
+            id=new_id(),
+            station_id=visit.station_id,
+            worker_id=visit.worker_id,
+            owner_key=None,
+            occupation=visit.occupation,
+            mode=visit.mode,
+            party_size=visit.party_size,
+            re_entry=visit.re_entry,
+            started_at=visit.started_at,
+            # Nobody knows when he was heard of in this part after he came.
+            stay_until=max(visit.started_at + timedelta(minutes=max_stay_min), parts.left_at),
+            ended_at=parts.left_at,
+            end_source=EndSource.OTHER_STATION,
+            local_day=visit.local_day,
+            local_hour=visit.local_hour,
+            changed_at=at,
+        )
+    )
+    visit.started_at = parts.back_at
+    visit.local_day = local_day(parts.back_at, timezone)
+    visit.local_hour = local_hour(parts.back_at, timezone)
+    visit.re_entry = parts.back_at - parts.left_at < RE_ENTRY and visit.worker_id is not None
+    visit.changed_at = at
+    await tx.flush()
 
 
 def _ended(end: Ending) -> dict[str, Any]:

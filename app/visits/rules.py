@@ -58,6 +58,8 @@ class Stay:
     started_at: datetime
     stay_until: datetime
     ended_at: datetime | None
+    heard_at: datetime
+    """When the worker was last heard of there."""
 
     @property
     def until(self) -> datetime:
@@ -92,6 +94,15 @@ class Opens:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """A visit was two: he went elsewhere in between, and was back when he was last heard of."""
+
+    visit_id: uuid.UUID
+    left_at: datetime
+    back_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Arriving:
     """What an arrival does to a worker's visits."""
 
@@ -99,6 +110,7 @@ class Arriving:
     becomes: Continues | Opens
     re_entry: bool
     """Whether he left this station within the last ten minutes."""
+    parts: Parts | None = None
 
 
 def ending(stay_until: datetime, at: datetime) -> Ending:
@@ -112,9 +124,10 @@ def arrive(
     """Say what an arrival does, given the worker's visits around it in order of their beginning.
 
     1. A visit here that counts at that instant goes on, renewed.
-    2. Visits elsewhere that count then end then; an open one past its time ends at its cut-off.
-    3. A visit here that began later, within the time this arrival would have counted: it began now.
-    4. Otherwise a new visit; it is over already if he came elsewhere since (late evidence).
+    2. A visit elsewhere where he was heard of since (late evidence) was two, with this one between.
+    3. Visits elsewhere that count then end then; an open one past its time ends at its cut-off.
+    4. A visit here that began later, within the time this arrival would have counted: it began now.
+    5. Otherwise a new visit; it is over already if he came elsewhere since (late evidence).
     """
     re_entry = any(
         stay.station_id == station_id and at - RE_ENTRY < stay.until <= at for stay in his
@@ -125,6 +138,10 @@ def arrive(
             until = renewed(stay.stay_until, at, max_stay)
             goes_on = Continues(stay.id, False, until, stay.ended_at is None)
             return Arriving((), goes_on, re_entry)
+    for stay in before:
+        if at < stay.heard_at:
+            between = Opens(at + max_stay, ending(at + max_stay, stay.heard_at))
+            return Arriving((), between, re_entry, Parts(stay.id, at, stay.heard_at))
     ends = tuple(
         (stay.id, ending(stay.stay_until, at))
         for stay in before

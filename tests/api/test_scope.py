@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from app.alerts.webhooks.tables import Webhook
 from app.db.types import new_id
 from app.people import admins
 from app.people.admins import SignedInAdmin
@@ -102,7 +103,17 @@ async def a_city(runtime: Runtime) -> City:
             created_at=at,
             changed_at=at,
         )
-        tx.add_all([facility, worker, change])
+        webhook = Webhook(
+            id=new_id(),
+            unit_id=street.id,
+            name="值班室",
+            url="https://hooks.example.org/",
+            secret_sealed=b"",
+            failures=0,
+            created_at=at,
+            changed_at=at,
+        )
+        tx.add_all([facility, worker, change, webhook])
         await tx.flush()
     ids = {
         "station_id": station.id,
@@ -112,6 +123,7 @@ async def a_city(runtime: Runtime) -> City:
         "unit_id": street.id,
         "worker_id": worker.id,
         "change_id": change.id,
+        "webhook_id": webhook.id,
     }
     named = {name: str(value) for name, value in ids.items()}
     return City(first, second, street, station, {**named, "form": "svg", "kid": "none"})
@@ -169,11 +181,15 @@ async def asked(
             method,
             with_ids(route.path, city.ids),
             json=body,
+            params=QUERY,
             headers={**admin.headers, "Idempotency-Key": "key"},
         )
         answers[f"{method} {route.path}"] = answer.status_code
     return answers
 
+
+QUERY = {"month": "2026-10", "from": "2026-10-01", "to": "2026-10-02"}
+"""What reports ask for; other routes leave it alone."""
 
 NO_SCOPE = {"admin_id", "kid"}
 """Path parameters of what belongs to the whole city."""

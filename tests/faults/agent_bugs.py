@@ -102,3 +102,95 @@ def ttl_from_the_answer() -> None:
         return read(command, answer, sent_at=time.clock_gettime(time.CLOCK_BOOTTIME))
 
     vars(commands)["_grant"] = grant
+
+
+@bug
+def unlock_in_shadow() -> None:
+    """An unlock is a state that a controller catches up with (R07).
+
+    The server tells of what was never claimed, however old; the agent pulses without a claim.
+    """
+    import asyncio
+
+    import sqlalchemy as sa
+
+    from app.agent.commands import Commands
+    from app.agent.relay import Pulse
+    from app.doors import commands
+
+    class Forever:
+        """A clock by which no deadline passes."""
+
+        def live(self, *_: Any) -> Any:
+            return sa.true()
+
+    build = commands._outlook_query
+    query = build.__wrapped__(Forever())
+    vars(commands)["_outlook_query"] = lambda clock: query
+
+    async def carry_out(self: Any, command: str, *, told_at: float) -> None:
+        await asyncio.sleep(0)
+        await self._relay.pulse(Pulse(command, "whichever", 3000))
+
+    Commands.carry_out = carry_out  # type: ignore[method-assign]
+
+
+@bug
+def opens_when_back() -> None:
+    """The agent greets the returned server with a pulse of its door (R07)."""
+    from app.agent.loop import Agent
+    from app.agent.relay import Pulse
+
+    begin, settle = Agent.__init__, Agent._poll
+    relays: dict[int, Any] = {}
+
+    def init(self: Any, *args: Any, relay: Any, **more: Any) -> None:
+        begin(self, *args, relay=relay, **more)
+        relays[id(self)] = relay
+
+    async def poll(self: Any, tasks: Any) -> float:
+        was_away = self._server._away
+        pause_s = await settle(self, tasks)
+        if was_away:
+            await relays[id(self)].pulse(Pulse("greeting", "whichever", 3000))
+        return pause_s
+
+    Agent.__init__ = init  # type: ignore[method-assign]
+    Agent._poll = poll  # type: ignore[method-assign]
+
+
+@bug
+def clamp_occupancy() -> None:
+    """A counter beside the visits, kept by comings and goings, and never below 0 (R08)."""
+    from app.visits import occupancy, presence
+
+    inside: dict[Any, int] = {}
+    open_visit, leave = presence.open_visit, presence.leave
+
+    async def opens(tx: Any, arrival: Any, **more: Any) -> Any:
+        inside[arrival.station_id] = inside.get(arrival.station_id, 0) + arrival.party_size
+        return await open_visit(tx, arrival, **more)
+
+    async def leaves(tx: Any, visit_id: Any, owner_key: Any, **more: Any) -> Any:
+        visit = await leave(tx, visit_id, owner_key, **more)
+        inside[visit.station_id] = max(0, inside.get(visit.station_id, 0) - visit.party_size)
+        return visit
+
+    async def by_station(tx: Any, station_ids: Any, *, at: Any) -> Any:
+        return {station_id: inside.get(station_id, 0) for station_id in station_ids}
+
+    vars(presence).update(open_visit=opens, leave=leaves)
+    vars(occupancy)["inside_by_station"] = by_station
+
+
+@bug
+def visit_begins_when_told() -> None:
+    """A visit begins when word of it arrives, so that the last word wins (R08)."""
+    from app.visits import presence
+
+    open_visit = presence.open_visit
+
+    async def opens(tx: Any, arrival: Any, *, started_at: Any, at: Any = None) -> Any:
+        return await open_visit(tx, arrival, started_at=at or started_at, at=at)
+
+    vars(presence)["open_visit"] = opens

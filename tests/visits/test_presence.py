@@ -424,3 +424,55 @@ async def test_preparing_twice_makes_one_row(database: Database, runtime: Runtim
         found = (await tx.scalars(sa.select(StationPresence.station_id))).all()
     assert set(found) == {here.id, there.id}
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("consented", [True, False])
+async def test_word_of_a_visit_elsewhere_that_comes_after_his_return_leaves_him_where_he_is(
+    runtime: Runtime, consented: bool
+) -> None:
+    """He went from one station to another and back; the other controller told of it last."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        (first, second, _), worker = stage.stations, stage.workers[0]
+        came, went = (arrival(place, worker, consented=consented) for place in (first, second))
+        told = NIGHT + minutes(45)
+        visit_id = await presence.open_visit(tx, came, started_at=NIGHT)
+        assert visit_id == await presence.open_visit(tx, came, started_at=NIGHT + minutes(40))
+        await presence.open_visit(tx, went, started_at=NIGHT + minutes(20), at=told)
+        inside = await occupancy.inside_by_station(tx, [first.id, second.id], at=told)
+        assert inside == {first.id: 1, second.id: 0}
+        found = [(row.station_id, row.started_at, row.ended_at) for row in await stage.rows()]
+        assert found == [
+            (first.id, NIGHT, NIGHT + minutes(20)),
+            (second.id, NIGHT + minutes(20), NIGHT + minutes(40)),
+            (first.id, NIGHT + minutes(40), None),
+        ]
+        left = await presence.leave(tx, visit_id, worker.owner_key, at=told)
+        assert left.ended_at == told
+
+
+@pytest.mark.parametrize(
+    "consented",
+    [
+        True,
+        pytest.param(
+            False,
+            marks=pytest.mark.xfail(
+                strict=True, reason="R08: nothing leads from a person without consent to his leave"
+            ),
+        ),
+    ],
+)
+async def test_word_of_an_entry_that_comes_after_he_left_leaves_him_outside(
+    runtime: Runtime, consented: bool
+) -> None:
+    """He went in twice and left; the controller told of the first entry last."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        station, worker = stage.stations[0], stage.workers[0]
+        came = arrival(station, worker, consented=consented)
+        visit_id = await presence.open_visit(tx, came, started_at=NIGHT + minutes(20))
+        await presence.leave(tx, visit_id, worker.owner_key, at=NIGHT + minutes(30))
+        told = NIGHT + minutes(40)
+        await presence.open_visit(tx, came, started_at=NIGHT + minutes(1), at=told)
+        assert await occupancy.inside_by_station(tx, [station.id], at=told) == {station.id: 0}

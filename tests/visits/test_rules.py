@@ -12,6 +12,7 @@ from app.visits.rules import (
     Ending,
     Level,
     Opens,
+    Parts,
     Stay,
     arrive,
     counts_at,
@@ -102,7 +103,8 @@ def a_stay(
 ) -> Stay:
     stay_until = minute(start + 60 if until is None else until)
     ended_at = None if ended is None else minute(ended)
-    return Stay(uuid.uuid4(), station, minute(start), stay_until, ended_at)
+    heard_at = max(minute(start), stay_until - HOUR)
+    return Stay(uuid.uuid4(), station, minute(start), stay_until, ended_at, heard_at)
 
 
 def arriving(at: int, *his: Stay) -> tuple[object, dict[uuid.UUID, Ending], bool]:
@@ -169,3 +171,15 @@ def test_late_evidence_cuts_a_visit_elsewhere_that_is_over() -> None:
     becomes, ends, _ = arriving(30, visit)
     assert ends == {visit.id: Ending(minute(30), imputed=False)}
     assert becomes == Opens(minute(90), None)
+
+
+@pytest.mark.parametrize("ended", [None, 50])
+def test_late_evidence_between_two_words_from_elsewhere_parts_that_visit(ended: int | None) -> None:
+    """He came THERE at 0, was HERE at 20, and was heard of THERE again at 40."""
+    visit = a_stay(THERE, 0, until=100, ended=ended)
+    found = arrive([visit], station_id=HERE, at=minute(20), max_stay=HOUR)
+    assert found.ends == ()
+    assert found.becomes == Opens(minute(80), Ending(minute(40), imputed=False))
+    assert found.parts == Parts(visit.id, minute(20), minute(40))
+    # What comes after he was last heard of ends the visit as ever.
+    assert arriving(45, visit)[1] == {visit.id: Ending(minute(45), imputed=False)}

@@ -1,0 +1,1 @@
+"""Webhooks: alerts told to other systems, signed, after the commit that caused them."""
