@@ -1,6 +1,7 @@
 """The scenes: what is done to the device, and what is made of its answer."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -588,11 +589,9 @@ async def credential(ex: Examination) -> None:
 async def unknown_fields(ex: Examination) -> None:
     """Answer as a newer server would."""
     stage = ex.stage
-    kinds = ("poll", "claim", "ack", "config", "events", "credential")
-    twists = [stage.standing(kind, _with_unknown_fields) for kind in kinds]
-    for twist in twists:
-        twist.__enter__()
-    try:
+    with contextlib.ExitStack() as stack:
+        for kind in ("poll", "claim", "ack", "config", "events", "credential"):
+            stack.enter_context(stage.standing(kind, _with_unknown_fields))
         stage.change_config()
         version = stage.version
         named = await stage.until(
@@ -601,9 +600,6 @@ async def unknown_fields(ex: Examination) -> None:
         )
         _, fault = await ex.opens()
         ex.judge("unknown.ignored", fault if named else "the config was not taken")
-    finally:
-        for twist in twists:
-            twist.__exit__(None, None, None)
 
 
 async def wrong_clock(ex: Examination) -> None:
@@ -641,7 +637,7 @@ async def odd_polls(ex: Examination) -> None:
             return
         stage.once("poll", twist)
         stage.change_config()
-        twisted = await stage.until(lambda: not stage._once.get("poll"), within_s=PATIENCE_S)
+        twisted = await stage.until(lambda: not stage.is_due("poll"), within_s=PATIENCE_S)
         last = stage.of("poll")[-1]
         again = await stage.until(
             lambda p=last: stage.after(p),  # type: ignore[misc]

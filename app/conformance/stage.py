@@ -126,6 +126,10 @@ class Stage:
         """Twist the next answers of a kind, one after another."""
         self._once.setdefault(kind, []).extend(twists)
 
+    def is_due(self, kind: str) -> bool:
+        """Whether a twist of `once` still waits for its request."""
+        return bool(self._once.get(kind))
+
     @contextmanager
     def standing(self, kind: str, twist: Twist) -> Iterator[None]:
         """Twist every answer of a kind for a while."""
