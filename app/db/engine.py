@@ -6,8 +6,9 @@ have their own pool and cannot write. PostgreSQL: one pool; a read runs in a REA
 """
 
 import logging
+import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self.url = make_url(url)
         self.is_embedded = self.url.get_backend_name() == "sqlite"
+        self.on_disk_trouble: Callable[[Exception], None] = _give_up
         if self.is_embedded:
             self._writer = _sqlite_engine(self.url, pool_size=1, begin="BEGIN IMMEDIATE")
             self._reader = _sqlite_engine(
@@ -75,8 +78,13 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """Open a transaction that commits when the block ends and rolls back when it raises."""
-        async with AsyncSession(self._writer, expire_on_commit=False) as tx, tx.begin():
-            yield tx
+        try:
+            async with AsyncSession(self._writer, expire_on_commit=False) as tx, tx.begin():
+                yield tx
+        except OperationalError as error:
+            if _is_disk_trouble(error):
+                self.on_disk_trouble(error)
+            raise
 
     async def check_durable(self) -> None:
         """Raise NotDurable unless a commit means that the data was synced."""
@@ -97,6 +105,26 @@ class Database:
         if self.is_embedded:
             await self._reader.dispose()
         await self._writer.dispose()
+
+
+EX_IOERR = 74
+"""What the process ends with when its disk fails (sysexits.h)."""
+
+
+def _is_disk_trouble(error: OperationalError) -> bool:
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return isinstance(name, str) and name.startswith("SQLITE_IOERR")
+
+
+def _give_up(error: Exception) -> None:
+    """End the process at once: after a failed sync nobody knows what is on the disk (R14).
+
+    A second sync may report success without having written. Whoever restarts us reads the log
+    again, and what was not acknowledged was never promised.
+    """
+    log.critical("disk trouble, ending: %s", error)
+    logging.shutdown()
+    os._exit(EX_IOERR)
 
 
 def embedded_url(path: Path) -> str:

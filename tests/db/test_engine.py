@@ -1,12 +1,13 @@
 """What the database promises: one writer, readers that cannot write, commits that are synced."""
 
 import asyncio
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from app.db.engine import Database, NotDurable, embedded_url
 from app.db.lock import DataDirLocked, WriterLock
@@ -76,3 +77,22 @@ def test_one_process_writes_per_data_folder(tmp_path: Path) -> None:
         pass
     with WriterLock(tmp_path):
         pass
+
+
+async def test_a_failing_disk_ends_the_process_instead_of_trying_again(tmp_path: Path) -> None:
+    database = Database(embedded_url(tmp_path / "one.sqlite3"))
+    given_up: list[Exception] = []
+    database.on_disk_trouble = given_up.append
+
+    trouble = sqlite3.OperationalError("disk I/O error")
+    trouble.sqlite_errorname = "SQLITE_IOERR_FSYNC"
+    with pytest.raises(OperationalError):
+        async with database.write():
+            raise OperationalError("COMMIT", None, trouble)
+    assert len(given_up) == 1
+
+    with pytest.raises(OperationalError):
+        async with database.write() as tx:
+            await tx.execute(sa.text("SELECT no_such_column"))
+    assert len(given_up) == 1
+    await database.dispose()

@@ -11,4 +11,4 @@ def bug(patch: Callable[[], None]) -> Callable[[], None]:
     return patch
 
 
-from tests.faults import agent_bugs  # noqa: E402, F401  # They enter themselves.
+from tests.faults import agent_bugs, server_bugs  # noqa: E402, F401  # They enter themselves.

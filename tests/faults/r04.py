@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from app.agent.commands import Commands, deliver
+from app.agent.link import Link
 from app.agent.pace import Pace
 from app.agent.relay import SimulatedRelay
 from app.agent.server import CredentialRefused, Server
@@ -85,7 +86,7 @@ class Claimer:
         state = StateFolder(folder)
         pace = Pace(dice=self.dice)
         async with httpx.AsyncClient() as http:
-            server = Server(self.url, http, firmware="faults")
+            server = Server(self.url, http, Link(state, pace), firmware="faults")
             server.credential = self.box.credential
             results = Results(state)
             commands = Commands(

@@ -1,0 +1,109 @@
+"""R01: whatever moment the server is killed at, nothing acknowledged is lost, nothing is doubled.
+
+First at random, under load. Then, on SQLite, at each of the system calls by which one batch reaches
+the disk: the server is killed as it enters the first, the second, and so on.
+"""
+
+import asyncio
+import contextlib
+import random
+
+import httpx
+
+from tests.faults.agents import House, Town, a_house, a_town
+from tests.faults.journals import (
+    Oracle,
+    Uploader,
+    an_event,
+    integrity,
+    lost_or_doubled,
+    scanning,
+    sends,
+)
+from tests.faults.promise import Round, Trial, Verdict
+from tests.faults.storage import WRITES, attached, strace
+
+UPLOADERS = 4
+
+
+async def run(round: Round) -> Verdict:
+    """Kill the server at random, then at every write of a batch."""
+    dice = random.Random(round.seed)
+    oracle = Oracle(round.folder / "oracle.jsonl")
+    try:
+        async with a_house(round, a_town(UPLOADERS + 1, workers=20)) as house:
+            tries = await _at_random(house, oracle, dice, kills=200 if round.full else 8)
+            if round.database == "sqlite" and strace():
+                tries |= await _at_every_call(house, oracle, most=60 if round.full else 6)
+            if house.server is None or not house.server.lives:
+                await house.start()
+            violations = await lost_or_doubled(house, oracle)
+            if not oracle.events:
+                violations.append("nothing was acknowledged: this round shows nothing")
+            house.end()
+            violations += integrity(house)
+            return Verdict(tries, violations)
+    finally:
+        oracle.close()
+
+
+async def _at_random(
+    house: House[Town], oracle: Oracle, dice: random.Random, *, kills: int
+) -> dict[str, int]:
+    uploaders = [
+        Uploader(house, box, oracle, random.Random(dice.random()))
+        for box in house.built.boxes[:UPLOADERS]
+    ]
+    load = [asyncio.create_task(uploader.run()) for uploader in uploaders]
+    load.append(asyncio.create_task(scanning(house, oracle, random.Random(dice.random()))))
+    try:
+        for _ in range(kills):
+            await asyncio.sleep(dice.uniform(0.05, 0.4))
+            assert house.server is not None
+            house.server.kill()
+            await house.start()
+        await asyncio.sleep(0.3)
+    finally:
+        for task in load:
+            task.cancel()
+        await asyncio.gather(*load, return_exceptions=True)
+    return {
+        "kills": kills,
+        "events": len(oracle.events),
+        "scans": len(oracle.scans),
+        "repeats": sum(uploader.repeats for uploader in uploaders),
+    }
+
+
+async def _at_every_call(house: House[Town], oracle: Oracle, *, most: int) -> dict[str, int]:
+    """Kill at the n-th write or sync after the batch was sent, n = 1, 2, ... until none is left."""
+    box, seq, kills = house.built.boxes[-1], 0, 0
+    for call in WRITES.split(",")[:2]:
+        for nth in range(1, most + 1):
+            assert house.server is not None
+            if not house.server.lives:
+                await house.start()
+            events = [an_event(box, seq + n) for n in (1, 2, 3)]
+            inject = f"inject={call}:signal=SIGKILL:when={nth}"
+            log = house.round.folder / "kill.strace"
+            with attached(house.server, "-e", f"trace={call}", "-e", inject, log=log):
+                async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
+                    with contextlib.suppress(httpx.HTTPError):
+                        for result in await sends(http, box, events):
+                            oracle.event(box, 1, result["seq"], result["event_id"])
+                await asyncio.sleep(0.05)
+            seq += 3
+            if house.server.lives:
+                break
+            kills += 1
+            house.server.kill()
+    return {"kills_at_calls": kills}
+
+
+TRIAL = Trial(
+    promise="R01",
+    says="Nothing acknowledged is lost or doubled, at whatever moment the server is killed.",
+    run=run,
+    databases=("sqlite", "postgresql"),
+    bugs=("ack_before_commit",),
+)

@@ -1,0 +1,95 @@
+"""Seeded bugs of the server's storage; entered as `agent_bugs` enters its own."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from tests.faults.bugs import bug
+
+
+@bug
+def ack_before_commit() -> None:
+    """The answer goes out, and the commit follows a moment later (R01)."""
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.db.engine import Database
+
+    pending: set[asyncio.Task[None]] = set()
+
+    async def commit_later(tx: Any) -> None:
+        await asyncio.sleep(0.1)
+        await tx.commit()
+        await tx.close()
+
+    @asynccontextmanager
+    async def write(self: Any) -> AsyncIterator[Any]:
+        tx = AsyncSession(self._writer, expire_on_commit=False)
+        try:
+            yield tx
+        except BaseException:
+            await tx.rollback()
+            await tx.close()
+            raise
+        task = asyncio.create_task(commit_later(tx))
+        pending.add(task)
+        task.add_done_callback(pending.discard)
+
+    Database.write = write  # type: ignore[method-assign]
+
+
+@bug
+def sync_normal() -> None:
+    """SQLite syncs at checkpoints only, and nobody checks (R02)."""
+    from app.db import engine
+
+    vars(engine)["PRAGMAS"] = tuple(
+        "synchronous=NORMAL" if pragma.startswith("synchronous") else pragma
+        for pragma in engine.PRAGMAS
+    )
+
+    async def check_durable(self: Any) -> None:
+        return None
+
+    engine.Database.check_durable = check_durable  # type: ignore[method-assign]
+
+
+@bug
+def no_unique_seq() -> None:
+    """An event's number and id do not keep it from going in again (R03)."""
+    import secrets
+
+    from app.doors import journal
+    from app.doors.rules.journal import Told
+
+    real = journal.read_event
+
+    def read_event(raw: Any, boot_id: str) -> Any:
+        told = real(raw, boot_id)
+        if isinstance(told, Told):
+            number = told.seq + 1000 * secrets.randbelow(10**6)
+            told = replace(told, seq=number, event_id=secrets.token_hex(8))
+        return told
+
+    vars(journal)["read_event"] = read_event
+
+
+@bug
+def swallow_eio() -> None:
+    """A commit that the disk refused counts as done (R14)."""
+    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.db.engine import Database
+
+    @asynccontextmanager
+    async def write(self: Any) -> AsyncIterator[Any]:
+        async with AsyncSession(self._writer, expire_on_commit=False) as tx:
+            try:
+                yield tx
+                await tx.commit()
+            except OperationalError:
+                await tx.rollback()
+
+    Database.write = write  # type: ignore[method-assign]
