@@ -5,6 +5,7 @@ HTTP goes through `FaultyHttp`, its relay writes to the fleet's one log.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -149,7 +150,9 @@ class FaultyHttp:
             raise Lost("virtual: the answer is gone")
         if fate.stall_s:
             self._tally.faults["stalled"] += 1
-            await asyncio.sleep(fate.stall_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(fate.stall_s):
+                    await self._calm.wait()
         return answer
 
     async def _first(self, method: str, url: str, more: Mapping[str, Any]) -> httpx.Response:
@@ -267,7 +270,7 @@ class Controller:
                 self._world.tally.reboots += 1
             except CredentialRevoked:
                 self._world.tally.revoked += 1
-                return
+                await asyncio.Event().wait()  # Only a person can help.
             await asyncio.sleep(self._dice.uniform(0, BOOT_S))
 
     async def _boot(self) -> None:

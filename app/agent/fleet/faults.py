@@ -29,7 +29,7 @@ class Faults:
     repeated: float = 0.0
     """The same request arrives twice, at once."""
     stall_s: float = 0.0
-    """The longest stall, in seconds; also within how long a cut comes."""
+    """The longest stall, in seconds; a cut comes within a quarter of it."""
     reboot_every_s: float | None = None
     """Mean time between two reboots of one controller, in seconds."""
     step_every_s: float | None = None
@@ -88,7 +88,7 @@ def trip(faults: Faults, dice: random.Random) -> Trip:
     for share, outcome in (
         (faults.refused, Trip(refused=True)),
         (faults.lost, Trip(lost=True)),
-        (faults.cut, Trip(cut_after_s=seconds)),
+        (faults.cut, Trip(cut_after_s=seconds / 4)),
         (faults.stalled, Trip(stall_s=seconds)),
         (faults.repeated, Trip(repeated=True)),
     ):

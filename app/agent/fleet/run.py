@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from rich.console import Console
@@ -29,7 +28,7 @@ START_WITHIN_S = 10.0
 STARTS_PER_S = 500
 """A small fleet begins sooner."""
 
-LINGER_S = 10.0
+LINGER_S = 20.0
 """A fleet that is to stop goes on for at most so long, in seconds, to finish what it began."""
 
 LINE_EVERY_S = 10.0
@@ -174,35 +173,22 @@ async def _live(
     out: Console,
 ) -> None:
     within_s = min(START_WITHIN_S, len(controllers) / STARTS_PER_S)
-    tasks = [asyncio.create_task(one.live(first_within_s=within_s)) for one in controllers]
-    everyone = asyncio.gather(*tasks)
+    # A failure of ours is no virtual fault: it ends the group, and the run.
     with _shown(plan, world, len(controllers), out):
-        try:
-            await _first_of(everyone, stop, plan.seconds)
-            # A failure of ours is no virtual fault: it ends the run.
-            if everyone.done():
-                everyone.result()
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one.live(first_within_s=within_s)) for one in controllers]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(plan.seconds):
+                    await stop.wait()
             stop.clear()
             world.calm.set()
             await _settled(controllers, stop)
-        finally:
-            everyone.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _first_of(
-    work: "asyncio.Future[list[None]]", stop: asyncio.Event, seconds: float | None
-) -> None:
-    stopped = asyncio.create_task(stop.wait())
-    waits: set[asyncio.Future[Any]] = {work, stopped}
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopped.cancel()
+            for task in tasks:
+                task.cancel()
 
 
 async def _settled(controllers: Sequence[Controller], stop: asyncio.Event) -> None:
-    """Wait until everything is with the server; a second signal, or ten seconds, end this."""
+    """Wait until everything is with the server; a second signal ends this, and so does time."""
     until = time.monotonic() + LINGER_S
     while time.monotonic() < until and not stop.is_set():
         if not any(one.unsent_events or one.unsent_results for one in controllers):
