@@ -26,6 +26,10 @@ from rich.table import Table
 from app import jobs
 from app.agent import AgentError
 from app.agent.contact import Contact, GpioContact, SimulatedDoor
+from app.agent.fleet.faults import Level
+from app.agent.fleet.files import raise_file_limit
+from app.agent.fleet.posts import AdminLogin
+from app.agent.fleet.run import Outcome, Plan, fast_loop, quiet, run_fleet, summary
 from app.agent.loop import run_agent
 from app.agent.modes import GpioLock, Lock, SimulatedLock
 from app.agent.pace import Pace
@@ -164,6 +168,12 @@ def serve(
         if workers > 1 and not settings.database_url.startswith("postgresql"):
             err.print("refused: on SQLite exactly one process serves; use --workers 1")
             raise typer.Exit(2)
+    # Every waiting controller is an open file; systems begin with 1,024.
+    limit = raise_file_limit()
+    if limit < settings.limit_polls:
+        logging.getLogger(__name__).warning(
+            "open files limit=%d below LIMIT_POLLS=%d", limit, settings.limit_polls
+        )
     uvicorn.run(
         "app.main:from_environment",
         factory=True,
@@ -317,6 +327,52 @@ def agent(
         asyncio.run(whole())
 
 
+@app.command()
+def fleet(
+    server: Annotated[str, typer.Option(help="Address of the server.")],
+    agents: Annotated[int, typer.Option(min=1, max=50_000, help="How many controllers.")] = 100,
+    state_dir: Annotated[Path, typer.Option(help="Credentials and the relay log.")] = Path(
+        "fleet-state"
+    ),
+    admin: Annotated[
+        str | None, typer.Option(help="Administrator who enrols those that are missing.")
+    ] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    totp: Annotated[str | None, typer.Option(help="The administrator's second factor.")] = None,
+    faults: Annotated[Level, typer.Option(help="How bad the world is.")] = Level.NONE,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same faults.")] = 1,
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=0, help="Stop after so many seconds.")
+    ] = None,
+) -> None:
+    """Be thousands of controllers in one process; exit code 1 if a law was broken."""
+    quiet()
+    login = None
+    if admin is not None:
+        login = AdminLogin(admin, _password(password_stdin, confirm=False), totp)
+    plan = Plan(server, agents, state_dir, login, faults, seed, seconds)
+
+    async def whole() -> Outcome:
+        stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        return await run_fleet(plan, stop=stop, out=out)
+
+    with _plain_refusals(), asyncio.Runner(loop_factory=fast_loop()) as runner:
+        outcome = runner.run(whole())
+        summary(outcome, out)
+        if not outcome.is_lawful:
+            raise typer.Exit(1)
+
+
+def _password(from_stdin: bool, *, confirm: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=confirm))
+
+
 def _hardware(
     name: str, state_dir: Path, pin: int, contacts: list[str]
 ) -> tuple[Relay, Contact | None]:
@@ -372,10 +428,7 @@ def create_admin(
     ] = False,
 ) -> None:
     """Create an administrator."""
-    if password_stdin:
-        password = sys.stdin.readline().rstrip("\n")
-    else:
-        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    password = _password(password_stdin, confirm=True)
 
     async def act(held: Runtime) -> str | None:
         password_hash = await admins.hash_password(password)

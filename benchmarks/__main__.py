@@ -59,14 +59,14 @@ class Line:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[tuple[int, psutil.Process]]:
+def serving(settings: Settings, factory: str = "build") -> Iterator[tuple[int, psutil.Process]]:
     """Run the server under measurement as one process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "uvicorn", "benchmarks.server:build", "--factory",
+            sys.executable, "-m", "uvicorn", f"benchmarks.server:{factory}", "--factory",
             "--port", str(port), "--no-access-log", "--log-level", "error",
         ],
         cwd=ROOT,

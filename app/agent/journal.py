@@ -36,6 +36,14 @@ DROPPED = 100
 """So many of the oldest give way at a time when it is full."""
 
 
+TABLES = (
+    "CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)",
+    "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)",
+    "CREATE TABLE IF NOT EXISTS used (jti TEXT PRIMARY KEY, until REAL, act TEXT)",
+)
+"""What a journal's file holds."""
+
+
 class Journal:
     """The events of one controller that the server may not have yet."""
 
@@ -56,10 +64,13 @@ class Journal:
         self._capacity = capacity
         self.news = asyncio.Event()
         """Set while something waits for the server."""
-        self.epoch, self._db, self.remembers = _opened(state)
+        self.epoch, self._db, self.remembers = self._open(state)
         self._recover()
         if self._count():
             self.news.set()
+
+    def _open(self, state: StateFolder) -> tuple[int, sqlite3.Connection, bool]:
+        return _opened(state)
 
     def record(self, type: str, **fields: Any) -> int:
         """Write one event down; it is on the disk when this returns. Gives its number."""
@@ -232,11 +243,8 @@ def _connected(path: str) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         with db:
-            db.execute("CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)")
-            db.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)")
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS used (jti TEXT PRIMARY KEY, until REAL, act TEXT)"
-            )
+            for table in TABLES:
+                db.execute(table)
         if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check failed")
     except BaseException:

@@ -37,9 +37,8 @@ POLL_WAIT_S = 25
 POLL_SLACK_S = 10.0
 """How much longer the agent waits for the answer of a poll, in seconds."""
 
-BACKOFF_FIRST_S = 2.0
-BACKOFF_MOST_S = 10.0
-"""Pauses while the server is away: drawn from 0 to 2 s at first, from 0 to 10 s later (R11)."""
+BACKOFF_S = 10.0
+"""Pauses while the server is away are drawn from 0 to this, in seconds, the first one too (R11)."""
 
 QUICK_PAUSE_S = 1.0
 """Pause after an answer that came at once and brought nothing new, in seconds."""
@@ -127,6 +126,7 @@ class Agent:
         *,
         relay: Relay,
         pace: Pace,
+        journal: type[Journal] = Journal,
     ) -> None:
         self._server = server
         self._link = link
@@ -137,7 +137,7 @@ class Agent:
         self._results = Results(state)
         self._commands = Commands(server, relay, self._results, boot_id=self._boot_id, pace=pace)
         self._config = state.read("config.json")
-        self._journal = Journal(state, boot_id=self._boot_id, pace=pace, link=link)
+        self._journal = journal(state, boot_id=self._boot_id, pace=pace, link=link)
         self._passes = Passes(state, link, self._journal, relay, pace)
         self._follow()
         self._open_doors: dict[str, asyncio.Task[None]] = {}
@@ -233,7 +233,7 @@ class Agent:
         )
 
     async def _poll_for_ever(self, tasks: asyncio.TaskGroup) -> None:
-        backoff = Backoff(self._pace, first_s=BACKOFF_FIRST_S, most_s=BACKOFF_MOST_S)
+        backoff = Backoff(self._pace, first_s=BACKOFF_S, most_s=BACKOFF_S)
         refused = 0
         while True:
             try:

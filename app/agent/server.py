@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,10 +35,27 @@ class CredentialRefused(Exception):
     """The server does not know the credential (any more)."""
 
 
+class Http(Protocol):
+    """What sends a request: an `httpx.AsyncClient`, or a fleet's own wire."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        json: Any = None,
+        params: Any = None,
+        headers: Any = None,
+        timeout: Any = None,
+    ) -> httpx.Response:
+        """Give the answer; raises `httpx.RequestError` or `OSError` when there is none."""
+        ...
+
+
 class Server:
     """One server over HTTP, with the credential of this controller once there is one."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, link: Link, *, firmware: str) -> None:
+    def __init__(self, url: str, http: Http, link: Link, *, firmware: str) -> None:
         self.credential: str | None = None
         self._link = link
         self._url = url.rstrip("/")

@@ -74,6 +74,17 @@ class StateFolder:
         """Add one JSON line; it is on the disk when this returns."""
         append_line(self.path / name, line)
 
+    def content(self, name: str) -> bytes:
+        """Read a file as a whole; empty when there is none."""
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def size(self, name: str) -> int:
+        """Say how long a file is, in bytes."""
+        return (self.path / name).stat().st_size
+
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
     """Add one JSON line to a file of lines, in one write, and fsync it."""
@@ -141,7 +152,7 @@ class Results:
         self._unacked.pop(result.command, None)
         try:
             self._state.append(self.FILE, {"settled": result.command})
-            if not self._unacked and self._size() > LONGEST_LOG_BYTES:
+            if not self._unacked and self._state.size(self.FILE) > LONGEST_LOG_BYTES:
                 self._compact()
         except OSError as error:
             # The ack goes out once more after a restart, and the server answers as before.
@@ -149,20 +160,13 @@ class Results:
         if not self._unacked:
             self.waiting.clear()
 
-    def _size(self) -> int:
-        return (self._state.path / self.FILE).stat().st_size
-
     def _compact(self) -> None:
         lines = (json.dumps(asdict(result), ensure_ascii=False) for result in self.unacked())
         self._state.replace(self.FILE, "".join(line + "\n" for line in lines).encode())
 
     def _read(self) -> dict[str, Result]:
         found: dict[str, Result] = {}
-        try:
-            lines = (self._state.path / self.FILE).read_bytes().splitlines()
-        except FileNotFoundError:
-            return found
-        for line in lines:
+        for line in self._state.content(self.FILE).splitlines():
             try:
                 kept = json.loads(line)
                 if "settled" in kept:

@@ -132,7 +132,8 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def page(rows: Sequence[Row], seed: int) -> str:
     """Write the record of a full round."""
-    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0))
+    machine = f"{platform.machine()}, {cores} cores, Python {platform.python_version()}"
     lines = [
         "# Promises, and the runs that tried them",
         "",
