@@ -1,7 +1,7 @@
 # Every target with `##` behind its name is shown by `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench lock clean
+.PHONY: help run test faults faults-full check format bench lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -9,13 +9,19 @@ PYTHON := $(VENV)/bin/python
 CACHES := build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## A living sample city: make run [PORT=8123] [LAN=1 for phones in the same network]
 	@exec $(PYTHON) -m app demo $(if $(PORT),--port $(PORT)) $(if $(filter 1 yes true,$(LAN)),--lan)
 
 test: $(VENV)/.dev ## The whole suite, on SQLite and PostgreSQL: make test [ARGS="tests/doors -k scan"]
 	@$(PYTHON) -m pytest -n logical --dist worksteal $(ARGS)
+
+faults: $(VENV)/.dev ## Kill, freeze and cut: a short round of the fault trials; FAULTS="--only R04 --seed 7"
+	@$(PYTHON) -m tests.faults $(FAULTS)
+
+faults-full: $(VENV)/.dev ## All of it, with the seeded bugs (an hour or so); writes docs/promises.md
+	@$(PYTHON) -m tests.faults --full $(FAULTS)
 
 check: $(VENV)/.dev ## Lint, format, types; no registry address in the locks
 	@$(PYTHON) -m ruff check .

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,7 @@ from app.settings import Settings
 from tests.faults.history import Pulse as Pulsed
 from tests.faults.history import pulses_in, read_lines
 from tests.faults.promise import Round
-from tests.support.postgres import running_postgres
+from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.server import free_port
 from tests.support.worlds import (
     SomeWorker,
@@ -227,6 +227,10 @@ class House(Generic[T]):
     """What was built in the database before the first start."""
     port: int = field(default_factory=free_port)
     clock: WallClock | None = None
+    postgres: PostgresServer | None = None
+    """The round's own, on PostgreSQL."""
+    server_database_url: str | None = None
+    """Where the server finds its database, if not where the trial does."""
     server: Child | None = None
     starts: int = 0
     _children: list[Child] = field(default_factory=list)
@@ -248,7 +252,7 @@ class House(Generic[T]):
             name="server",
             environment={
                 "YIZHAN_DATA_DIR": str(self.settings.data_dir),
-                "YIZHAN_DATABASE_URL": self.settings.database_url,
+                "YIZHAN_DATABASE_URL": self.server_database_url or self.settings.database_url,
                 "FAULT_READS": str(self.reads_log),
                 **LIMITS,
                 **(self.clock.environment if self.clock else {}),
@@ -340,14 +344,14 @@ class House(Generic[T]):
 
 
 @contextmanager
-def _database_url(round: Round) -> Any:
+def _database(round: Round) -> Iterator[PostgresServer | None]:
     """Bring up the round's database, empty: a PostgreSQL of its own, or a file."""
     if round.database == "sqlite":
-        yield ""
+        yield None
         return
     with running_postgres() as server:
         server.create_database("faults")
-        yield server.url("faults")
+        yield server
 
 
 @asynccontextmanager
@@ -356,14 +360,15 @@ async def a_house(
 ) -> AsyncIterator[House[T]]:
     """Build a database and serve it until the block ends."""
     with ExitStack() as stack:
-        url = stack.enter_context(_database_url(round))
+        postgres = stack.enter_context(_database(round))
+        url = postgres.url("faults") if postgres else ""
         settings = Settings(data_dir=round.folder / "data", database_url=url)
         settings.data_dir.mkdir()
         held = build_runtime(settings, now=utc_now, monotonic=monotonic)
         await schema.migrate(held.database)
         async with opened(held):
             built = await build(held)
-        house = House(round, settings, built, clock=clock)
+        house = House(round, settings, built, clock=clock, postgres=postgres)
         stack.callback(house.end)
         await house.start()
         yield house

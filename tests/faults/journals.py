@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,8 @@ class Uploader:
     dice: random.Random
     sent: int = 0
     repeats: int = 0
+    answers: Counter[int] = field(default_factory=Counter)
+    """How often each status came."""
     seq: int = field(default=0)
 
     async def run(self) -> None:
@@ -100,24 +103,34 @@ class Uploader:
         while True:
             try:
                 results = await sends(http, self.box, events)
-            except httpx.HTTPError:
+            except httpx.HTTPError as error:
+                if isinstance(error, httpx.HTTPStatusError):
+                    self.answers[error.response.status_code] += 1
                 self.repeats += 1
                 await asyncio.sleep(0.02)
                 continue
+            self.answers[200] += 1
             for result in results:
                 if result["status"] in ("accepted", "duplicate"):
                     self.oracle.event(self.box, 1, result["seq"], result["event_id"])
             return
 
 
-async def scanning(house: House[Town], oracle: Oracle, dice: random.Random) -> None:
-    """Let workers scan until cancelled."""
+async def scanning(
+    house: House[Town],
+    oracle: Oracle,
+    dice: random.Random,
+    answers: Counter[int] | None = None,
+) -> None:
+    """Let workers scan until cancelled; count the statuses if asked to."""
     async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
         while True:
             worker, box = dice.choice(house.built.workers), dice.choice(house.built.boxes)
             headers = {**worker.headers, "Idempotency-Key": f"{dice.getrandbits(64):x}"}
             with contextlib.suppress(httpx.HTTPError):
                 answer = await http.post("/v1/scans", json={"token": box.poster}, headers=headers)
+                if answers is not None:
+                    answers[answer.status_code] += 1
                 if answer.status_code in (200, 201):
                     oracle.scan(answer.json()["id"])
             await asyncio.sleep(0.01)

@@ -36,11 +36,12 @@ async def run(round: Round) -> Verdict:
                         for _ in range(nth + 1):
                             events = [an_event(box, seq + n) for n in (1, 2)]
                             seq += 2
+                            failed = "EIO" in log.read_text(errors="replace")
                             with contextlib.suppress(httpx.HTTPError):
                                 for result in await sends(http, box, events):
                                     oracle.event(box, 1, result["seq"], result["event_id"])
                                     acked += 1
-                                if "EIO" in log.read_text(errors="replace"):
+                                if failed:
                                     violations.append("acknowledged after a sync had failed")
                     await asyncio.sleep(0.2)
                     failures += log.read_text(errors="replace").count("EIO")

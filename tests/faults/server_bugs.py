@@ -93,3 +93,66 @@ def swallow_eio() -> None:
                 await tx.rollback()
 
     Database.write = write  # type: ignore[method-assign]
+
+
+AGAIN = "again-"
+
+
+@bug
+def retry_after_commit() -> None:
+    """Whoever met trouble with the database is served once more, as somebody new (R10)."""
+    import secrets
+
+    from app import main
+    from app.api.edge import Edge
+    from app.doors import scans
+
+    real = scans.recent_of
+
+    async def recent_of(tx: Any, clock: Any, owner: Any, key: Any, *rest: Any, at: Any) -> Any:
+        recent = await real(tx, clock, owner, key, *rest, at=at)
+        return replace(recent, repeat_id=None) if str(key).startswith(AGAIN) else recent
+
+    vars(scans)["recent_of"] = recent_of
+
+    class Retried(Edge):
+        """Runs a scan again under another key when its first run ended with 503."""
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http" or scope["path"] != "/v1/scans":
+                await super().__call__(scope, receive, send)
+                return
+            body = await receive()
+            said: list[Any] = []
+
+            async def hears() -> Any:
+                return body
+
+            async def keeps(message: Any) -> None:
+                said.append(message)
+
+            await super().__call__(scope, hears, keeps)
+            if said[0]["status"] == 503:
+                said.clear()
+                headers = [pair for pair in scope["headers"] if pair[0] != b"idempotency-key"]
+                headers.append((b"idempotency-key", f"{AGAIN}{secrets.token_hex(8)}".encode()))
+                await super().__call__({**scope, "headers": headers}, hears, keeps)
+            for message in said:
+                await send(message)
+
+    vars(main)["Edge"] = Retried
+
+
+@bug
+def dead_pool() -> None:
+    """Connections are given out without asking whether they still live (R09)."""
+    from app.db.engine import Database
+
+    real = Database.__init__
+
+    def without_care(self: Any, *arguments: Any, **options: Any) -> None:
+        real(self, *arguments, **options)
+        self._writer.sync_engine.pool._pre_ping = False
+        self._writer.sync_engine.dialect.is_disconnect = lambda *_: False
+
+    Database.__init__ = without_care  # type: ignore[method-assign]

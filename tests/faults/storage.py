@@ -50,14 +50,18 @@ def _until_attached(tracer: "subprocess.Popen[bytes]", child: Child) -> None:
     """Wait until every thread of the process is traced."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
+        if not child.lives:
+            return  # The call it was to die at came while it was being attached to.
         tasks = Path(f"/proc/{child.process.pid}/task")
-        tracers = [
-            re.search(r"TracerPid:\t(\d+)", (task / "status").read_text())
-            for task in tasks.iterdir()
-        ]
+        tracers = []
+        with contextlib.suppress(OSError):  # A thread, or the process, may end meanwhile.
+            tracers = [
+                re.search(r"TracerPid:\t(\d+)", (task / "status").read_text())
+                for task in tasks.iterdir()
+            ]
         if tracers and all(found and found[1] != "0" for found in tracers):
             return
-        if tracer.poll() is not None:
+        if tracer.poll() is not None and child.lives:
             assert tracer.stderr is not None
             raise RuntimeError(f"strace ended: {tracer.stderr.read().decode()[-300:]}")
         time.sleep(0.02)
