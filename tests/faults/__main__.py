@@ -23,7 +23,7 @@ from rich.table import Table
 from tests.faults.promise import DatabaseKind, Round, Trial, Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "promises.md"
-SHORT_ON_POSTGRESQL = ("R03",)
+SHORT_ON_POSTGRESQL = ("R03", "R09", "R10")
 """Which trials a short round tries on PostgreSQL too; a full one tries all that run there."""
 
 out = Console(highlight=False)
