@@ -29,6 +29,7 @@ class Action(StrEnum):
     MODE_CHANGE_ADDED = "mode_change.added"
     MODE_CHANGE_AMENDED = "mode_change.amended"
     MODE_CHANGE_RETIRED = "mode_change.retired"
+    STAFF_CONFIRMED = "staff.confirmed"
     CALENDAR_CHANGED = "calendar.changed"
     FACILITY_ADDED = "facility.added"
     FACILITY_AMENDED = "facility.amended"

@@ -27,7 +27,7 @@ from app.alerts.webhooks.sending import Sender
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
-from app.doors import commands, effects, screens, watch
+from app.doors import attendance, commands, effects, screens, watch
 from app.people import sign_in
 from app.places import calendar
 from app.runtime import Runtime
@@ -96,6 +96,11 @@ async def watch_doors(held: Runtime) -> None:
         await book.close_quiet(tx, at=at)
 
 
+async def watch_staff(held: Runtime) -> None:
+    """Turn stations to scanning where staff should be and nothing shows that they came."""
+    await attendance.watch(held.database, held.wakeups, held.calendar.current, now=held.now)
+
+
 async def retain(held: Runtime) -> None:
     """Take the person out of what is past its retention time."""
     days = held.settings.retention_days
@@ -124,6 +129,7 @@ JOBS: tuple[Job, ...] = (
     Job("send-webhooks", timedelta(seconds=5), send_webhooks),
     Job("watch-doors", timedelta(seconds=15), watch_doors),
     Job("send-codes", timedelta(seconds=30), send_codes),
+    Job("watch-staff", timedelta(seconds=30), watch_staff),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
     Job("retain", timedelta(hours=1), retain),
     Job("warn-calendar", timedelta(hours=24), warn_calendar),

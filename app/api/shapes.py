@@ -68,6 +68,9 @@ Name = Annotated[
 ]
 """One line of text, perhaps empty, at most 200 characters."""
 
+StaffAbsentMin = Annotated[StrictInt, Field(ge=0, le=480)]
+"""Minutes; 0 switches it off."""
+
 Note = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=500),

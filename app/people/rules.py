@@ -19,6 +19,8 @@ class Permission(StrEnum):
     """Overrides: lockdown and evacuation among them."""
     EDIT_FACILITIES = "edit_facilities"
     COUNT_WALK_INS = "count_walk_ins"
+    CONFIRM_STAFF = "confirm_staff"
+    """Say that staff are there."""
     UNLOCK = "unlock"
     READ_CONTROLLERS = "read_controllers"
     ENROL_CONTROLLERS = "enrol_controllers"
@@ -70,6 +72,7 @@ _KEEPS = frozenset(
         Permission.EDIT_HOURS,
         Permission.EDIT_FACILITIES,
         Permission.COUNT_WALK_INS,
+        Permission.CONFIRM_STAFF,
         Permission.UNLOCK,
     }
 )

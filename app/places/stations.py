@@ -77,6 +77,8 @@ class Description:
     confirm_tap: bool
     offline_hours: int | None = None
     """For so long without the server its controller opens by passes; None: never."""
+    staff_absent_min: int | None = None
+    """So long into staffed hours without staff it turns to scanning; 0: never; None: its unit's."""
 
 
 COLUMNS = tuple(Description.__slots__)

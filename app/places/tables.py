@@ -74,6 +74,8 @@ class Unit(Base):
     """The last step of its path; no other unit ever had it."""
     path: Mapped[str] = mapped_column(unique=True)
     """Numbers from the root, such as `1.7.3`; carries the scope of administrators."""
+    staff_absent_min: Mapped[int | None]
+    """As a station's; None: as the unit above says, and off at the root."""
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
@@ -121,6 +123,13 @@ class Station(Base):
     confirm_tap: Mapped[bool]
     offline_hours: Mapped[int | None]
     """For so long without the server its controller opens by passes; None: never."""
+    staff_absent_min: Mapped[int | None]
+    """So many minutes into staffed hours without a sign of staff, the station turns to scanning.
+
+    0: never; None: as its unit says.
+    """
+    staff_seen_at: Mapped[datetime | None]
+    """When something last showed that staff came, as far as anybody had to ask."""
     denial_version: Mapped[int] = mapped_column(default=0)
     """Raised by whatever is said of passes that no longer open here."""
     config_version: Mapped[int]
@@ -136,7 +145,7 @@ class Station(Base):
 
 
 class ModeChange(Base):
-    """A dated exception or an override: replaces a station's mode within `[from_at, until_at)`."""
+    """What replaces a station's mode within `[from_at, until_at)`, by its tier."""
 
     __tablename__ = "mode_changes"
 

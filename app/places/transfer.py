@@ -57,7 +57,7 @@ COLUMNS = (
     "facilities",
     "doors",
 )
-NOT_IN_FILES = {"offline_hours"}
+NOT_IN_FILES = {"offline_hours", "staff_absent_min"}
 """What a file says nothing of stays as it is."""
 STATION_COLUMNS = tuple(name for name in DESCRIBED if name not in NOT_IN_FILES)
 MAX_ROWS = 20_000

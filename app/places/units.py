@@ -1,9 +1,10 @@
 """Union units: a tree by materialised paths; a branch is one range of them."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,6 +35,7 @@ class NewUnit:
     name: str
     kind: UnitKind
     parent_id: uuid.UUID | None
+    staff_absent_min: int | None = None
 
 
 def under(path: str) -> sa.ColumnElement[bool]:
@@ -55,6 +57,14 @@ async def get_unit(
     return unit
 
 
+async def get_parent(tx: AsyncSession, unit_id: uuid.UUID, *, within: sa.Select[uuid.UUID]) -> Unit:
+    """Give a unit that a request names beside the one it is about; raises UnitInvalid."""
+    try:
+        return await get_unit(tx, unit_id, within=within)
+    except UnitNotFound:
+        raise UnitInvalid("There is no such parent unit.") from None
+
+
 def _subject(unit: Unit) -> Subject:
     return Subject("unit", unit.id, unit_path=unit.path)
 
@@ -71,6 +81,7 @@ async def add(tx: AsyncSession, new: NewUnit, *, actor: Actor, at: datetime) -> 
         parent_id=new.parent_id,
         number=number,
         path=child_path(parent.path if parent else None, number),
+        staff_absent_min=new.staff_absent_min,
         created_at=at,
         changed_at=at,
     )
@@ -136,23 +147,32 @@ async def amend(
     tx: AsyncSession,
     unit: Unit,
     *,
-    name: str | None,
-    kind: UnitKind | None,
+    changes: Mapping[str, Any],
     actor: Actor,
     at: datetime,
 ) -> Unit:
-    """Rename a unit or change its kind; raises UnitInvalid."""
-    before = {"name": unit.name, "kind": unit.kind.value}
+    """Change name, kind or `staff_absent_min`; raises UnitInvalid."""
+    before = _told(unit)
+    name = changes.get("name")
     if name is not None and name != unit.name:
         await _require_free_name(tx, name, unit.parent_id, besides=unit.id)
     unit.name = name or unit.name
-    unit.kind = kind or unit.kind
-    after = {"name": unit.name, "kind": unit.kind.value}
+    unit.kind = changes.get("kind") or unit.kind
+    unit.staff_absent_min = changes.get("staff_absent_min", unit.staff_absent_min)
+    after = _told(unit)
     if after == before:
         return unit  # A move alone is told by the move; nothing at all is told by nobody.
     unit.changed_at = at
     await record(tx, actor, Action.UNIT_AMENDED, _subject(unit), at=at, before=before, after=after)
     return unit
+
+
+def _told(unit: Unit) -> dict[str, Any]:
+    return {
+        "name": unit.name,
+        "kind": unit.kind.value,
+        "staff_absent_min": unit.staff_absent_min,
+    }
 
 
 async def move(tx: AsyncSession, unit: Unit, parent: Unit, *, actor: Actor, at: datetime) -> Unit:

@@ -303,7 +303,7 @@ def test_each_tier_stands_above_each_lower_one_though_it_is_older(higher: int, l
         assert mode.kind is LADDER_KINDS[higher]
 
 
-@pytest.mark.parametrize("tier", Tier)
+@pytest.mark.parametrize("tier", [Tier.EXCEPTION, Tier.OVERRIDE])
 def test_newest_wins_within_a_tier_then_later_from_then_the_stricter(tier: Tier) -> None:
     def winner(*changes: Change) -> Kind:
         kinds = {
@@ -651,3 +651,41 @@ def test_plain_weeks_agree_with_an_independent_implementation(hours: Hours, at: 
         assert mode.until == expected.replace(tzinfo=ZoneInfo(SHANGHAI))
     else:
         assert mode.until is None
+
+
+NOBODY_CAME = change(ChangeKind.ACCESS, Tier.STAFF_ABSENT)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "because"),
+    [
+        ((), Kind.SCAN, Because.STAFF_ABSENT),
+        ((change(ChangeKind.STAFFED, Tier.EXCEPTION),), Kind.SCAN, Because.STAFF_ABSENT),
+        ((change(ChangeKind.HELD_OPEN, Tier.EXCEPTION),), Kind.FREE, Because.EXCEPTION),
+        ((change(ChangeKind.CLOSED, Tier.EXCEPTION),), Kind.CLOSED, Because.EXCEPTION),
+        ((change(ChangeKind.STAFFED, Tier.OVERRIDE),), Kind.FREE, Because.OVERRIDE),
+        ((change(ChangeKind.LOCKDOWN, Tier.OVERRIDE),), Kind.CLOSED, Because.EMERGENCY),
+        ((change(ChangeKind.EVACUATION, Tier.OVERRIDE),), Kind.EVACUATION, Because.EMERGENCY),
+    ],
+)
+def test_absent_staff_turn_to_scanning_only_what_they_would_hold_open(
+    changes: tuple[Change, ...], kind: Kind, because: Because
+) -> None:
+    for order in permutations((NOBODY_CAME, *changes)):
+        mode = mode_at(station(weekly(*ALL_DAY), None, *order), CALENDAR, utc("2026-11-24 00:00"))
+        assert (mode.kind, mode.because) == (kind, because)
+
+
+def test_absent_staff_change_nothing_where_nobody_is_awaited() -> None:
+    closed = mode_at(station(None, None, NOBODY_CAME), CALENDAR, utc("2026-11-24 00:00"))
+    assert (closed.kind, closed.because) == (Kind.CLOSED, Because.NO_ACCESS_HOURS)
+    scan = station(None, weekly(*ALL_DAY), NOBODY_CAME)
+    assert mode_at(scan, CALENDAR, utc("2026-11-24 00:00")).because is Because.WEEKLY
+
+
+def test_the_nearest_unit_decides_what_a_branch_inherits() -> None:
+    said = {"1": 30, "1.7": 0, "1.70": 60}
+    assert inherited("1.7.3", said) == 0
+    assert inherited("1.70", said) == 60
+    assert inherited("1.8.9", said) == 30
+    assert inherited("2", said) is None

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
 from app.api.problems import problems
-from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Name, Out
+from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Name, Out, StaffAbsentMin
 from app.db import cursors
 from app.db.cursors import CursorInvalid
 from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations, visible_units
@@ -62,6 +62,7 @@ class UnitOut(Out):
     kind: UnitKind
     parent_id: uuid.UUID | None
     path: str
+    staff_absent_min: int | None
     created_at: datetime
     retired_at: datetime | None
 
@@ -70,6 +71,9 @@ class UnitIn(In):
     name: Line
     kind: UnitKind
     parent: uuid.UUID | None = None
+    staff_absent_min: StaffAbsentMin | None = None
+    """So many minutes into staffed hours without staff its stations turn to scanning; 0: never;
+    null: as the unit above says."""
 
 
 class UnitPatch(In):
@@ -77,6 +81,7 @@ class UnitPatch(In):
     kind: UnitKind | None = None
     parent: uuid.UUID | None = None
     """Moves the whole branch."""
+    staff_absent_min: StaffAbsentMin | None = None
 
 
 @router.get(
@@ -106,7 +111,7 @@ async def add_unit(body: UnitIn, tx: WriteTx, admin: UnitEditor, at: Now) -> Any
         await units.get_in_use(tx, body.parent, within=visible_units(admin))
     elif admin.unit_path is not None:
         raise UnitInvalid("Name the parent: only a city administrator adds a root.")
-    new = NewUnit(body.name, body.kind, body.parent)
+    new = NewUnit(body.name, body.kind, body.parent, body.staff_absent_min)
     return await units.add(tx, new, actor=admin.actor, at=at)
 
 
@@ -135,9 +140,10 @@ async def amend_unit(
     if body.parent is not None and body.parent != unit.parent_id:
         if unit.path == admin.unit_path:
             raise UnitInvalid("The root of your own branch is moved by who stands above it.")
-        parent = await units.get_unit(tx, body.parent, within=visible_units(admin))
+        parent = await units.get_parent(tx, body.parent, within=visible_units(admin))
         unit = await units.move(tx, unit, parent, actor=admin.actor, at=at)
-    return await units.amend(tx, unit, name=body.name, kind=body.kind, actor=admin.actor, at=at)
+    changes = body.model_dump(exclude_unset=True, exclude={"parent"})
+    return await units.amend(tx, unit, changes=changes, actor=admin.actor, at=at)
 
 
 @router.post(

@@ -20,15 +20,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_waits, admin_writes
 from app.api.problems import problems
-from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Note, Out, Rfc3339
+from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Note, Out, Rfc3339, StaffAbsentMin
 from app.audit import Action, Subject, record
 from app.db import cursors
 from app.db.cursors import CursorInvalid
-from app.doors import commands, registry
+from app.doors import attendance, commands, registry
 from app.doors.registry import NewDoor
 from app.doors.rules import LONGEST_ALONE_H
 from app.doors.tables import Door
-from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
+from app.people.admins import (
+    SignedInAdmin,
+    get_station,
+    get_station_in_use,
+    visible_stations,
+    visible_units,
+)
 from app.people.rules import Permission
 from app.places import facilities, stations, transfer, units
 from app.places.coordinates import CoordinateSystem, from_wgs84, to_wgs84
@@ -63,6 +69,7 @@ _guarded = (NotSignedIn, AdminForbidden)
 
 Reader = Annotated[SignedInAdmin, Depends(admin_reads(Permission.READ_STATIONS))]
 Editor = Annotated[SignedInAdmin, Depends(admin_writes(Permission.EDIT_STATIONS))]
+Keeper = Annotated[SignedInAdmin, Depends(admin_writes(Permission.CONFIRM_STAFF))]
 Exporter = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_STATIONS))]
 System = Annotated[CoordinateSystem, Query()]
 
@@ -107,6 +114,8 @@ class StationIn(In):
     confirm_tap: StrictBool = False
     offline_hours: OfflineHours | None = None
     """For so long without us its controller opens by passes; null: never."""
+    staff_absent_min: StaffAbsentMin | None = None
+    """So many minutes into staffed hours without staff it turns to scanning; 0: never."""
     facilities: Annotated[tuple[FacilityItem, ...], Field(max_length=100)] = ()
     doors: Annotated[tuple[DoorIn, ...], Field(max_length=20)] = ()
 
@@ -126,6 +135,7 @@ class StationPatch(In):
     max_stay_min: MaxStay = 60
     confirm_tap: StrictBool = False
     offline_hours: OfflineHours | None = None
+    staff_absent_min: StaffAbsentMin | None = None
 
 
 class StationOut(Out):
@@ -145,6 +155,8 @@ class StationOut(Out):
     max_stay_min: int
     confirm_tap: bool
     offline_hours: int | None
+    staff_absent_min: int | None
+    staff_seen_at: datetime | None
     doors: list[DoorOut]
     created_at: datetime
     changed_at: datetime
@@ -350,6 +362,27 @@ async def retire_station(
     await stations.retire(tx, held.wakeups, station, actor=admin.actor, at=at)
     (shape,) = await _shapes(tx, [station], CoordinateSystem.WGS84)
     return shape
+
+
+class StaffPresentOut(Out):
+    station_id: uuid.UUID
+    staff_seen_at: datetime
+    was_absent: bool
+    """Whether the station had turned to scanning."""
+
+
+@router.post(
+    "/v1/admin/stations/{station_id:uuid}/staff-present",
+    response_model=StaffPresentOut,
+    responses=problems(*_guarded, StationNotFound, StationRetired),
+)
+async def confirm_staff(
+    station_id: uuid.UUID, tx: WriteTx, admin: Keeper, held: Held, at: Now
+) -> Any:
+    """Say that staff are there; a station that had turned to scanning is free again at once."""
+    station = await get_station_in_use(tx, admin, station_id)
+    was_absent = await attendance.confirm(tx, held.wakeups, station, actor=admin.actor, at=at)
+    return StaffPresentOut(station_id=station.id, staff_seen_at=at, was_absent=was_absent)
 
 
 class ChangeIn(In):

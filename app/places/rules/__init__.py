@@ -20,6 +20,7 @@ from app.places.rules.mode import (
     Window,
     mode_at,
     mode_windows,
+    staffed_time,
 )
 from app.places.rules.nearby import (
     MAX_RADIUS_M,
@@ -28,7 +29,7 @@ from app.places.rules.nearby import (
     grid_cell,
     walking_minutes,
 )
-from app.places.rules.paths import child_path, is_within, under_bounds
+from app.places.rules.paths import child_path, inherited, is_within, under_bounds
 
 __all__ = [
     "MAX_RADIUS_M",
@@ -49,6 +50,7 @@ __all__ = [
     "distance_m",
     "grid_cell",
     "hours_to_json",
+    "inherited",
     "is_timezone",
     "is_within",
     "local_day",
@@ -56,6 +58,7 @@ __all__ = [
     "mode_at",
     "mode_windows",
     "parse_hours",
+    "staffed_time",
     "under_bounds",
     "walking_minutes",
 ]

@@ -65,10 +65,12 @@ class DayClass(StrEnum):
 
 
 class Tier(StrEnum):
-    """How a change was ordered: dated ahead, or on the spot."""
+    """How a change came: dated ahead, on the spot, or by itself because nobody came."""
 
     EXCEPTION = "exception"
     OVERRIDE = "override"
+    STAFF_ABSENT = "staff_absent"
+    """Not a rank: it turns what staff would hold open into scanning, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +155,10 @@ def mode_at(
        replace the weekday in both hours; a window over midnight keeps the reason of the day it
        starts, and where it meets a window of the next day, that next day is the reason.
 
-    A window closed by nothing but the hours is closed because of the day it is. `horizon` bounds
-    the search for `until`. Never raises for an aware instant: in the first days and the last
-    weeks that a `datetime` can hold, the nearest answer stands, without an end.
+    Where staff should be and are not (`Tier.STAFF_ABSENT`), free by the hours or by a dated
+    `staffed` is scan. A window closed by nothing but the hours is closed because of the day it is.
+    `horizon` bounds the search for `until`. Never raises for an aware instant: in the first days
+    and the last weeks that a `datetime` can hold, the nearest answer stands, without an end.
     """
     asked = _utc(at)
     at = min(max(asked, _EARLIEST), _LATEST)
@@ -182,6 +185,26 @@ def mode_windows(
         else:
             windows.append(Window(begins, ends, kind, because))
     return tuple(windows)
+
+
+def staffed_time(
+    rules: StationRules, calendar: Calendar, at: datetime, *, reach: timedelta = timedelta(days=1)
+) -> Window | None:
+    """Give the time around an instant in which staff should be there; None when they need not.
+
+    Free by the hours or by a dated exception is theirs, free by an override is nobody's: who held
+    the door open knew why. It begins at most `reach` before, and ends where the mode changes.
+    """
+    before = mode_windows(rules, calendar, at - reach, at + timedelta(microseconds=1))
+    begins: datetime | None = None
+    for window in reversed(before):
+        if window.kind is not Kind.FREE or window.because in (Because.OVERRIDE, Because.EMERGENCY):
+            break
+        begins = window.from_at
+    if begins is None:
+        return None
+    mode = mode_at(rules, calendar, at)
+    return Window(begins, mode.until or at + HORIZON, mode.kind, mode.because)
 
 
 _Held = tuple[Kind, Because, bool]
@@ -226,12 +249,23 @@ def _segments(
     edges = {edge for change in changes for edge in (change.from_at, change.until_at)}
     inner = sorted(edge for edge in edges if from_at < edge < until_at)
     for begins, ends in pairwise([from_at, *inner, until_at]):
-        holding = [change for change in changes if change.from_at <= begins < change.until_at]
+        there = [change for change in changes if change.from_at <= begins < change.until_at]
+        holding = [change for change in there if change.tier is not Tier.STAFF_ABSENT]
+        nobody_came = len(holding) < len(there)
         if not holding:
-            yield from _by_hours(rules, calendar, place, begins, ends)
+            for since, until, held in _by_hours(rules, calendar, place, begins, ends):
+                yield since, until, _unattended(held) if nobody_came else held
             continue
-        known = day_of(place, begins).year in calendar.years
-        yield begins, ends, (*_outcome(max(holding, key=_rank)), known)
+        highest = max(holding, key=_rank)
+        outcome = (*_outcome(highest), day_of(place, begins).year in calendar.years)
+        by_staff = highest.kind is ChangeKind.STAFFED and highest.tier is Tier.EXCEPTION
+        yield begins, ends, _unattended(outcome) if nobody_came and by_staff else outcome
+
+
+def _unattended(held: _Held) -> _Held:
+    """Turn what staff would hold open into scanning."""
+    kind, _, known = held
+    return (Kind.SCAN, Because.STAFF_ABSENT, known) if kind is Kind.FREE else held
 
 
 def _rank(change: Change) -> tuple[int, datetime, datetime, int]:

@@ -1,5 +1,7 @@
 """Paths of union units: numbers from the root, such as `50.107.7`."""
 
+from collections.abc import Mapping
+
 
 def child_path(parent: str | None, number: int) -> str:
     """Name the place of a unit below its parent; None as parent makes a root.
@@ -23,3 +25,13 @@ def under_bounds(path: str) -> tuple[str, str]:
 def is_within(path: str, ancestor: str) -> bool:
     """Say whether a unit is the ancestor itself or one of its descendants."""
     return path == ancestor or path.startswith(f"{ancestor}.")
+
+
+def inherited(path: str, said: Mapping[str, int]) -> int | None:
+    """Give what the nearest unit says, the unit itself or one above it; None when none does."""
+    while True:
+        if path in said:
+            return said[path]
+        path, dot, _ = path.rpartition(".")
+        if not dot:
+            return None
