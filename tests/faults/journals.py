@@ -159,7 +159,7 @@ def integrity(house: House[Town]) -> list[str]:
     """Ask SQLite whether its file is whole (R24)."""
     if house.round.database != "sqlite":
         return []
-    path = house.settings.data_dir / "yizhan.sqlite3"
-    with contextlib.closing(sqlite3.connect(path)) as db:
+    path = house.settings.data_dir / "yizhan.db"
+    with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
         said = db.execute("PRAGMA integrity_check").fetchone()
     return [] if said == ("ok",) else [f"integrity_check: {said}"]

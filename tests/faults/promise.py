@@ -30,6 +30,8 @@ class Verdict:
     """What was done, in numbers: {"commands": 2000, "kills": 37}."""
     violations: list[str] = field(default_factory=list)
     """What broke the promise, a sentence each."""
+    empty: str = ""
+    """Why the round shows nothing, such as that no relay ever pulsed; then another is run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,7 @@ async def run(round: Round) -> Verdict:
                 "clock_steps": sum(clock.steps for clock in stepped),
             },
             judged(pulses, read_ns, await house.granted()),
+            "" if pulses else "no relay ever pulsed",
         )
 
 
@@ -194,11 +195,8 @@ async def reads(house: House[Town]) -> dict[str, int]:
 
 def judged(pulses: list[Pulse], read_ns: dict[str, int], granted: set[str]) -> list[str]:
     """Say what broke the promise."""
-    found = within_deadline(pulses, read_ns)
-    found += only_granted(pulses, granted) + at_most_once(pulses)
-    if not pulses:
-        found.append("no relay ever pulsed: this round shows nothing")
-    return found
+    late = within_deadline(pulses, read_ns)
+    return late + only_granted(pulses, granted) + at_most_once(pulses)
 
 
 TRIAL = Trial(

@@ -204,15 +204,13 @@ async def run(round: Round) -> Verdict:
             if pulse.log in quiet
         ]
         violations += [sentence for sentences in told for sentence in sentences]
-        if not pulses:
-            violations.append("no relay ever pulsed: this round shows nothing")
         tries = {
             "cuts": len(listed),
             "commands": len(history.operations),
             "pulses": len(pulses),
             "seconds": int(took_s),
         }
-        return Verdict(tries, violations)
+        return Verdict(tries, violations, "" if pulses else "no relay ever pulsed")
 
 
 TRIAL = Trial(
