@@ -70,7 +70,7 @@ def _subject(unit: Unit) -> Subject:
 
 
 async def add(tx: AsyncSession, new: NewUnit, *, actor: Actor, at: datetime) -> Unit:
-    """Add a unit below its parent, or a root; raises UnitNotFound, UnitInvalid."""
+    """Add a unit below its parent, or a root; raises UnitInvalid."""
     parent = await _parent(tx, new.parent_id)
     await _require_free_name(tx, new.name, new.parent_id)
     number = await _next_number(tx)

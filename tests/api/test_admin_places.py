@@ -368,12 +368,12 @@ async def test_a_unit_administrator_changes_the_tree_below_his_own_root_only(
 
     kind = {"name": "某处", "kind": "street"}
     assert await asks("POST", "", **kind) == (422, "unit_invalid")
-    assert await asks("POST", "", **kind, parent=str(other.id)) == (404, "unit_not_found")
+    assert await asks("POST", "", **kind, parent=str(other.id)) == (422, "unit_invalid")
     for unit in (city, other):
         assert await asks("PATCH", f"/{unit.id}", name="x") == (404, "unit_not_found")
         assert await asks("POST", f"/{unit.id}/retire") == (404, "unit_not_found")
         moved = await asks("PATCH", f"/{street.id}", parent=str(unit.id))
-        assert moved == (404, "unit_not_found")
+        assert moved == (422, "unit_invalid")
     assert await asks("PATCH", f"/{own.id}", parent=str(street.id)) == (422, "unit_invalid")
     assert await asks("PATCH", f"/{street.id}", colour="red") == (422, "request_invalid")
     listed = await client.get("/v1/admin/units", headers=admin.headers)
@@ -398,8 +398,8 @@ async def test_a_unit_tells_of_a_change_and_of_nothing_else(
         await client.post(f"{path}/retire", headers=chief.headers)
     _, renamed, retired = await trail(runtime)
     assert (renamed.before, renamed.after) == (
-        {"name": "市总工会", "kind": "city"},
-        {"name": "总工会", "kind": "city"},
+        {"name": "市总工会", "kind": "city", "staff_absent_min": None},
+        {"name": "总工会", "kind": "city", "staff_absent_min": None},
     )
     assert retired.action is Action.UNIT_RETIRED
 

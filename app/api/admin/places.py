@@ -103,12 +103,12 @@ async def list_units(
     "/v1/admin/units",
     status_code=201,
     response_model=UnitOut,
-    responses=problems(*_guarded, UnitNotFound, UnitInvalid),
+    responses=problems(*_guarded, UnitInvalid),
 )
 async def add_unit(body: UnitIn, tx: WriteTx, admin: UnitEditor, at: Now) -> Any:
     """Add a unit below one of your branch; only the whole city may add a root."""
     if body.parent is not None:
-        await units.get_in_use(tx, body.parent, within=visible_units(admin))
+        await units.get_parent(tx, body.parent, within=visible_units(admin))
     elif admin.unit_path is not None:
         raise UnitInvalid("Name the parent: only a city administrator adds a root.")
     new = NewUnit(body.name, body.kind, body.parent, body.staff_absent_min)
