@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +106,7 @@ def _tried(trial: Trial, database: DatabaseKind, bug: str | None, seed: int, *, 
         verdict = asyncio.run(trial.run(round))
     except Exception as error:
         if bug is None:
-            raise
+            out.print(traceback.format_exc(), markup=False)
         verdict = Verdict({}, [f"the trial ended with {type(error).__name__}: {error}"[:200]])
     row = Row(trial, database, bug, verdict, time.monotonic() - begun)
     if row.is_good:
