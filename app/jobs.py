@@ -30,6 +30,7 @@ from app.db.upsert import upsert
 from app.doors import attendance, commands, effects, screens, watch
 from app.people import sign_in
 from app.places import calendar
+from app.reports import rollup
 from app.runtime import Runtime
 from app.visits import presence
 
@@ -101,6 +102,14 @@ async def watch_staff(held: Runtime) -> None:
     await attendance.watch(held.database, held.wakeups, held.calendar.current, now=held.now)
 
 
+async def roll_up(held: Runtime) -> None:
+    """Count anew the days of which something changed, and all that is summed from them."""
+    retention = timedelta(days=held.settings.retention_days)
+    done = await rollup.roll_up(held.database, at=held.now(), retention=retention)
+    if done.settled:
+        log.info("rolled up found=%s settled=%s", done.found, done.settled)
+
+
 async def retain(held: Runtime) -> None:
     """Take the person out of what is past its retention time."""
     days = held.settings.retention_days
@@ -131,6 +140,7 @@ JOBS: tuple[Job, ...] = (
     Job("send-codes", timedelta(seconds=30), send_codes),
     Job("watch-staff", timedelta(seconds=30), watch_staff),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
+    Job("roll-up", timedelta(minutes=1), roll_up),
     Job("retain", timedelta(hours=1), retain),
     Job("warn-calendar", timedelta(hours=24), warn_calendar),
 )

@@ -40,6 +40,7 @@ from app.people.tables import (
     Worker,
     WorkerSession,
 )
+from app.reports.tables import Renumbering
 from app.vault import Vault
 from app.visits.tables import FacilityUse, Visit
 from app.visits.usage import User
@@ -166,6 +167,7 @@ async def erase(tx: AsyncSession, worker_id: uuid.UUID, owner_key: bytes, *, at:
         )
         if worker.blocked_at is not None:
             await workers.keep_out(tx, worker.phone_index, worker.blocked_because, at=at)
+    await _renumber(tx, worker, at=at)
     await tx.flush()
     for table, column in _references():
         if column.nullable:
@@ -181,6 +183,22 @@ async def erase(tx: AsyncSession, worker_id: uuid.UUID, owner_key: bytes, *, at:
     worker.blocked_because = None
     worker.erased_at = at
     worker.changed_at = at
+
+
+async def _renumber(tx: AsyncSession, worker: Worker, *, at: datetime) -> None:
+    """Let a number that leads to nobody stand for him in counts of distinct workers.
+
+    His visits are marked as changed, so that their days are counted anew with it.
+    """
+    old, new = worker.number, await workers.free_number(tx)
+    await tx.execute(
+        sa.update(Visit)
+        .where(Visit.worker_id == worker.id)
+        .values(erased_number=new, changed_at=at)
+        .execution_options(synchronize_session=False)
+    )
+    tx.add(Renumbering(old_number=old, new_number=new))
+    worker.number = await workers.free_number(tx)
 
 
 async def _forget_owner(tx: AsyncSession, owner_key: bytes) -> None:
@@ -251,6 +269,11 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
             Visit,
             sa.and_(Visit.worker_id.is_not(None), Visit.started_at < past),
             {"worker_id": None},
+        ),
+        _Rule(
+            Visit,
+            sa.and_(Visit.erased_number.is_not(None), Visit.started_at < past),
+            {"erased_number": None},
         ),
         _Rule(
             Scan,

@@ -10,9 +10,10 @@ from app.db.types import Base
 from app.doors import tables as doors
 from app.people import tables as people
 from app.places import tables as places
+from app.reports import tables as reports
 from app.visits import tables as visits
 
-_ROOMS = (audit, vault, leases, jobs, places, people, alerts, webhooks, visits, doors)
+_ROOMS = (audit, vault, leases, jobs, places, people, alerts, webhooks, visits, doors, reports)
 
 
 def every_table() -> sa.MetaData:

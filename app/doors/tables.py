@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, Json, closed_enum, only_where, table_of
+from app.db.types import Base, Json, closed_enum, found_by_time, only_where, table_of
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.rules.journal import EventType, Quality
 from app.doors.tokens import TokenKind
@@ -173,6 +173,7 @@ class Scan(Base):
         sa.Index("ix_scans_owner_key_scanned_at", "owner_key", "scanned_at"),
         sa.Index("ix_scans_worker_id_scanned_at", "worker_id", "scanned_at"),
         sa.Index("ix_scans_station_id_local_day", "station_id", "local_day"),
+        found_by_time("ix_scans_changed_at", "changed_at"),
         sa.Index(
             "ix_scans_identified_scanned_at",
             "scanned_at",
@@ -237,6 +238,8 @@ class Command(Base):
             **only_where("state IN ('pending', 'claimed')"),
         ),
         sa.Index("ix_commands_controller_id_created_at", "controller_id", "created_at"),
+        sa.Index("ix_commands_station_id_created_at", "station_id", "created_at"),
+        found_by_time("ix_commands_changed_at", "changed_at"),
         sa.Index(
             "ix_commands_pulsed_door_id_pulsed_at",
             "door_id",
@@ -474,6 +477,7 @@ class OfflineEntry(Base):
 
     __table_args__ = (
         sa.Index("ix_offline_entries_station_id_local_day", "station_id", "local_day"),
+        found_by_time("ix_offline_entries_changed_at", "changed_at"),
         sa.Index("ix_offline_entries_door_id_happened_at", "door_id", "happened_at"),
         sa.Index("ix_offline_entries_jti", "jti"),
         sa.Index(

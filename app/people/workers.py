@@ -107,7 +107,7 @@ async def register(
     worker_id = new_id()
     worker = Worker(
         id=worker_id,
-        number=await _free_number(tx),
+        number=await free_number(tx),
         phone_sealed=phones.seal(vault.key("phone"), phone, aad=_aad(worker_id)),
         phone_index=phones.blind_index(vault.key("phone-index"), phone),
         occupation=occupation,
@@ -123,7 +123,8 @@ async def register(
     return worker
 
 
-async def _free_number(tx: AsyncSession) -> int:
+async def free_number(tx: AsyncSession) -> int:
+    """Give a random 32-bit number that no worker has."""
     while True:
         number = secrets.randbits(32)
         if await tx.scalar(sa.select(Worker.id).where(Worker.number == number)) is None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, closed_enum, only_where
+from app.db.types import Base, closed_enum, found_by_time, only_where
 from app.people.tables import Occupation
 from app.places.rules import Kind
 
@@ -40,6 +40,9 @@ class Visit(Base):
     station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
     worker_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("workers.id"))
     """Whose visit it was; None without consent, or past retention."""
+    erased_number: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """A random number in place of a worker who was erased, the same on all his visits, so that
+    counts of distinct workers stay true; None again past retention."""
     owner_key: Mapped[bytes | None]
     """Keyed hash of the worker while the visit is open, so that he can end it; then None."""
     occupation: Mapped[Occupation | None] = mapped_column(closed_enum(Occupation))
@@ -81,7 +84,13 @@ class Visit(Base):
             "started_at",
             **only_where("worker_id IS NOT NULL"),
         ),
+        sa.Index(
+            "ix_visits_erased_started_at",
+            "started_at",
+            **only_where("erased_number IS NOT NULL"),
+        ),
         sa.Index("ix_visits_station_id_local_day", "station_id", "local_day"),
+        found_by_time("ix_visits_changed_at", "changed_at"),
         sa.Index("ix_visits_station_id_started_at", "station_id", "started_at"),
         sa.CheckConstraint("party_size BETWEEN 1 AND 5", name="party_size"),
         sa.CheckConstraint("ended_at IS NULL OR ended_at >= started_at", name="interval"),
@@ -132,5 +141,6 @@ class FacilityUse(Base):
     __table_args__ = (
         sa.UniqueConstraint("actor", "idempotency_key"),
         sa.Index("ix_facility_uses_station_id_local_day", "station_id", "local_day"),
+        found_by_time("ix_facility_uses_changed_at", "changed_at"),
         sa.Index("ix_facility_uses_facility_id_begun_at", "facility_id", "begun_at"),
     )

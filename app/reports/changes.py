@@ -1,0 +1,250 @@
+"""What must be counted anew: found by when rows were changed, kept as rows until it is done.
+
+Visits never call reports. Every table that a day is counted from says when a row was changed; a
+watermark says up to when that was looked at. Late journals need no way of their own.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.settled import settled_until
+from app.db.types import new_id
+from app.db.upsert import upsert
+from app.doors.tables import Command, OfflineEntry, Scan
+from app.places.rules import local_day
+from app.places.tables import Station, Unit
+from app.reports.tables import Grain, Rollup, RollupDue, RollupMark, RollupMember
+from app.visits.tables import FacilityUse, Visit, WalkInCount
+
+CHANGED, CLOSED = "changed", "closed"
+"""The watermarks: rows looked at, and days over of which every station has a row."""
+
+STATION_DAYS, UNIT_DAYS, SPANS = 0, 1_000, 2_000
+"""Depths: what is counted first. Units from the lowest up, then months, quarters, years."""
+
+AT_ONCE = 2_000
+"""Rows written by one statement."""
+
+Due = tuple[uuid.UUID, Grain, date, int]
+"""A place, a span, its depth."""
+
+SPAN_DEPTH = {Grain.MONTH: SPANS, Grain.QUARTER: SPANS + 1, Grain.YEAR: SPANS + 2}
+
+
+def span_of(grain: Grain, day: date) -> date:
+    """Give the first day of the span in which a day lies."""
+    match grain:
+        case Grain.DAY:
+            return day
+        case Grain.MONTH:
+            return day.replace(day=1)
+        case Grain.QUARTER:
+            return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
+        case Grain.YEAR:
+            return day.replace(month=1, day=1)
+
+
+def span_end(grain: Grain, first: date) -> date:
+    """Give the day after the last of a span."""
+    if grain is Grain.DAY:
+        return first + timedelta(days=1)
+    months = {Grain.MONTH: 1, Grain.QUARTER: 3, Grain.YEAR: 12}[grain]
+    years, month = divmod(first.month - 1 + months, 12)
+    return date(first.year + years, month + 1, 1)
+
+
+def spans_above(place: uuid.UUID, day: date) -> Iterator[Due]:
+    """Give the spans of days that a place's day is part of."""
+    for grain, depth in SPAN_DEPTH.items():
+        yield place, grain, span_of(grain, day), depth
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The units, as far as sums must know them."""
+
+    ids: Mapping[str, uuid.UUID]
+    """By path."""
+
+    def above(self, path: str) -> Iterator[tuple[uuid.UUID, int]]:
+        """Give a branch from its end to the root: units and their depths.
+
+        Of a path that a branch was moved away from, what still stands there.
+        """
+        steps = path.split(".")
+        for level in range(len(steps), 0, -1):
+            unit = self.ids.get(".".join(steps[:level]))
+            if unit is not None:
+                yield unit, UNIT_DAYS - level
+
+
+async def read_tree(tx: AsyncSession) -> Tree:
+    """Read the units."""
+    return Tree({row.path: row.id for row in await tx.execute(sa.select(Unit.path, Unit.id))})
+
+
+async def put_due(tx: AsyncSession, dues: Iterable[Due]) -> int:
+    """Write down what must be counted anew; gives how many spans."""
+    rows = [
+        {"place_id": place, "grain": grain, "from_day": day, "depth": depth, "token": new_id()}
+        for place, grain, day, depth in sorted(set(dues), key=lambda due: (str(due[0]), *due[1:3]))
+    ]
+    for start in range(0, len(rows), AT_ONCE):
+        insert = upsert(tx, RollupDue).values(rows[start : start + AT_ONCE])
+        await tx.execute(
+            insert.on_conflict_do_update(
+                index_elements=["place_id", "grain", "from_day"],
+                set_={"token": insert.excluded.token, "depth": insert.excluded.depth},
+            )
+        )
+    return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search came to."""
+
+    dues: frozenset[Due]
+    marks: Mapping[str, datetime]
+    """Where the watermarks may move."""
+    members: Sequence[Mapping[str, Any]]
+    """Stations that are counted under another branch from now on."""
+
+
+async def look(tx: AsyncSession, *, at: datetime) -> Found:
+    """Find what must be counted anew.
+
+    1. Where no writer can still be at work is read first: so far may the watermark move.
+    2. Days of which a row was changed since the watermark, and days into which its stays last.
+    3. Days of visits that go on, and days that have passed: every station has a row of each.
+    4. Stations that were hung up elsewhere: every day of every unit that they left or joined.
+    """
+    settled = await settled_until(tx, at=at)
+    marks = {row.name: row.at for row in await tx.scalars(sa.select(RollupMark))}
+    days = {pair async for pair in _changed(tx, marks.get(CHANGED), at)}
+    days |= {pair async for pair in _passed(tx, marks.get(CLOSED), at)}
+    dues: set[Due] = {(station, Grain.DAY, day, STATION_DAYS) for station, day in days}
+    members, moved = await _moved(tx)
+    return Found(frozenset(dues | moved), {CHANGED: settled, CLOSED: at}, members)
+
+
+async def note(tx: AsyncSession, found: Found) -> int:
+    """Write down what was found; gives how many spans are due."""
+    if found.members:
+        insert = upsert(tx, RollupMember)
+        await tx.execute(
+            insert.on_conflict_do_update(
+                index_elements=["station_id"],
+                set_={name: insert.excluded[name] for name in ("unit_id", "unit_path")},
+            ),
+            found.members,
+        )
+    for name, mark in found.marks.items():
+        await tx.execute(
+            upsert(tx, RollupMark)
+            .values(name=name, at=mark)
+            .on_conflict_do_update(index_elements=["name"], set_={"at": mark})
+        )
+    return await put_due(tx, found.dues)
+
+
+Pair = tuple[uuid.UUID, date]
+"""A station and a local day."""
+
+
+async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> AsyncIterator[Pair]:
+    """Give the days of which a row was changed, or that a visit still lasts into."""
+
+    def new(column: Any) -> sa.ColumnElement[bool]:
+        return sa.true() if since is None else column > since
+
+    queries: tuple[Any, ...] = (
+        sa.select(Scan.station_id, Scan.local_day).where(
+            Scan.station_id.is_not(None), new(Scan.changed_at)
+        ),
+        sa.select(FacilityUse.station_id, FacilityUse.local_day).where(new(FacilityUse.changed_at)),
+        sa.select(OfflineEntry.station_id, OfflineEntry.local_day).where(
+            new(OfflineEntry.changed_at)
+        ),
+        sa.select(WalkInCount.station_id, WalkInCount.local_day).where(new(WalkInCount.created_at)),
+    )
+    for query in queries:
+        async for station, day in await tx.stream(query.distinct()):
+            yield station, day
+    commands = (
+        sa.select(Command.station_id, Station.timezone, Command.created_at)
+        .join(Station, Station.id == Command.station_id)
+        .where(new(Command.changed_at))
+    )
+    async for station, zone, created_at in await tx.stream(commands):
+        yield station, local_day(created_at, zone)
+    async for station, zone, first, until in await tx.stream(_stays(new(Visit.changed_at))):
+        day, last = first, local_day(min(until, at), zone)
+        yield station, first
+        while (day := day + timedelta(days=1)) <= last:
+            yield station, day
+
+
+def _stays(changed: sa.ColumnElement[bool]) -> Any:
+    """Select visits' days, and until when the longest of each lasts or ever seemed to last.
+
+    An end that was moved to an earlier day leaves `stay_until` where it was.
+    """
+    ended = sa.func.coalesce(Visit.ended_at, Visit.stay_until)
+    lasts = sa.case((ended > Visit.stay_until, ended), else_=Visit.stay_until)
+    return (
+        sa.select(Visit.station_id, Station.timezone, Visit.local_day, sa.func.max(lasts))
+        .join(Station, Station.id == Visit.station_id)
+        .where(sa.or_(changed, Visit.ended_at.is_(None)))
+        .group_by(Visit.station_id, Station.timezone, Visit.local_day)
+    )
+
+
+async def _passed(tx: AsyncSession, since: datetime | None, at: datetime) -> AsyncIterator[Pair]:
+    """Give the days that have passed since the last search, at every station."""
+    since = since or at - timedelta(days=1)
+    stations = sa.select(Station.id, Station.timezone).where(
+        sa.or_(Station.retired_at.is_(None), Station.retired_at > since)
+    )
+    async for station, zone in await tx.stream(stations):
+        day, today = local_day(since, zone), local_day(at, zone)
+        while day < today:
+            yield station, day
+            day += timedelta(days=1)
+
+
+async def _moved(tx: AsyncSession) -> tuple[list[Mapping[str, Any]], set[Due]]:
+    """Give the stations whose branch is another now, and what that makes due."""
+    rows = (
+        await tx.execute(
+            sa.select(
+                Station.id, Station.unit_id, Unit.path, RollupMember.unit_path.label("before")
+            )
+            .join(Unit, Unit.id == Station.unit_id)
+            .outerjoin(RollupMember, RollupMember.station_id == Station.id)
+            .where(sa.or_(RollupMember.unit_path.is_(None), RollupMember.unit_path != Unit.path))
+        )
+    ).all()
+    members: list[Mapping[str, Any]] = [
+        {"station_id": r.id, "unit_id": r.unit_id, "unit_path": r.path} for r in rows
+    ]
+    moved = {row.id: row for row in rows if row.before is not None}
+    dues: set[Due] = set()
+    if moved:
+        tree = await read_tree(tx)
+        days = await tx.execute(
+            sa.select(Rollup.place_id, Rollup.from_day).where(
+                Rollup.place_id.in_(list(moved)), Rollup.grain == Grain.DAY
+            )
+        )
+        for station, day in days:
+            row = moved[station]
+            for path in (row.path, row.before):
+                dues |= {(u, Grain.DAY, day, depth) for u, depth in tree.above(path)}
+    return members, dues

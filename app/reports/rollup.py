@@ -1,0 +1,406 @@
+"""Counting anew what is due: stations' days from raw rows, everything above as sums of these.
+
+Raw rows stay the truth. A pass finds what changed (`changes.py`) and settles it, lowest first:
+
+1. A station's day is counted from its raw rows (`raw.py`, `rules/day.py`).
+2. A unit's day is the sum of the units directly below it and of its own stations.
+3. A month is the sum of its days, a quarter of its months, a year of its quarters.
+
+What is read and summed is read first; then one short write settles it: a span is written only by
+whoever still finds its due row with the token he read. So a pass may be cut off at any place, run
+twice, or meet another one, and what is counted from older rows never replaces newer.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.engine import Database
+from app.db.upsert import upsert
+from app.places.rules import is_within, local_day
+from app.places.tables import Station, Unit
+from app.reports import crowds, vectors
+from app.reports.changes import (
+    SPANS,
+    STATION_DAYS,
+    Due,
+    Tree,
+    look,
+    note,
+    put_due,
+    read_tree,
+    span_end,
+    spans_above,
+)
+from app.reports.crowds import Crowd
+from app.reports.raw import StationDay, read_days
+from app.reports.rules.day import count, quarter_edges
+from app.reports.tables import Grain, Renumbering, Rollup, RollupDue, RollupMember
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 250
+"""Spans settled in one write."""
+UNITS_AT_ONCE = 20
+"""Units' days settled in one write: each may be the sum of hundreds."""
+
+BELOW = {Grain.MONTH: Grain.DAY, Grain.QUARTER: Grain.MONTH, Grain.YEAR: Grain.QUARTER}
+"""What a span is the sum of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What a pass did."""
+
+    found: int
+    """Spans that were due."""
+    settled: int
+    """Spans that were counted, those above included."""
+
+
+async def roll_up(database: Database, *, at: datetime, retention: timedelta) -> Pass:
+    """Find what changed and count it anew, everything above it included."""
+    async with database.read() as tx:
+        found = await look(tx, at=at)
+    async with database.write() as tx:
+        noted = await note(tx, found)
+    settled = 0
+    while number := await settle_some(database, at=at, retention=retention):
+        settled += number
+    async with database.write() as tx:
+        await renumber(tx)
+        await forget(tx, at=at, retention=retention)
+    return Pass(noted, settled)
+
+
+async def settle_some(database: Database, *, at: datetime, retention: timedelta) -> int:
+    """Settle the lowest of what is due; gives how many spans, 0 when nothing is."""
+    async with database.read() as tx:
+        dues = await _lowest(tx)
+        if not dues:
+            return 0
+        first = dues[0]
+        places = [due.place_id for due in dues]
+        if first.depth == STATION_DAYS:
+            is_lost = first.from_day < retained_since(at, retention)
+            rows = await _station_days(tx, places, first.from_day, at, is_lost=is_lost)
+        elif first.depth < SPANS:
+            rows = await _unit_days(tx, places, first.from_day, at)
+        else:
+            rows = await _spans(tx, places, first.grain, first.from_day, at)
+    async with database.write() as tx:
+        held = await _take(tx, dues)
+        written = [row for row in rows if row["place_id"] in held]
+        if written:
+            await _write(tx, written)
+        if first.depth < SPANS:
+            await put_due(tx, await _above(tx, first, list(held)))
+    return len(dues)
+
+
+async def _lowest(tx: AsyncSession) -> Sequence[RollupDue]:
+    """Give some spans of the lowest depth that are due, all of the same days: the oldest."""
+    first = (
+        await tx.execute(
+            sa.select(RollupDue.depth, RollupDue.grain, RollupDue.from_day)
+            .order_by(RollupDue.depth, RollupDue.from_day)
+            .limit(1)
+        )
+    ).first()
+    if first is None:
+        return []
+    query = sa.select(RollupDue).where(
+        RollupDue.depth == first.depth,
+        RollupDue.grain == first.grain,
+        RollupDue.from_day == first.from_day,
+    )
+    is_units = STATION_DAYS < first.depth < SPANS
+    return (await tx.scalars(query.limit(UNITS_AT_ONCE if is_units else AT_ONCE))).all()
+
+
+async def _take(tx: AsyncSession, dues: Sequence[RollupDue]) -> set[uuid.UUID]:
+    """Settle the dues that nobody made anew or settled since they were read; gives their places."""
+    tokens = [due.token for due in dues]
+    gone = await tx.scalars(
+        sa.delete(RollupDue)
+        .where(
+            RollupDue.place_id.in_([due.place_id for due in dues]),
+            RollupDue.grain == dues[0].grain,
+            RollupDue.from_day == dues[0].from_day,
+            RollupDue.token.in_(tokens),
+        )
+        .returning(RollupDue.place_id)
+    )
+    return set(gone)
+
+
+async def _write(tx: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
+    insert = upsert(tx, Rollup)
+    keys = ("place_id", "grain", "from_day")
+    changes = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+    # What was known of the workers stays known when a day is counted again after they were lost.
+    known = sa.func.coalesce(insert.excluded.uniques, Rollup.uniques)
+    await tx.execute(
+        insert.on_conflict_do_update(index_elements=keys, set_=changes | {"uniques": known}), rows
+    )
+
+
+async def _above(tx: AsyncSession, first: RollupDue, places: Sequence[uuid.UUID]) -> list[Due]:
+    """Give what must be summed anew once these days were counted."""
+    above = [due for place in places for due in spans_above(place, first.from_day)]
+    if first.depth == STATION_DAYS:
+        tree = await read_tree(tx)
+        paths = await tx.scalars(
+            sa.select(RollupMember.unit_path).where(RollupMember.station_id.in_(places)).distinct()
+        )
+        above += _units(tree, list(paths), first.from_day)
+    return above
+
+
+def _units(tree: Tree, paths: Sequence[str], day: date) -> list[Due]:
+    return [(unit, Grain.DAY, day, depth) for path in paths for unit, depth in tree.above(path)]
+
+
+async def _station_days(
+    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date, at: datetime, *, is_lost: bool
+) -> list[Mapping[str, Any]]:
+    raw = await read_days(tx, stations, day, at=at)
+    # Counting is plain Python: beside the loop that doors wait on.
+    return await asyncio.to_thread(
+        lambda: [_station_day(station, one, at, is_lost=is_lost) for station, one in raw.items()]
+    )
+
+
+def _station_day(
+    station: uuid.UUID, raw: StationDay, at: datetime, *, is_lost: bool
+) -> Mapping[str, Any]:
+    counted = count(raw.facts)
+    crowd = crowds.crowd_of(counted.crowd)
+    return {
+        "place_id": station,
+        "grain": Grain.DAY,
+        "from_day": raw.facts.day,
+        "counts": vectors.packed(counted.whole()),
+        "hours": vectors.packed_hours(counted.hours),
+        "peak": counted.peak,
+        "peak_at": None if counted.peak_ms is None else _instant(counted.peak_ms),
+        "most_inside": counted.most_inside,
+        "uniques": None if is_lost else len(crowds.everybody(crowd)),
+        "crowd": None if is_lost else crowds.packed(crowd),
+        "reaches_at": raw.reaches_at,
+        "rolled_at": at,
+    }
+
+
+def _instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+_PARTS = (
+    Rollup.place_id,
+    Rollup.counts,
+    Rollup.hours,
+    Rollup.peak,
+    Rollup.peak_at,
+    Rollup.most_inside,
+    Rollup.uniques,
+    Rollup.crowd,
+)
+
+
+async def _unit_days(
+    tx: AsyncSession, units: Sequence[uuid.UUID], day: date, at: datetime
+) -> list[Mapping[str, Any]]:
+    """Sum the units directly below and the own stations."""
+    under: dict[uuid.UUID, uuid.UUID] = {}
+    ways: tuple[tuple[Any, Any], ...] = ((Unit, Unit.parent_id), (Station, Station.unit_id))
+    for kind, above in ways:
+        rows = await tx.execute(sa.select(kind.id, above).where(above.in_(units)))
+        under.update((child, unit) for child, unit in rows)
+    parts: defaultdict[uuid.UUID, list[Any]] = defaultdict(list)
+    # A unit may have thousands: whoever is below is found by a join, not by a list of names.
+    for kind, above in ways:
+        query = (
+            sa.select(*_PARTS)
+            .join(kind, kind.id == Rollup.place_id)
+            .where(above.in_(units), Rollup.grain == Grain.DAY, Rollup.from_day == day)
+        )
+        for part in await tx.execute(query):
+            parts[under[part.place_id]].append(part)
+    zones = await _zones(tx, units)
+    return await asyncio.to_thread(
+        lambda: [_unit_day(unit, day, parts[unit], zones[unit], at) for unit in units]
+    )
+
+
+async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, str]:
+    """Give the zone by which a unit's peak is told: the first of the stations below it."""
+    paths = {
+        row.path: row.id
+        for row in await tx.execute(sa.select(Unit.path, Unit.id).where(Unit.id.in_(units)))
+    }
+    rows = await tx.execute(
+        sa.select(Unit.path, Station.timezone)
+        .join(Station, Station.unit_id == Unit.id)
+        .distinct()
+        .order_by(Station.timezone.desc())
+    )
+    found: defaultdict[uuid.UUID, str] = defaultdict(lambda: "Asia/Shanghai")
+    for path, timezone in rows:
+        for own, unit in paths.items():
+            if is_within(path, own):
+                found[unit] = timezone
+    return found
+
+
+def _unit_day(
+    unit: uuid.UUID, day: date, parts: Sequence[Any], timezone: str, at: datetime
+) -> Mapping[str, Any]:
+    hours = vectors.merged([part.hours for part in parts])
+    peak, quarter = vectors.peak_quarter(hours)
+    peak_at = None if quarter is None else _instant(quarter_edges(timezone, day)[quarter])
+    return {
+        "place_id": unit,
+        "grain": Grain.DAY,
+        "from_day": day,
+        "counts": vectors.merged([part.counts for part in parts]),
+        "hours": hours,
+        "peak": peak,
+        "peak_at": peak_at,
+        "most_inside": None,
+        **_people([part.crowd for part in parts], [part.uniques for part in parts], None),
+        "reaches_at": None,
+        "rolled_at": at,
+    }
+
+
+async def _spans(
+    tx: AsyncSession, places: Sequence[uuid.UUID], grain: Grain, first: date, at: datetime
+) -> list[Mapping[str, Any]]:
+    """Sum the spans below."""
+    parts: defaultdict[uuid.UUID, list[Any]] = defaultdict(list)
+    query = (
+        sa.select(*_PARTS)
+        .where(
+            Rollup.place_id.in_(places),
+            Rollup.grain == BELOW[grain],
+            Rollup.from_day >= first,
+            Rollup.from_day < span_end(grain, first),
+        )
+        .order_by(Rollup.from_day)
+    )
+    for row in await tx.execute(query):
+        parts[row.place_id].append(row)
+    own = sa.select(Rollup.place_id, Rollup.crowd).where(
+        Rollup.place_id.in_(places), Rollup.grain == grain, Rollup.from_day == first
+    )
+    before = {row.place_id: row.crowd for row in await tx.execute(own)}
+    return await asyncio.to_thread(
+        lambda: [
+            _span(place, grain, first, parts[place], before.get(place), at) for place in places
+        ]
+    )
+
+
+def _span(
+    place: uuid.UUID,
+    grain: Grain,
+    first: date,
+    parts: Sequence[Any],
+    before: bytes | None,
+    at: datetime,
+) -> Mapping[str, Any]:
+    highest = max(parts, key=lambda part: part.peak, default=None)
+    inside = [part.most_inside for part in parts]
+    return {
+        "place_id": place,
+        "grain": grain,
+        "from_day": first,
+        "counts": vectors.merged([part.counts for part in parts]),
+        "hours": vectors.merged([part.hours for part in parts]),
+        "peak": 0.0 if highest is None else highest.peak,
+        "peak_at": None if highest is None else highest.peak_at,
+        "most_inside": None if None in inside else max(inside, default=None),
+        **_people([part.crowd for part in parts], [part.uniques for part in parts], before),
+        "reaches_at": None,
+        "rolled_at": at,
+    }
+
+
+def _people(
+    sets: Sequence[bytes | None], uniques: Sequence[int | None], before: bytes | None
+) -> Mapping[str, Any]:
+    """Put the workers together.
+
+    Where retention took a part of them already, what was put together before it did is the base;
+    without that nobody can tell them apart any more.
+    """
+    living: list[Crowd] = [crowds.unpacked(data) for data in sets if data is not None]
+    if any(data is None and number != 0 for data, number in zip(sets, uniques, strict=True)):
+        if before is None:
+            return {"uniques": None, "crowd": None}
+        living.append(crowds.unpacked(before))
+    crowd = crowds.union(living)
+    return {"uniques": len(crowds.everybody(crowd)), "crowd": crowds.packed(crowd)}
+
+
+async def renumber(tx: AsyncSession) -> None:
+    """Put another number in the place of each erased worker's.
+
+    Days of his living visits were counted anew, and what is summed from them; only a year holds
+    numbers that no living visit brings any more.
+    """
+    pairs = (await tx.scalars(sa.select(Renumbering).with_for_update())).all()
+    if not pairs:
+        return
+    years = sa.select(Rollup).where(Rollup.crowd.is_not(None), Rollup.grain == Grain.YEAR)
+    async for row in await tx.stream_scalars(years.with_for_update()):
+        crowd = crowds.unpacked(row.crowd or b"")
+        if crowds.renumber(crowd, {pair.old_number: pair.new_number for pair in pairs}):
+            row.crowd = crowds.packed(crowd)
+            row.uniques = len(crowds.everybody(crowd))
+    await tx.flush()
+    for pair in pairs:
+        await tx.delete(pair)
+
+
+CITY_ZONE = "Asia/Shanghai"
+LATE = timedelta(days=15)
+"""How long after its end a year may still change: longer than a controller works alone."""
+
+
+def retained_since(at: datetime, retention: timedelta) -> date:
+    """Give the first day whose visits still have all their workers."""
+    return local_day(at - retention, CITY_ZONE) + timedelta(days=1)
+
+
+async def forget(tx: AsyncSession, *, at: datetime, retention: timedelta) -> None:
+    """Let the sets of workers go with the visits they came from; their exact numbers stay.
+
+    A set goes when the first day of its span has lost its workers. A year's set alone lives until
+    the year is closed, without which nobody could count it exactly: it says that somebody came to
+    a place in that year, and not when.
+    """
+    lost = retained_since(at, retention)
+    today = local_day(at - LATE, CITY_ZONE)
+    is_due = sa.or_(
+        sa.and_(Rollup.grain != Grain.YEAR, Rollup.from_day < lost),
+        sa.and_(
+            Rollup.grain == Grain.YEAR,
+            Rollup.from_day < min(lost, today.replace(month=1, day=1)),
+        ),
+    )
+    await tx.execute(
+        sa.update(Rollup)
+        .where(Rollup.crowd.is_not(None), is_due)
+        .values(crowd=None)
+        .execution_options(synchronize_session=False)
+    )

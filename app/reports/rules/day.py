@@ -1,0 +1,341 @@
+"""One station's day, counted: raw facts in, counters by hour out. The only place that counts.
+
+Rollups call it for every (station, local day); whatever a report says is a sum of what it gave.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from app.doors.rules import CommandState, Outcome, Reason
+from app.reports.rules.counters import (
+    ALL_DAY,
+    DOOR,
+    DWELL,
+    PICKUP,
+    PULSE,
+    QUARTERS,
+    C,
+    F,
+    bucket,
+    command,
+    facility,
+    occupation,
+    refused,
+)
+
+DAY_QUARTERS = 24 * QUARTERS
+QUARTER_MS = 900_000
+CROWDED = 0.9
+"""Of the seats (metrics 21)."""
+CROWDED_FOR_MS = 300_000
+
+Counts = dict[int, int]
+ByHour = defaultdict[int, Counts]
+
+
+def ms_of(at: datetime) -> int:
+    """Give an instant in whole milliseconds since 1970; what lies between is cut off."""
+    since = at - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@lru_cache(maxsize=4_096)
+def quarter_edges(timezone: str, day: date) -> tuple[int, ...]:
+    """Give the 97 instants (ms) between which a local day's 96 quarter hours lie.
+
+    By the wall clock: in a zone that changes its clock, a quarter may be longer, or empty.
+    """
+    zone = ZoneInfo(timezone)
+    found = [
+        ms_of(datetime.combine(day, time(n // 4, n % 4 * 15), zone).astimezone(UTC))
+        for n in range(DAY_QUARTERS)
+    ]
+    found.append(ms_of(datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC)))
+    for n in range(1, len(found)):
+        found[n] = max(found[n], found[n - 1])
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A visit, as far as the day must know it."""
+
+    from_ms: int
+    until_ms: int
+    """When it ended, is taken to end, or now if it still goes on."""
+    persons: int
+    hour: int | None
+    """The local hour in which it began; None: it began on another day and is only inside."""
+    is_return: bool = False
+    is_free: bool = False
+    is_offline: bool = False
+    is_over: bool = False
+    is_imputed: bool = False
+    occupation: str | None = None
+    number: int | None = None
+    """What stands for the worker in sets; None: anonymous."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A scan."""
+
+    hour: int
+    outcome: Outcome
+    reason: Reason
+    demand_key: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command; times in milliseconds after it was decided."""
+
+    hour: int
+    state: CommandState
+    by_scan: bool
+    has_contact: bool = False
+    claimed_ms: int | None = None
+    pulsed_ms: int | None = None
+    opened_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """What a controller did with a pass while it worked alone."""
+
+    hour: int
+    opened: bool
+    flagged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A use of a facility."""
+
+    hour: int
+    kind: str
+    is_over: bool
+    in_use_ms: int = 0
+    quantity_milli: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of a station's day."""
+
+    timezone: str
+    day: date
+    capacity: int
+    stays: Sequence[Stay] = ()
+    attempts: Sequence[Attempt] = ()
+    orders: Sequence[Order] = ()
+    alone: Sequence[Alone] = ()
+    uses: Sequence[Use] = ()
+    heads: Sequence[tuple[int, int]] = ()
+    """Head counts: the hour in which each began, and how many."""
+    health: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    """Counters by hour of what held, what was heard and what was out of order."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """What a day comes to."""
+
+    hours: ByHour
+    peak: float = 0.0
+    """Greatest mean of persons inside over a quarter hour (metrics 18)."""
+    peak_ms: int | None = None
+    """When that quarter began; the first of equals."""
+    most_inside: int = 0
+    crowd: dict[str, set[int]] = field(default_factory=dict)
+    """The distinct workers of the visits, by occupation; '' is who said nothing."""
+
+    def whole(self) -> Counts:
+        """Sum the hours up; the quarters are theirs alone."""
+        found: Counts = {}
+        for counts in self.hours.values():
+            for key, value in counts.items():
+                if not C.QUARTER <= key < C.QUARTER + QUARTERS:
+                    found[key] = found.get(key, 0) + value
+        return found
+
+
+def count(facts: Facts) -> Counted:
+    """Count a station's day."""
+    found = Counted(defaultdict(dict))
+    hours = found.hours
+    _visits(facts.stays, hours, found.crowd)
+    _presence(facts, found)
+    _attempts(facts.attempts, hours)
+    for order in facts.orders:
+        _order(order, hours[order.hour])
+    for alone in facts.alone:
+        _add(hours[alone.hour], C.ALONE_OPENED if alone.opened else C.ALONE_REFUSED, 1)
+        if alone.opened and alone.flagged:
+            _add(hours[alone.hour], C.ALONE_FLAGGED, 1)
+    for use in facts.uses:
+        _use(use, hours[use.hour])
+    for _, heads in facts.heads:
+        _add(hours[ALL_DAY], C.HEADS, heads)
+    for hour, counts in facts.health.items():
+        for key, value in counts.items():
+            _add(hours[hour], key, value)
+    _covered(facts, hours)
+    return found
+
+
+def _add(counts: Counts, key: int, value: int) -> None:
+    if value:
+        counts[key] = counts.get(key, 0) + value
+
+
+def _visits(stays: Iterable[Stay], hours: ByHour, crowd: dict[str, set[int]]) -> None:
+    for stay in stays:
+        if stay.hour is None:
+            continue
+        counts = hours[stay.hour]
+        if stay.is_return:
+            _add(counts, C.RETURNS, 1)
+        else:
+            _first(stay, counts, crowd)
+        if stay.is_over:
+            _add(counts, C.OVER, 1)
+            if stay.is_imputed:
+                _add(counts, C.IMPUTED, 1)
+            else:
+                dwell_ms = stay.until_ms - stay.from_ms
+                _add(counts, C.DWELLS, 1)
+                _add(counts, C.DWELL_MS, dwell_ms)
+                _add(counts, DWELL + bucket(dwell_ms // 60_000), 1)
+
+
+def _first(stay: Stay, counts: Counts, crowd: dict[str, set[int]]) -> None:
+    kind = C.VISITS_SCAN
+    if stay.is_free:
+        kind = C.VISITS_FREE
+    elif stay.is_offline:
+        kind = C.VISITS_OFFLINE
+    _add(counts, kind, 1)
+    _add(counts, C.PERSONS, stay.persons)
+    said = occupation(stay.occupation)
+    _add(counts, said, 1)
+    _add(counts, said + 1, stay.persons)
+    if stay.number is None:
+        _add(counts, C.ANONYMOUS, 1)
+    else:
+        crowd.setdefault(stay.occupation or "", set()).add(stay.number)
+
+
+def _presence(facts: Facts, found: Counted) -> None:
+    """Integrate who was inside over the quarters of the day (metrics 16-21)."""
+    edges = quarter_edges(facts.timezone, facts.day)
+    begins, ends = edges[0], edges[-1]
+    changes: defaultdict[int, int] = defaultdict(int)
+    for stay in facts.stays:
+        since, until = max(stay.from_ms, begins), min(stay.until_ms, ends)
+        if since < until:
+            changes[since] += stay.persons
+            changes[until] -= stay.persons
+    person_ms = [0] * DAY_QUARTERS
+    used_ms = [0] * DAY_QUARTERS
+    crowded: list[tuple[int, int]] = []
+    inside, since, number = 0, begins, 0
+    for at in sorted(changes):
+        if inside > 0:
+            if facts.capacity and inside >= CROWDED * facts.capacity:
+                if crowded and crowded[-1][1] == since:
+                    crowded[-1] = (crowded[-1][0], at)
+                else:
+                    crowded.append((since, at))
+            while since < at:
+                while edges[number + 1] <= since:
+                    number += 1
+                cut = min(at, edges[number + 1])
+                person_ms[number] += inside * (cut - since)
+                used_ms[number] += cut - since
+                since = cut
+        inside, since = inside + changes[at], at
+        found.most_inside = max(found.most_inside, inside)
+    for number, value in enumerate(person_ms):
+        if value:
+            counts = found.hours[number // QUARTERS]
+            mean = value / (edges[number + 1] - edges[number])
+            _add(counts, C.PERSON_MS, value)
+            _add(counts, C.USED_MS, used_ms[number])
+            _add(counts, C.QUARTER + number % QUARTERS, round(mean * QUARTER_MS))
+            if round(mean, 4) > found.peak:
+                found.peak, found.peak_ms = round(mean, 4), edges[number]
+    for since, until in crowded:
+        if until - since >= CROWDED_FOR_MS:
+            for hour, ms in by_hour(edges, since, until):
+                _add(found.hours[hour], C.CROWDED_MS, ms)
+
+
+def by_hour(edges: Sequence[int], since: int, until: int) -> Iterable[tuple[int, int]]:
+    """Share an interval out over the hours of a day: (hour, milliseconds)."""
+    for hour in range(24):
+        ms = min(until, edges[(hour + 1) * QUARTERS]) - max(since, edges[hour * QUARTERS])
+        if ms > 0:
+            yield hour, ms
+
+
+def _attempts(attempts: Iterable[Attempt], hours: ByHour) -> None:
+    demands: dict[bytes, tuple[int, bool]] = {}
+    for attempt in attempts:
+        counts = hours[attempt.hour]
+        match attempt.outcome:
+            case Outcome.GRANTED:
+                _add(counts, C.GRANTED, 1)
+            case Outcome.WALK_IN:
+                _add(counts, C.WALK_INS, 1)
+            case Outcome.REFUSED:
+                _add(counts, C.REFUSED, 1)
+                _add(counts, refused(attempt.reason), 1)
+        if attempt.demand_key is not None:
+            hour, met = demands.get(attempt.demand_key, (attempt.hour, False))
+            met = met or attempt.outcome is not Outcome.REFUSED
+            demands[attempt.demand_key] = (min(hour, attempt.hour), met)
+    for hour, met in demands.values():
+        if not met:
+            _add(hours[hour], C.UNMET, 1)
+
+
+def _order(order: Order, counts: Counts) -> None:
+    _add(counts, command(order.state), 1)
+    if order.claimed_ms is not None:
+        _add(counts, PICKUP + bucket(order.claimed_ms), 1)
+    if order.pulsed_ms is not None:
+        _add(counts, PULSE + bucket(order.pulsed_ms), 1)
+        if order.opened_ms is not None:
+            _add(counts, DOOR + bucket(order.opened_ms - order.pulsed_ms), 1)
+    if order.by_scan:
+        if order.claimed_ms is not None:
+            _add(counts, C.CLAIMED, 1)
+        if order.state is CommandState.EXECUTED:
+            _add(counts, C.EXECUTED, 1)
+            if order.has_contact:
+                _add(counts, C.WITH_CONTACT, 1)
+        if order.opened_ms is not None:
+            _add(counts, C.OPENED, 1)
+
+
+def _use(use: Use, counts: Counts) -> None:
+    _add(counts, facility(use.kind, F.USES if use.is_over else F.OPEN_USES), 1)
+    _add(counts, facility(use.kind, F.QUANTITY), use.quantity_milli)
+    _add(counts, facility(use.kind, F.IN_USE_MS), use.in_use_ms)
+
+
+def _covered(facts: Facts, hours: ByHour) -> None:
+    """Note in which staffed hours anybody was counted at all: scanned, or by staff (metrics 12)."""
+    covered = {hour for hour, _ in facts.heads}
+    covered |= {stay.hour for stay in facts.stays if stay.hour is not None and stay.is_free}
+    for hour in covered:
+        if hour in hours:
+            _add(hours[hour], C.COVERED_MS, hours[hour].get(C.STAFFED_MS, 0))

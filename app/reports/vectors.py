@@ -1,0 +1,138 @@
+"""Sparse vectors of counters: as bytes in a row, summed by numpy, many rows at a time.
+
+An entry is a key (4 bytes) and a value (8 bytes, signed), little-endian, in order of keys. In a
+vector by hour the key's upper half is the hour.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.reports.rules.counters import ALL_DAY, HOURS, QUARTERS, C
+
+ENTRY = np.dtype([("key", "<u4"), ("value", "<i8")])
+HOUR = 1 << 16
+"""The weight of the hour in a key."""
+
+Ints = npt.NDArray[np.int64]
+
+
+def packed(counts: Mapping[int, int]) -> bytes:
+    """Write counters down."""
+    entries = np.empty(len(counts), ENTRY)
+    for number, key in enumerate(sorted(counts)):
+        entries[number] = (key, counts[key])
+    return entries.tobytes()
+
+
+def packed_hours(hours: Mapping[int, Mapping[int, int]]) -> bytes:
+    """Write the counters of each hour down."""
+    return packed(
+        {
+            hour * HOUR + key: value
+            for hour, counts in hours.items()
+            for key, value in counts.items()
+        }
+    )
+
+
+def unpacked(data: bytes) -> dict[int, int]:
+    """Read counters."""
+    entries = np.frombuffer(data, ENTRY)
+    return dict(zip(entries["key"].tolist(), entries["value"].tolist(), strict=True))
+
+
+class Table:
+    """Sums of vectors: one line for each group, one column for each counter that was asked for."""
+
+    def __init__(self, groups: int, keys: Ints, sums: Ints) -> None:
+        self._columns = {int(key): number for number, key in enumerate(keys)}
+        self._sums = sums
+        self._groups = groups
+
+    def __getitem__(self, key: int) -> Ints:
+        """Give one counter of every group."""
+        number = self._columns.get(int(key))
+        if number is None:
+            return np.zeros(self._groups, np.int64)
+        return self._sums[:, number]
+
+    def between(self, low: int, high: int) -> tuple[list[int], Ints]:
+        """Give the counters `[low, high)` that occur, and their sums by group."""
+        keys = sorted(key for key in self._columns if low <= key < high)
+        return keys, self._sums[:, [self._columns[key] for key in keys]]
+
+
+def summed(
+    vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Sequence[tuple[int, int]]
+) -> Table:
+    """Sum vectors by group, of the counters in some ranges `[low, high)`; exact integers."""
+    entries, group = _entries(vectors, groups)
+    return _table(entries["key"].astype(np.int64), entries["value"], group, count, ranges)
+
+
+def summed_hours(
+    vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Sequence[tuple[int, int]]
+) -> Table:
+    """Sum vectors by group and hour: line `group * HOURS + hour`."""
+    entries, group = _entries(vectors, groups)
+    hour, key = np.divmod(entries["key"].astype(np.int64), HOUR)
+    line = group * HOURS + hour
+    return _table(key, entries["value"], line, count * HOURS, ranges)
+
+
+def _entries(vectors: Sequence[bytes], groups: Sequence[int]) -> tuple[Any, Ints]:
+    entries = np.frombuffer(b"".join(vectors), ENTRY)
+    lengths = np.fromiter((len(one) for one in vectors), np.int64, len(vectors)) // ENTRY.itemsize
+    return entries, np.repeat(np.asarray(groups, np.int64), lengths)
+
+
+def _table(
+    keys: Ints, values: Any, lines: Ints, count: int, ranges: Sequence[tuple[int, int]]
+) -> Table:
+    asked = np.zeros(len(keys), bool)
+    for low, high in ranges:
+        asked |= (keys >= low) & (keys < high)
+    if not asked.all():
+        keys, values, lines = keys[asked], values[asked], lines[asked]
+    if not len(keys):
+        return Table(count, np.empty(0, np.int64), np.empty((count, 0), np.int64))
+    # Counters have small numbers: which occur is seen from a row of marks, without sorting.
+    seen = np.zeros(int(keys.max()) + 1, bool)
+    seen[keys] = True
+    names = np.flatnonzero(seen)
+    place = np.cumsum(seen) - 1
+    sums = np.zeros(count * len(names), np.int64)
+    np.add.at(sums, lines * len(names) + place[keys], values)
+    return Table(count, names, sums.reshape(count, len(names)))
+
+
+def merged(vectors: Sequence[bytes]) -> bytes:
+    """Sum vectors into one."""
+    if len(vectors) == 1:
+        return vectors[0]
+    entries = np.frombuffer(b"".join(vectors), ENTRY)
+    order = np.argsort(entries["key"], kind="stable")
+    keys, values = entries["key"][order], entries["value"][order]
+    if not len(keys):
+        return b""
+    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+    found = np.empty(len(first), ENTRY)
+    found["key"] = keys[first]
+    found["value"] = np.add.reduceat(values, first)
+    return found.tobytes()
+
+
+def peak_quarter(hours: bytes) -> tuple[float, int | None]:
+    """Give the greatest mean of a quarter hour in a vector by hour, and which of the day it is."""
+    entries = np.frombuffer(hours, ENTRY)
+    hour, key = np.divmod(entries["key"].astype(np.int64), HOUR)
+    is_quarter = (key >= C.QUARTER) & (key < C.QUARTER + QUARTERS) & (hour < ALL_DAY)
+    if not is_quarter.any():
+        return 0.0, None
+    values = entries["value"][is_quarter]
+    best = int(values.argmax())
+    quarters = hour[is_quarter] * QUARTERS + key[is_quarter] - C.QUARTER
+    return round(float(values[best]) / 900_000, 4), int(quarters[best])
