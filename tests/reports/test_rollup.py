@@ -1,58 +1,342 @@
-"""Rollups: counted from raw rows, summed upwards, found by what changed."""
+"""Rollups: counted from raw rows, summed upwards, found by what changed, safe among many."""
 
+import asyncio
 import random
-from datetime import timedelta
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.reports import crowds, vectors
+from app import privacy
+from app.db.settled import SLACK
+from app.db.types import new_id
+from app.people.tables import Occupation
+from app.places.rules import Kind
+from app.places.tables import Station, Unit
+from app.reports import changes, crowds, rollup, vectors
 from app.reports.rollup import roll_up
 from app.reports.rules.counters import C
 from app.reports.tables import Grain, Rollup, RollupDue
 from app.runtime import Runtime
+from app.visits.tables import EndSource, Visit
 from tests.reports.histories import AT, Author
+from tests.support.worlds import a_station, a_unit, a_worker
 
 pytestmark = pytest.mark.anyio
 
 RETENTION = timedelta(days=180)
+NOON = datetime(2026, 11, 18, 4, tzinfo=UTC)
+"""12:00 on a Wednesday in Chongqing."""
+DAY = date(2026, 11, 18)
+
+
+def a_visit(
+    station: Station, at: datetime, minutes: int = 30, *, written: datetime, **values: Any
+) -> Visit:
+    local = at + timedelta(hours=8)
+    end = at + timedelta(minutes=minutes)
+    row = {
+        "id": new_id(),
+        "station_id": station.id,
+        "worker_id": None,
+        "owner_key": None,
+        "occupation": Occupation.RIDER,
+        "mode": Kind.SCAN,
+        "party_size": 1,
+        "re_entry": False,
+        "started_at": at,
+        "stay_until": max(end, at + timedelta(hours=1)),
+        "ended_at": end,
+        "end_source": EndSource.WORKER,
+        "local_day": local.date(),
+        "local_hour": local.hour,
+        "changed_at": written,
+    }
+    return Visit(**row | values)
+
+
+Counted = Mapping[tuple[uuid.UUID, Grain, date], Rollup]
+
+
+async def read(runtime: Runtime) -> Counted:
+    async with runtime.database.read() as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(RollupDue)) == 0
+        rows = (await tx.scalars(sa.select(Rollup))).all()
+    return {(row.place_id, row.grain, row.from_day): row for row in rows}
+
+
+def visits_of(row: Rollup) -> int:
+    counts = vectors.unpacked(row.counts)
+    return sum(counts.get(c, 0) for c in (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE))
+
+
+def workers_of(row: Rollup) -> set[int]:
+    assert row.crowd is not None
+    return set(crowds.everybody(crowds.unpacked(row.crowd)))
+
+
+async def roll(runtime: Runtime, at: datetime = NOON + timedelta(hours=2)) -> Counted:
+    await roll_up(runtime.database, at=at, retention=RETENTION)
+    return await read(runtime)
+
+
+async def a_street(tx: AsyncSession) -> tuple[Unit, Unit, Station]:
+    early = NOON - timedelta(days=400)
+    city = await a_unit(tx, at=early)
+    street = await a_unit(tx, parent=city, at=early, name="街道")
+    return city, street, await a_station(tx, unit=street, at=early)
 
 
 async def test_every_visit_is_counted_once_on_every_level(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         story = await Author(tx, runtime, random.Random(1)).write()
-    await roll_up(runtime.database, at=AT, retention=RETENTION)
-    visits = await _visits(runtime)
-    everything = [*story.visits]
-    firsts = sum(1 for visit in everything if not visit.re_entry)
-    stations = {station.id for station in (*story.stations, *story.foreign)}
-    days = {(v.station_id, v.local_day) for v in everything}
-    assert {key[0] for key in visits if key[1] is Grain.DAY} >= stations
-    assert days <= {(key[0], key[2]) for key in visits if key[1] is Grain.DAY}
+        roots = set(await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None))))
+    counted = await roll(runtime, AT)
+    firsts = sum(1 for visit in story.visits if not visit.re_entry)
+    places = {station.id for station in (*story.stations, *story.foreign)}
     for grain in Grain:
-        counted = sum(n for key, n in visits.items() if key[0] in stations and key[1] is grain)
-        assert counted == firsts
-    roots = await _roots(runtime)
+        of_stations = [row for key, row in counted.items() if key[0] in places and key[1] is grain]
+        assert sum(map(visits_of, of_stations)) == firsts
+        of_roots = [row for key, row in counted.items() if key[0] in roots and key[1] is grain]
+        assert sum(map(visits_of, of_roots)) == firsts
+    for row in counted.values():
+        assert row.uniques == len(workers_of(row))
+
+
+async def test_a_stay_over_midnight_is_inside_on_both_days_and_begins_on_one(
+    runtime: Runtime,
+) -> None:
+    evening = datetime(2026, 11, 16, 15, 30, tzinfo=UTC)  # 23:30
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        tx.add(a_visit(station, evening, 60, written=evening))
+    counted = await roll(runtime)
+    first, second = (counted[station.id, Grain.DAY, date(2026, 11, day)] for day in (16, 17))
+    assert (visits_of(first), visits_of(second)) == (1, 0)
+    for row in (first, second):
+        assert vectors.unpacked(row.counts)[C.PERSON_MS] == 1_800_000
+        assert row.peak == 1.0
+    assert second.peak_at == datetime(2026, 11, 16, 16, tzinfo=UTC)
+
+
+async def test_a_stay_that_turns_out_shorter_leaves_the_day_it_never_reached(
+    runtime: Runtime,
+) -> None:
+    evening = datetime(2026, 11, 16, 15, 30, tzinfo=UTC)  # 23:30
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        visit = a_visit(station, evening, 60, written=evening, ended_at=None, end_source=None)
+        tx.add(visit)
+    before = await roll(runtime, evening + timedelta(hours=2))
+    assert C.PERSON_MS in vectors.unpacked(before[station.id, Grain.DAY, date(2026, 11, 17)].counts)
+    async with runtime.database.write() as tx:
+        found = await tx.get_one(Visit, visit.id)
+        found.ended_at = evening + timedelta(minutes=10)
+        found.end_source = EndSource.OTHER_STATION
+        found.changed_at = NOON
+    after = await roll(runtime)
+    assert C.PERSON_MS not in vectors.unpacked(
+        after[station.id, Grain.DAY, date(2026, 11, 17)].counts
+    )
+
+
+async def test_what_a_slow_writer_commits_after_a_search_is_found_by_the_next(
+    runtime: Runtime,
+) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+    await roll(runtime, NOON)
+    if runtime.database.is_embedded:
+        # One writer, who may have read the clock long before his turn came.
+        async with runtime.database.write() as tx:
+            tx.add(a_visit(station, NOON, written=NOON - timedelta(seconds=30)))
+    else:
+        async with runtime.database.write() as slow:
+            slow.add(a_visit(station, NOON, written=NOON + timedelta(seconds=1)))
+            await slow.flush()
+            # He works on while the clock and the watermark would pass him by.
+            async with runtime.database.read() as tx:
+                await tx.execute(sa.text("SELECT pg_sleep(0.2)"))
+                found = await changes.look(tx, at=NOON + SLACK + timedelta(seconds=1.1))
+            async with runtime.database.write() as tx:
+                await changes.note(tx, found)
+    counted = await roll(runtime, NOON + timedelta(minutes=5))
+    assert visits_of(counted[station.id, Grain.DAY, DAY]) == 1
+
+
+async def test_a_pass_that_was_cut_off_is_finished_by_the_next(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+
+    async def cut(*_: Any) -> None:
+        raise ConnectionError
+
+    real, cuts = rollup._write, 0
+    for _ in range(12):
+        monkeypatch.setattr(rollup, "_write", cut)
+        with pytest.raises(ConnectionError):
+            await roll_up(runtime.database, at=NOON, retention=RETENTION)
+        cuts += 1
+        monkeypatch.setattr(rollup, "_write", real)
+        if await rollup.settle_some(runtime.database, at=NOON, retention=RETENTION) == 0:
+            break
+    assert cuts > 3
+    counted = await roll(runtime)
     for grain in Grain:
-        assert sum(n for key, n in visits.items() if key[0] in roots and key[1] is grain) == firsts
+        assert visits_of(counted[city.id, grain, changes.span_of(grain, DAY)]) == 1
 
 
-async def _visits(runtime: Runtime) -> dict[tuple[object, Grain, object], int]:
+async def test_passes_at_once_come_to_what_one_comes_to(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        await Author(tx, runtime, random.Random(2)).write()
+    await asyncio.gather(*(roll_up(runtime.database, at=AT, retention=RETENTION) for _ in range(3)))
+    many = {key: (row.counts, row.hours) for key, row in (await roll(runtime, AT)).items()}
+    async with runtime.database.write() as tx:
+        for table in (Rollup, RollupDue, changes.RollupMark):
+            await tx.execute(sa.delete(table))
+    one = {key: (row.counts, row.hours) for key, row in (await roll(runtime, AT)).items()}
+    assert many == one
+
+
+async def test_what_was_counted_from_older_rows_never_replaces_newer(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
     async with runtime.database.read() as tx:
-        assert await tx.scalar(sa.select(sa.func.count()).select_from(RollupDue)) == 0
-        rows = (await tx.scalars(sa.select(Rollup))).all()
-    found = {}
-    for row in rows:
-        counts = vectors.unpacked(row.counts)
-        n = sum(counts.get(c, 0) for c in (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE))
-        found[row.place_id, row.grain, row.from_day] = n
-        assert row.crowd is not None
-        assert row.uniques == len(crowds.everybody(crowds.unpacked(row.crowd)))
-    return found
+        found = await changes.look(tx, at=NOON)
+    async with runtime.database.write() as tx:
+        await changes.note(tx, found)
+    real, counted_once = rollup._station_days, asyncio.Event()
+
+    async def slowly(*given: Any, **named: Any) -> Any:
+        rows = await real(*given, **named)
+        if not counted_once.is_set():
+            counted_once.set()
+            # While this pass still holds what it read, a visit comes and another pass counts it.
+            async with runtime.database.write() as tx:
+                tx.add(a_visit(station, NOON, 20, written=NOON + timedelta(seconds=1)))
+            await roll_up(runtime.database, at=NOON + timedelta(seconds=2), retention=RETENTION)
+        return rows
+
+    monkeypatch.setattr(rollup, "_station_days", slowly)
+    while await rollup.settle_some(runtime.database, at=NOON, retention=RETENTION):
+        pass
+    counted = await read(runtime)
+    assert visits_of(counted[station.id, Grain.DAY, DAY]) == 2
+    assert visits_of(counted[city.id, Grain.YEAR, date(2026, 1, 1)]) == 2
 
 
-async def _roots(runtime: Runtime) -> set[object]:
-    from app.places.tables import Unit
+async def test_a_station_that_is_hung_up_elsewhere_takes_its_past_along(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        city, street, station = await a_street(tx)
+        other = await a_unit(tx, parent=city, at=NOON - timedelta(days=400), name="另一街道")
+        tx.add(a_visit(station, NOON - timedelta(days=40), written=NOON - timedelta(days=40)))
+    day = DAY - timedelta(days=40)
+    counted = await roll(runtime)
+    assert visits_of(counted[street.id, Grain.DAY, day]) == 1
+    async with runtime.database.write() as tx:
+        found = await tx.get_one(Station, station.id)
+        found.unit_id = other.id
+    counted = await roll(runtime)
+    for grain in Grain:
+        first = changes.span_of(grain, day)
+        assert visits_of(counted[street.id, grain, first]) == 0
+        assert visits_of(counted[other.id, grain, first]) == 1
+        assert visits_of(counted[city.id, grain, first]) == 1
 
+
+async def test_every_station_has_a_row_of_every_day_that_passed(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+    await roll(runtime, NOON)
+    counted = await roll(runtime, NOON + timedelta(days=3))
+    days = {key[2] for key in counted if key[0] == station.id and key[1] is Grain.DAY}
+    assert days == {DAY + timedelta(days=number) for number in (-1, 0, 1, 2)}
+
+
+async def test_an_erased_worker_stays_one_of_many_under_a_number_that_leads_nowhere(
+    runtime: Runtime,
+) -> None:
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        early = NOON - timedelta(days=300)
+        one, other = [await a_worker(tx, runtime, at=early) for _ in range(2)]
+        for worker, days in ((one, 1), (one, 2), (other, 1), (one, 250)):
+            at = NOON - timedelta(days=days)
+            tx.add(a_visit(station, at, written=at, worker_id=worker.id))
+    # The oldest visit was counted while it had its worker; retention takes him from it later.
+    await roll(runtime, NOON - timedelta(days=240))
+    async with runtime.database.write() as tx:
+        worker = await tx.get_one(privacy.Worker, one.id)
+        old = worker.number
+    await privacy.retain(runtime.database, at=NOON, retention_days=180)
+    counted = await roll(runtime)
+    year = (city.id, Grain.YEAR, date(2026, 1, 1))
+    assert workers_of(counted[year]) >= {old}
+    assert counted[year].uniques == 2
+
+    async with runtime.database.write() as tx:
+        await privacy.erase(tx, one.id, b"nobody", at=NOON + timedelta(hours=3))
+    counted = await roll(runtime, NOON + timedelta(hours=4))
+    for key, row in counted.items():
+        if row.crowd is not None:
+            assert old not in workers_of(row), key
+    assert counted[year].uniques == 2
+    assert counted[station.id, Grain.DAY, DAY - timedelta(days=1)].uniques == 2
+    assert counted[station.id, Grain.MONTH, date(2026, 11, 1)].uniques == 2
+
+
+async def test_sets_go_with_the_visits_they_came_from_and_exact_numbers_stay(
+    runtime: Runtime,
+) -> None:
+    then = NOON - timedelta(days=250)
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        workers = [await a_worker(tx, runtime, at=then) for _ in range(3)]
+        for number, worker in enumerate(workers):
+            at = then + timedelta(days=number)
+            tx.add(a_visit(station, at, written=at, worker_id=worker.id))
+    await roll(runtime, then + timedelta(days=5))
+    await privacy.retain(runtime.database, at=NOON, retention_days=180)
+    counted = await roll(runtime)
+    day = (then + timedelta(hours=8)).date()
+    for place in (station.id, city.id):
+        for grain in (Grain.DAY, Grain.MONTH, Grain.QUARTER):
+            row = counted[place, grain, changes.span_of(grain, day)]
+            assert row.crowd is None
+            assert row.uniques == (1 if grain is Grain.DAY else 3)
+    # A journal that comes after that counts, and forgets nobody.
+    async with runtime.database.write() as tx:
+        tx.add(a_visit(station, then, written=NOON + timedelta(hours=3)))
+    counted = await roll(runtime, NOON + timedelta(hours=4))
+    row = counted[city.id, Grain.MONTH, changes.span_of(Grain.MONTH, day)]
+    assert (visits_of(row), row.uniques, row.crowd) == (4, 3, None)
+    # The year is closed: its set goes, its number stays.
+    later = datetime(2027, 1, 20, tzinfo=UTC)
+    counted = await roll(runtime, later)
+    row = counted[city.id, Grain.YEAR, date(2026, 1, 1)]
+    assert (row.crowd, row.uniques) == (None, 3)
+
+
+async def test_what_does_not_change_is_not_counted_again(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        await Author(tx, runtime, random.Random(3)).write()
+    await roll(runtime, AT)
+    await roll(runtime, AT + timedelta(minutes=2))
+    open_days = (
+        await roll_up(runtime.database, at=AT + timedelta(minutes=4), retention=RETENTION)
+    ).found
     async with runtime.database.read() as tx:
-        return set(await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None))))
+        open_visits = await tx.scalar(
+            sa.select(sa.func.count()).select_from(Visit).where(Visit.ended_at.is_(None))
+        )
+    assert open_days <= 8 * (open_visits or 0)
