@@ -27,9 +27,10 @@ from app.alerts.webhooks.sending import Sender
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
-from app.doors import attendance, commands, effects, screens, watch
+from app.doors import attendance, commands, effects, outages, screens, watch
 from app.people import sign_in
 from app.places import calendar
+from app.places import held as modes
 from app.reports import rollup
 from app.runtime import Runtime
 from app.visits import presence
@@ -102,6 +103,11 @@ async def watch_staff(held: Runtime) -> None:
     await attendance.watch(held.database, held.wakeups, held.calendar.current, now=held.now)
 
 
+async def record_modes(held: Runtime) -> None:
+    """Write down which modes held until now."""
+    await modes.record_all(held.database, at=held.now())
+
+
 async def roll_up(held: Runtime) -> None:
     """Count anew the days of which something changed, and all that is summed from them."""
     retention = timedelta(days=held.settings.retention_days)
@@ -140,6 +146,7 @@ JOBS: tuple[Job, ...] = (
     Job("send-codes", timedelta(seconds=30), send_codes),
     Job("watch-staff", timedelta(seconds=30), watch_staff),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
+    Job("record-modes", timedelta(minutes=15), record_modes),
     Job("roll-up", timedelta(minutes=1), roll_up),
     Job("retain", timedelta(hours=1), retain),
     Job("warn-calendar", timedelta(hours=24), warn_calendar),
@@ -194,9 +201,9 @@ async def _may_run(held: Runtime, job: Job, holder: str) -> bool:
 async def _write_heard(held: Runtime) -> None:
     """Write when controllers were heard: every process what it heard itself."""
     while True:
-        await asyncio.sleep(5)
+        await asyncio.sleep(outages.LISTENS_EVERY.total_seconds())
         try:
-            await held.controllers.write_heard(held.database)
+            await held.controllers.write_heard(held.database, at=held.now())
         except Exception:
             log.exception("job failed name=write-heard")
 

@@ -192,7 +192,7 @@ def _lifespan(
                         yield
                 finally:
                     await _ended(background)
-                    await held.controllers.write_heard(held.database)
+                    await held.controllers.write_heard(held.database, at=held.now())
 
     return lifespan
 

@@ -24,7 +24,7 @@ from app.db.engine import NotDurable
 from app.doors import registry, screens, tokens
 from app.errors import NotFound, Unavailable
 from app.places.rules import Because, Kind, mode_at
-from app.places.stations import list_changes, station_rules
+from app.places.standing import list_changes, station_rules
 
 
 async def public() -> None:

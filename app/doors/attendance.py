@@ -25,8 +25,9 @@ from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
 from app.doors.rules.journal import EventType
 from app.doors.tables import Door, JournalEntry
-from app.places import stations
+from app.places import held, stations
 from app.places.rules import Calendar, ChangeKind, Kind, Tier, inherited, staffed_time
+from app.places.standing import list_changes, station_rules
 from app.places.tables import ModeChange, Station, Unit
 from app.visits.tables import Visit, WalkInCount
 
@@ -55,14 +56,16 @@ async def confirm(
 ) -> bool:
     """Write down that staff are there; tells whether the station had turned to scanning."""
     await _hold(tx, station.id)
-    station.staff_seen_at = station.changed_at = at
     ended = (
         await tx.scalars(
             sa.select(ModeChange).where(_live(at), ModeChange.station_id == station.id)
         )
     ).all()
+    if ended:
+        await held.record(tx, [station.id], at=at)
     for absence in ended:
         absence.until_at = absence.changed_at = at
+    station.staff_seen_at = station.changed_at = at
     subject = await stations.subject_of(tx, station)
     after = {"was_absent": bool(ended)}
     await record(tx, actor, Action.STAFF_CONFIRMED, subject, at=at, after=after)
@@ -145,9 +148,9 @@ async def _awaited(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Seq
         some = dict(limits[first : first + AT_ONCE])
         rows = await tx.scalars(sa.select(Station).where(Station.id.in_(some)))
         # What ended within the day still says when these staffed hours began.
-        changes = await stations.list_changes(tx, list(some), at=at - _DAY, horizon=2 * _DAY)
+        changes = await list_changes(tx, list(some), at=at - _DAY, horizon=2 * _DAY)
         for row in rows:
-            rules = stations.station_rules(row, changes.get(row.id, ()))
+            rules = station_rules(row, changes.get(row.id, ()))
             time, after_min = staffed_time(rules, calendar, at), some[row.id]
             if time is None or at < time.from_at + timedelta(minutes=after_min):
                 continue
@@ -190,6 +193,7 @@ async def _turn(tx: AsyncSession, wakeups: LocalWakeups, awaited: Awaited, *, at
     live = _live(at), ModeChange.station_id == awaited.station_id
     if await tx.scalar(sa.select(ModeChange.id).where(*live).limit(1)) is not None:
         return
+    await held.record(tx, [awaited.station_id], at=at)
     tx.add(
         ModeChange(
             id=new_id(),

@@ -22,14 +22,15 @@ from app.db.engine import Database
 from app.db.types import new_id
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
-from app.doors import clones
+from app.doors import clones, outages
 from app.doors.clones import BootWatch
 from app.doors.commands import config_version, topic_of
+from app.doors.outages import Presence
 from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
 from app.people.secrets import hash_of
 from app.places.rules import Calendar, Window, local_day, mode_windows
-from app.places.stations import list_changes, station_rules
+from app.places.standing import list_changes, station_rules
 from app.places.tables import Station, Unit
 
 TOPIC = "credentials"
@@ -73,6 +74,8 @@ class ControllerDesk:
         self._forgotten = 0
         self._heard: dict[uuid.UUID, datetime] = {}
         self._unwritten: dict[uuid.UUID, datetime] = {}
+        self._returned: dict[uuid.UUID, list[Presence]] = {}
+        """Whom this process had not heard for so long that there may be an outage to write."""
         self._polls: dict[uuid.UUID, object] = {}
         self.boots = BootWatch()
 
@@ -109,8 +112,13 @@ class ControllerDesk:
 
     def heard(self, controller_id: uuid.UUID, at: datetime) -> None:
         """Note that a request began or ended."""
+        before = self._heard.get(controller_id)
         self._heard[controller_id] = at
         self._unwritten[controller_id] = at
+        if before is None or at - before > self._silence:
+            self._returned.setdefault(controller_id, []).append(Presence.begun(at))
+        elif controller_id in self._returned:
+            self._returned[controller_id][-1].heard(at)
 
     def is_heard(
         self, controller_id: uuid.UUID | None, seen_at: datetime | None, *, at: datetime
@@ -147,20 +155,29 @@ class ControllerDesk:
         """How many controllers wait in this process now."""
         return len(self._polls)
 
-    async def write_heard(self, database: Database) -> int:
-        """Write what was heard since the last time, the greater value kept; one UPDATE a second."""
+    async def write_heard(self, database: Database, *, at: datetime) -> int:
+        """Write what was heard since the last time, the greater value kept; one UPDATE a second.
+
+        Also that this process was there to hear, and the outages that are over.
+        """
         noted, self._unwritten = self._unwritten, {}
-        if not noted:
-            return 0
+        returned, self._returned = self._returned, {}
         by_second: dict[datetime, list[uuid.UUID]] = {}
-        for controller_id, at in noted.items():
-            by_second.setdefault(at.replace(microsecond=0), []).append(controller_id)
+        for controller_id, heard_at in noted.items():
+            by_second.setdefault(heard_at.replace(microsecond=0), []).append(controller_id)
         try:
             async with database.write() as tx:
-                for at, ids in sorted(by_second.items()):
-                    await _write_seen(tx, ids, at)
+                if returned:
+                    await outages.note_returns(tx, returned, silence=self._silence, at=at)
+                for heard_at, ids in sorted(by_second.items()):
+                    await _write_seen(tx, ids, heard_at)
+                await outages.listen(tx, at=at)
         except BaseException:
             self._unwritten = noted | self._unwritten
+            # By the time this succeeds another process may have missed whom we hear.
+            for controller_id, heard_at in noted.items():
+                earlier = returned.get(controller_id, [Presence.begun(heard_at)])
+                self._returned[controller_id] = earlier + self._returned.get(controller_id, [])
             raise
         return len(noted)
 

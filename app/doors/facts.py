@@ -32,7 +32,7 @@ from app.people.tables import Worker
 from app.places.rules import (
     StationRules,
 )
-from app.places.stations import station_rules
+from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.visits import presence
 from app.visits.tables import StationPresence, Visit

@@ -14,7 +14,7 @@ from app.doors.scans import ScanDesk
 from app.doors.tables import Command, Controller
 from app.errors import Conflict
 from app.places.rules import Because, Kind, mode_at
-from app.places.stations import list_changes, station_rules
+from app.places.standing import list_changes, station_rules
 
 
 class ControllerSilent(Conflict):

@@ -116,6 +116,35 @@ class Controller(Base):
     )
 
 
+class ControllerOutage(Base):
+    """A time in which a controller was silent longer than it may be, and then was heard again."""
+
+    __tablename__ = "controller_outages"
+
+    controller_id: Mapped[uuid.UUID] = mapped_column(
+        sa.ForeignKey("controllers.id"), primary_key=True
+    )
+    from_at: Mapped[datetime] = mapped_column(primary_key=True)
+    """When it was last heard."""
+    until_at: Mapped[datetime]
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.Index("ix_controller_outages_station_id_until_at", "station_id", "until_at"),
+        found_by_time("ix_controller_outages_changed_at", "changed_at"),
+    )
+
+
+class ListeningSpell(Base):
+    """A time in which some server process was there to hear controllers."""
+
+    __tablename__ = "listening_spells"
+
+    from_at: Mapped[datetime] = mapped_column(primary_key=True)
+    until_at: Mapped[datetime]
+
+
 class Enrolment(Base):
     """A one-time code with which a controller introduces itself."""
 

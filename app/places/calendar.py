@@ -9,7 +9,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,13 +18,18 @@ from app.audit import Action, Actor, Subject, record
 from app.db.engine import Database
 from app.db.wakeups import LocalWakeups
 from app.errors import Invalid
+from app.places import held
 from app.places.rules import Calendar, DayClass
+from app.places.standing import read_calendar
 from app.places.tables import CalendarDay, Station
 
 TOPIC = "calendar"
 """Rings when the calendar changed."""
 
 COLUMNS = ("date", "day_class", "name", "state_council_notice")
+_FAR_EAST = timedelta(hours=14)
+"""No clock is further ahead of UTC."""
+
 PUBLISHED_BY = (11, 1)
 """From this month and day on, next year's notice should be in: the State Council publishes it in
 late October or November."""
@@ -64,12 +69,10 @@ class CalendarCache:
         """Read every day."""
         self._stale = False  # Before the read: a bell that rings meanwhile asks for another.
         try:
-            rows = (await tx.execute(sa.select(CalendarDay.day, CalendarDay.day_class))).all()
+            self._current = await read_calendar(tx)
         except BaseException:
             self._stale = True
             raise
-        days = {row.day: row.day_class for row in rows}
-        self._current = Calendar(days, frozenset(day.year for day in days))
 
     async def fresh(self, database: Database) -> "CalendarCache":
         """Reload if a bell rang since the last use; without SQL otherwise."""
@@ -130,6 +133,9 @@ async def import_days(
     """Replace the years a file speaks of; gives the number of days. Raises CalendarInvalid."""
     days = parse(content)
     years = sorted({day.day.year for day in days})
+    if years[0] <= (at + _FAR_EAST).year:
+        # What has held was decided by the days that are about to go.
+        await held.record(tx, (await tx.scalars(sa.select(Station.id))).all(), at=at)
     for year in years:
         await tx.execute(
             sa.delete(CalendarDay).where(

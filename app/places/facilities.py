@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
-from app.db.upsert import moved
 from app.errors import NotFound
+from app.places import spells
 from app.places.stations import subject_of
-from app.places.tables import Facility, FacilityKind, FacilityStatus, Station
+from app.places.tables import Facility, FacilityKind, FacilitySpell, FacilityStatus, Station
 
 
 class FacilityNotFound(NotFound):
@@ -39,21 +39,24 @@ async def add(
     at: datetime,
 ) -> Sequence[Facility]:
     """Add facilities to a station; new ones work."""
-    rows = [
-        Facility(
-            id=new_id(),
-            station_id=station.id,
-            kind=item.kind,
-            name=item.name,
-            quantity=item.quantity,
-            status=FacilityStatus.WORKING,
-            status_at=at,
-            created_at=at,
-            changed_at=at,
-        )
+    described: list[dict[str, Any]] = [
+        {
+            "id": new_id(),
+            "station_id": station.id,
+            "kind": item.kind,
+            "name": item.name,
+            "quantity": item.quantity,
+            "status": FacilityStatus.WORKING,
+            "status_at": at,
+            "created_at": at,
+            "changed_at": at,
+        }
         for item in new
     ]
+    rows = [Facility(**values) for values in described]
     tx.add_all(rows)
+    await tx.flush()
+    tx.add_all(FacilitySpell(**spells.first_of(values)) for values in described)
     await tx.flush()
     subject = await subject_of(tx, station)
     for row in rows:
@@ -92,10 +95,14 @@ async def amend(
     """Change a facility's name, quantity or status; a new status notes since when."""
     station = await tx.get_one(Station, facility.station_id)
     before = {name: _plain(getattr(facility, name)) for name in changes}
-    if "status" in changes and changes["status"] is not facility.status:
-        facility.status_at = at
-    for name, value in changes.items():
-        setattr(facility, name, value)
+    await spells.hold(tx, facility.id)
+    if "quantity" in changes:
+        await spells.count(tx, facility.id, changes["quantity"], at=at)
+    if "status" in changes:
+        await spells.say(tx, facility.id, changes["status"], said_at=at, at=at)
+        facility.status, facility.status_at = await spells.latest(tx, facility.id)
+    for name in changes.keys() - {"status"}:
+        setattr(facility, name, changes[name])
     facility.changed_at = at
     subject = _of(facility, await subject_of(tx, station))
     after = {name: _plain(value) for name, value in changes.items()}
@@ -111,6 +118,8 @@ async def retire(tx: AsyncSession, facility: Facility, *, actor: Actor, at: date
     """Take a facility out of use; again changes nothing."""
     if facility.retired_at is None:
         station = await tx.get_one(Station, facility.station_id)
+        await spells.hold(tx, facility.id)
+        await spells.end(tx, facility.id, at=at)
         facility.retired_at = at
         facility.changed_at = at
         subject = _of(facility, await subject_of(tx, station))
@@ -141,14 +150,15 @@ async def report_status(
     status_at: datetime,
     at: datetime,
 ) -> bool:
-    """Take a device's word on a facility, unless something newer is known; tells whether."""
-    result = await tx.execute(
+    """Take a device's word on a facility, late as it may be; tells whether it is the last word."""
+    if not await spells.hold(tx, facility_id):
+        return False
+    if not await spells.say(tx, facility_id, status, said_at=status_at, at=at):
+        return False
+    now, since = await spells.latest(tx, facility_id)
+    await tx.execute(
         sa.update(Facility)
-        .where(
-            Facility.id == facility_id,
-            Facility.retired_at.is_(None),
-            Facility.status_at < status_at,
-        )
-        .values(status=status, status_at=status_at, changed_at=at)
+        .where(Facility.id == facility_id)
+        .values(status=now, status_at=since, changed_at=at)
     )
-    return moved(result) > 0
+    return True

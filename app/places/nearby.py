@@ -20,7 +20,7 @@ from app.places.rules import (
     mode_at,
     walking_minutes,
 )
-from app.places.stations import list_changes, station_rules
+from app.places.standing import list_changes, station_rules
 from app.places.tables import ModeChange, Station
 
 MAX_RADIUS_M = 20_000

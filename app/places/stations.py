@@ -1,12 +1,10 @@
 """Stations: create, amend, retire; their dated exceptions and overrides."""
 
-import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -15,12 +13,9 @@ from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
 from app.errors import Conflict, Invalid, NotFound
-from app.places import districts
+from app.places import districts, held
 from app.places.rules import (
-    Change,
     ChangeKind,
-    Hours,
-    StationRules,
     Tier,
     grid_cell,
     hours_to_json,
@@ -82,6 +77,8 @@ class Description:
 
 
 COLUMNS = tuple(Description.__slots__)
+MODE_COLUMNS = frozenset({"timezone", "staffed_hours", "access_hours"})
+"""What decides a station's mode."""
 
 
 def checked(description: Description) -> Description:
@@ -100,42 +97,6 @@ def checked(description: Description) -> Description:
     if errors:
         raise StationInvalid(errors[0]["message"], errors=errors)
     return replace(description, **parsed)
-
-
-@lru_cache(maxsize=4096)
-def _hours(text: str) -> Hours:
-    return parse_hours(json.loads(text))
-
-
-def _parsed(hours: dict[str, Any] | None) -> Hours | None:
-    return None if hours is None else _hours(json.dumps(hours, sort_keys=True))
-
-
-class RulesOf(Protocol):
-    """A row with a station's hours: the entity, or the columns of a join."""
-
-    timezone: Any
-    staffed_hours: Any
-    access_hours: Any
-
-
-def station_rules(station: RulesOf, changes: Sequence[Any]) -> StationRules:
-    """Turn rows into what the mode function takes; `changes` are rows of mode changes."""
-    return StationRules(
-        timezone=station.timezone,
-        staffed=_parsed(station.staffed_hours),
-        access=_parsed(station.access_hours),
-        changes=tuple(
-            Change(
-                kind=change.kind,
-                tier=change.tier,
-                from_at=change.from_at,
-                until_at=change.until_at,
-                created_at=change.created_at,
-            )
-            for change in changes
-        ),
-    )
 
 
 async def get_station(tx: AsyncSession, station_id: uuid.UUID) -> Station:
@@ -208,6 +169,8 @@ async def amend(
     changed = [name for name in COLUMNS if getattr(wanted, name) != before[name]]
     if not changed:
         return station
+    if MODE_COLUMNS & set(changed):
+        await held.record(tx, [station.id], at=at)
     for name in changed:
         setattr(station, name, getattr(wanted, name))
     station.cell = grid_cell(station.latitude, station.longitude)
@@ -234,6 +197,7 @@ async def retire(
 ) -> Station:
     """Take a station out of use; its rows and its code stay. Again changes nothing."""
     if station.retired_at is None:
+        await held.record(tx, [station.id], at=at)
         station.retired_at = at
         station.changed_at = at
         subject = await subject_of(tx, station)
@@ -250,28 +214,6 @@ async def bump(tx: AsyncSession, wakeups: LocalWakeups, station_id: uuid.UUID) -
         .values(config_version=Station.config_version + 1)
     )
     await wakeups.wake(tx, f"station:{station_id}")
-
-
-async def list_changes(
-    tx: AsyncSession,
-    station_ids: Sequence[uuid.UUID],
-    *,
-    at: datetime,
-    horizon: timedelta = timedelta(days=14),
-) -> Mapping[uuid.UUID, Sequence[ModeChange]]:
-    """Give the exceptions and overrides that touch `[at, at + horizon)`, by station."""
-    found: dict[uuid.UUID, list[ModeChange]] = {}
-    rows = await tx.scalars(
-        sa.select(ModeChange).where(
-            ModeChange.station_id.in_(station_ids),
-            ModeChange.retired_at.is_(None),
-            ModeChange.until_at > at,
-            ModeChange.from_at < at + horizon,
-        )
-    )
-    for change in rows:
-        found.setdefault(change.station_id, []).append(change)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +249,7 @@ async def add_change(
     if station.retired_at is not None:
         raise StationRetired
     _check(tier, wanted, at)
+    await held.record(tx, [station.id], at=at)
     change = ModeChange(
         id=new_id(),
         station_id=station.id,
@@ -354,6 +297,7 @@ async def amend_change(
     if change.retired_at is not None:
         raise ModeChangeNotFound
     _check(change.tier, wanted, at)
+    await held.record(tx, [station.id], at=at)
     change.kind, change.note = wanted.kind, wanted.note
     change.from_at, change.until_at = wanted.from_at, wanted.until_at
     change.changed_at = at
@@ -372,6 +316,7 @@ async def retire_change(
 ) -> ModeChange:
     """Withdraw an exception or override; again changes nothing."""
     if change.retired_at is None:
+        await held.record(tx, [station.id], at=at)
         change.retired_at = at
         change.changed_at = at
         await _tell(tx, wakeups, station, change, Action.MODE_CHANGE_RETIRED, actor=actor, at=at)

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, Json, closed_enum
+from app.db.types import Base, Json, closed_enum, found_by_time
 from app.places.rules import ChangeKind, DayClass, Tier
 
 
@@ -163,6 +163,23 @@ class ModeChange(Base):
     __table_args__ = (sa.Index("ix_mode_changes_station_id_until_at", "station_id", "until_at"),)
 
 
+class StationModes(Base):
+    """Which modes held at a station on a local day, as far as they are recorded (law 1)."""
+
+    __tablename__ = "station_modes"
+
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"), primary_key=True)
+    local_day: Mapped[date] = mapped_column(primary_key=True)
+    midnight_at: Mapped[datetime]
+    """When this day began there; the windows count from it."""
+    windows: Mapped[list[Any]] = mapped_column(Json)
+    """`[from_ms, until_ms, kind, because]`, half-open, in order and without gaps."""
+    recorded_until: Mapped[datetime]
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (found_by_time("ix_station_modes_changed_at", "changed_at"),)
+
+
 class CalendarDay(Base):
     """A day that is not what its weekday says."""
 
@@ -191,3 +208,26 @@ class Facility(Base):
     created_at: Mapped[datetime]
     changed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
+
+
+class FacilitySpell(Base):
+    """A time in which so many of a facility stood at a station, in one status."""
+
+    __tablename__ = "facility_spells"
+
+    facility_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("facilities.id"), primary_key=True)
+    from_at: Mapped[datetime] = mapped_column(primary_key=True)
+    until_at: Mapped[datetime | None]
+    """None: it lasts."""
+    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"))
+    kind: Mapped[FacilityKind] = mapped_column(closed_enum(FacilityKind))
+    quantity: Mapped[int]
+    status: Mapped[FacilityStatus] = mapped_column(closed_enum(FacilityStatus))
+    said: Mapped[bool]
+    """Whether somebody said this status then; False: it went on, and only the quantity changed."""
+    changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.Index("ix_facility_spells_station_id_until_at", "station_id", "until_at"),
+        found_by_time("ix_facility_spells_changed_at", "changed_at"),
+    )

@@ -31,12 +31,19 @@ from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
 from app.errors import Invalid
-from app.places import districts
+from app.places import districts, held, spells
 from app.places.facilities import facilities_of
 from app.places.rules import grid_cell, local_day
 from app.places.stations import COLUMNS as DESCRIBED
-from app.places.stations import Description, StationInvalid, checked
-from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station
+from app.places.stations import MODE_COLUMNS, Description, StationInvalid, checked
+from app.places.tables import (
+    Facility,
+    FacilityKind,
+    FacilitySpell,
+    FacilityStatus,
+    OperatingModel,
+    Station,
+)
 from app.places.units import by_full_name
 
 COLUMNS = (
@@ -223,6 +230,16 @@ async def _write(
     *,
     at: datetime,
 ) -> Sequence[NewStation]:
+    amended = [
+        stored[row.description.code].id
+        for row in rows
+        if row.description.code in stored
+        and any(
+            getattr(stored[row.description.code], name) != getattr(row.description, name)
+            for name in MODE_COLUMNS
+        )
+    ]
+    await held.record(tx, amended, at=at)
     made: list[NewStation] = []
     inserts: list[dict[str, Any]] = []
     things: list[dict[str, Any]] = []
@@ -247,6 +264,7 @@ async def _write(
         await tx.execute(sa.insert(Station), chunk)
     for chunk in _chunks(things):
         await tx.execute(sa.insert(Facility), chunk)
+        await tx.execute(sa.insert(FacilitySpell), [spells.first_of(thing) for thing in chunk])
     await tx.flush()
     return made
 

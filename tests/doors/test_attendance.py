@@ -14,7 +14,7 @@ from app.doors import attendance
 from app.doors.rules.journal import EventType, Quality
 from app.doors.tables import JournalEntry
 from app.places.rules import Because, Kind, Mode, Tier, mode_at
-from app.places.stations import list_changes, station_rules
+from app.places.standing import list_changes, station_rules
 from app.places.tables import ModeChange, Station, Unit
 from app.runtime import Runtime
 from tests.conftest import NIGHT, Clock

@@ -24,9 +24,11 @@ from app.people.tables import (
     WorkerSession,
 )
 from app.places.rules import grid_cell
+from app.places.spells import first_of
 from app.places.tables import (
     Facility,
     FacilityKind,
+    FacilitySpell,
     FacilityStatus,
     OperatingModel,
     Station,
@@ -288,5 +290,8 @@ async def a_facility(
     } | changes
     facility = Facility(**values)
     tx.add(facility)
+    await tx.flush()
+    spell = first_of(values) | {"until_at": values.get("retired_at")}
+    tx.add(FacilitySpell(**spell))
     await tx.flush()
     return facility

@@ -1,0 +1,185 @@
+"""When controllers were silent, and whether anybody was there to hear them.
+
+An outage is the time between two signs of life that lie further apart than a controller may be
+silent. It is written when the controller is heard again; one that goes on is derived from
+`seen_at`. Any sign of life within a recorded outage, told late by another process, splits it, so
+the outages do not depend on which process writes first. While no server process was there to
+hear, nobody knows: those gaps lie between the rows of `listening_spells`.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.types import table_of
+from app.db.upsert import moved, upsert
+from app.doors.tables import Controller, ControllerOutage, ListeningSpell
+
+LISTENS_EVERY = timedelta(seconds=5)
+"""So often a process writes what it heard, and with it that it was there to hear."""
+
+DEAF_AFTER = 3 * LISTENS_EVERY
+"""Nothing written for so long: no process was there."""
+
+_OUTAGES = table_of(ControllerOutage)
+_LISTENING = table_of(ListeningSpell)
+
+
+@dataclass(slots=True)
+class Presence:
+    """A time in which a process kept hearing a controller; whole seconds, as `seen_at`."""
+
+    first: datetime
+    last: datetime
+
+    @classmethod
+    def begun(cls, at: datetime) -> "Presence":
+        """Begin with one sign of life."""
+        return cls(_second(at), _second(at))
+
+    def heard(self, at: datetime) -> None:
+        """Take in the next one."""
+        self.last = _second(at)
+
+
+def _second(at: datetime) -> datetime:
+    return at.replace(microsecond=0)
+
+
+async def note_returns(
+    tx: AsyncSession,
+    heard: Mapping[uuid.UUID, Sequence[Presence]],
+    *,
+    silence: timedelta,
+    at: datetime,
+) -> None:
+    """Write the outages that ended when these controllers were heard; before `seen_at` is moved.
+
+    The controllers stay locked until the transaction ends: of two processes that heard the same
+    one again, the second sees what the first has written.
+    """
+    rows = await tx.execute(
+        sa.select(Controller.id, Controller.station_id, Controller.seen_at)
+        .where(Controller.id.in_(heard))
+        .order_by(Controller.id)
+        .with_for_update(key_share=True)
+    )
+    found: list[dict[str, Any]] = []
+    late: dict[uuid.UUID, Sequence[Presence]] = {}
+    for row in rows:
+        seen_at = row.seen_at
+        for presence in heard[row.id]:
+            if seen_at is not None and presence.first < seen_at:
+                late[row.id] = heard[row.id]
+            if seen_at is not None and presence.first - seen_at > silence:
+                found.append(_outage(row.id, row.station_id, seen_at, presence.first, at))
+            seen_at = presence.last if seen_at is None else max(seen_at, presence.last)
+    if late:
+        found += await _split(tx, late, silence=silence, at=at)
+    if found:
+        await tx.execute(sa.insert(_OUTAGES), found)
+
+
+async def _split(
+    tx: AsyncSession,
+    late: Mapping[uuid.UUID, Sequence[Presence]],
+    *,
+    silence: timedelta,
+    at: datetime,
+) -> list[dict[str, Any]]:
+    """Cut short the outages within which a controller was heard after all; gives what follows.
+
+    One of which nothing is left stays as an empty one, for whoever looks for what changed.
+    """
+    since = min(presences[0].first for presences in late.values())
+    rows = await tx.execute(
+        sa.select(_OUTAGES).where(
+            _OUTAGES.c.controller_id.in_(late),
+            _OUTAGES.c.station_id.in_(
+                sa.select(Controller.station_id).where(Controller.id.in_(late))
+            ),
+            _OUTAGES.c.until_at > since,
+        )
+    )
+    left: list[dict[str, Any]] = []
+    for row in rows.all():
+        within = [
+            presence
+            for presence in late[row.controller_id]
+            if presence.first < row.until_at and row.from_at < presence.last
+        ]
+        if not within:
+            continue
+        edges = [row.from_at, *(edge for one in within for edge in (one.first, one.last))]
+        edges.append(row.until_at)
+        pieces = list(zip(edges[::2], edges[1::2], strict=True))
+        _, ends = pieces[0]
+        await tx.execute(
+            sa.update(_OUTAGES)
+            .where(_OUTAGES.c.controller_id == row.controller_id, _OUTAGES.c.from_at == row.from_at)
+            .values(until_at=ends if ends - row.from_at > silence else row.from_at, changed_at=at)
+        )
+        left += [
+            _outage(row.controller_id, row.station_id, begins, ends, at)
+            for begins, ends in pieces[1:]
+            if ends - begins > silence
+        ]
+    return left
+
+
+def _outage(
+    controller_id: uuid.UUID,
+    station_id: uuid.UUID,
+    from_at: datetime,
+    until_at: datetime,
+    at: datetime,
+) -> dict[str, Any]:
+    return {
+        "controller_id": controller_id,
+        "from_at": from_at,
+        "until_at": until_at,
+        "station_id": station_id,
+        "changed_at": at,
+    }
+
+
+async def listen(tx: AsyncSession, *, at: datetime) -> None:
+    """Write down that a process is there to hear."""
+    last = sa.select(sa.func.max(_LISTENING.c.from_at)).scalar_subquery()
+    mine = _LISTENING.c.from_at == last, _LISTENING.c.until_at >= at - DEAF_AFTER
+    until_at = _LISTENING.c.until_at
+    later = sa.case((until_at < at, sa.literal(at, until_at.type)), else_=until_at)
+    went_on = await tx.execute(sa.update(_LISTENING).where(*mine).values(until_at=later))
+    if not moved(went_on):
+        begins = upsert(tx, _LISTENING).values(from_at=at, until_at=at)
+        await tx.execute(begins.on_conflict_do_nothing())
+
+
+async def deaf_times(
+    tx: AsyncSession, *, from_at: datetime, until_at: datetime
+) -> Sequence[tuple[datetime, datetime]]:
+    """Give the times within `[from_at, until_at)` in which nobody was there to hear, in order.
+
+    Of the time before the first process wrote that it was there, nothing is known to be wrong.
+    """
+    rows = await tx.execute(
+        sa.select(_LISTENING.c.from_at, _LISTENING.c.until_at).order_by(_LISTENING.c.from_at)
+    )
+    found: list[tuple[datetime, datetime]] = []
+    heard_until: datetime | None = None
+    for row in rows:
+        if heard_until is not None and heard_until < row.from_at:
+            found.append((heard_until, row.from_at))
+        heard_until = row.until_at if heard_until is None else max(heard_until, row.until_at)
+    if heard_until is not None and heard_until + DEAF_AFTER < until_at:
+        found.append((heard_until, until_at))
+    return [
+        (max(begins, from_at), min(ends, until_at))
+        for begins, ends in found
+        if begins < until_at and from_at < ends
+    ]

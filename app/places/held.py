@@ -1,0 +1,242 @@
+"""Which mode held: written down before anything can change it, and never worked out again (law 1).
+
+The rules of a station may be amended later, and what held must stay what it was. So whoever
+changes them first has the time until then recorded, under the rules that stood, in the same
+transaction; a job does the same for the time that simply passes. What is recorded is only ever
+added to, under a lock on the station's row, so that of a job and a change at the same moment one
+sees what the other did.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.engine import Database
+from app.db.types import table_of
+from app.db.upsert import upsert
+from app.places.rules import Because, Calendar, Kind, StationRules, Window, mode_windows
+from app.places.rules.local_time import day_of, instant, zone
+from app.places.standing import read_calendar, station_rules
+from app.places.tables import ModeChange, Station, StationModes
+
+AT_ONCE = 50
+"""So many stations are recorded before others have their turn."""
+
+REACH = timedelta(days=14)
+"""The job catches up by so much of each station before others have their turn."""
+
+_DAY = timedelta(days=1)
+_MS = timedelta(milliseconds=1)
+
+_STATIONS = table_of(Station)
+_CHANGES = table_of(ModeChange)
+_MODES = table_of(StationModes)
+
+
+class Held(NamedTuple):
+    """What held during `[from_ms, until_ms)`, in milliseconds since 1970."""
+
+    from_ms: int
+    until_ms: int
+    kind: Kind
+    because: Because
+
+
+async def record(tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, at: datetime) -> None:
+    """Write down what held at stations until now; for whoever is about to change their rules.
+
+    The stations stay locked until the transaction ends. What was recorded already stays.
+    """
+    ordered = sorted(set(station_ids))
+    for first in range(0, len(ordered), AT_ONCE):
+        await _record(tx, ordered[first : first + AT_ONCE], at=at)
+
+
+async def record_all(database: Database, *, at: datetime) -> None:
+    """Write down what held at every station until now."""
+    async with database.read() as tx:
+        ids = (await tx.scalars(sa.select(_STATIONS.c.id).order_by(_STATIONS.c.id))).all()
+    for first in range(0, len(ids), AT_ONCE):
+        behind = True
+        while behind:
+            async with database.write() as tx:
+                behind = await _record(tx, ids[first : first + AT_ONCE], at=at, reach=REACH)
+
+
+async def windows(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, from_day: date, to_day: date
+) -> Mapping[uuid.UUID, Sequence[Held]]:
+    """Give what held at stations in the local days `[from_day, to_day)` and around, in order.
+
+    Between the first and the last there is no gap. Where a station's zone changed, a day's row
+    may reach into the next: whoever reads cuts by instants, not by rows.
+    """
+    found: dict[uuid.UUID, list[Held]] = {}
+    rows = await tx.execute(
+        sa.select(_MODES.c.station_id, _MODES.c.midnight_at, _MODES.c.windows)
+        .where(
+            _MODES.c.station_id.in_(station_ids),
+            _MODES.c.local_day >= from_day - _DAY,
+            _MODES.c.local_day <= to_day,
+        )
+        .order_by(_MODES.c.station_id, _MODES.c.local_day)
+    )
+    for row in rows:
+        zero = round(row.midnight_at.timestamp() * 1000)
+        found.setdefault(row.station_id, []).extend(
+            Held(zero + since, zero + until, Kind(kind), Because(because))
+            for since, until, kind, because in row.windows
+        )
+    return found
+
+
+async def _record(
+    tx: AsyncSession,
+    station_ids: Sequence[uuid.UUID],
+    *,
+    at: datetime,
+    reach: timedelta | None = None,
+) -> bool:
+    """Record some stations; tells whether any of them is still behind.
+
+    1. Lock them, and only then read the rules: whoever changes them has ended or waits.
+    2. Go on where the last record ends; a station without any begins with its registration.
+    """
+    stations = (
+        await tx.execute(
+            sa.select(
+                _STATIONS.c.id,
+                _STATIONS.c.timezone,
+                _STATIONS.c.staffed_hours,
+                _STATIONS.c.access_hours,
+                _STATIONS.c.created_at,
+                _STATIONS.c.retired_at,
+            )
+            .where(_STATIONS.c.id.in_(station_ids))
+            .order_by(_STATIONS.c.id)
+            .with_for_update(key_share=True)
+        )
+    ).all()
+    last = {row.station_id: row for row in await tx.execute(_last(station_ids))}
+    spans: dict[uuid.UUID, tuple[datetime, datetime]] = {}
+    behind = False
+    for station in stations:
+        row = last.get(station.id)
+        since = row.recorded_until if row is not None else _whole(station.created_at)
+        until = _whole(min(at, station.retired_at or at))
+        if reach is not None and until > since + reach:
+            until, behind = since + reach, True
+        if since < until:
+            spans[station.id] = since, until
+    if not spans:
+        return False
+    calendar = await read_calendar(tx)
+    changes = await _changes(tx, spans)
+    rows: list[dict[str, Any]] = []
+    for station in stations:
+        if station.id in spans:
+            rules = station_rules(station, changes.get(station.id, ()))
+            since, until = spans[station.id]
+            rows += [
+                written | {"station_id": station.id, "changed_at": at}
+                for written in _days(rules, calendar, since, until, last.get(station.id))
+            ]
+    statement = upsert(tx, _MODES)
+    grows = {name: statement.excluded[name] for name in ("windows", "recorded_until", "changed_at")}
+    await tx.execute(
+        statement.on_conflict_do_update(index_elements=["station_id", "local_day"], set_=grows),
+        rows,
+    )
+    await asyncio.sleep(0)
+    return behind
+
+
+def _last(station_ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
+    """Select the newest record of each station, by one look into the key for each."""
+    days = _MODES.alias("days")
+    newest = (
+        sa.select(sa.func.max(days.c.local_day))
+        .where(days.c.station_id == _STATIONS.c.id)
+        .correlate(_STATIONS)
+        .scalar_subquery()
+    )
+    return (
+        sa.select(_MODES)
+        .select_from(_STATIONS)
+        .join(_MODES, sa.and_(_MODES.c.station_id == _STATIONS.c.id, _MODES.c.local_day == newest))
+        .where(_STATIONS.c.id.in_(station_ids))
+    )
+
+
+async def _changes(
+    tx: AsyncSession, spans: Mapping[uuid.UUID, tuple[datetime, datetime]]
+) -> Mapping[uuid.UUID, Sequence[Any]]:
+    """Give the exceptions and overrides that touch what is to be recorded, by station."""
+    found: dict[uuid.UUID, list[Any]] = {}
+    rows = await tx.execute(
+        sa.select(_CHANGES).where(
+            _CHANGES.c.station_id.in_(spans),
+            _CHANGES.c.retired_at.is_(None),
+            _CHANGES.c.until_at > min(since for since, _ in spans.values()),
+            _CHANGES.c.from_at < max(until for _, until in spans.values()),
+        )
+    )
+    for row in rows:
+        found.setdefault(row.station_id, []).append(row)
+    return found
+
+
+def _days(
+    rules: StationRules, calendar: Calendar, since: datetime, until: datetime, last: Any | None
+) -> Iterator[dict[str, Any]]:
+    """Write out `[since, until)` by local days; the first continues the last record's row.
+
+    A station whose zone moved west does not go back to a day that has its row: that row goes on.
+    """
+    place = zone(rules.timezone)
+    day = day_of(place, since)
+    if last is not None:
+        day = max(day, last.local_day)
+    found = mode_windows(rules, calendar, since, until)
+    while since < until:
+        ends = min(instant(place, day + _DAY, 0), until)
+        midnight_at, written = instant(place, day, 0), []
+        if last is not None and last.local_day == day:
+            midnight_at, written = last.midnight_at, list(last.windows)
+        for window in found:
+            if window.from_at < ends and since < window.until_at:
+                _append(written, _cut(window, since, ends, midnight_at))
+        yield {
+            "local_day": day,
+            "midnight_at": midnight_at,
+            "windows": written,
+            "recorded_until": ends,
+        }
+        since, day = ends, day + _DAY
+
+
+def _cut(window: Window, since: datetime, until: datetime, midnight_at: datetime) -> list[Any]:
+    from_ms = (max(window.from_at, since) - midnight_at) // _MS
+    until_ms = (min(window.until_at, until) - midnight_at) // _MS
+    return [from_ms, until_ms, window.kind.value, window.because.value]
+
+
+def _append(written: list[Any], piece: list[Any]) -> None:
+    """Add a window; one that goes on with the same is one with it."""
+    from_ms, until_ms, *held = piece
+    if from_ms >= until_ms:
+        return
+    if written and written[-1][1] == from_ms and written[-1][2:] == held:
+        written[-1] = [written[-1][0], until_ms, *held]
+    else:
+        written.append(piece)
+
+
+def _whole(at: datetime) -> datetime:
+    """Cut to the millisecond, in which a record counts."""
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)

@@ -1,0 +1,245 @@
+"""What a facility was like, and when: spells without gaps, from its first day to its last.
+
+Words on a facility come from administrators, now, and from devices, late and in any order. Each
+word holds from its own instant until the next one, so the spells that remain do not depend on the
+order in which the words came. Two words of one instant: the worse one stands.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.types import table_of
+from app.places.tables import Facility, FacilityKind, FacilitySpell, FacilityStatus
+
+_SPELLS = table_of(FacilitySpell)
+
+_WORSE = (
+    FacilityStatus.WORKING,
+    FacilityStatus.UNKNOWN,
+    FacilityStatus.DEGRADED,
+    FacilityStatus.OUT_OF_ORDER,
+)
+"""The later is worse."""
+
+
+class Spell(NamedTuple):
+    """A time in which so many of a facility stood in one status."""
+
+    facility_id: uuid.UUID
+    kind: FacilityKind
+    quantity: int
+    status: FacilityStatus
+    from_at: datetime
+    until_at: datetime | None
+    since_at: datetime
+    """When it came into this status; earlier where only the quantity changed or a word repeated."""
+
+
+def first_of(facility: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the first spell of a facility that is being written."""
+    return {
+        "facility_id": facility["id"],
+        "from_at": facility["created_at"],
+        "until_at": None,
+        "station_id": facility["station_id"],
+        "kind": facility["kind"],
+        "quantity": facility["quantity"],
+        "status": facility["status"],
+        "said": True,
+        "changed_at": facility["changed_at"],
+    }
+
+
+async def hold(tx: AsyncSession, facility_id: uuid.UUID) -> bool:
+    """Let one transaction at a time write a facility's spells; tells whether there is such one."""
+    query = sa.select(Facility.id).where(Facility.id == facility_id)
+    return await tx.scalar(query.with_for_update(key_share=True)) is not None
+
+
+async def say(
+    tx: AsyncSession,
+    facility_id: uuid.UUID,
+    status: FacilityStatus,
+    *,
+    said_at: datetime,
+    at: datetime,
+) -> bool:
+    """Take a word on a facility that is held: it counts from `said_at` until the next word.
+
+    Words from before the facility was registered, and from after it was retired, change nothing.
+    Tells whether this is the last word.
+    """
+    there = await _at(tx, facility_id, said_at)
+    if there is None or (there.until_at is not None and said_at >= there.until_at):
+        return False
+    if there.from_at == said_at:
+        if there.said and _WORSE.index(status) <= _WORSE.index(there.status):
+            return False
+        await _write(tx, there, status=status, said=True, changed_at=at)
+    else:
+        await _cut(tx, there, said_at, at=at, status=status, said=True)
+    # Where only the quantity changed, the status goes on.
+    next_word = sa.select(sa.func.min(_SPELLS.c.from_at)).where(
+        _SPELLS.c.facility_id == facility_id, _SPELLS.c.from_at > said_at, _SPELLS.c.said.is_(True)
+    )
+    ends = await tx.scalar(next_word)
+    follows = [_SPELLS.c.facility_id == facility_id, _SPELLS.c.from_at > said_at]
+    if ends is not None:
+        follows.append(_SPELLS.c.from_at < ends)
+    await tx.execute(sa.update(_SPELLS).where(*follows).values(status=status, changed_at=at))
+    return ends is None
+
+
+async def count(tx: AsyncSession, facility_id: uuid.UUID, quantity: int, *, at: datetime) -> None:
+    """Note that from now on there are so many of a facility that is held."""
+    there = await _at(tx, facility_id, at)
+    if there is None or there.until_at is not None or there.quantity == quantity:
+        return
+    if there.from_at == at:
+        await _write(tx, there, quantity=quantity, changed_at=at)
+    else:
+        await _cut(tx, there, at, at=at, quantity=quantity, said=False)
+
+
+async def end(tx: AsyncSession, facility_id: uuid.UUID, *, at: datetime) -> None:
+    """Note that a facility that is held stands there no longer."""
+    mine = _SPELLS.c.facility_id == facility_id
+    # A device's clock may be ahead of ours.
+    await tx.execute(sa.delete(_SPELLS).where(mine, _SPELLS.c.from_at > at))
+    lasts = sa.or_(_SPELLS.c.until_at.is_(None), _SPELLS.c.until_at > at)
+    await tx.execute(sa.update(_SPELLS).where(mine, lasts).values(until_at=at, changed_at=at))
+
+
+async def latest(tx: AsyncSession, facility_id: uuid.UUID) -> tuple[FacilityStatus, datetime]:
+    """Say in which status a facility is, or was at its end, and since when."""
+    mine = _SPELLS.c.facility_id == facility_id
+    last = (
+        await tx.execute(
+            sa.select(_SPELLS.c.status).where(mine).order_by(_SPELLS.c.from_at.desc()).limit(1)
+        )
+    ).one()
+    other = (
+        sa.select(sa.func.max(_SPELLS.c.from_at))
+        .where(mine, _SPELLS.c.status != last.status)
+        .scalar_subquery()
+    )
+    since = await tx.scalar(
+        sa.select(sa.func.min(_SPELLS.c.from_at)).where(
+            mine, sa.or_(other.is_(None), _SPELLS.c.from_at > other)
+        )
+    )
+    assert since is not None
+    return last.status, since
+
+
+async def spells(
+    tx: AsyncSession,
+    station_ids: Sequence[uuid.UUID],
+    *,
+    from_at: datetime,
+    until_at: datetime,
+) -> Mapping[uuid.UUID, Sequence[Spell]]:
+    """Give the spells of stations that touch `[from_at, until_at)`, by facility and in order."""
+    rows = (
+        await tx.execute(
+            sa.select(_SPELLS)
+            .where(
+                _SPELLS.c.station_id.in_(station_ids),
+                sa.or_(_SPELLS.c.until_at.is_(None), _SPELLS.c.until_at > from_at),
+                _SPELLS.c.from_at < until_at,
+            )
+            .order_by(_SPELLS.c.station_id, _SPELLS.c.facility_id, _SPELLS.c.from_at)
+        )
+    ).all()
+    began = await _began(tx, rows)
+    found: dict[uuid.UUID, list[Spell]] = {}
+    before: Spell | None = None
+    for row in rows:
+        since = began.get((row.facility_id, row.from_at), row.from_at)
+        if before and (before.facility_id, before.status) == (row.facility_id, row.status):
+            since = before.since_at
+        before = Spell(
+            row.facility_id, row.kind, row.quantity, row.status, row.from_at, row.until_at, since
+        )
+        found.setdefault(row.station_id, []).append(before)
+    return found
+
+
+async def _began(
+    tx: AsyncSession, rows: Sequence[Any]
+) -> Mapping[tuple[uuid.UUID, datetime], datetime]:
+    """Say since when those were out of order that were so in their first spell found."""
+    first: dict[uuid.UUID, Any] = {}
+    for row in rows:
+        first.setdefault(row.facility_id, row)
+    out = {
+        (key, row.from_at)
+        for key, row in first.items()
+        if row.status is FacilityStatus.OUT_OF_ORDER
+    }
+    if not out:
+        return {}
+    found, earlier, fine = (_SPELLS.alias(name) for name in ("found", "earlier", "fine"))
+    last_fine = (
+        sa.select(sa.func.max(fine.c.from_at))
+        .where(
+            fine.c.facility_id == found.c.facility_id,
+            fine.c.from_at < found.c.from_at,
+            fine.c.status != FacilityStatus.OUT_OF_ORDER,
+        )
+        .scalar_subquery()
+    )
+    began = (
+        sa.select(sa.func.min(earlier.c.from_at, type_=earlier.c.from_at.type))
+        .where(
+            earlier.c.facility_id == found.c.facility_id,
+            sa.or_(last_fine.is_(None), earlier.c.from_at > last_fine),
+        )
+        .correlate(found)
+        .scalar_subquery()
+    )
+    since = await tx.execute(
+        sa.select(found.c.facility_id, found.c.from_at, began.label("began")).where(
+            found.c.facility_id.in_({facility_id for facility_id, _ in out}),
+            found.c.from_at.in_({from_at for _, from_at in out}),
+        )
+    )
+    return {
+        (row.facility_id, row.from_at): row.began
+        for row in since
+        if (row.facility_id, row.from_at) in out
+    }
+
+
+async def _at(tx: AsyncSession, facility_id: uuid.UUID, at: datetime) -> Any | None:
+    """Give the spell in which an instant lies, or the last before it."""
+    return (
+        await tx.execute(
+            sa.select(_SPELLS)
+            .where(_SPELLS.c.facility_id == facility_id, _SPELLS.c.from_at <= at)
+            .order_by(_SPELLS.c.from_at.desc())
+            .limit(1)
+        )
+    ).one_or_none()
+
+
+async def _write(tx: AsyncSession, spell: Any, **values: Any) -> None:
+    await tx.execute(
+        sa.update(_SPELLS)
+        .where(_SPELLS.c.facility_id == spell.facility_id, _SPELLS.c.from_at == spell.from_at)
+        .values(values)
+    )
+
+
+async def _cut(
+    tx: AsyncSession, spell: Any, from_at: datetime, *, at: datetime, **values: Any
+) -> None:
+    """Let a spell end where one begins that is like it but for some values."""
+    await _write(tx, spell, until_at=from_at, changed_at=at)
+    like = dict(spell._mapping) | {"from_at": from_at, "changed_at": at} | values
+    await tx.execute(sa.insert(_SPELLS).values(like))

@@ -1,0 +1,287 @@
+"""Whether a station kept its promise, hour by hour (metrics 26-28, 34-36). Pure.
+
+All times are milliseconds since 1970, all spans half-open, all sums exact integers. Time counts
+only within the station's life and until now.
+
+- Promised: the mode was free or scan. In free mode staff hold the door: that is usable, whatever
+  its controller does. In scan mode it is usable while a controller is online.
+- A controller is online unless it was silent longer than it may be. Of such a silence, what no
+  server process was there to hear is unknown, not offline. A rest of the silence beside it that
+  is no longer than it may be was no silence: right before the servers went, or right after they
+  came back.
+- A facility counts while it was promised: so many units times the time.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
+
+from app.places.rules import Because, Kind
+
+Span = tuple[int, int]
+"""From, until."""
+
+HeldWindow = tuple[int, int, Kind, Because]
+"""A recorded window of a mode: from, until, what held and why."""
+
+OUT_OF_ORDER, UNKNOWN, DEGRADED = "out_of_order", "unknown", "degraded"
+REPAIRED = frozenset({"working", DEGRADED})
+"""What an end of `out_of_order` leads to when it was a repair."""
+
+
+class Device(NamedTuple):
+    """A controller of the station: its time there and its silences."""
+
+    enrolled_ms: int
+    retired_ms: int | None
+    seen_ms: int | None
+    """When it was last heard; None: never."""
+    outages: Sequence[Span] = ()
+    """Its silences that are over, whole, in order."""
+
+
+class Thing(NamedTuple):
+    """A spell of a facility: so many units in one status."""
+
+    facility: object
+    kind: str
+    quantity: int
+    status: str
+    from_ms: int
+    until_ms: int | None
+    since_ms: int
+    """When it came into this status."""
+
+
+class Day(NamedTuple):
+    """A local day of a station, and all that is known of it."""
+
+    edges: Sequence[int]
+    """Where its hours begin, and where the last ends: 25 instants."""
+    now_ms: int
+    life: tuple[int, int | None]
+    """When the station was registered, and when it was retired."""
+    silence_ms: int
+    """So long a controller may be silent."""
+    held: Sequence[HeldWindow] = ()
+    """The recorded modes, in order."""
+    devices: Sequence[Device] = ()
+    deaf: Sequence[Span] = ()
+    """When no server process was there to hear, in order."""
+    things: Sequence[Thing] = ()
+    """Spells of facilities that touch the day or end where it begins; of each facility in order."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What the facilities of one kind were like in an hour: units times milliseconds."""
+
+    standing_ms: int = 0
+    out_ms: int = 0
+    unknown_ms: int = 0
+    degraded_ms: int = 0
+    repairs_ended: int = 0
+    repair_ms: int = 0
+    """How long those were out of order, from beginning to end."""
+
+
+@dataclass(slots=True)
+class Hour:
+    """What a station was like in an hour: milliseconds."""
+
+    recorded_ms: int = 0
+    """For so long it is recorded which mode held."""
+    promised_ms: int = 0
+    staffed_ms: int = 0
+    usable_ms: int = 0
+    unknown_ms: int = 0
+    """Promised, and nobody knows whether it was usable."""
+    commissioned_ms: int = 0
+    online_ms: int = 0
+    deaf_ms: int = 0
+    """Commissioned, and nobody knows whether it was online."""
+    outages_ended: int = 0
+    outage_ms: int = 0
+    """How long those were known to last, from beginning to end."""
+    facilities: dict[str, Standing] = field(default_factory=dict)
+
+
+def hours_of(day: Day) -> Sequence[Hour]:
+    """Say for each hour of a day what the station was like."""
+    hours = [Hour() for _ in range(len(day.edges) - 1)]
+    registered, retired = day.life
+    ends = day.now_ms if retired is None else min(retired, day.now_ms)
+    life = _clipped([(registered, ends)], day.edges[0], day.edges[-1])
+    if not life:
+        return hours
+    free = intersection(_spans_of(day.held, Kind.FREE), life)
+    scan = intersection(_spans_of(day.held, Kind.SCAN), life)
+    promised = union(free, scan)
+    silences = [_silences(device, day) for device in day.devices]
+    silent = union(*(found.silent for found in silences))
+    unknown = union(*(found.unknown for found in silences))
+    commissioned = intersection(union(*(_time_of(device, day) for device in day.devices)), life)
+    online = difference(difference(commissioned, silent), unknown)
+    deaf = difference(intersection(commissioned, unknown), silent)
+
+    for name, spans in (
+        ("recorded_ms", intersection([window[:2] for window in day.held], life)),
+        ("promised_ms", promised),
+        ("staffed_ms", free),
+        ("usable_ms", union(free, intersection(scan, online))),
+        ("unknown_ms", intersection(scan, deaf)),
+        ("commissioned_ms", commissioned),
+        ("online_ms", online),
+        ("deaf_ms", deaf),
+    ):
+        for number, length in _poured(day.edges, spans):
+            setattr(hours[number], name, getattr(hours[number], name) + length)
+    for ended_ms, lasted_ms in (end for found in silences for end in found.ended):
+        number = _hour(day.edges, ended_ms)
+        if number is not None and registered <= ended_ms <= ends:
+            hours[number].outages_ended += 1
+            hours[number].outage_ms += lasted_ms
+    _facilities(day, hours, promised, until_ms=ends)
+    return hours
+
+
+def _facilities(
+    day: Day, hours: Sequence[Hour], promised: Sequence[Span], *, until_ms: int
+) -> None:
+    columns = {OUT_OF_ORDER: "out_ms", UNKNOWN: "unknown_ms", DEGRADED: "degraded_ms"}
+    before: Thing | None = None
+    for thing in day.things:
+        ends = until_ms if thing.until_ms is None else thing.until_ms
+        column = columns.get(thing.status)
+        for number, length in _poured(day.edges, _clipped(promised, thing.from_ms, ends)):
+            standing = hours[number].facilities.setdefault(thing.kind, Standing())
+            standing.standing_ms += thing.quantity * length
+            if column is not None:
+                grown = getattr(standing, column) + thing.quantity * length
+                setattr(standing, column, grown)
+        if before is not None and _is_repaired(before, thing):
+            repaired = _hour(day.edges, thing.from_ms)
+            if repaired is not None and thing.from_ms < until_ms:
+                standing = hours[repaired].facilities.setdefault(thing.kind, Standing())
+                standing.repairs_ended += 1
+                standing.repair_ms += thing.from_ms - before.since_ms
+        before = thing
+
+
+def _is_repaired(before: Thing, after: Thing) -> bool:
+    return (
+        before.facility == after.facility
+        and before.until_ms == after.from_ms
+        and before.status == OUT_OF_ORDER
+        and after.status in REPAIRED
+    )
+
+
+class _Silences(NamedTuple):
+    silent: Sequence[Span]
+    unknown: Sequence[Span]
+    ended: Sequence[tuple[int, int]]
+    """When one ended, and how long it was known to last."""
+
+
+def _silences(device: Device, day: Day) -> _Silences:
+    """Tell what is known of the silences of a controller."""
+    silent: list[Span] = []
+    unknown: list[Span] = []
+    ended: list[tuple[int, int]] = []
+    for span, is_over in _all_silences(device, day):
+        deaf = _clipped(day.deaf, *span)
+        unknown += deaf
+        known = []
+        for piece in difference([span], deaf):
+            if piece[1] - piece[0] > day.silence_ms:
+                known.append(piece)
+            elif piece[0] != span[0] and piece[1] != span[1]:
+                unknown.append(piece)
+        silent += known
+        if is_over and known:
+            ended.append((span[1], sum(until - since for since, until in known)))
+    return _Silences(silent, sorted(unknown), ended)
+
+
+def _all_silences(device: Device, day: Day) -> Iterator[tuple[Span, bool]]:
+    """Give its silences, and whether each is over."""
+    for outage in device.outages:
+        yield outage, True
+    since = device.enrolled_ms if device.seen_ms is None else device.seen_ms
+    until = day.now_ms if device.retired_ms is None else min(device.retired_ms, day.now_ms)
+    if until - since > day.silence_ms:
+        yield (since, until), False
+
+
+def _time_of(device: Device, day: Day) -> Sequence[Span]:
+    until = day.now_ms if device.retired_ms is None else min(device.retired_ms, day.now_ms)
+    return [(device.enrolled_ms, until)] if device.enrolled_ms < until else []
+
+
+def _spans_of(held: Iterable[HeldWindow], kind: Kind) -> Sequence[Span]:
+    return [(since, until) for since, until, holds, _ in held if holds is kind]
+
+
+def _poured(edges: Sequence[int], spans: Iterable[Span]) -> Iterator[tuple[int, int]]:
+    """Cut spans by hours: which hour, how much of it."""
+    for span in spans:
+        since, until = max(span[0], edges[0]), min(span[1], edges[-1])
+        number = bisect_right(edges, since) - 1
+        while since < until:
+            ends = min(edges[number + 1], until)
+            yield number, ends - since
+            since, number = ends, number + 1
+
+
+def _hour(edges: Sequence[int], at_ms: int) -> int | None:
+    """Say in which hour an instant lies, if in any."""
+    return bisect_right(edges, at_ms) - 1 if edges[0] <= at_ms < edges[-1] else None
+
+
+def _clipped(spans: Iterable[Span], from_ms: int, until_ms: int) -> list[Span]:
+    return [
+        (max(since, from_ms), min(until, until_ms))
+        for since, until in spans
+        if since < until_ms and from_ms < until and max(since, from_ms) < min(until, until_ms)
+    ]
+
+
+def union(*many: Iterable[Span]) -> list[Span]:
+    """Give the time in any of the spans: in order, apart."""
+    found: list[Span] = []
+    for since, until in sorted(span for spans in many for span in spans):
+        if found and since <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], until)
+        elif since < until:
+            found.append((since, until))
+    return found
+
+
+def intersection(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+    """Give the time in both; each in order and apart."""
+    found: list[Span] = []
+    first = second = 0
+    while first < len(one) and second < len(other):
+        since = max(one[first][0], other[second][0])
+        until = min(one[first][1], other[second][1])
+        if since < until:
+            found.append((since, until))
+        if one[first][1] <= other[second][1]:
+            first += 1
+        else:
+            second += 1
+    return found
+
+
+def difference(one: Sequence[Span], other: Sequence[Span]) -> list[Span]:
+    """Give the time in the one and not in the other; each in order and apart."""
+    if not one:
+        return []
+    edges = [one[0][0], *(edge for span in other for edge in span), one[-1][1]]
+    outside = [
+        (max(since, edges[0]), min(until, edges[-1])) for since, until in list(pairwise(edges))[::2]
+    ]
+    return intersection(one, [span for span in outside if span[0] < span[1]])
