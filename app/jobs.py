@@ -111,7 +111,9 @@ async def record_modes(held: Runtime) -> None:
 async def roll_up(held: Runtime) -> None:
     """Count anew the days of which something changed, and all that is summed from them."""
     retention = timedelta(days=held.settings.retention_days)
-    done = await rollup.roll_up(held.database, at=held.now(), retention=retention)
+    silence = timedelta(seconds=held.settings.controller_silence_s)
+    terms = rollup.Terms(at=held.now(), retention=retention, silence=silence)
+    done = await rollup.roll_up(held.database, terms)
     if done.settled:
         log.info("rolled up found=%s settled=%s", done.found, done.settled)
 

@@ -5,7 +5,7 @@ watermark says up to when that was looked at. Late journals need no way of their
 """
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -16,9 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.settled import settled_until
 from app.db.types import new_id
 from app.db.upsert import upsert
-from app.doors.tables import Command, OfflineEntry, Scan
+from app.doors.tables import Command, ControllerOutage, OfflineEntry, Scan
 from app.places.rules import local_day
-from app.places.tables import Station, Unit
+from app.places.tables import FacilitySpell, Station, StationModes, Unit
 from app.reports.tables import Grain, Rollup, RollupDue, RollupMark, RollupMember
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
@@ -173,6 +173,9 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
             new(OfflineEntry.changed_at)
         ),
         sa.select(WalkInCount.station_id, WalkInCount.local_day).where(new(WalkInCount.created_at)),
+        sa.select(StationModes.station_id, StationModes.local_day).where(
+            new(StationModes.changed_at)
+        ),
     )
     for query in queries:
         async for station, day in await tx.stream(query.distinct()):
@@ -185,10 +188,28 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
     async for station, zone, created_at in await tx.stream(commands):
         yield station, local_day(created_at, zone)
     async for station, zone, first, until in await tx.stream(_stays(new(Visit.changed_at))):
-        day, last = first, local_day(min(until, at), zone)
         yield station, first
-        while (day := day + timedelta(days=1)) <= last:
+        for day in _days(first + timedelta(days=1), local_day(min(until, at), zone)):
             yield station, day
+    for spells in (_spells(FacilitySpell, new), _spells(ControllerOutage, new)):
+        async for station, zone, from_at, until_at in await tx.stream(spells):
+            for day in _days(local_day(from_at, zone), local_day(until_at or at, zone)):
+                yield station, day
+
+
+def _days(first: date, last: date) -> Iterator[date]:
+    """Give the days from the first to the last, both included."""
+    while first <= last:
+        yield first
+        first += timedelta(days=1)
+
+
+def _spells(table: Any, new: Callable[[Any], sa.ColumnElement[bool]]) -> Any:
+    return (
+        sa.select(table.station_id, Station.timezone, table.from_at, table.until_at)
+        .join(Station, Station.id == table.station_id)
+        .where(new(table.changed_at))
+    )
 
 
 def _stays(changed: sa.ColumnElement[bool]) -> Any:
@@ -213,10 +234,8 @@ async def _passed(tx: AsyncSession, since: datetime | None, at: datetime) -> Asy
         sa.or_(Station.retired_at.is_(None), Station.retired_at > since)
     )
     async for station, zone in await tx.stream(stations):
-        day, today = local_day(since, zone), local_day(at, zone)
-        while day < today:
+        for day in _days(local_day(since, zone), local_day(at, zone) - timedelta(days=1)):
             yield station, day
-            day += timedelta(days=1)
 
 
 async def _moved(tx: AsyncSession) -> tuple[list[Mapping[str, Any]], set[Due]]:

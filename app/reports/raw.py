@@ -4,7 +4,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from app.doors.tables import Command, Door, OfflineEntry, Scan
 from app.people.tables import Worker
 from app.places.rules import Kind
 from app.places.tables import Facility, Station
+from app.reports.health import read_health
 from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of, quarter_edges
 from app.reports.tables import Grain, Rollup
 from app.visits.rules import LONGEST_STAY
@@ -36,15 +37,24 @@ _SCAN, _COMMAND, _DOOR = table_of(Scan), table_of(Command), table_of(Door)
 
 
 async def read_days(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date, *, at: datetime
+    tx: AsyncSession,
+    stations: Sequence[uuid.UUID],
+    day: date,
+    *,
+    silence: timedelta,
+    at: datetime,
 ) -> Mapping[uuid.UUID, StationDay]:
     """Read what is known of a local day of some stations, as of an instant."""
     places = {
         row.id: row
         for row in await tx.execute(
-            sa.select(Station.id, Station.timezone, Station.capacity).where(
-                Station.id.in_(stations)
-            )
+            sa.select(
+                Station.id,
+                Station.timezone,
+                Station.capacity,
+                Station.created_at,
+                Station.retired_at,
+            ).where(Station.id.in_(stations))
         )
     }
     stays, reaches = await _stays(tx, places, day, at)
@@ -53,6 +63,7 @@ async def read_days(
     alone = await _alone(tx, stations, day)
     uses = await _uses(tx, stations, day)
     heads = await _heads(tx, places, day)
+    health = await read_health(tx, places, day, silence=silence, at=at)
     return {
         id: StationDay(
             Facts(
@@ -65,6 +76,7 @@ async def read_days(
                 alone=alone[id],
                 uses=uses[id],
                 heads=heads[id],
+                health=health[id],
             ),
             reaches.get(id),
         )

@@ -57,6 +57,17 @@ BELOW = {Grain.MONTH: Grain.DAY, Grain.QUARTER: Grain.MONTH, Grain.YEAR: Grain.Q
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms a pass counts."""
+
+    at: datetime
+    retention: timedelta
+    """After so long visits have lost their workers."""
+    silence: timedelta
+    """A controller that was not heard for so long is offline."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pass:
     """What a pass did."""
 
@@ -66,22 +77,22 @@ class Pass:
     """Spans that were counted, those above included."""
 
 
-async def roll_up(database: Database, *, at: datetime, retention: timedelta) -> Pass:
+async def roll_up(database: Database, terms: Terms) -> Pass:
     """Find what changed and count it anew, everything above it included."""
     async with database.read() as tx:
-        found = await look(tx, at=at)
+        found = await look(tx, at=terms.at)
     async with database.write() as tx:
         noted = await note(tx, found)
     settled = 0
-    while number := await settle_some(database, at=at, retention=retention):
+    while number := await settle_some(database, terms):
         settled += number
     async with database.write() as tx:
         await renumber(tx)
-        await forget(tx, at=at, retention=retention)
+        await forget(tx, at=terms.at, retention=terms.retention)
     return Pass(noted, settled)
 
 
-async def settle_some(database: Database, *, at: datetime, retention: timedelta) -> int:
+async def settle_some(database: Database, terms: Terms) -> int:
     """Settle the lowest of what is due; gives how many spans, 0 when nothing is."""
     async with database.read() as tx:
         dues = await _lowest(tx)
@@ -90,12 +101,11 @@ async def settle_some(database: Database, *, at: datetime, retention: timedelta)
         first = dues[0]
         places = [due.place_id for due in dues]
         if first.depth == STATION_DAYS:
-            is_lost = first.from_day < retained_since(at, retention)
-            rows = await _station_days(tx, places, first.from_day, at, is_lost=is_lost)
+            rows = await _station_days(tx, places, first.from_day, terms)
         elif first.depth < SPANS:
-            rows = await _unit_days(tx, places, first.from_day, at)
+            rows = await _unit_days(tx, places, first.from_day, terms.at)
         else:
-            rows = await _spans(tx, places, first.grain, first.from_day, at)
+            rows = await _spans(tx, places, first.grain, first.from_day, terms.at)
     async with database.write() as tx:
         held = await _take(tx, dues)
         written = [row for row in rows if row["place_id"] in held]
@@ -170,12 +180,15 @@ def _units(tree: Tree, paths: Sequence[str], day: date) -> list[Due]:
 
 
 async def _station_days(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date, at: datetime, *, is_lost: bool
+    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date, terms: Terms
 ) -> list[Mapping[str, Any]]:
-    raw = await read_days(tx, stations, day, at=at)
+    raw = await read_days(tx, stations, day, silence=terms.silence, at=terms.at)
+    is_lost = day < retained_since(terms.at, terms.retention)
     # Counting is plain Python: beside the loop that doors wait on.
     return await asyncio.to_thread(
-        lambda: [_station_day(station, one, at, is_lost=is_lost) for station, one in raw.items()]
+        lambda: [
+            _station_day(station, one, terms.at, is_lost=is_lost) for station, one in raw.items()
+        ]
     )
 
 

@@ -18,7 +18,7 @@ from app.people.tables import Occupation
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, rollup, vectors
-from app.reports.rollup import roll_up
+from app.reports.rollup import Terms, roll_up
 from app.reports.rules.counters import C
 from app.reports.tables import Grain, Rollup, RollupDue
 from app.runtime import Runtime
@@ -28,7 +28,11 @@ from tests.support.worlds import a_station, a_unit, a_worker
 
 pytestmark = pytest.mark.anyio
 
-RETENTION = timedelta(days=180)
+
+def terms(at: datetime) -> Terms:
+    return Terms(at=at, retention=timedelta(days=180), silence=timedelta(seconds=75))
+
+
 NOON = datetime(2026, 11, 18, 4, tzinfo=UTC)
 """12:00 on a Wednesday in Chongqing."""
 DAY = date(2026, 11, 18)
@@ -80,7 +84,7 @@ def workers_of(row: Rollup) -> set[int]:
 
 
 async def roll(runtime: Runtime, at: datetime = NOON + timedelta(hours=2)) -> Counted:
-    await roll_up(runtime.database, at=at, retention=RETENTION)
+    await roll_up(runtime.database, terms(at))
     return await read(runtime)
 
 
@@ -182,10 +186,10 @@ async def test_a_pass_that_was_cut_off_is_finished_by_the_next(
     for _ in range(12):
         monkeypatch.setattr(rollup, "_write", cut)
         with pytest.raises(ConnectionError):
-            await roll_up(runtime.database, at=NOON, retention=RETENTION)
+            await roll_up(runtime.database, terms(NOON))
         cuts += 1
         monkeypatch.setattr(rollup, "_write", real)
-        if await rollup.settle_some(runtime.database, at=NOON, retention=RETENTION) == 0:
+        if await rollup.settle_some(runtime.database, terms(NOON)) == 0:
             break
     assert cuts > 3
     counted = await roll(runtime)
@@ -196,7 +200,7 @@ async def test_a_pass_that_was_cut_off_is_finished_by_the_next(
 async def test_passes_at_once_come_to_what_one_comes_to(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         await Author(tx, runtime, random.Random(2)).write()
-    await asyncio.gather(*(roll_up(runtime.database, at=AT, retention=RETENTION) for _ in range(3)))
+    await asyncio.gather(*(roll_up(runtime.database, terms(AT)) for _ in range(3)))
     many = {key: (row.counts, row.hours) for key, row in (await roll(runtime, AT)).items()}
     async with runtime.database.write() as tx:
         for table in (Rollup, RollupDue, changes.RollupMark):
@@ -224,11 +228,11 @@ async def test_what_was_counted_from_older_rows_never_replaces_newer(
             # While this pass still holds what it read, a visit comes and another pass counts it.
             async with runtime.database.write() as tx:
                 tx.add(a_visit(station, NOON, 20, written=NOON + timedelta(seconds=1)))
-            await roll_up(runtime.database, at=NOON + timedelta(seconds=2), retention=RETENTION)
+            await roll_up(runtime.database, terms(NOON + timedelta(seconds=2)))
         return rows
 
     monkeypatch.setattr(rollup, "_station_days", slowly)
-    while await rollup.settle_some(runtime.database, at=NOON, retention=RETENTION):
+    while await rollup.settle_some(runtime.database, terms(NOON)):
         pass
     counted = await read(runtime)
     assert visits_of(counted[station.id, Grain.DAY, DAY]) == 2
@@ -332,9 +336,7 @@ async def test_what_does_not_change_is_not_counted_again(runtime: Runtime) -> No
         await Author(tx, runtime, random.Random(3)).write()
     await roll(runtime, AT)
     await roll(runtime, AT + timedelta(minutes=2))
-    open_days = (
-        await roll_up(runtime.database, at=AT + timedelta(minutes=4), retention=RETENTION)
-    ).found
+    open_days = (await roll_up(runtime.database, terms(AT + timedelta(minutes=4)))).found
     async with runtime.database.read() as tx:
         open_visits = await tx.scalar(
             sa.select(sa.func.count()).select_from(Visit).where(Visit.ended_at.is_(None))

@@ -85,6 +85,10 @@ class C(IntEnum):
     """Outages that ended."""
     OUTAGE_MS = 58
     """Their lengths."""
+    DEAF_MS = 59
+    """Commissioned, and no server was there to hear."""
+    RECORDED_MS = 60
+    """Time of which it is recorded which mode held."""
 
 
 QUARTERS = 4
@@ -190,8 +194,6 @@ PULSE = 14_000
 """Histogram of the time from decision to pulse, milliseconds."""
 DOOR = 16_000
 """Histogram of the time from pulse to the door's contact, milliseconds."""
-REPAIR = 18_000
-"""Histogram of ended times out of order, whole minutes."""
 SPREAD = 2_000
 """So many numbers a histogram may take."""
 
