@@ -15,7 +15,8 @@ STATUSES = ("working", "degraded", "out_of_order", "unknown")
 
 
 def cuts(chance: random.Random, low: int, high: int, most: int) -> list[int]:
-    return sorted(chance.sample(range(low, high), chance.randint(0, most)))
+    there = range(low, high)
+    return sorted(chance.sample(there, min(len(there), chance.randint(0, most))))
 
 
 def spans(chance: random.Random, low: int, high: int, most: int) -> list[tuple[int, int]]:
@@ -103,22 +104,26 @@ class Story:
     def ends(self) -> int:
         return self.now if self.life[1] is None else min(self.now, self.life[1])
 
+    def lives(self, minute: int) -> bool:
+        """Whether a minute counts: of the day, of the station's life, past."""
+        return max(0, self.life[0]) <= minute < min(LENGTH, self.ends())
+
     def count(self) -> list[Hour]:
         """Look at every minute by itself."""
         hours = [Hour() for _ in range(24)]
         for minute in range(LENGTH):
-            if self.life[0] <= minute < self.ends():
+            if self.lives(minute):
                 self._look(minute, hours[minute // 12])
         for device in self.devices:
             for a, b in device.outages:
                 known = sum(self.of_silence(device, at) == "silent" for at in range(a, b))
-                if 0 <= b < LENGTH and self.life[0] <= b <= self.ends() and known:
+                if self.lives(b) and known:
                     hours[b // 12].outages_ended += 1
                     hours[b // 12].outage_ms += known * MINUTE
         for before, after in pairwise(self.things):
             mended = before.status == "out_of_order" and after.status in ("working", "degraded")
             at = after.from_ms
-            if before.facility == after.facility and mended and 0 <= at < min(LENGTH, self.ends()):
+            if before.facility == after.facility and mended and self.lives(at):
                 standing = hours[at // 12].facilities.setdefault(after.kind, Standing())
                 standing.repairs_ended += 1
                 standing.repair_ms += (at - before.since_ms) * MINUTE
