@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
-from app.places import calendar, held, stations
+from app.doors import attendance
+from app.places import calendar, held, stations, transfer
 from app.places.held import Held
 from app.places.rules import Because, ChangeKind, Kind, Tier, mode_windows
 from app.places.standing import station_rules
@@ -71,6 +72,50 @@ async def test_hours_amended_at_noon_leave_the_morning_as_it_was(runtime: Runtim
         (12, 14, "scan", "weekly"),
         (14, 22, "free", "weekly"),
         (22, 24, "scan", "weekly"),
+    ]
+
+
+async def test_hours_amended_by_a_file_leave_the_morning_as_it_was(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    async with runtime.database.write() as tx:
+        content = await transfer.export_stations(tx, {})
+        content = content.replace(b"1-7 08:00-18:00", b"1-7 14:00-22:00")
+        done = await transfer.import_stations(
+            tx,
+            runtime.wakeups,
+            content,
+            within=None,
+            dry_run=False,
+            actor=COMMAND_LINE,
+            at=MIDNIGHT + 12 * HOUR,
+        )
+    assert done.amended == 1
+    await held.record_all(runtime.database, at=MIDNIGHT + 15 * HOUR)
+    found = await a_day(runtime, station)
+    assert [one[:3] for one in found] == [
+        (0, 8, "scan"),
+        (8, 12, "free"),
+        (12, 14, "scan"),
+        (14, 15, "free"),
+    ]
+
+
+async def test_staff_who_come_late_leave_their_absence_recorded(runtime: Runtime) -> None:
+    station = await new_station(runtime, staff_absent_min=30)
+    at = MIDNIGHT + 9 * HOUR
+    rules = runtime.calendar.current
+    await attendance.watch(runtime.database, runtime.wakeups, rules, now=lambda: at)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        assert await attendance.confirm(
+            tx, runtime.wakeups, row, actor=COMMAND_LINE, at=MIDNIGHT + 10 * HOUR
+        )
+    await held.record_all(runtime.database, at=MIDNIGHT + 11 * HOUR)
+    assert await a_day(runtime, station) == [
+        (0, 8, "scan", "weekly"),
+        (8, 9, "free", "weekly"),
+        (9, 10, "scan", "staff_absent"),
+        (10, 11, "free", "weekly"),
     ]
 
 
