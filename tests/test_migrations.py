@@ -1,12 +1,13 @@
 """The migrations make what the tables say; down and up again, on both databases."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,8 +18,10 @@ from app.db import schema
 from app.db.engine import Database, embedded_url
 from app.db.schema import SchemaNotCurrent
 from app.db.types import new_id
+from app.places.tables import FacilitySpell, FacilityStatus
 from app.tables import every_table
 from tests.support.postgres import PostgresServer
+from tests.support.worlds import a_facility, a_station
 
 pytestmark = pytest.mark.anyio
 
@@ -82,3 +85,46 @@ async def test_the_audit_trail_cannot_be_changed(empty: Database) -> None:
         with pytest.raises(DBAPIError, match="append-only"):
             async with empty.write() as tx:
                 await tx.execute(sa.text(statement))
+
+
+async def goes_back(database: Database, revision: str) -> None:
+    def downgrade(connection: sa.Connection) -> None:
+        alembic = schema.config()
+        alembic.attributes["connection"] = connection
+        command.downgrade(alembic, revision)
+
+    async with database.engine.begin() as connection:
+        await connection.run_sync(downgrade)
+
+
+async def test_facilities_from_before_spells_get_what_is_known_of_them(empty: Database) -> None:
+    await schema.migrate(empty)
+    day = datetime(2026, 11, 23, tzinfo=UTC)
+    hours = [day + timedelta(hours=number) for number in range(4)]
+    async with empty.write() as tx:
+        station = await a_station(tx, at=hours[0])
+        for created_at, status_at, retired_at, status in (
+            (hours[0], hours[0], None, FacilityStatus.WORKING),
+            (hours[0], hours[1], None, FacilityStatus.OUT_OF_ORDER),
+            (hours[0], hours[2], hours[3], FacilityStatus.DEGRADED),
+        ):
+            known = {"status_at": status_at, "retired_at": retired_at, "status": status}
+            await a_facility(tx, station, at=created_at, **known)
+    before = ScriptDirectory.from_config(schema.config()).get_revision("0011")
+    assert before is not None
+    assert isinstance(before.down_revision, str)
+    await goes_back(empty, before.down_revision)
+    await schema.migrate(empty)
+    async with empty.read() as tx:
+        rows = await tx.execute(
+            sa.select(FacilitySpell.from_at, FacilitySpell.until_at, FacilitySpell.status).order_by(
+                FacilitySpell.facility_id, FacilitySpell.from_at
+            )
+        )
+        assert [tuple(row) for row in rows] == [
+            (hours[0], None, FacilityStatus.WORKING),
+            (hours[0], hours[1], FacilityStatus.UNKNOWN),
+            (hours[1], None, FacilityStatus.OUT_OF_ORDER),
+            (hours[0], hours[2], FacilityStatus.UNKNOWN),
+            (hours[2], hours[3], FacilityStatus.DEGRADED),
+        ]

@@ -183,3 +183,55 @@ async def deaf_times(
         for begins, ends in found
         if begins < until_at and from_at < ends
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A controller's time at its station, and its silences that are over."""
+
+    enrolled_at: datetime
+    retired_at: datetime | None
+    seen_at: datetime | None
+    outages: Sequence[tuple[datetime, datetime]]
+
+
+async def heard(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, from_at: datetime, until_at: datetime
+) -> Mapping[uuid.UUID, Sequence[Heard]]:
+    """Give the controllers that were at stations within `[from_at, until_at)`, and their outages.
+
+    Those that ended at `from_at` or touch the time, in order.
+    """
+    rows = await tx.execute(
+        sa.select(_OUTAGES)
+        .where(
+            _OUTAGES.c.station_id.in_(station_ids),
+            _OUTAGES.c.until_at >= from_at,
+            _OUTAGES.c.from_at < until_at,
+            _OUTAGES.c.from_at < _OUTAGES.c.until_at,
+        )
+        .order_by(_OUTAGES.c.from_at)
+    )
+    outages: dict[uuid.UUID, list[tuple[datetime, datetime]]] = {}
+    for row in rows:
+        outages.setdefault(row.controller_id, []).append((row.from_at, row.until_at))
+    controllers = await tx.execute(
+        sa.select(
+            Controller.id,
+            Controller.station_id,
+            Controller.enrolled_at,
+            Controller.retired_at,
+            Controller.seen_at,
+        )
+        .where(
+            Controller.station_id.in_(station_ids),
+            Controller.enrolled_at < until_at,
+            sa.or_(Controller.retired_at.is_(None), Controller.retired_at > from_at),
+        )
+        .order_by(Controller.enrolled_at)
+    )
+    found: dict[uuid.UUID, list[Heard]] = {}
+    for row in controllers:
+        one = Heard(row.enrolled_at, row.retired_at, row.seen_at, outages.get(row.id, ()))
+        found.setdefault(row.station_id, []).append(one)
+    return found

@@ -96,7 +96,7 @@ async def amend(
     station = await tx.get_one(Station, facility.station_id)
     before = {name: _plain(getattr(facility, name)) for name in changes}
     await spells.hold(tx, facility.id)
-    if "quantity" in changes:
+    if changes.get("quantity", facility.quantity) != facility.quantity:
         await spells.count(tx, facility.id, changes["quantity"], at=at)
     if "status" in changes:
         await spells.say(tx, facility.id, changes["status"], said_at=at, at=at)
@@ -120,6 +120,7 @@ async def retire(tx: AsyncSession, facility: Facility, *, actor: Actor, at: date
         station = await tx.get_one(Station, facility.station_id)
         await spells.hold(tx, facility.id)
         await spells.end(tx, facility.id, at=at)
+        facility.status, facility.status_at = await spells.latest(tx, facility.id)
         facility.retired_at = at
         facility.changed_at = at
         subject = _of(facility, await subject_of(tx, station))
@@ -153,12 +154,13 @@ async def report_status(
     """Take a device's word on a facility, late as it may be; tells whether it is the last word."""
     if not await spells.hold(tx, facility_id):
         return False
-    if not await spells.say(tx, facility_id, status, said_at=status_at, at=at):
-        return False
+    is_last = await spells.say(tx, facility_id, status, said_at=status_at, at=at)
     now, since = await spells.latest(tx, facility_id)
     await tx.execute(
         sa.update(Facility)
-        .where(Facility.id == facility_id)
+        .where(
+            Facility.id == facility_id, sa.or_(Facility.status != now, Facility.status_at != since)
+        )
         .values(status=now, status_at=since, changed_at=at)
     )
-    return True
+    return is_last

@@ -98,19 +98,21 @@ async def say(
 async def count(tx: AsyncSession, facility_id: uuid.UUID, quantity: int, *, at: datetime) -> None:
     """Note that from now on there are so many of a facility that is held."""
     there = await _at(tx, facility_id, at)
-    if there is None or there.until_at is not None or there.quantity == quantity:
+    if there is None or (there.until_at is not None and at >= there.until_at):
         return
-    if there.from_at == at:
-        await _write(tx, there, quantity=quantity, changed_at=at)
-    else:
-        await _cut(tx, there, at, at=at, quantity=quantity, said=False)
+    if there.from_at < at:
+        await _cut(tx, there, at, at=at, said=False)
+    # A device's clock may be ahead of ours, so that its words already stand there.
+    follows = _SPELLS.c.facility_id == facility_id, _SPELLS.c.from_at >= at
+    await tx.execute(sa.update(_SPELLS).where(*follows).values(quantity=quantity, changed_at=at))
 
 
 async def end(tx: AsyncSession, facility_id: uuid.UUID, *, at: datetime) -> None:
     """Note that a facility that is held stands there no longer."""
     mine = _SPELLS.c.facility_id == facility_id
-    # A device's clock may be ahead of ours.
-    await tx.execute(sa.delete(_SPELLS).where(mine, _SPELLS.c.from_at > at))
+    first = await tx.scalar(sa.select(sa.func.min(_SPELLS.c.from_at)).where(mine))
+    ahead = _SPELLS.c.from_at >= at, _SPELLS.c.from_at != first
+    await tx.execute(sa.delete(_SPELLS).where(mine, *ahead))
     lasts = sa.or_(_SPELLS.c.until_at.is_(None), _SPELLS.c.until_at > at)
     await tx.execute(sa.update(_SPELLS).where(mine, lasts).values(until_at=at, changed_at=at))
 
@@ -144,13 +146,16 @@ async def spells(
     from_at: datetime,
     until_at: datetime,
 ) -> Mapping[uuid.UUID, Sequence[Spell]]:
-    """Give the spells of stations that touch `[from_at, until_at)`, by facility and in order."""
+    """Give the spells of stations that end at `from_at` or touch the time until `until_at`.
+
+    By facility and in order.
+    """
     rows = (
         await tx.execute(
             sa.select(_SPELLS)
             .where(
                 _SPELLS.c.station_id.in_(station_ids),
-                sa.or_(_SPELLS.c.until_at.is_(None), _SPELLS.c.until_at > from_at),
+                sa.or_(_SPELLS.c.until_at.is_(None), _SPELLS.c.until_at >= from_at),
                 _SPELLS.c.from_at < until_at,
             )
             .order_by(_SPELLS.c.station_id, _SPELLS.c.facility_id, _SPELLS.c.from_at)
@@ -192,6 +197,7 @@ async def _began(
             fine.c.from_at < found.c.from_at,
             fine.c.status != FacilityStatus.OUT_OF_ORDER,
         )
+        .correlate(found)
         .scalar_subquery()
     )
     began = (

@@ -1,128 +1,93 @@
-"""What held, what was heard and what was out of order on a day, read for many stations at once."""
+"""What is known of a local day of many stations: how they stood, read for the pure arithmetic."""
 
 import uuid
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.types import table_of
 from app.doors import outages
-from app.doors.tables import Controller, ControllerOutage
+from app.doors.outages import Heard
 from app.places import held, spells
-from app.reports.rules import health
+from app.places.spells import Spell
+from app.places.tables import Station
 from app.reports.rules.counters import QUARTERS, C, F, facility
 from app.reports.rules.day import ms_of, quarter_edges
-from app.reports.rules.health import Device, Hour, Thing
+from app.reports.rules.health import Day, Device, Hour, Thing, hours_of
 
-Counts = Mapping[int, Mapping[int, int]]
-"""Counters by hour."""
-
-_CONTROLLERS, _OUTAGES = table_of(Controller), table_of(ControllerOutage)
+_MS = timedelta(milliseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def read_health(
+async def read_days(
     tx: AsyncSession,
-    places: Mapping[uuid.UUID, Any],
+    station_ids: Sequence[uuid.UUID],
     day: date,
     *,
     silence: timedelta,
     at: datetime,
-) -> Mapping[uuid.UUID, Counts]:
-    """Read what is known of a local day of some stations, and count it by the hour.
+) -> Mapping[uuid.UUID, Day]:
+    """Read a local day of some stations, as of an instant; six statements, however many there are.
 
-    `places` are stations' `timezone`, `created_at` and `retired_at`.
+    `silence` is how long a controller may be silent.
     """
-    stations = list(places)
-    edges = {id: quarter_edges(place.timezone, day) for id, place in places.items()}
-    if not edges:
-        return {}
-    begins = _instant(min(edge[0] for edge in edges.values()))
-    ends = _instant(max(edge[-1] for edge in edges.values()))
-    modes = await held.windows(tx, stations, from_day=day, to_day=day + timedelta(days=1))
-    devices = await _devices(tx, stations, begins, ends)
-    things = await _things(tx, stations, begins, ends)
-    deaf = [
-        (ms_of(since), ms_of(until))
-        for since, until in await outages.deaf_times(tx, from_at=begins, until_at=min(ends, at))
-    ]
-    found = {}
-    for id, place in places.items():
-        hours = health.hours_of(
-            health.Day(
-                edges=edges[id][::QUARTERS],
-                now_ms=ms_of(at),
-                life=(ms_of(place.created_at), _ms(place.retired_at)),
-                silence_ms=silence // timedelta(milliseconds=1),
-                held=modes.get(id, ()),
-                devices=devices[id],
-                deaf=deaf,
-                things=things.get(id, ()),
+    stations = (
+        await tx.execute(
+            sa.select(Station.id, Station.timezone, Station.created_at, Station.retired_at).where(
+                Station.id.in_(station_ids)
             )
         )
-        found[id] = {number: _counts(hour) for number, hour in enumerate(hours)}
-    return found
-
-
-def _instant(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    ).all()
+    if not stations:
+        return {}
+    edges = {row.id: quarter_edges(row.timezone, day)[::QUARTERS] for row in stations}
+    from_at = _EPOCH + min(hours[0] for hours in edges.values()) * _MS
+    until_at = _EPOCH + max(hours[-1] for hours in edges.values()) * _MS
+    modes = await held.windows(tx, station_ids, from_day=day, to_day=day + timedelta(days=1))
+    heard = await outages.heard(tx, station_ids, from_at=from_at, until_at=until_at)
+    things = await spells.spells(tx, station_ids, from_at=from_at, until_at=until_at)
+    # An outage that ended on this day may have begun long before.
+    begun = [one for many in heard.values() for device in many for one, _ in device.outages]
+    deaf = await outages.deaf_times(tx, from_at=min([from_at, *begun]), until_at=at)
+    return {
+        row.id: Day(
+            edges=edges[row.id],
+            now_ms=ms_of(at),
+            life=(ms_of(row.created_at), _ms(row.retired_at)),
+            silence_ms=silence // _MS,
+            held=modes.get(row.id, ()),
+            devices=[_device(one) for one in heard.get(row.id, ())],
+            deaf=[(ms_of(begins), ms_of(ends)) for begins, ends in deaf],
+            things=[_thing(one) for one in things.get(row.id, ())],
+        )
+        for row in stations
+    }
 
 
 def _ms(at: datetime | None) -> int | None:
     return None if at is None else ms_of(at)
 
 
-async def _devices(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], begins: datetime, ends: datetime
-) -> Mapping[uuid.UUID, list[Device]]:
-    c, o = _CONTROLLERS.c, _OUTAGES.c
-    silences: defaultdict[uuid.UUID, list[tuple[int, int]]] = defaultdict(list)
-    rows = await tx.execute(
-        sa.select(o.controller_id, o.from_at, o.until_at)
-        .where(o.station_id.in_(stations), o.until_at >= begins, o.from_at < ends)
-        .order_by(o.from_at)
+def _device(heard: Heard) -> Device:
+    return Device(
+        ms_of(heard.enrolled_at),
+        _ms(heard.retired_at),
+        _ms(heard.seen_at),
+        [(ms_of(begins), ms_of(ends)) for begins, ends in heard.outages],
     )
-    for row in rows:
-        silences[row.controller_id].append((ms_of(row.from_at), ms_of(row.until_at)))
-    found: defaultdict[uuid.UUID, list[Device]] = defaultdict(list)
-    for device in await tx.execute(
-        sa.select(c.id, c.station_id, c.enrolled_at, c.retired_at, c.seen_at).where(
-            c.station_id.in_(stations),
-            c.enrolled_at < ends,
-            sa.or_(c.retired_at.is_(None), c.retired_at > begins),
-        )
-    ):
-        enrolled, retired, seen = device.enrolled_at, device.retired_at, device.seen_at
-        found[device.station_id].append(
-            Device(ms_of(enrolled), _ms(retired), _ms(seen), silences[device.id])
-        )
-    return found
 
 
-async def _things(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], begins: datetime, ends: datetime
-) -> Mapping[uuid.UUID, list[Thing]]:
-    # A repair is counted where it ended: a spell that ended as the day began belongs to it too.
-    just_before = begins - timedelta(microseconds=1)
-    spelled = await spells.spells(tx, stations, from_at=just_before, until_at=ends)
-    return {
-        station: [
-            Thing(
-                spell.facility_id,
-                spell.kind.value,
-                spell.quantity,
-                spell.status.value,
-                ms_of(spell.from_at),
-                _ms(spell.until_at),
-                ms_of(spell.since_at),
-            )
-            for spell in found
-        ]
-        for station, found in spelled.items()
-    }
+def _thing(spell: Spell) -> Thing:
+    return Thing(
+        spell.facility_id,
+        spell.kind.value,
+        spell.quantity,
+        spell.status.value,
+        ms_of(spell.from_at),
+        _ms(spell.until_at),
+        ms_of(spell.since_at),
+    )
 
 
 _OF_AN_HOUR = (
@@ -148,7 +113,12 @@ _OF_A_KIND = (
 )
 
 
-def _counts(hour: Hour) -> Mapping[int, int]:
+def counted(day: Day) -> Mapping[int, dict[int, int]]:
+    """Count a day's health by the hour, as the counters of rollups."""
+    return {number: _counts(hour) for number, hour in enumerate(hours_of(day))}
+
+
+def _counts(hour: Hour) -> dict[int, int]:
     found = {int(key): getattr(hour, name) for key, name in _OF_AN_HOUR}
     for kind, standing in hour.facilities.items():
         found |= {facility(kind, key): getattr(standing, name) for key, name in _OF_A_KIND}

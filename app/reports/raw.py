@@ -17,8 +17,9 @@ from app.doors.tables import Command, Door, OfflineEntry, Scan
 from app.people.tables import Worker
 from app.places.rules import Kind
 from app.places.tables import Facility, Station
-from app.reports.health import read_health
+from app.reports import health
 from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of, quarter_edges
+from app.reports.rules.health import Day
 from app.reports.tables import Grain, Rollup
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
@@ -29,6 +30,8 @@ class StationDay:
     """A station's raw day, and until when the longest stay that began on it lasts."""
 
     facts: Facts
+    stood: Day
+    """What held, what was heard, and how the facilities were."""
     reaches_at: datetime | None
 
 
@@ -45,25 +48,15 @@ async def read_days(
     at: datetime,
 ) -> Mapping[uuid.UUID, StationDay]:
     """Read what is known of a local day of some stations, as of an instant."""
-    places = {
-        row.id: row
-        for row in await tx.execute(
-            sa.select(
-                Station.id,
-                Station.timezone,
-                Station.capacity,
-                Station.created_at,
-                Station.retired_at,
-            ).where(Station.id.in_(stations))
-        )
-    }
+    query = sa.select(Station.id, Station.timezone, Station.capacity)
+    places = {row.id: row for row in await tx.execute(query.where(Station.id.in_(stations)))}
     stays, reaches = await _stays(tx, places, day, at)
     attempts = await _attempts(tx, stations, day)
     orders = await _orders(tx, places, day, at)
     alone = await _alone(tx, stations, day)
     uses = await _uses(tx, stations, day)
     heads = await _heads(tx, places, day)
-    health = await read_health(tx, places, day, silence=silence, at=at)
+    stood = await health.read_days(tx, stations, day, silence=silence, at=at)
     return {
         id: StationDay(
             Facts(
@@ -76,8 +69,8 @@ async def read_days(
                 alone=alone[id],
                 uses=uses[id],
                 heads=heads[id],
-                health=health[id],
             ),
+            stood[id],
             reaches.get(id),
         )
         for id, place in places.items()

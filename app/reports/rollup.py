@@ -27,7 +27,7 @@ from app.db.engine import Database
 from app.db.upsert import upsert
 from app.places.rules import is_within, local_day
 from app.places.tables import Station, Unit
-from app.reports import crowds, vectors
+from app.reports import crowds, health, vectors
 from app.reports.changes import (
     SPANS,
     STATION_DAYS,
@@ -195,7 +195,7 @@ async def _station_days(
 def _station_day(
     station: uuid.UUID, raw: StationDay, at: datetime, *, is_lost: bool
 ) -> Mapping[str, Any]:
-    counted = count(raw.facts)
+    counted = count(raw.facts, health.counted(raw.stood))
     crowd = crowds.crowd_of(counted.crowd)
     return {
         "place_id": station,

@@ -140,8 +140,6 @@ class Facts:
     uses: Sequence[Use] = ()
     heads: Sequence[tuple[int, int]] = ()
     """Head counts: the hour in which each began, and how many."""
-    health: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
-    """Counters by hour of what held, what was heard and what was out of order."""
 
 
 @dataclass(slots=True)
@@ -167,8 +165,8 @@ class Counted:
         return found
 
 
-def count(facts: Facts) -> Counted:
-    """Count a station's day."""
+def count(facts: Facts, health: Mapping[int, Counts]) -> Counted:
+    """Count a station's day; `health` are the counters by hour of what held and what was heard."""
     found = Counted(defaultdict(dict))
     hours = found.hours
     _visits(facts.stays, hours, found.crowd)
@@ -184,7 +182,7 @@ def count(facts: Facts) -> Counted:
         _use(use, hours[use.hour])
     for _, heads in facts.heads:
         _add(hours[ALL_DAY], C.HEADS, heads)
-    for hour, counts in facts.health.items():
+    for hour, counts in health.items():
         for key, value in counts.items():
             _add(hours[hour], key, value)
     _covered(facts, hours)

@@ -139,10 +139,10 @@ def hours_of(day: Day) -> Sequence[Hour]:
         for number, length in _poured(day.edges, spans):
             setattr(hours[number], name, getattr(hours[number], name) + length)
     for ended_ms, lasted_ms in (end for found in silences for end in found.ended):
-        number = _hour(day.edges, ended_ms)
-        if number is not None and registered <= ended_ms <= ends:
-            hours[number].outages_ended += 1
-            hours[number].outage_ms += lasted_ms
+        back = _hour(day.edges, ended_ms)
+        if back is not None and registered <= ended_ms < ends:
+            hours[back].outages_ended += 1
+            hours[back].outage_ms += lasted_ms
     _facilities(day, hours, promised, until_ms=ends)
     return hours
 
@@ -163,7 +163,7 @@ def _facilities(
                 setattr(standing, column, grown)
         if before is not None and _is_repaired(before, thing):
             repaired = _hour(day.edges, thing.from_ms)
-            if repaired is not None and thing.from_ms < until_ms:
+            if repaired is not None and day.life[0] <= thing.from_ms < until_ms:
                 standing = hours[repaired].facilities.setdefault(thing.kind, Standing())
                 standing.repairs_ended += 1
                 standing.repair_ms += thing.from_ms - before.since_ms

@@ -1,0 +1,252 @@
+"""What held is written down before rules change, and never again after."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.audit import COMMAND_LINE
+from app.doors import attendance
+from app.places import calendar, held, stations, transfer
+from app.places.held import Held
+from app.places.rules import Because, ChangeKind, Kind, Tier, mode_windows
+from app.places.standing import station_rules
+from app.places.stations import Wanted
+from app.places.tables import Station, StationModes
+from app.runtime import Runtime
+from tests.support.statements import statements_of
+from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS, a_station
+
+pytestmark = pytest.mark.anyio
+
+DAY = date(2026, 11, 24)
+MIDNIGHT = datetime(2026, 11, 23, 16, tzinfo=UTC)
+"""When that day begins in Chongqing."""
+HOUR = timedelta(hours=1)
+EVENINGS: dict[str, Any] = {
+    "regular": [{"weekday": day, "opens": "14:00", "closes": "22:00"} for day in range(1, 8)],
+    "public_holiday": None,
+    "makeup_workday": None,
+}
+
+
+def hour_of(ms: int) -> float:
+    return (ms - round(MIDNIGHT.timestamp() * 1000)) / 3_600_000
+
+
+async def a_day(runtime: Runtime, station: Station) -> list[tuple[float, float, str, str]]:
+    """What is recorded of the day, in hours since its midnight."""
+    async with runtime.database.read() as tx:
+        found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY + timedelta(days=1))
+    return [
+        (hour_of(one.from_ms), hour_of(one.until_ms), one.kind.value, one.because.value)
+        for one in found.get(station.id, [])
+    ]
+
+
+async def new_station(runtime: Runtime, **changes: Any) -> Station:
+    async with runtime.database.write() as tx:
+        return await a_station(tx, at=MIDNIGHT, **changes)
+
+
+async def amends(runtime: Runtime, station: Station, at: datetime, **changes: Any) -> None:
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        await stations.amend(tx, runtime.wakeups, row, changes=changes, actor=COMMAND_LINE, at=at)
+
+
+async def test_hours_amended_at_noon_leave_the_morning_as_it_was(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    await held.record_all(runtime.database, at=MIDNIGHT + 9 * HOUR)
+    await amends(runtime, station, MIDNIGHT + 12 * HOUR, staffed_hours=EVENINGS)
+    for hour in (13, 13, 24):
+        await held.record_all(runtime.database, at=MIDNIGHT + hour * HOUR)
+    assert await a_day(runtime, station) == [
+        (0, 8, "scan", "weekly"),
+        (8, 12, "free", "weekly"),
+        (12, 14, "scan", "weekly"),
+        (14, 22, "free", "weekly"),
+        (22, 24, "scan", "weekly"),
+    ]
+
+
+async def test_hours_amended_by_a_file_leave_the_morning_as_it_was(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    async with runtime.database.write() as tx:
+        content = await transfer.export_stations(tx, {})
+        content = content.replace(b"1-7 08:00-18:00", b"1-7 14:00-22:00")
+        done = await transfer.import_stations(
+            tx,
+            runtime.wakeups,
+            content,
+            within=None,
+            dry_run=False,
+            actor=COMMAND_LINE,
+            at=MIDNIGHT + 12 * HOUR,
+        )
+    assert done.amended == 1
+    await held.record_all(runtime.database, at=MIDNIGHT + 15 * HOUR)
+    found = await a_day(runtime, station)
+    assert [one[:3] for one in found] == [
+        (0, 8, "scan"),
+        (8, 12, "free"),
+        (12, 14, "scan"),
+        (14, 15, "free"),
+    ]
+
+
+async def test_staff_who_come_late_leave_their_absence_recorded(runtime: Runtime) -> None:
+    station = await new_station(runtime, staff_absent_min=30)
+    at = MIDNIGHT + 9 * HOUR
+    rules = runtime.calendar.current
+    await attendance.watch(runtime.database, runtime.wakeups, rules, now=lambda: at)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        assert await attendance.confirm(
+            tx, runtime.wakeups, row, actor=COMMAND_LINE, at=MIDNIGHT + 10 * HOUR
+        )
+    await held.record_all(runtime.database, at=MIDNIGHT + 11 * HOUR)
+    assert await a_day(runtime, station) == [
+        (0, 8, "scan", "weekly"),
+        (8, 9, "free", "weekly"),
+        (9, 10, "scan", "staff_absent"),
+        (10, 11, "free", "weekly"),
+    ]
+
+
+async def test_what_says_nothing_of_the_mode_records_nothing(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    await amends(runtime, station, MIDNIGHT + 12 * HOUR, name="大坪驿站", capacity=7)
+    assert await a_day(runtime, station) == []
+
+
+async def test_an_override_that_reaches_back_does_not_change_what_held(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    wanted = Wanted(ChangeKind.CLOSED, MIDNIGHT + 6 * HOUR, MIDNIGHT + 16 * HOUR, "")
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        change = await stations.add_change(
+            tx, runtime.wakeups, row, Tier.OVERRIDE, wanted, actor=COMMAND_LINE,
+            at=MIDNIGHT + 10 * HOUR,
+        )  # fmt: skip
+    async with runtime.database.write() as tx:
+        change = await stations.get_change(tx, row, Tier.OVERRIDE, change.id)
+        await stations.retire_change(
+            tx, runtime.wakeups, row, change, actor=COMMAND_LINE, at=MIDNIGHT + 11 * HOUR
+        )
+    await held.record_all(runtime.database, at=MIDNIGHT + 12 * HOUR)
+    assert await a_day(runtime, station) == [
+        (0, 8, "scan", "weekly"),
+        (8, 10, "free", "weekly"),
+        (10, 11, "closed", "override"),
+        (11, 12, "free", "weekly"),
+    ]
+
+
+async def test_holidays_that_come_in_at_noon_leave_the_morning_as_it_was(runtime: Runtime) -> None:
+    hours = OFFICE_HOURS | {"public_holiday": []}
+    station = await new_station(runtime, staffed_hours=hours, access_hours=None)
+    content = f"{','.join(calendar.COLUMNS)}\n{DAY},public_holiday,x,y\n".encode()
+    async with runtime.database.write() as tx:
+        await calendar.import_days(
+            tx, runtime.wakeups, content, actor=COMMAND_LINE, at=MIDNIGHT + 12 * HOUR
+        )
+    await held.record_all(runtime.database, at=MIDNIGHT + 13 * HOUR)
+    found = await a_day(runtime, station)
+    assert [one[:3] for one in found] == [(0, 8, "closed"), (8, 12, "free"), (12, 13, "closed")]
+
+
+async def test_a_retired_station_is_recorded_until_then(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        at = MIDNIGHT + 3 * HOUR
+        await stations.retire(tx, runtime.wakeups, row, actor=COMMAND_LINE, at=at)
+    await held.record_all(runtime.database, at=MIDNIGHT + 30 * HOUR)
+    assert await a_day(runtime, station) == [(0, 3, "scan", "weekly")]
+
+
+@pytest.mark.parametrize("zones", [("Asia/Shanghai", "Asia/Urumqi"), ("Asia/Urumqi", "Asia/Tokyo")])
+@pytest.mark.parametrize("hour", [0.5, 12, 23.5])
+async def test_a_station_that_changes_its_zone_has_no_gap_and_no_time_twice(
+    runtime: Runtime, zones: tuple[str, str], hour: float
+) -> None:
+    station = await new_station(runtime, timezone=zones[0])
+    await amends(runtime, station, MIDNIGHT + hour * HOUR, timezone=zones[1])
+    for later in (24, 25, 60):
+        await held.record_all(runtime.database, at=MIDNIGHT + later * HOUR)
+    async with runtime.database.read() as tx:
+        found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY + timedelta(days=2))
+    spans = [(hour_of(one.from_ms), hour_of(one.until_ms)) for one in found[station.id]]
+    assert spans[0][0] == 0
+    assert spans[-1][1] == 60
+    assert all(before[1] == after[0] for before, after in pairwise(spans))
+
+
+async def test_recording_in_any_steps_gives_what_the_mode_function_says(runtime: Runtime) -> None:
+    chance = random.Random(4)
+    station = await new_station(
+        runtime, staffed_hours=EVENINGS, access_hours=DAY_AND_NIGHT, timezone="Europe/Berlin"
+    )
+    at = MIDNIGHT
+    while at < MIDNIGHT + timedelta(days=5):
+        at += timedelta(seconds=chance.randint(1, 100_000))
+        await held.record_all(runtime.database, at=at)
+    async with runtime.database.read() as tx:
+        rows = (await tx.scalars(sa.select(StationModes).order_by(StationModes.local_day))).all()
+        found = await held.windows(
+            tx, [station.id], from_day=rows[0].local_day, to_day=rows[-1].local_day
+        )
+    rules = station_rules(station, ())
+    said = mode_windows(rules, runtime.calendar.current, MIDNIGHT, at)
+    assert merged(found[station.id]) == [
+        (ms(one.from_at), ms(one.until_at), one.kind, one.because) for one in said
+    ]
+
+
+def ms(at: datetime) -> int:
+    return round(at.timestamp() * 1000)
+
+
+def merged(found: Sequence[Held]) -> list[tuple[int, int, Kind, Because]]:
+    out: list[tuple[int, int, Kind, Because]] = []
+    for one in found:
+        if out and out[-1][1] == one.from_ms and out[-1][2:] == one[2:]:
+            out[-1] = (out[-1][0], one.until_ms, one.kind, one.because)
+        else:
+            out.append(tuple(one))
+    return out
+
+
+async def test_a_change_and_the_job_at_once_write_no_time_twice(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    for hour in range(1, 12):
+        at = MIDNIGHT + hour * HOUR
+        hours = EVENINGS if hour % 2 else DAY_AND_NIGHT
+        await asyncio.gather(
+            held.record_all(runtime.database, at=at),
+            amends(runtime, station, at, staffed_hours=hours),
+            held.record_all(runtime.database, at=at),
+        )
+    assert [one[:3] for one in await a_day(runtime, station)] == [
+        (0, 2, "scan"),
+        *((hour, hour + 1, "scan" if hour % 2 else "free") for hour in range(2, 11)),
+    ]
+
+
+async def test_stations_are_recorded_by_few_statements(runtime: Runtime) -> None:
+    for _ in range(5):
+        await new_station(runtime)
+    with statements_of(runtime.database) as statements:
+        await held.record_all(runtime.database, at=MIDNIGHT + HOUR)
+    few = len(statements)
+    for _ in range(20):
+        await new_station(runtime)
+    with statements_of(runtime.database) as statements:
+        await held.record_all(runtime.database, at=MIDNIGHT + 2 * HOUR)
+    assert len(statements) <= few

@@ -1,0 +1,91 @@
+"""What is read of a day: the modes, the silence, the repairs of that very station."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from app.audit import COMMAND_LINE
+from app.doors.controllers import ControllerDesk
+from app.doors.tables import ListeningSpell
+from app.places import facilities, held
+from app.places.facilities import NewFacility
+from app.places.tables import FacilityKind, FacilityStatus, Station
+from app.reports.health import read_days
+from app.reports.rules.health import Hour, hours_of
+from app.runtime import Runtime
+from tests.support.statements import statements_of
+from tests.support.worlds import a_controller, a_station
+
+pytestmark = pytest.mark.anyio
+
+DAY = date(2026, 11, 24)
+MIDNIGHT = datetime(2026, 11, 23, 16, tzinfo=UTC)
+MINUTE = 60_000
+SILENCE = timedelta(seconds=75)
+
+
+def at(hours: float) -> datetime:
+    return MIDNIGHT + timedelta(hours=hours)
+
+
+async def a_place(runtime: Runtime) -> Station:
+    """Its controller is silent from 5:00 to 6:30, its oven out of order from 7:30 to 9:30.
+
+    From 5:30 to 6:00 no server was there to hear.
+    """
+    process = ControllerDesk(lambda: 1000.0, silence_s=75)
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-30))
+        controller_id, _ = await a_controller(tx, station, at=at(-30))
+        new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
+        (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
+        tx.add(ListeningSpell(from_at=at(-30), until_at=at(5.5)))
+        tx.add(ListeningSpell(from_at=at(6), until_at=at(25)))
+    for minute in range(-30 * 60, 25 * 60 + 1):
+        if not 5 * 60 < minute < 6.5 * 60:
+            process.heard(controller_id, at(minute / 60))
+    await process.write_heard(runtime.database, at=at(25))
+    async with runtime.database.write() as tx:
+        for status, hours in ((FacilityStatus.WORKING, 9.5), (FacilityStatus.OUT_OF_ORDER, 7.5)):
+            await facilities.report_status(tx, oven.id, status, status_at=at(hours), at=at(24))
+    await held.record_all(runtime.database, at=at(24))
+    return station
+
+
+async def hours(runtime: Runtime, station: Station) -> list[Hour]:
+    async with runtime.database.read() as tx:
+        days = await read_days(tx, [station.id], DAY, silence=SILENCE, at=at(25))
+    return list(hours_of(days[station.id]))
+
+
+async def test_a_day_is_read_as_it_was(runtime: Runtime) -> None:
+    station = await a_place(runtime)
+    found = await hours(runtime, station)
+    assert [hour.promised_ms for hour in found] == [60 * MINUTE] * 24
+    assert [hour.staffed_ms for hour in found] == [60 * MINUTE * (8 <= n < 18) for n in range(24)]
+    assert [hour.online_ms // MINUTE for hour in found] == [60] * 5 + [0, 30] + [60] * 17
+    assert [hour.usable_ms // MINUTE for hour in found] == [60] * 5 + [0, 30] + [60] * 17
+    assert [hour.unknown_ms // MINUTE for hour in found] == [0] * 5 + [30] + [0] * 18
+    assert (found[6].outages_ended, found[6].outage_ms) == (1, 60 * MINUTE)
+    assert sum(hour.outages_ended for hour in found) == 1
+    oven = [hour.facilities["microwave"] for hour in found]
+    assert [one.standing_ms for one in oven] == [120 * MINUTE] * 24
+    assert [one.out_ms // MINUTE for one in oven[7:10]] == [60, 120, 60]
+    assert (oven[9].repairs_ended, oven[9].repair_ms) == (1, 120 * MINUTE)
+
+
+async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        stations = [await a_station(tx, at=at(-30)) for _ in range(3)]
+        for station in stations:
+            await a_controller(tx, station, at=at(-30))
+            new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
+            await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
+    await held.record_all(runtime.database, at=at(24))
+    counts = []
+    for some in (stations[:1], stations):
+        async with runtime.database.read() as tx:
+            with statements_of(runtime.database) as statements:
+                await read_days(tx, [one.id for one in some], DAY, silence=SILENCE, at=at(25))
+        counts.append(len(statements))
+    assert counts[0] == counts[1] <= 7

@@ -1,0 +1,227 @@
+"""Promise, uptime and repair by hour agree with a count of every minute, over random spells."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from app.places.rules import Because, Kind
+from app.reports.rules.health import Day, Device, Hour, Standing, Thing, hours_of
+
+MINUTE = 60_000
+LENGTH = 24 * 12
+"""Hours of twelve minutes, so that a day is short."""
+STATUSES = ("working", "degraded", "out_of_order", "unknown")
+
+
+def cuts(chance: random.Random, low: int, high: int, most: int) -> list[int]:
+    there = range(low, high)
+    return sorted(chance.sample(there, min(len(there), chance.randint(0, most))))
+
+
+def spans(chance: random.Random, low: int, high: int, most: int) -> list[tuple[int, int]]:
+    edges = cuts(chance, low, high, 2 * most)
+    return list(zip(edges[::2], edges[1::2], strict=False))
+
+
+def in_ms(minutes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(since * MINUTE, until * MINUTE) for since, until in minutes]
+
+
+class Story:
+    """A random day in whole minutes, from before it to after it."""
+
+    def __init__(self, seed: int) -> None:
+        chance = random.Random(seed)
+        self.now = chance.choice([LENGTH + 100, chance.randint(1, LENGTH)])
+        self.life = (chance.choice([-200, chance.randint(-50, LENGTH)]), self._end(chance))
+        self.silence = chance.randint(1, 20)
+        edges = [-100, *cuts(chance, -99, LENGTH + 50, 10), chance.randint(LENGTH, LENGTH + 60)]
+        edges = sorted(set(edges))
+        self.held = [(a, b, chance.choice(list(Kind))) for a, b in pairwise(edges)]
+        self.deaf = spans(chance, -80, self.now, 3)
+        self.devices = self._devices(chance)
+        self.things = [
+            thing
+            for number in range(chance.randint(0, 3))
+            for thing in self._things(chance, number)
+        ]
+
+    def _end(self, chance: random.Random) -> int | None:
+        return chance.choice([None, chance.randint(1, LENGTH)])
+
+    def _devices(self, chance: random.Random) -> list[Device]:
+        """Controllers one after the other, heard at some minutes."""
+        begins = [-150, *cuts(chance, -50, self.now, 2)] if chance.random() < 0.9 else []
+        found = []
+        for number, begun in enumerate(begins):
+            last = number == len(begins) - 1
+            retired = None if last and chance.random() < 0.7 else (
+                self.now if last else begins[number + 1]
+            )  # fmt: skip
+            heard = [begun, *cuts(chance, begun + 1, (retired or self.now) + 1, 12)]
+            heard = [at for at in sorted(set(heard)) if at <= self.now]
+            gaps = [(a, b) for a, b in pairwise(heard) if b - a > self.silence]
+            found.append(Device(begun, retired, heard[-1], gaps))
+        return found
+
+    def _things(self, chance: random.Random, number: int) -> list[Thing]:
+        edges: list[int | None] = [-90, *cuts(chance, -80, self.now, 6)]
+        edges.append(None if chance.random() < 0.6 else self.now)
+        kind, found, since = chance.choice(["water", "microwave"]), list[Thing](), -90
+        for a, b in pairwise(edges):
+            assert a is not None
+            status = chance.choice(STATUSES)
+            since = since if found and found[-1].status == status else a
+            found.append(Thing(number, kind, chance.randint(1, 3), status, a, b, since))
+        return found
+
+    def day(self) -> Day:
+        """The story as the arithmetic takes it."""
+
+        def ms(minute: int | None) -> int | None:
+            return None if minute is None else minute * MINUTE
+
+        return Day(
+            edges=[hour * 12 * MINUTE for hour in range(25)],
+            now_ms=self.now * MINUTE,
+            life=(self.life[0] * MINUTE, ms(self.life[1])),
+            silence_ms=self.silence * MINUTE,
+            held=[(a * MINUTE, b * MINUTE, kind, Because.WEEKLY) for a, b, kind in self.held],
+            devices=[
+                Device(one.enrolled_ms * MINUTE, ms(one.retired_ms), ms(one.seen_ms),
+                       in_ms(list(one.outages)))
+                for one in self.devices
+            ],
+            deaf=in_ms(self.deaf),
+            things=[
+                one._replace(from_ms=one.from_ms * MINUTE, until_ms=ms(one.until_ms),
+                             since_ms=one.since_ms * MINUTE)
+                for one in self.things
+            ],
+        )  # fmt: skip
+
+    def ends(self) -> int:
+        return self.now if self.life[1] is None else min(self.now, self.life[1])
+
+    def lives(self, minute: int) -> bool:
+        """Whether a minute counts: of the day, of the station's life, past."""
+        return max(0, self.life[0]) <= minute < min(LENGTH, self.ends())
+
+    def count(self) -> list[Hour]:
+        """Look at every minute by itself."""
+        hours = [Hour() for _ in range(24)]
+        for minute in range(LENGTH):
+            if self.lives(minute):
+                self._look(minute, hours[minute // 12])
+        for device in self.devices:
+            for a, b in device.outages:
+                known = sum(self.of_silence(device, at) == "silent" for at in range(a, b))
+                if self.lives(b) and known:
+                    hours[b // 12].outages_ended += 1
+                    hours[b // 12].outage_ms += known * MINUTE
+        for before, after in pairwise(self.things):
+            mended = before.status == "out_of_order" and after.status in ("working", "degraded")
+            at = after.from_ms
+            if before.facility == after.facility and mended and self.lives(at):
+                standing = hours[at // 12].facilities.setdefault(after.kind, Standing())
+                standing.repairs_ended += 1
+                standing.repair_ms += (at - before.since_ms) * MINUTE
+        return hours
+
+    def _look(self, minute: int, hour: Hour) -> None:
+        kinds = [kind for a, b, kind in self.held if a <= minute < b]
+        there = [
+            device
+            for device in self.devices
+            if device.enrolled_ms <= minute < (device.retired_ms or self.now)
+        ]
+        state = self.of_silence(there[0], minute) if there else None
+        promised = kinds in ([Kind.FREE], [Kind.SCAN])
+        usable = kinds == [Kind.FREE] or (kinds == [Kind.SCAN] and state == "online")
+        hour.recorded_ms += MINUTE * len(kinds)
+        hour.promised_ms += MINUTE * promised
+        hour.staffed_ms += MINUTE * (kinds == [Kind.FREE])
+        hour.usable_ms += MINUTE * usable
+        hour.unknown_ms += MINUTE * (kinds == [Kind.SCAN] and state == "unknown")
+        hour.commissioned_ms += MINUTE * (state is not None)
+        hour.online_ms += MINUTE * (state == "online")
+        hour.deaf_ms += MINUTE * (state == "unknown")
+        for thing in self.things if promised else ():
+            if thing.from_ms <= minute < (self.now if thing.until_ms is None else thing.until_ms):
+                standing = hour.facilities.setdefault(thing.kind, Standing())
+                length = MINUTE * thing.quantity
+                standing.standing_ms += length
+                standing.out_ms += length * (thing.status == "out_of_order")
+                standing.unknown_ms += length * (thing.status == "unknown")
+                standing.degraded_ms += length * (thing.status == "degraded")
+
+    def of_silence(self, device: Device, minute: int) -> str:
+        """Say whether a controller was online, silent, or nobody knows."""
+        until = min(self.now, self.now if device.retired_ms is None else device.retired_ms)
+        seen = device.seen_ms
+        assert seen is not None
+        for a, b in [*device.outages, *([(seen, until)] if until - seen > self.silence else [])]:
+            if not a <= minute < b:
+                continue
+            if self.is_deaf(minute):
+                return "unknown"
+            begins = ends = minute
+            while begins > a and not self.is_deaf(begins - 1):
+                begins -= 1
+            while ends < b and not self.is_deaf(ends):
+                ends += 1
+            if ends - begins > self.silence:
+                return "silent"
+            return "online" if begins == a or ends == b else "unknown"
+        return "online"
+
+    def is_deaf(self, minute: int) -> bool:
+        return any(a <= minute < b for a, b in self.deaf)
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_every_hour_is_what_its_minutes_say(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        story = Story(seed)
+        assert list(hours_of(story.day())) == story.count(), f"seed {seed}"
+
+
+def test_a_random_day_is_not_an_empty_one() -> None:
+    hours = [hour for seed in range(200) for hour in Story(seed).count()]
+    for name in Hour.__slots__:
+        assert any(getattr(hour, name) for hour in hours), name
+    standing = [one for hour in hours for one in hour.facilities.values()]
+    for name in Standing.__slots__:
+        assert any(getattr(one, name) for one in standing), name
+
+
+def a_day(**changes: object) -> Day:
+    hour = 3_600_000
+    held = [
+        (0, 8 * hour, Kind.SCAN, Because.WEEKLY),
+        (8 * hour, 18 * hour, Kind.FREE, Because.WEEKLY),
+        (18 * hour, 24 * hour, Kind.SCAN, Because.WEEKLY),
+    ]
+    edges = [number * hour for number in range(25)]
+    day = Day(edges, 30 * hour, (-hour, None), 75_000, held)
+    return day._replace(**changes)  # type: ignore[arg-type]
+
+
+def test_without_a_controller_only_staff_keep_the_promise() -> None:
+    hours = hours_of(a_day())
+    assert sum(hour.promised_ms for hour in hours) == 24 * 3_600_000
+    assert sum(hour.usable_ms for hour in hours) == 10 * 3_600_000
+    assert sum(hour.unknown_ms for hour in hours) == 0
+
+
+def test_a_restart_of_the_server_makes_no_outage() -> None:
+    """Polled 25 s before, back 40 s later, polled again 30 s after that."""
+    device = Device(-1, None, 108_000_000, [(3_600_000, 3_695_000)])
+    away = [(3_625_000, 3_665_000)]
+    hours = hours_of(a_day(devices=[device], deaf=away))
+    assert hours[1].outages_ended == 0
+    assert hours[1].unknown_ms == 40_000
+    assert hours[1].usable_ms == 3_560_000
+    (there,) = [hours_of(a_day(devices=[device]))[1]]
+    assert (there.outages_ended, there.outage_ms) == (1, 95_000)
