@@ -239,6 +239,21 @@ async def test_a_change_and_the_job_at_once_write_no_time_twice(runtime: Runtime
     ]
 
 
+async def test_the_job_waits_for_whoever_is_changing_the_rules(runtime: Runtime) -> None:
+    station = await new_station(runtime)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        hours = {"staffed_hours": EVENINGS}
+        await stations.amend(
+            tx, runtime.wakeups, row, changes=hours, actor=COMMAND_LINE, at=MIDNIGHT + 12 * HOUR
+        )
+        job = asyncio.create_task(held.record_all(runtime.database, at=MIDNIGHT + 15 * HOUR))
+        await asyncio.sleep(0.3)
+    await job
+    found = await a_day(runtime, station)
+    assert [one[:2] for one in found if one[2] == "free"] == [(8, 12), (14, 15)]
+
+
 async def test_stations_are_recorded_by_few_statements(runtime: Runtime) -> None:
     for _ in range(5):
         await new_station(runtime)
