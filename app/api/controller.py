@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
 
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
 from app.api.problems import problem_response, problems
@@ -466,8 +466,8 @@ class EventsIn(Lenient):
     epoch: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
     events: Annotated[list[Any], Field(max_length=MAX_BATCH)]
     """Each `{event_id, seq, type, occurred_at, ...}`; one that cannot be used harms no other."""
-    sent_at: Rfc3339 | None = None
-    """The device's wall clock now."""
+    sent_at: AwareDatetime | None = None
+    """The device's wall clock now, however far off: without a battery it begins in 1970."""
     mono_ms: Annotated[StrictInt, Field(ge=0, le=MAX_SEQ)] | None = None
     """The device's monotonic clock now."""
     sync: SyncIn | None = None

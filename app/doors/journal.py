@@ -7,7 +7,7 @@ an event out.
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -142,10 +142,14 @@ async def take_in(
             results[id(told.body)] = Result(told.event_id, told.seq, Status.DUPLICATE)
     for item in found.unusable:
         results[id(item.body)] = Result(item.event_id, item.seq, Status.QUARANTINED, item.why)
-    await _quarantine(tx, controller_id, station_id, batch, found.unusable, at=at)
-    if clashes:
+    news = await _quarantine(tx, controller_id, station_id, batch, found.unusable, at=at)
+    if Why.CONFLICT in news:
         await clones.found(tx, wakeups, controller_id, detail={"by": "journal"}, at=at)
-    lost = [told for told in found.told if told.type is EventType.OVERFLOW]
+    lost = [
+        told
+        for told in found.told
+        if told.type is EventType.OVERFLOW and results[id(told.body)].status is Status.ACCEPTED
+    ]
     await _note_lost(tx, controller_id, station_id, batch, lost, at=at)
     numbers = [told.seq for told in found.told]
     numbers += [item.seq for item in found.unusable if item.seq is not None]
@@ -161,24 +165,22 @@ async def take_in(
 async def _sort(tx: AsyncSession, station_id: uuid.UUID, batch: Batch) -> _Sorted:
     """Part the events that can be used from those that cannot."""
     found = _Sorted()
-    known: dict[str, set[str]] = {}
-    for raw in batch.events:
-        item = read_event(raw, batch.sending.boot_id)
-        if isinstance(item, Told):
-            if item.door is not None or item.type in OF_A_DOOR:
-                if "door" not in known:
-                    known["door"] = await _ids(tx, Door, station_id)
-                if item.door not in known["door"]:
-                    item = _cannot(item, Why.UNKNOWN_DOOR)
-            elif item.type in OF_A_FACILITY:
-                if "facility" not in known:
-                    known["facility"] = await _ids(tx, Facility, station_id)
-                if item.facility not in known["facility"]:
-                    item = _cannot(item, Why.UNKNOWN_FACILITY)
-        if isinstance(item, Told):
-            found.told.append(item)
-        else:
+    read = [read_event(raw, batch.sending.boot_id) for raw in batch.events]
+    told = [item for item in read if isinstance(item, Told)]
+    of_doors = any(item.door is not None for item in told)
+    doors = await _ids(tx, Door, station_id) if of_doors else set[str]()
+    of_facilities = any(item.facility is not None for item in told)
+    facilities = await _ids(tx, Facility, station_id) if of_facilities else set[str]()
+    for item in read:
+        if isinstance(item, Unusable):
             found.unusable.append(item)
+        elif item.type in OF_A_DOOR and item.door not in doors:
+            found.unusable.append(_cannot(item, Why.UNKNOWN_DOOR))
+        elif item.type in OF_A_FACILITY and item.facility not in facilities:
+            found.unusable.append(_cannot(item, Why.UNKNOWN_FACILITY))
+        else:
+            # What is about no door in particular may say of one what it likes.
+            found.told.append(item if item.door in doors else replace(item, door=None))
     return found
 
 
@@ -287,9 +289,10 @@ async def _quarantine(
     events: Sequence[Unusable],
     *,
     at: datetime,
-) -> None:
+) -> set[str]:
+    """Keep what cannot be taken in, each once; gives the reasons of what was not kept before."""
     if not events:
-        return
+        return set()
     rows = [
         {
             "id": new_id(),
@@ -309,15 +312,17 @@ async def _quarantine(
         upsert(tx, QuarantinedEvent).on_conflict_do_nothing().returning(QuarantinedEvent.reason),
         rows,
     )
-    if reasons := sorted({reason for (reason,) in result}):
+    reasons = {reason for (reason,) in result}
+    if reasons:
         evidence = Evidence(
             AlertKind.QUARANTINE,
             f"controller:{controller_id}",
             station_id,
             at,
-            {"reasons": reasons},
+            {"reasons": sorted(reasons)},
         )
         await book.note(tx, evidence, at=at)
+    return reasons
 
 
 async def _note_lost(

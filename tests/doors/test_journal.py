@@ -161,6 +161,72 @@ async def test_one_bad_event_keeps_no_other_out(
     assert len(await rows(runtime, QuarantinedEvent)) == 2
 
 
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"type": ["note"]},
+        {"type": {"is": "note"}},
+        {"type": "door_opened", "door": ["d"]},
+        {"type": "door_opened", "door": {"d": 1}},
+        {"type": "facility_use", "facility": ["f"]},
+        {"type": "facility_status", "status": "working", "facility": {"f": 1}},
+    ],
+)
+async def test_a_field_of_a_shape_nobody_thought_of_keeps_no_other_event_out(
+    client: httpx.AsyncClient, runtime: Runtime, poison: dict[str, Any]
+) -> None:
+    """T26."""
+    scene = await a_scene(runtime)
+    answer = await sends(client, scene, [an_event(1, runtime) | poison, an_event(2, runtime)])
+    assert statuses(answer) == ["quarantined", "accepted"]
+    assert answer["acked_through"] == 2
+
+
+async def test_what_is_about_no_door_may_say_of_one_what_it_likes(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    doors: list[Any] = ["front", ["d"], {"d": 1}, 7, str(scene.door.id)]
+    batch = [an_event(seq, runtime, door=door) for seq, door in enumerate(doors, start=1)]
+    assert statuses(await sends(client, scene, batch)) == ["accepted"] * 5
+    assert [row.door_id for row in await rows(runtime, JournalEntry)] == [None] * 4 + [
+        scene.door.id
+    ]
+
+
+async def test_a_use_that_names_a_door_still_needs_its_facility(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    used = an_event(1, runtime, "facility_use", door=str(scene.door.id), facility="nobody")
+    answer = await sends(client, scene, [used])
+    assert answer["results"][0]["reason"] == "unknown_facility"
+
+
+@pytest.mark.parametrize(
+    "clocks",
+    [
+        {"sent_at": "1970-01-01T00:00:07+00:00"},
+        {"sent_at": "2106-02-07T06:28:15Z"},
+        {"sent_at": "0001-01-01T00:00:00+14:00"},
+        {"mono_ms": 2**53 - 1},
+        {"mono_ms": 0, "sync_mono_ms": 2**53 - 1},
+    ],
+)
+async def test_no_clock_is_so_far_off_that_the_journal_is_refused(
+    client: httpx.AsyncClient, runtime: Runtime, clocks: dict[str, Any]
+) -> None:
+    scene = await a_scene(runtime)
+    clocks = dict(clocks)
+    if (heard := clocks.pop("sync_mono_ms", None)) is not None:
+        now = runtime.now().isoformat()
+        clocks["sync"] = {"server_time": now, "mono_ms": heard, "rtt_ms": 40}
+    batch = [an_event(1, runtime, mono_ms=0), an_event(2, runtime, mono_ms=2**53 - 1)]
+    assert statuses(await sends(client, scene, batch, **clocks)) == ["accepted"] * 2
+    for entry in await rows(runtime, JournalEntry):
+        assert entry.corrected_at <= runtime.now()
+
+
 async def test_a_door_or_facility_of_another_station_is_not_this_controllers(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -194,6 +260,8 @@ async def test_gaps_and_losses_are_told_exactly(
     overflow = an_event(13, runtime, "overflow", first_seq=3, last_seq=5)
     answer = await sends(client, scene, [overflow])
     assert answer["acked_through"] == 7
+    await sends(client, scene, [overflow])
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].count == 1
     found = await state()
     assert found["gaps"] == [{"first": 8, "last": 11}]
     assert found["lost"] == [{"first": 3, "last": 5}]
@@ -227,6 +295,9 @@ async def test_the_same_number_with_other_content_freezes_the_controller(
     controller = f"/v1/admin/controllers/{scene.controller_id}"
     thawed = await client.post(f"{controller}/thaw", headers=chief.headers)
     assert thawed.json()["frozen_at"] is None
+    assert AlertKind.CLONE not in await alerts(runtime)
+    # Its answer was lost and it comes again: somebody has looked at that already.
+    await sends(client, scene, [an_event(1, runtime, text="the clone's")])
     assert AlertKind.CLONE not in await alerts(runtime)
     await pulses(client, runtime, scene, key="k2")
 

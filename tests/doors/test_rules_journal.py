@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.doors.rules.journal import (
+    MAX_SEQ,
     Counted,
     EventType,
     OpenInterval,
@@ -97,6 +98,25 @@ def test_nothing_happened_after_it_was_received() -> None:
     assert found.error >= seconds(60)
 
 
+@pytest.mark.parametrize(
+    ("mono_ms", "clocks", "quality"),
+    [
+        (MAX_SEQ, {"sent_mono_ms": 0, "sync": Sync(NOW, 0, 10)}, Quality.WALL),
+        (0, {"sent_mono_ms": MAX_SEQ, "sync": Sync(NOW, MAX_SEQ, 10)}, Quality.WALL),
+        (0, {"sent_mono_ms": 5, "sync": Sync(NOW, MAX_SEQ, 10)}, Quality.SENT),
+        (None, {"sent_at": datetime.max.replace(tzinfo=UTC)}, Quality.UNKNOWN),
+        (None, {"sent_at": datetime.min.replace(tzinfo=UTC)}, Quality.WALL),
+    ],
+)
+def test_a_clock_that_is_off_by_ages_gives_way_to_the_next(
+    mono_ms: int | None, clocks: dict[str, Any], quality: Quality
+) -> None:
+    sending = Sending("b", NOW, **({"sent_at": NOW} | clocks))
+    found = corrected(NOW - seconds(5), mono_ms, "b", sending)
+    assert found.quality is quality
+    assert found.at <= NOW
+
+
 def test_a_time_nobody_can_place_says_so_and_counts_as_late() -> None:
     found = corrected(NOW - seconds(1), None, "b", Sending("b", NOW))
     assert (found.quality, found.error) == (Quality.UNKNOWN, None)
@@ -166,6 +186,8 @@ def test_a_contact_proves_a_pulse_within_its_window(
         (an_event(boot_id=5), Why.BAD_BOOT_ID),
         (an_event(type="explosion"), Why.UNKNOWN_TYPE),
         (an_event(type=None), Why.UNKNOWN_TYPE),
+        (an_event(type=["note"]), Why.UNKNOWN_TYPE),
+        (an_event(type={"is": "note"}), Why.UNKNOWN_TYPE),
         (an_event(occurred_at="yesterday"), Why.BAD_TIME),
         (an_event(occurred_at="2026-11-23T15:39:00"), Why.BAD_TIME),
         (an_event(occurred_at=0), Why.BAD_TIME),

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -119,17 +120,21 @@ def corrected(
 
 
 def _placed(occurred_at: datetime, mono_ms: int | None, sending: Sending) -> Corrected:
+    """Place by the best clock that gives a date at all: one may be millions of years off."""
     if mono_ms is not None and sending.sync is not None:
         since = timedelta(milliseconds=mono_ms - sending.sync.mono_ms)
         half = timedelta(milliseconds=sending.sync.rtt_ms) / 2
-        error = half + _drift(since)
-        return Corrected(sending.sync.server_time + half + since, error, Quality.SYNCED)
+        with suppress(OverflowError):
+            at = sending.sync.server_time + half + since
+            return Corrected(at, half + _drift(since), Quality.SYNCED)
     if mono_ms is not None and sending.sent_mono_ms is not None:
         age = timedelta(milliseconds=sending.sent_mono_ms - mono_ms)
-        return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.SENT)
+        with suppress(OverflowError):
+            return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.SENT)
     if sending.sent_at is not None:
         age = sending.sent_at - occurred_at
-        return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.WALL)
+        with suppress(OverflowError):
+            return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.WALL)
     return Corrected(occurred_at, None, Quality.UNKNOWN)
 
 
@@ -344,9 +349,9 @@ def read_event(raw: Any, boot_id: str) -> Told | Unusable:
         return unusable(Why.BAD_EVENT_ID)
     if by != boot:
         return unusable(Why.BAD_BOOT_ID)
-    if raw.get("type") not in set(EventType):
+    kind = _type(raw.get("type"))
+    if kind is None:
         return unusable(Why.UNKNOWN_TYPE)
-    kind = EventType(raw["type"])
     occurred_at = _instant(raw.get("occurred_at"))
     if occurred_at is None:
         return unusable(Why.BAD_TIME)
@@ -360,10 +365,18 @@ def read_event(raw: Any, boot_id: str) -> Told | Unusable:
         type=kind,
         occurred_at=occurred_at,
         mono_ms=mono,
-        door=raw.get("door") if kind in OF_A_DOOR or raw.get("door") is not None else None,
-        facility=raw.get("facility") if kind in OF_A_FACILITY else None,
+        door=_text(raw.get("door")),
+        facility=_text(raw.get("facility")) if kind in OF_A_FACILITY else None,
         body=raw,
     )
+
+
+def _type(value: Any) -> EventType | None:
+    return EventType(value) if isinstance(value, str) and value in set(EventType) else None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:
