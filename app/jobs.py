@@ -28,6 +28,7 @@ from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
 from app.doors import attendance, commands, effects, outages, screens, watch
+from app.doors.rules import SCREEN_DEAD_AFTER
 from app.people import sign_in
 from app.places import calendar
 from app.places import held as modes
@@ -88,13 +89,19 @@ async def apply_events(held: Runtime) -> None:
 
 
 async def watch_doors(held: Runtime) -> None:
-    """Open and close the alerts that come with time: silence, doors that do not open, quiet."""
-    at = held.now()
+    """Open and close the alerts that come with time: silence, doors that do not open, quiet.
+
+    Until it has heard for as long as silence takes, a process calls nobody silent: after an outage
+    of ours, all of the city would be.
+    """
+    at, heard_for = held.now(), timedelta(seconds=held.monotonic() - held.started_at)
+    silence = timedelta(seconds=held.settings.controller_silence_s)
     async with held.database.write() as tx:
-        silence = timedelta(seconds=held.settings.controller_silence_s)
-        await watch.silence(tx, after=silence, at=at)
+        if heard_for >= silence:
+            await watch.silence(tx, after=silence, at=at)
+        if heard_for >= SCREEN_DEAD_AFTER:
+            await screens.watch(tx, at=at)
         await watch.not_opened(tx, at=at)
-        await screens.watch(tx, at=at)
         await book.close_quiet(tx, at=at)
 
 
@@ -125,19 +132,20 @@ async def retain(held: Runtime) -> None:
 
 
 async def warn_calendar(held: Runtime) -> None:
-    """Warn when next year's holidays are missing."""
+    """Warn when next year's holidays are missing, until they are there."""
     at, year = held.now(), held.now().year + 1
-    subject = f"calendar:{year}"
-    async with held.database.read() as tx:
+    async with held.database.write() as tx:
         await held.calendar.load(tx)
-    if calendar.missing_next_year(held.calendar.current, held.now().date()):
+        known = {f"calendar:{one}" for one in held.calendar.current.years}
+        told = (await book.open_ones(tx, AlertKind.CALENDAR_MISSING)).keys()
+        for subject in told & known:
+            await book.settle(tx, AlertKind.CALENDAR_MISSING, subject, at=at)
+        subject = f"calendar:{year}"
+        if subject in told or not calendar.missing_next_year(held.calendar.current, at.date()):
+            return
         log.warning("calendar missing year=%s", year)
         evidence = Evidence(AlertKind.CALENDAR_MISSING, subject, None, at, {"year": year})
-        async with held.database.write() as tx:
-            await book.note(tx, evidence, at=at)
-    else:
-        async with held.database.write() as tx:
-            await book.settle(tx, AlertKind.CALENDAR_MISSING, subject, at=at)
+        await book.note(tx, evidence, at=at)
 
 
 JOBS: tuple[Job, ...] = (
@@ -151,7 +159,7 @@ JOBS: tuple[Job, ...] = (
     Job("record-modes", timedelta(minutes=15), record_modes),
     Job("roll-up", timedelta(minutes=1), roll_up),
     Job("retain", timedelta(hours=1), retain),
-    Job("warn-calendar", timedelta(hours=24), warn_calendar),
+    Job("warn-calendar", timedelta(hours=1), warn_calendar),
 )
 """Every job, by how often it runs."""
 

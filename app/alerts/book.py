@@ -77,10 +77,22 @@ async def note(tx: AsyncSession, evidence: Evidence, *, at: datetime) -> uuid.UU
     return found
 
 
-async def settle(tx: AsyncSession, kind: AlertKind, subject: str, *, at: datetime) -> bool:
-    """Close the open alert of this kind and subject: its cause is over; tells whether one was."""
-    closed = await _close_all(tx, Alert.kind == kind, Alert.subject == subject, at=at)
-    return closed > 0
+async def settle(
+    tx: AsyncSession,
+    kind: AlertKind,
+    subject: str,
+    *,
+    at: datetime,
+    over_at: datetime | None = None,
+) -> bool:
+    """Close the open alert of this kind and subject: its cause is over; tells whether one was.
+
+    What was over at an earlier instant, and is told late, closes nothing that began since.
+    """
+    which = [Alert.kind == kind, Alert.subject == subject]
+    if over_at is not None:
+        which.append(Alert.last_at <= over_at)
+    return await _close_all(tx, *which, at=at) > 0
 
 
 async def _close_all(tx: AsyncSession, *which: sa.ColumnElement[bool], at: datetime) -> int:
@@ -96,14 +108,12 @@ async def _close_all(tx: AsyncSession, *which: sa.ColumnElement[bool], at: datet
     return len(closed)
 
 
-async def is_open(tx: AsyncSession, kind: AlertKind, subject: str) -> bool:
-    """Whether such an alert is open."""
-    found = await tx.scalar(
-        sa.select(Alert.id).where(
-            Alert.kind == kind, Alert.subject == subject, Alert.closed_at.is_(None)
-        )
+async def open_ones(tx: AsyncSession, kind: AlertKind) -> Mapping[str, datetime]:
+    """Give the subjects of a kind's open alerts, with when the newest evidence happened."""
+    rows = await tx.execute(
+        sa.select(Alert.subject, Alert.last_at).where(Alert.kind == kind, Alert.closed_at.is_(None))
     )
-    return found is not None
+    return {row.subject: row.last_at for row in rows}
 
 
 async def close_quiet(tx: AsyncSession, *, at: datetime) -> int:

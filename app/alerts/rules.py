@@ -12,7 +12,7 @@ class AlertKind(StrEnum):
     DOOR_FORCED = "door_forced"
     DOOR_HELD = "door_held"
     NOT_OPENED = "not_opened"
-    """Granted and pulsed, but the door did not open: three times in ten minutes."""
+    """Granted, but the door did not open: three times in ten minutes, whatever hindered it."""
     CLONE = "clone"
     """One credential speaks from two devices, or one number stands for two events."""
     CLOCK_SKEW = "clock_skew"

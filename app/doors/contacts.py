@@ -43,6 +43,23 @@ async def intervals(
     return _paired([(row.type, row.corrected_at) for row in (*before, *near)])
 
 
+async def closed_since(tx: AsyncSession, entry: JournalEntry) -> bool:
+    """Whether the door of an event was closed after it, as far as anybody told us."""
+    numbers = sa.tuple_(JournalEntry.epoch, JournalEntry.seq)
+    closed = sa.exists().where(
+        JournalEntry.door_id == entry.door_id,
+        JournalEntry.type == EventType.DOOR_CLOSED,
+        sa.or_(
+            JournalEntry.corrected_at > entry.corrected_at,
+            sa.and_(
+                JournalEntry.corrected_at == entry.corrected_at,
+                numbers > sa.tuple_(entry.epoch, entry.seq),
+            ),
+        ),
+    )
+    return bool(await tx.scalar(sa.select(closed)))
+
+
 def _paired(events: Sequence[tuple[EventType, datetime]]) -> list[OpenInterval]:
     found: list[OpenInterval] = []
     since: datetime | None = None

@@ -16,6 +16,8 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.alerts import book
+from app.alerts.rules import AlertKind
 from app.audit import Action, Actor, Subject, record
 from app.clock import Monotonic
 from app.db.engine import Database
@@ -401,8 +403,7 @@ async def retire(
     station = await tx.get_one(Station, controller.station_id)
     controller.retired_at = at
     controller.changed_at = at
-    await wakeups.wake(tx, topic_of(controller.id))
-    await wakeups.wake(tx, TOPIC)
+    await _gone(tx, wakeups, [controller.id], at=at)
     subject = await _subject(tx, "controller", controller.id, station)
     await record(tx, actor, Action.CONTROLLER_RETIRED, subject, at=at)
     return controller
@@ -476,8 +477,17 @@ async def _retire_at(
         .values(retired_at=at, changed_at=at)
         .returning(Controller.id)
     )
-    for controller_id in result.scalars():
+    await _gone(tx, wakeups, list(result.scalars()), at=at)
+
+
+async def _gone(
+    tx: AsyncSession, wakeups: LocalWakeups, ids: Sequence[uuid.UUID], *, at: datetime
+) -> None:
+    """Cut the open polls of controllers that were retired; what was wrong with them is over."""
+    for controller_id in ids:
         await wakeups.wake(tx, topic_of(controller_id))
+        for kind in (AlertKind.CONTROLLER_SILENT, AlertKind.CLONE, AlertKind.CLOCK_SKEW):
+            await book.settle(tx, kind, f"controller:{controller_id}", at=at)
     await wakeups.wake(tx, TOPIC)
 
 

@@ -134,7 +134,8 @@ async def _door_moved(
     """An opening begins the visits of the pulses it belongs to; a closing ends the holding."""
     assert entry.door_id is not None
     if entry.type is EventType.DOOR_CLOSED:
-        await book.settle(tx, AlertKind.DOOR_HELD, f"door:{entry.door_id}", at=at)
+        subject, over_at = f"door:{entry.door_id}", entry.corrected_at
+        await book.settle(tx, AlertKind.DOOR_HELD, subject, at=at, over_at=over_at)
         return "closed"
     waiting = await tx.execute(
         sa.select(Command.id, Command.scan_id, Command.pulsed_at)
@@ -190,12 +191,17 @@ async def _alerts(
     station_id: uuid.UUID,
     at: datetime,
 ) -> str:
-    """Somebody should look, even when it is told late; the alert says that it was."""
+    """Somebody should look, even when it is told late; the alert says that it was.
+
+    A holding that is told after its end is over already.
+    """
     kind = {
         EventType.DOOR_FORCED: AlertKind.DOOR_FORCED,
         EventType.DOOR_HELD: AlertKind.DOOR_HELD,
         EventType.TAMPER: AlertKind.TAMPER,
     }[entry.type]
+    if kind is AlertKind.DOOR_HELD and await contacts.closed_since(tx, entry):
+        return "over"
     subject = f"door:{entry.door_id}" if entry.door_id else f"controller:{entry.controller_id}"
     evidence = Evidence(
         kind,

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind
-from app.alerts.tables import Alert
 from app.doors import qr, tokens
 from app.doors.registry import DoorNotFound
 from app.doors.rules import SCREEN_DEAD_AFTER
@@ -168,13 +167,7 @@ async def watch(tx: AsyncSession, *, at: datetime) -> None:
         )
     )
     silent = {f"door:{row.id}": row for row in dead}
-    known = set(
-        await tx.scalars(
-            sa.select(Alert.subject).where(
-                Alert.kind == AlertKind.DISPLAY_DEAD, Alert.closed_at.is_(None)
-            )
-        )
-    )
+    known = (await book.open_ones(tx, AlertKind.DISPLAY_DEAD)).keys()
     # A door may have lost its screen, or be retired, without another fetch.
     for subject in known - silent.keys():
         await book.settle(tx, AlertKind.DISPLAY_DEAD, subject, at=at)

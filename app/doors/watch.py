@@ -1,5 +1,6 @@
-"""What goes wrong with doors by the passing of time: silence, and pulses that open nothing."""
+"""What goes wrong with doors by the passing of time: silence, and commands that open nothing."""
 
+import uuid
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -8,12 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import NOT_OPENED_TIMES, NOT_OPENED_WITHIN, AlertKind
-from app.alerts.tables import Alert
-from app.doors.rules import OPENING_WINDOW
-from app.doors.tables import Command, Controller, Door
+from app.doors.rules import OPENING_WINDOW, UNLOCK_SECONDS, CommandState
+from app.doors.tables import Command, Controller, Door, in_state
 
-SETTLED_AFTER = OPENING_WINDOW + timedelta(seconds=15)
-"""By then the word of a contact should have come in."""
+SETTLED_AFTER = timedelta(seconds=UNLOCK_SECONDS) + OPENING_WINDOW + timedelta(seconds=5)
+"""By then a command is over, and the word of a contact should have come in."""
 
 
 async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
@@ -24,12 +24,7 @@ async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
         )
     )
     silent = {f"controller:{row.id}": row for row in quiet}
-    rows = await tx.scalars(
-        sa.select(Alert.subject).where(
-            Alert.kind == AlertKind.CONTROLLER_SILENT, Alert.closed_at.is_(None)
-        )
-    )
-    known = set(rows)
+    known = (await book.open_ones(tx, AlertKind.CONTROLLER_SILENT)).keys()
     for subject in known - silent.keys():
         await book.settle(tx, AlertKind.CONTROLLER_SILENT, subject, at=at)
     for subject in silent.keys() - known:
@@ -45,31 +40,61 @@ async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
 
 
 async def not_opened(tx: AsyncSession, *, at: datetime) -> None:
-    """Open an alert for a door whose relay pulsed three times in ten minutes and never opened."""
-    rows = await tx.execute(
-        sa.select(
-            Command.door_id,
-            Door.station_id,
-            sa.func.count().label("times"),
-            sa.func.max(Command.pulsed_at, type_=Command.pulsed_at.type).label("last_at"),
-        )
-        .join(Door, Door.id == Command.door_id)
-        .where(
-            Door.has_contact.is_(True),
-            Command.pulsed_at > at - SETTLED_AFTER - NOT_OPENED_WITHIN,
-            Command.pulsed_at <= at - SETTLED_AFTER,
-        )
-        .group_by(Command.door_id, Door.station_id)
-        .having(
-            sa.func.count() >= NOT_OPENED_TIMES,
-            sa.func.count(Command.opened_at) == 0,
-        )
-    )
-    for row in rows:
+    """Open an alert for a door that was to open three times in ten minutes and never did.
+
+    Counted since it last opened. While it goes on, the open alert hears of it.
+    """
+    told = await book.open_ones(tx, AlertKind.NOT_OPENED)
+    for row in await tx.execute(_in_vain(at)):
         subject = f"door:{row.door_id}"
-        if await book.is_open(tx, AlertKind.NOT_OPENED, subject):
+        if subject in told and row.last_at <= told[subject]:
             continue
         evidence = Evidence(
             AlertKind.NOT_OPENED, subject, row.station_id, row.last_at, {"times": row.times}
         )
         await book.note(tx, evidence, at=at)
+
+
+def _in_vain(at: datetime) -> sa.Select[tuple[uuid.UUID, uuid.UUID, int, datetime]]:
+    """Select the doors of which so many commands in a row opened nothing."""
+    until = at - SETTLED_AFTER
+    lately = (
+        sa.select(Command.door_id, Command.created_at, _opened().label("opened"))
+        .join_from(Controller, Command, Command.controller_id == Controller.id)
+        .join(Door, Door.id == Command.door_id)
+        .where(
+            Command.created_at > until - NOT_OPENED_WITHIN,
+            Command.created_at <= until,
+            ~_forbidden(),
+        )
+        .cte("lately")
+    )
+    opened = (
+        sa.select(lately.c.door_id, sa.func.max(lately.c.created_at).label("opened_at"))
+        .where(lately.c.opened)
+        .group_by(lately.c.door_id)
+        .cte("opened")
+    )
+    times = sa.func.count()
+    last_at = sa.func.max(lately.c.created_at, type_=lately.c.created_at.type)
+    return (
+        sa.select(lately.c.door_id, Door.station_id, times.label("times"), last_at.label("last_at"))
+        .join(Door, Door.id == lately.c.door_id)
+        .outerjoin(opened, opened.c.door_id == lately.c.door_id)
+        .where(
+            sa.or_(opened.c.opened_at.is_(None), lately.c.created_at > opened.c.opened_at),
+        )
+        .group_by(lately.c.door_id, Door.station_id)
+        .having(times >= NOT_OPENED_TIMES)
+    )
+
+
+def _opened() -> sa.ColumnElement[bool]:
+    """As far as anybody can know: at a door without a contact, the pulse is the last word."""
+    pulsed = in_state(CommandState.EXECUTED)
+    return sa.and_(pulsed, sa.or_(~Door.has_contact, Command.opened_at.is_not(None)))
+
+
+def _forbidden() -> sa.ColumnElement[bool]:
+    """A lockdown, an evacuation or a freeze refused it; a refusal of the device has its boot."""
+    return sa.and_(in_state(CommandState.REFUSED), Command.boot_id.is_(None))

@@ -1,6 +1,6 @@
 """Administrators see the alerts of their stations, take them on and close them."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -122,3 +122,20 @@ async def test_a_missing_calendar_is_an_alert_until_it_is_there(
     alert = (await client.get(f"/v1/admin/alerts/{found}", headers=chief.headers)).json()
     assert (alert["detail"], alert["closed_by"]) == ({"year": 2027}, None)
     assert clock.now() - runtime.now() == timedelta(0)
+
+
+async def test_a_calendar_that_comes_after_the_new_year_ends_the_alert_too(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    *_, chief, _ = await a_city(runtime)
+    await jobs.warn_calendar(runtime)
+    clock.set(datetime(2027, 1, 2, tzinfo=UTC))
+    await jobs.warn_calendar(runtime)
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=runtime.now())
+    assert len(await listed(client, chief, state="open")) == 1
+    content = "date,day_class,name,state_council_notice\n2027-01-01,public_holiday,元旦,x\n"
+    headers = chief.headers | {"Content-Type": "text/csv"}
+    await client.post("/v1/admin/calendar", content=content, headers=headers)
+    await jobs.warn_calendar(runtime)
+    assert await listed(client, chief, state="open") == []

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
 from app.doors import effects, watch
@@ -468,6 +469,102 @@ async def test_a_door_that_never_opens_is_noticed_at_the_third_pulse(
         await watch.not_opened(tx, at=runtime.now())
     assert (await alerts(runtime))[AlertKind.NOT_OPENED].detail == {"times": 3}
     assert await rows(runtime, Visit) == []
+    # Looking again is no news; another vain pulse is.
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    assert (await alerts(runtime))[AlertKind.NOT_OPENED].count == 1
+    await pulses(client, runtime, scene, key="fourth")
+    clock.advance(40)
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    found = (await alerts(runtime))[AlertKind.NOT_OPENED]
+    assert (found.count, found.last_at) == (2, runtime.now() - timedelta(seconds=40))
+
+
+async def test_vain_pulses_are_counted_since_the_door_last_opened(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+
+    async def tries(number: int, opens: bool = False) -> None:
+        async with runtime.database.write() as tx:
+            worker = await a_worker(tx, runtime, at=runtime.now())
+        each = Scene(
+            scene.station, scene.door, scene.poster, scene.controller_id, scene.credential, worker
+        )
+        await pulses(client, runtime, each, key=str(number))
+        if opens:
+            for seq, type in ((1, "door_opened"), (2, "door_closed")):
+                clock.advance(1)
+                event = an_event(seq, runtime, type, door=str(scene.door.id), mono_ms=seq)
+                await sends(client, scene, [event], mono_ms=seq)
+        clock.advance(40)
+        runtime.controllers.heard(scene.controller_id, runtime.now())
+        async with runtime.database.write() as tx:
+            await watch.not_opened(tx, at=runtime.now())
+
+    await tries(0)
+    await tries(1)
+    await tries(2, opens=True)
+    await tries(3)
+    await tries(4)
+    assert await alerts(runtime) == {}
+    await tries(5)
+    assert (await alerts(runtime))[AlertKind.NOT_OPENED].detail == {"times": 3}
+
+
+@pytest.mark.parametrize("ack", ["failed", "refused", None])
+async def test_a_door_that_stays_shut_is_noticed_whatever_hinders_it(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, ack: str | None
+) -> None:
+    """A relay that fails, a link that is too slow: also at a door without a contact."""
+    scene = await a_scene(runtime)
+    for _ in range(3):
+        async with runtime.database.write() as tx:
+            worker = await a_worker(tx, runtime, at=runtime.now())
+        headers = worker.headers | {"Idempotency-Key": "k"}
+        scan = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+        assert scan.json()["outcome"] == "granted", scan.text
+        if ack is not None:
+            poll = await client.get(
+                "/v1/controller/commands", params={"wait": 0}, headers=scene.controller_headers
+            )
+            (command,) = poll.json()["commands"]
+            path = f"/v1/controller/commands/{command['id']}"
+            claim = {"boot_id": "b", "nonce": "n"}
+            await client.post(f"{path}/claim", json=claim, headers=scene.controller_headers)
+            said = {"boot_id": "b", "result": ack}
+            await client.post(f"{path}/ack", json=said, headers=scene.controller_headers)
+        clock.advance(40)
+        runtime.controllers.heard(scene.controller_id, runtime.now())
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    assert (await alerts(runtime))[AlertKind.NOT_OPENED].detail == {"times": 3}
+
+
+async def test_what_a_lockdown_refused_is_no_broken_door(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    for number in range(3):
+        headers = scene.worker.headers | {"Idempotency-Key": str(number)}
+        await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+        at = runtime.now()
+        lockdown = {
+            "kind": "lockdown",
+            "from": at.isoformat(),
+            "until": (at + timedelta(seconds=5)).isoformat(),
+            "note": "",
+        }
+        path = f"/v1/admin/stations/{scene.station.id}/overrides"
+        assert (await client.post(path, json=lockdown, headers=chief.headers)).status_code == 201
+        clock.advance(40)
+        runtime.controllers.heard(scene.controller_id, runtime.now())
+    assert {row.state.value for row in await rows(runtime, Command)} == {"refused"}
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    assert AlertKind.NOT_OPENED not in await alerts(runtime)
 
 
 async def test_forced_and_held_doors_raise_alerts_also_when_told_late(
@@ -491,6 +588,24 @@ async def test_forced_and_held_doors_raise_alerts_also_when_told_late(
     await sends(client, scene, [closed], mono_ms=3_600_000)
     assert AlertKind.DOOR_HELD not in await alerts(runtime)
     assert AlertKind.DOOR_FORCED in await alerts(runtime)  # Somebody must look at that.
+
+
+async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_now(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """T25."""
+    scene = await a_scene(runtime)
+
+    async def tells(seq: int, type: str, *, mono_ms: int) -> bool:
+        event = an_event(seq, runtime, type, door=str(scene.door.id), mono_ms=mono_ms)
+        await sends(client, scene, [event], mono_ms=3_600_000)
+        return AlertKind.DOOR_HELD in await alerts(runtime)
+
+    assert await tells(3, "door_held", mono_ms=3_000_000)
+    assert await tells(2, "door_closed", mono_ms=2_000_000)
+    assert not await tells(4, "door_closed", mono_ms=3_500_000)
+    assert not await tells(1, "door_held", mono_ms=1_000_000)
+    assert [row.effect for row in await rows(runtime, JournalEntry) if row.seq == 1] == ["over"]
 
 
 async def test_facilities_report_themselves_and_old_news_changes_nothing(
@@ -576,6 +691,38 @@ async def test_silence_and_its_end_are_noticed(runtime: Runtime, clock: Clock) -
     await runtime.controllers.write_heard(runtime.database, at=runtime.now())
     await looks()
     assert await alerts(runtime) == {}
+
+
+async def test_a_server_that_was_away_itself_calls_nobody_silent_before_it_has_listened(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Law 6: after an outage of ours the whole city would raise an alert at once."""
+    scene = await a_scene(runtime)
+    job = jobs.find("watch-doors")
+    assert job is not None
+    async with runtime.database.write() as tx:  # The process is new, and what it reads is old.
+        controller = await tx.get_one(Controller, scene.controller_id)
+        controller.seen_at = runtime.now() - timedelta(hours=1)
+    await jobs.run_once(runtime, job)
+    assert await alerts(runtime) == {}
+    clock.advance(75)
+    await jobs.run_once(runtime, job)
+    assert (await alerts(runtime))[AlertKind.CONTROLLER_SILENT].subject == (
+        f"controller:{scene.controller_id}"
+    )
+
+
+async def test_what_was_wrong_with_a_controller_is_over_when_it_is_replaced(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    ahead = (runtime.now() + timedelta(seconds=90)).isoformat()
+    await sends(client, scene, [an_event(1, runtime, text="a")], sent_at=ahead)
+    await sends(client, scene, [an_event(1, runtime, text="b")])
+    assert {AlertKind.CLONE, AlertKind.CLOCK_SKEW} <= (await alerts(runtime)).keys()
+    path = f"/v1/admin/controllers/{scene.controller_id}/retire"
+    assert (await client.post(path, headers=chief.headers)).status_code == 200
+    assert (await alerts(runtime)).keys() == {AlertKind.QUARANTINE}
 
 
 async def test_what_no_database_holds_is_kept_as_well_as_it_can_be(
