@@ -14,7 +14,7 @@ from rich.console import Console
 from app.agent.fleet import run
 from app.agent.fleet.faults import LEVELS, Clocks, Faults, Level, Trip, trip
 from app.agent.fleet.posts import MemoryState, Post, PostFile, TooFewStations
-from app.agent.fleet.run import Plan, TooFewFiles, run_fleet
+from app.agent.fleet.run import Plan, TooFewFiles, fast_loop, run_fleet
 from app.agent.fleet.wire import Lost, Wire, written
 from app.agent.fleet.witness import Law, Witness, pulses_in
 from app.agent.state import Result, Results
@@ -218,6 +218,22 @@ async def test_an_answer_that_breaks_off_is_lost_and_the_next_request_connects_a
         assert wire.connects == 2
         assert asked == [b"/a", b"/b?c=%C3%BC"]
         wire.cut()
+
+
+def test_the_wire_works_on_the_loop_that_the_command_runs_it_on() -> None:
+    async def respond(path: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async def asks() -> int:
+        async with listening(respond) as base:
+            wire = Wire(base)
+            answer = await wire.request("GET", f"{base}/a")
+            wire.cut()
+            return answer.status_code
+
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        assert runner.run(asyncio.wait_for(asks(), 10)) == 200
 
 
 async def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one() -> None:

@@ -9,7 +9,7 @@ import asyncio
 import json as jsonlib
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 import httptools
@@ -41,8 +41,8 @@ class Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Not asserted: the transports of uvloop are not of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
