@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from app.doors.rules.journal import (
     MAX_SEQ,
-    Counted,
     EventType,
     OpenInterval,
     Quality,
@@ -24,7 +23,6 @@ from app.doors.rules.journal import (
     gaps,
     is_late,
     opened_by,
-    people_inside,
     read_event,
 )
 
@@ -227,9 +225,3 @@ def test_a_good_event_is_read() -> None:
     found = read_event(an_event(type="door_opened", door="d", mono_ms=5), "b")
     assert isinstance(found, Told)
     assert (found.type, found.boot_id, found.door) == (EventType.DOOR_OPENED, "b", "d")
-
-
-def test_a_people_counter_is_summed_and_never_clamped() -> None:
-    series = [Counted(NOW, 2), Counted(NOW, -3)]
-    assert people_inside(series) == -1
-    assert people_inside([*series, Counted(NOW, 0, reset_to=0), Counted(NOW, 4)]) == 4

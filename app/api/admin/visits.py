@@ -1,10 +1,10 @@
-"""HTTP for administrators of visits: occupancy now, head counts of walk-ins."""
+"""HTTP for administrators of visits: occupancy now, people counters, head counts of walk-ins."""
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, StrictInt
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
@@ -12,7 +12,8 @@ from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_write
 from app.api.problems import problems
 from app.api.shapes import In, Out, Rfc3339
 from app.db.cursors import CursorInvalid
-from app.doors import scans
+from app.doors import people_counts, scans
+from app.errors import Invalid
 from app.people.admins import SignedInAdmin, get_station
 from app.people.rules import Permission
 from app.places.stations import StationNotFound
@@ -25,6 +26,9 @@ router = APIRouter(tags=["admin: visits"])
 _guarded = (NotSignedIn, AdminForbidden, StationNotFound)
 Reader = Annotated[SignedInAdmin, Depends(admin_reads(Permission.READ_REPORTS))]
 Counter = Annotated[SignedInAdmin, Depends(admin_writes(Permission.COUNT_WALK_INS))]
+
+LAST_DAY = timedelta(days=1)
+LONGEST_SERIES = timedelta(days=31)
 
 
 class OccupancyOut(Out):
@@ -54,6 +58,82 @@ async def station_occupancy(
         capacity=station.capacity,
         level=level(inside, station.capacity),
         as_of=at,
+    )
+
+
+class CountedHourOut(Out):
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    from_at: datetime = Field(serialization_alias="from")
+    people_in: int
+    people_out: int
+    inside: int
+    """What the count said at the end of this hour; below zero it was wrong."""
+
+
+class ResetOut(Out):
+    at: datetime
+    counted: int
+    """What the counter said just before."""
+    reset_to: int
+    drift: int
+    """How far it was off: `counted - reset_to`."""
+    entries: int
+    """Persons in since the reset before."""
+    drift_per_100: float | None
+    """Null: nobody came in since the reset before."""
+
+
+class PeopleCountsOut(Out):
+    from_at: datetime = Field(serialization_alias="from")
+    until_at: datetime = Field(serialization_alias="until")
+    inside: int | None
+    """What the counter says at the end; null: no counter ever said anything here."""
+    told_at: datetime | None
+    """When it last said anything."""
+    lowest: int | None
+    """The least that it said in this time; below zero it proves a drift."""
+    visits_inside: int
+    """Persons of visits that count now; a people counter changes no visit."""
+    hours: list[CountedHourOut]
+    """Those in which somebody was counted."""
+    resets: list[ResetOut]
+
+
+class CountPeriodInvalid(Invalid):
+    """`from` must come before `until`, by 31 days at most."""
+
+
+@router.get(
+    "/v1/admin/stations/{station_id:uuid}/people-counts",
+    response_model=PeopleCountsOut,
+    responses=problems(*_guarded, CountPeriodInvalid),
+)
+async def station_people_counts(
+    station_id: uuid.UUID,
+    tx: ReadTx,
+    admin: Reader,
+    at: Now,
+    since: Annotated[Rfc3339 | None, Query(alias="from")] = None,
+    until: Rfc3339 | None = None,
+) -> Any:
+    """Give what the people counter of a station said, by the hour; by default of the last day."""
+    station = await get_station(tx, admin, station_id)
+    until = until or at
+    since = since or until - LAST_DAY
+    if not since < until <= since + LONGEST_SERIES:
+        raise CountPeriodInvalid
+    found = await people_counts.between(tx, station.id, since=since, until=until)
+    series = found.series
+    return PeopleCountsOut(
+        from_at=since,
+        until_at=until,
+        inside=series.inside if series else None,
+        told_at=found.told_at,
+        lowest=series.lowest if series else None,
+        visits_inside=(await occupancy.inside_by_station(tx, [station.id], at=at))[station.id],
+        hours=[CountedHourOut.model_validate(hour) for hour in series.hours] if series else [],
+        resets=[ResetOut.model_validate(reset) for reset in series.resets] if series else [],
     )
 
 

@@ -243,27 +243,6 @@ def opened_by(pulsed_at: datetime, intervals: Iterable[OpenInterval]) -> datetim
     return min(found, default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A people counter's word: so many came in, or went out, or the count begins anew."""
-
-    at: datetime
-    delta: int
-    reset_to: int | None = None
-
-
-def people_inside(series: Iterable[Counted]) -> int:
-    """Add a people counter's events up, in the order of their time (metrics 15).
-
-    The sum is what the counter says, negative if it drifts: nothing is clamped away. A reset sets
-    it.
-    """
-    inside = 0
-    for counted in series:
-        inside = counted.reset_to if counted.reset_to is not None else inside + counted.delta
-    return inside
-
-
 DEEPEST = 8
 """An event is no deeper tree than this."""
 
