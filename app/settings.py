@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     controller_silence_s: int = Field(default=75, ge=10, le=3600)
     """A controller that neither began nor ended a request for so long is offline."""
     poll_pause_ms: int = Field(default=0, ge=0, le=60_000)
-    """`next_poll_ms`: how long a controller pauses before its next poll."""
+    """`next_poll_ms`: a controller's pause before its next poll, half of it more or less."""
     retention_days: int = Field(default=180, ge=1, le=180)
     """After so many days a visit loses its worker; no longer than people consent to."""
     session_days: int = Field(default=30, ge=1, le=30)

@@ -114,7 +114,12 @@ class Screen:
     async def serve(self, board: "Board") -> None:
         """Serve for as long as the agent lives; raises ScreenUnusable when the port is taken."""
         config = uvicorn.Config(
-            app_of(board), host="127.0.0.1", port=self._port, log_level="warning", access_log=False
+            app_of(board),
+            host="127.0.0.1",
+            port=self._port,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
         )
         server = uvicorn.Server(config)
         # The agent's own signals stop the agent, and that stops this.

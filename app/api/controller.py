@@ -6,6 +6,7 @@ pooled connection for every waiting controller.
 """
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -35,6 +36,7 @@ from app.doors.journal import Batch, Status
 from app.doors.registry import DoorNotFound
 from app.doors.rules import CommandState, Reason
 from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
+from app.doors.rules.polls import next_poll_ms
 from app.doors.scans import Attempt
 from app.doors.tables import CommandKind
 from app.doors.tokens import TokenKind
@@ -313,7 +315,9 @@ async def next_commands(
     seen = await _await_work(held, controller, min(wait, held.settings.max_wait_s), config_version)
     if isinstance(seen, Problem):
         return problem_response(seen)
-    pause = held.settings.poll_pause_ms
+    pause = next_poll_ms(
+        held.settings.poll_pause_ms, stopping=held.stopping.is_set(), share=random.random()
+    )
     changed = config_version not in (None, seen.config_version)
     if not (seen.commands or changed):
         headers = {

@@ -316,6 +316,23 @@ async def test_a_retired_controller_loses_its_open_poll_and_everything_else(
     assert config.status_code == 401
 
 
+async def test_who_waits_when_we_stop_is_asked_back_over_a_while(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """R11: thousands lose one process in the same second."""
+    scene = await a_scene(runtime)
+    runtime.stopping.set()
+    pauses = set()
+    for _ in range(20):
+        answer = await client.get(
+            "/v1/controller/commands", params={"wait": 2}, headers=scene.controller_headers
+        )
+        assert answer.status_code == 204
+        pauses.add(int(answer.headers["Next-Poll-Ms"]))
+    assert len(pauses) > 10
+    assert max(pauses) <= 5_000
+
+
 async def test_a_changed_config_is_told_to_a_waiting_controller(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
