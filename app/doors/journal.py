@@ -8,7 +8,7 @@ an event out.
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind, skew_alert
+from app.alerts.tables import Alert
 from app.db.types import new_id
 from app.db.upsert import upsert
 from app.db.wakeups import LocalWakeups
@@ -52,6 +53,9 @@ from app.places.tables import Facility
 
 AHEAD = 2_000
 """How many numbers beyond a gap are looked at in one go."""
+
+GAP_STAYS = timedelta(minutes=10)
+"""A number that is missing for so long will hardly come any more."""
 
 
 class Status(StrEnum):
@@ -357,7 +361,13 @@ async def _note_lost(
             f"controller:{controller_id}",
             station_id,
             at,
-            {"first_seq": first, "last_seq": last, "events": last - first + 1},
+            {
+                "epoch": batch.epoch,
+                "first_seq": first,
+                "last_seq": last,
+                "events": last - first + 1,
+                "reported": True,
+            },
         )
         await book.note(tx, evidence, at=at)
 
@@ -389,6 +399,10 @@ async def _advance(
         if further == through:
             break
         through = further
+    if highest <= through:
+        cursor.gap_at = None
+    elif cursor.gap_at is None or through > cursor.acked_through:
+        cursor.gap_at = at
     cursor.acked_through, cursor.highest, cursor.changed_at = through, highest, at
     await tx.flush()
     return through
@@ -468,31 +482,64 @@ async def states(tx: AsyncSession, controller_id: uuid.UUID) -> list[JournalStat
         .where(JournalCursor.controller_id == controller_id)
         .order_by(JournalCursor.epoch.desc())
     )
-    found = []
-    for cursor in cursors:
-        beyond: list[int] = []
-        above = cursor.acked_through
-        while cursor.highest > above:
-            part = await _numbers(tx, controller_id, cursor.epoch, above=above, limit=AHEAD)
-            if not part:
-                break
-            beyond += part
-            above = part[-1]
-        lost = await losses(tx, controller_id, cursor.epoch)
-        quarantined = await tx.scalar(
-            sa.select(sa.func.count()).where(
-                QuarantinedEvent.controller_id == controller_id,
-                QuarantinedEvent.epoch == cursor.epoch,
-            )
+    return [await _state(tx, cursor) for cursor in cursors]
+
+
+async def _state(tx: AsyncSession, cursor: JournalCursor) -> JournalState:
+    controller_id, epoch = cursor.controller_id, cursor.epoch
+    beyond: list[int] = []
+    above = cursor.acked_through
+    while cursor.highest > above:
+        part = await _numbers(tx, controller_id, epoch, above=above, limit=AHEAD)
+        if not part:
+            break
+        beyond += part
+        above = part[-1]
+    lost = await losses(tx, controller_id, epoch)
+    quarantined = await tx.scalar(
+        sa.select(sa.func.count()).where(
+            QuarantinedEvent.controller_id == controller_id, QuarantinedEvent.epoch == epoch
         )
-        found.append(
-            JournalState(
-                epoch=cursor.epoch,
-                acked_through=cursor.acked_through,
-                highest=cursor.highest,
-                gaps=gaps(cursor.acked_through, beyond, lost),
-                lost=lost,
-                quarantined=quarantined or 0,
-            )
-        )
-    return found
+    )
+    return JournalState(
+        epoch=epoch,
+        acked_through=cursor.acked_through,
+        highest=cursor.highest,
+        gaps=gaps(cursor.acked_through, beyond, lost),
+        lost=lost,
+        quarantined=quarantined or 0,
+    )
+
+
+async def watch_gaps(tx: AsyncSession, *, at: datetime) -> None:
+    """Open an alert for numbers that stay missing, and of which the device says nothing.
+
+    Batches come in any order, so a gap is given a while to close. Each is told once.
+    """
+    told = (
+        sa.select(Alert.subject, sa.func.max(Alert.last_at, type_=Alert.last_at.type).label("at"))
+        .where(Alert.kind == AlertKind.EVENTS_LOST)
+        .group_by(Alert.subject)
+        .cte("told")
+    )
+    found = await tx.execute(
+        sa.select(JournalCursor, Controller.station_id)
+        .join(Controller, Controller.id == JournalCursor.controller_id)
+        .where(JournalCursor.gap_at <= at - GAP_STAYS, Controller.retired_at.is_(None))
+    )
+    before = {row.subject: row.at for row in await tx.execute(sa.select(told))}
+    for cursor, station_id in found.all():
+        subject, since = f"controller:{cursor.controller_id}", cursor.gap_at
+        assert since is not None
+        if subject in before and before[subject] >= since:
+            continue
+        missing = (await _state(tx, cursor)).gaps
+        detail = {
+            "epoch": cursor.epoch,
+            "first_seq": missing[0].first,
+            "last_seq": missing[-1].last,
+            "events": sum(gap.last - gap.first + 1 for gap in missing),
+            "reported": False,
+        }
+        evidence = Evidence(AlertKind.EVENTS_LOST, subject, station_id, since, detail)
+        await book.note(tx, evidence, at=at)

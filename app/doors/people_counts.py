@@ -56,7 +56,7 @@ async def _standing(tx: AsyncSession, here: sa.ColumnElement[bool], since: datet
             .limit(1)
         )
     ).one_or_none()
-    after = sa.true()
+    after: sa.ColumnElement[bool] = sa.true()
     if reset is not None:
         after = sa.tuple_(*_ORDER) > sa.tuple_(
             sa.literal(reset.counted_at, PeopleCount.counted_at.type),

@@ -434,7 +434,13 @@ class JournalCursor(Base):
     epoch: Mapped[int] = mapped_column(primary_key=True)
     acked_through: Mapped[int] = mapped_column(sa.BigInteger())
     highest: Mapped[int] = mapped_column(sa.BigInteger())
+    gap_at: Mapped[datetime | None]
+    """Since when we know that the number after `acked_through` is missing; None: it is not."""
     changed_at: Mapped[datetime]
+
+    __table_args__ = (
+        sa.Index("ix_journal_cursors_gap_at", "gap_at", **only_where("gap_at IS NOT NULL")),
+    )
 
 
 class JournalLoss(Base):

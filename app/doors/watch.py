@@ -11,6 +11,7 @@ from app.alerts.book import Evidence
 from app.alerts.rules import NOT_OPENED_TIMES, NOT_OPENED_WITHIN, AlertKind
 from app.doors.rules import OPENING_WINDOW, UNLOCK_SECONDS, CommandState
 from app.doors.tables import Command, Controller, Door, in_state
+from app.places.tables import Station
 
 SETTLED_AFTER = timedelta(seconds=UNLOCK_SECONDS) + OPENING_WINDOW + timedelta(seconds=5)
 """By then a command is over, and the word of a contact should have come in."""
@@ -19,8 +20,12 @@ SETTLED_AFTER = timedelta(seconds=UNLOCK_SECONDS) + OPENING_WINDOW + timedelta(s
 async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
     """Open an alert for every controller that fell silent, close those that are back."""
     quiet = await tx.execute(
-        sa.select(Controller.id, Controller.station_id, Controller.seen_at).where(
-            Controller.retired_at.is_(None), Controller.seen_at < at - after
+        sa.select(Controller.id, Controller.station_id, Controller.seen_at)
+        .join(Station, Station.id == Controller.station_id)
+        .where(
+            Controller.retired_at.is_(None),
+            Station.retired_at.is_(None),
+            Controller.seen_at < at - after,
         )
     )
     silent = {f"controller:{row.id}": row for row in quiet}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import effects, watch
+from app.doors import effects, journal, watch
 from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
@@ -271,6 +271,51 @@ async def test_gaps_and_losses_are_told_exactly(
     assert answer["acked_through"] == 13
     other = await sends(client, scene, [an_event(90, runtime) | {"seq": 1}], epoch=2)
     assert other["acked_through"] == 1
+
+
+async def test_numbers_that_stay_missing_are_told_once_though_the_device_says_nothing(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """T27: firmware that drops events and does not say so."""
+    scene = await a_scene(runtime)
+
+    async def lost() -> tuple[int, Any] | None:
+        async with runtime.database.write() as tx:
+            await journal.watch_gaps(tx, at=runtime.now())
+        found = (await alerts(runtime)).get(AlertKind.EVENTS_LOST)
+        return found and (found.count, found.detail)
+
+    await sends(client, scene, [an_event(seq, runtime) for seq in (1, 4, 5, 9)])
+    began = runtime.now()
+    clock.advance(599)
+    assert await lost() is None
+    await sends(client, scene, [an_event(10, runtime)])  # Later ones do not begin the wait anew.
+    clock.advance(1)
+    said = {"epoch": 1, "first_seq": 2, "last_seq": 8, "events": 5, "reported": False}
+    assert await lost() == (1, said)
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].opened_at == began
+    clock.advance(3600)
+    assert await lost() == (1, said)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Alert).values(closed_at=runtime.now()))
+    assert await lost() is None
+    # The first gap closes late; the second one is another.
+    await sends(client, scene, [an_event(seq, runtime) for seq in (2, 3)])
+    clock.advance(600)
+    assert await lost() == (1, said | {"first_seq": 6, "events": 3})
+
+
+async def test_a_gap_that_closes_in_time_is_no_loss(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await sends(client, scene, [an_event(2, runtime)])
+    clock.advance(300)
+    await sends(client, scene, [an_event(1, runtime)])
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        await journal.watch_gaps(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
 
 
 async def test_the_same_number_with_other_content_freezes_the_controller(
