@@ -52,6 +52,7 @@ class CredentialRefused(Unauthorized):
 
 
 async def polling_controller(
+    request: Request,
     held: Held,
     at: Now,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
@@ -65,7 +66,8 @@ async def polling_controller(
     try:
         yield found
     finally:
-        held.controllers.heard(found.controller_id, held.now())
+        if not getattr(request.state, "hung_up", False):
+            held.controllers.heard(found.controller_id, held.now())
 
 
 polling_controller.policy = "controller"  # type: ignore[attr-defined]  # Read by the policy test.
@@ -304,6 +306,7 @@ class CommandsOut(Out):
     },
 )
 async def next_commands(
+    request: Request,
     held: Held,
     controller: Polling,
     wait: Annotated[int, Query(ge=0, le=60)] = 25,
@@ -313,6 +316,9 @@ async def next_commands(
     """Wait for something to do: a command to claim, or a config to fetch."""
     await _watch_boot(held, controller, boot_id)
     seen = await _await_work(held, controller, min(wait, held.settings.max_wait_s), config_version)
+    # The end of a poll that nobody waits for any more is no sign of life. The first look takes the
+    # request's empty body.
+    request.state.hung_up = await request.is_disconnected() or await request.is_disconnected()
     if isinstance(seen, Problem):
         return problem_response(seen)
     pause = next_poll_ms(

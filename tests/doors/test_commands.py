@@ -1,12 +1,14 @@
 """Law 3: at most one pulse per command, never late; and what each step costs."""
 
 import asyncio
+from collections.abc import MutableMapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
 
 from app.doors import commands
 from app.doors.rules import CommandState
@@ -314,6 +316,48 @@ async def test_a_retired_controller_loses_its_open_poll_and_everything_else(
     assert (await poll).status_code == 401
     config = await client.get("/v1/controller/config", headers=scene.controller_headers)
     assert config.status_code == 401
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_the_end_of_a_poll_whose_controller_hung_up_is_no_sign_of_life(
+    app: FastAPI, runtime: Runtime, clock: Clock, hangs_up: bool
+) -> None:
+    """Law 6: its link broke in the middle of a wait; the end of that wait is only our own clock."""
+    scene = await a_scene(runtime)
+    clock.advance(100)  # Longer than a young process gives everybody the benefit of the doubt.
+    told = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if told:
+            return told.pop()
+        if not hangs_up:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/v1/controller/commands",
+        "raw_path": b"/v1/controller/commands",
+        "query_string": b"wait=1",
+        "root_path": "",
+        "headers": [(b"authorization", scene.controller_headers["Authorization"].encode())],
+        "client": ("127.0.0.1", 1),
+        "server": ("testserver", 80),
+    }
+    poll = asyncio.create_task(app(scope, receive, send))
+    await asyncio.sleep(0.3)
+    clock.advance(50)
+    await poll
+    clock.advance(26)
+    heard = runtime.controllers.is_heard(scene.controller_id, None, at=clock.now())
+    assert heard is not hangs_up
 
 
 async def test_who_waits_when_we_stop_is_asked_back_over_a_while(
