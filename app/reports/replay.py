@@ -577,9 +577,7 @@ class _Station:
         """Say when a recorded visit stops counting under the supposed longest stay (law 10)."""
         if self._supposed.max_stay is None:
             return came.ended_at or came.stay_until
-        heard_at = last_heard(
-            came.started_at, came.stay_until, came.ended_at, self._site.max_stay
-        )
+        heard_at = last_heard(came.started_at, came.stay_until, came.ended_at, self._site.max_stay)
         cut_off = heard_at + self._max_stay
         return cut_off if came.left_at is None else min(came.left_at, cut_off)
 

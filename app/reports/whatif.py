@@ -440,9 +440,7 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     )
 
 
-def _rows(
-    rows: Rows, frame: Mapping[Key, Cell], ledger: Ledger, *, counted: bool
-) -> Sequence[Row]:
+def _rows(rows: Rows, frame: Mapping[Key, Cell], ledger: Ledger, *, counted: bool) -> Sequence[Row]:
     if rows is Rows.HOUR:
         return [_hour_row(hour, frame, ledger, counted=counted) for hour in range(24)]
     found = []
