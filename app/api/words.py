@@ -121,7 +121,8 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
         "withdrawn, as they were last written.",
     },
     Assumption.PLACES_OF_TODAY: {
-        Language.ZH: "容量按今天的设置计算；当时放行或因满员拒绝的记录能证明另有容量的，以记录为准。",
+        Language.ZH: "容量按今天的设置计算；"
+        "当时放行或因满员拒绝的记录能证明另有容量的，以记录为准。",
         Language.EN: "Places are those of today, unless a recorded grant, or a refusal of a full "
         "station, proves that there were more or fewer.",
     },
@@ -135,7 +136,8 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
         "is taken as passed.",
     },
     Assumption.CONTROLLERS_HEARD: {
-        Language.ZH: "当时没有问过门的设备的，除非有失联告警，都视为在线；没有设备的驿站视为装了设备。",
+        Language.ZH: "当时没有问过门的设备的，除非有失联告警，都视为在线；"
+        "没有设备的驿站视为装了设备。",
         Language.EN: "A controller that was not asked counts as heard, unless an alert says that "
         "it was silent; a station without one is taken to have one.",
     },
@@ -149,7 +151,8 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
         "after its worker was last heard of is over, whichever is sooner.",
     },
     Assumption.USUAL_STAY: {
-        Language.ZH: "新放行的人当即进门，停留该站这段时间内有记录的停留时长的中位数；没有的按最长停留时间。",
+        Language.ZH: "新放行的人当即进门，停留该站这段时间内有记录的停留时长的中位数；"
+        "没有的按最长停留时间。",
         Language.EN: "Whoever is newly let in enters at once, and stays for the station's median "
         "observed stay of the period, or for the longest stay where none was observed.",
     },
