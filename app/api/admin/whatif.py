@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
 from pydantic import Field
 
 from app.api.admin.reports import CITY_ZONE, period_of, stations_within
@@ -129,7 +129,7 @@ class WhatIfOut(Out):
 async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang: Lang) -> Any:
     """Decide the recorded scans of at most 366 days again under other rules; changes nothing.
 
-    A million scans take about a minute of a core; one replay runs at a time in each process, others wait.
+    A million scans take about a minute of a core; one replay runs at a time in each process.
     """
     period = period_of(body.from_day, body.to_day)
     supposed = _supposed(body.change)
@@ -158,6 +158,12 @@ async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang:
         "completeness": asdict(completeness(period, local_day(at, CITY_ZONE))),
         "generated_at": at,
     }
+
+
+@router.get("/v1/admin/reports/what-if", include_in_schema=False)
+async def refuse_get(_admin: Reader) -> None:
+    """Say that this is asked by POST, before the path is taken for a report's name."""
+    raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _shape(found: WhatIf, lang: Language) -> Mapping[str, Any]:
