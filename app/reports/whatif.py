@@ -23,7 +23,7 @@ from app.db.types import table_of
 from app.doors.rules import Outcome
 from app.doors.tables import Command, Scan
 from app.places.rules import Calendar, Change
-from app.places.stations import station_rules
+from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.reports.frame import Bucket, By, Cell, Key, Scope, cells
 from app.reports.replay import (
