@@ -156,7 +156,7 @@ def test_a_smaller_station_turns_away_who_comes_while_it_is_full() -> None:
         entered(18, minutes=30, worker_id="a"),
         entered(18.1, minutes=30, worker_id="b"),
         entered(18.2, minutes=30, worker_id="c", party_size=2),
-        entered(18.4, minutes=5, worker_id="b", started_at=at(18.1), visit_id="b"),
+        entered(18.4, minutes=5, worker_id="b", started_at=at(18.1), party_size=2),
         entered(18.51, minutes=30, worker_id="d"),
     ]
     assert answers(*night, supposed=Supposition(capacity=2)) == [
@@ -236,6 +236,7 @@ def test_a_shorter_longest_stay_frees_places_of_those_whom_nobody_saw_leave() ->
     evening = [*evening[:2], entered(19.05, minutes=5, worker_id="e")]
     longer = Supposition(max_stay=90 * MINUTE, capacity=1)
     assert answers(*evening, supposed=longer) == ["granted", "station_full", "station_full"]
+    assert answers(*evening[1:], supposed=longer) == ["granted", "granted"]
 
 
 def test_a_kept_place_counts_until_its_command_is_over() -> None:
@@ -250,6 +251,9 @@ def test_a_kept_place_counts_until_its_command_is_over() -> None:
     one = Supposition(capacity=1)
     assert answers(*kept(None), supposed=one) == ["granted", "station_full"]
     assert answers(*kept(3), supposed=one) == ["granted", "granted"]
+    # It is kept from others, not from himself.
+    again = [kept(None)[0], entered(18 + 25 / 3600, minutes=5, worker_id="a")]
+    assert answers(*again, supposed=one) == ["granted", "granted"]
 
 
 def test_a_visit_that_no_scan_opened_takes_its_place() -> None:
