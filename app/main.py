@@ -32,6 +32,7 @@ from app.api.admin import reports as admin_reports
 from app.api.admin import stations as admin_stations
 from app.api.admin import visits as admin_visits
 from app.api.admin import webhooks as admin_webhooks
+from app.api.admin import whatif as admin_whatif
 from app.api.edge import Edge
 from app.api.worker import account, doors, visits
 from app.clock import Monotonic, Now, monotonic, utc_now
@@ -67,6 +68,7 @@ ROUTERS = (
     admin_stations.router,
     admin_doors.router,
     admin_visits.router,
+    admin_whatif.router,
     admin_reports.router,
     admin_alerts.router,
     admin_webhooks.router,
@@ -144,6 +146,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
             vault=vault,
         ),
         press=asyncio.Semaphore(1),
+        rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
         courier=Courier(frozenset(settings.webhook_hosts), monotonic),
         started_at=monotonic(),

@@ -38,6 +38,8 @@ class Runtime:
     """What a scan needs beside its transaction."""
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""
+    rehearsal: asyncio.Semaphore
+    """Held while a what-if is replayed: one at a time, so that doors have the processor."""
     sms: SmsSender
     courier: Courier
     """Carries webhooks out of the house."""

@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from app.doors.rules import Reason
+from app.reports.whatif import Assumption
 
 
 class Language(StrEnum):
@@ -102,6 +103,66 @@ ENDS_BY_ITSELF = frozenset(
     {Reason.STATION_CLOSED, Reason.STAFF_ONLY, Reason.LOCKDOWN, Reason.EVACUATION}
 )
 """Refusals that the station's mode explains: `until` says when it changes."""
+
+ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
+    Assumption.MODES_AS_RECORDED: {
+        Language.ZH: "开放时间没有改动，每次扫码都按当时记录的门的状态判断。",
+        Language.EN: "No hours were changed: every scan keeps the mode that was recorded with it.",
+    },
+    Assumption.HOURS_OF_TODAY: {
+        Language.ZH: "没有改动的开放时间和日历按今天的设置计算；"
+        "与当时记录不一致的扫码次数见 amended_since。",
+        Language.EN: "Hours that are not changed, and the calendar, are taken as they stand today; "
+        "amended_since counts the scans at which they say otherwise than was recorded.",
+    },
+    Assumption.CHANGES_AS_WRITTEN: {
+        Language.ZH: "当时的临时安排和紧急状态照旧有效，从登记起到撤销止，以最后的内容为准。",
+        Language.EN: "Exceptions and overrides hold from when they were made until they were "
+        "withdrawn, as they were last written.",
+    },
+    Assumption.PLACES_OF_TODAY: {
+        Language.ZH: "容量按今天的设置计算；"
+        "当时放行或因满员拒绝的记录能证明另有容量的，以记录为准。",
+        Language.EN: "Places are those of today, unless a recorded grant, or a refusal of a full "
+        "station, proves that there were more or fewer.",
+    },
+    Assumption.REASONS_STAND: {
+        Language.ZH: "门码、账号、扫码频率和行程方面的拒绝原因照旧成立。",
+        Language.EN: "What was wrong with a code, a worker, his pace or his way stays wrong.",
+    },
+    Assumption.LATER_CHECKS_PASS: {
+        Language.ZH: "拒绝只记录第一个原因；其后没有检查过的条件视为符合。",
+        Language.EN: "A refusal names the first reason; what was not looked at after it "
+        "is taken as passed.",
+    },
+    Assumption.CONTROLLERS_HEARD: {
+        Language.ZH: "当时没有问过门的设备的，除非有失联告警，都视为在线；"
+        "没有设备的驿站视为装了设备。",
+        Language.EN: "A controller that was not asked counts as heard, unless an alert says that "
+        "it was silent; a station without one is taken to have one.",
+    },
+    Assumption.STAYS_STAND: {
+        Language.ZH: "有记录的停留照记录的时长计算。",
+        Language.EN: "A recorded visit keeps its recorded length.",
+    },
+    Assumption.STAYS_CUT: {
+        Language.ZH: "有人看见离开的停留照记录计算，其余的到新的最长停留时间为止，两者取先。",
+        Language.EN: "A visit ends when somebody saw it end, or when the supposed longest stay "
+        "after its worker was last heard of is over, whichever is sooner.",
+    },
+    Assumption.USUAL_STAY: {
+        Language.ZH: "新放行的人当即进门，停留该站这段时间内有记录的停留时长的中位数；"
+        "没有的按最长停留时间。",
+        Language.EN: "Whoever is newly let in enters at once, and stays for the station's median "
+        "observed stay of the period, or for the longest stay where none was observed.",
+    },
+    Assumption.NOBODY_ACTS_OTHERWISE: {
+        Language.ZH: "没有人因为改动而多来、少来或改去别的驿站；离线进门和工作人员登记的停留照旧。",
+        Language.EN: "Nobody comes more often, less often or elsewhere because of the change; "
+        "visits that no scan opened stay as they were.",
+    },
+}
+"""What a what-if takes for granted."""
 
 
 def sentence(

@@ -7,7 +7,7 @@ the second reads then holds until the commit.
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from app.doors.rules import (
     CommandState,
     Place,
     Reason,
+    half_hour_of,
 )
 from app.doors.tables import Command, Controller, Door, Pass, Scan, ScanAlias, in_state
 from app.people import sign_in
@@ -36,12 +37,6 @@ from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.visits import presence
 from app.visits.tables import StationPresence, Visit
-
-HALF_HOUR = timedelta(minutes=30)
-"""The slot in which refused scans of one worker at one station are one demand (law 8)."""
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 DoorClaims = tokens.PosterClaims | tokens.DisplayClaims
 """What a code says that names a door: on paper, or on a screen."""
@@ -290,7 +285,7 @@ async def recent_of(
                 "at": at,
                 "minute_ago": at - timedelta(minutes=1),
                 "hour_ago": at - timedelta(hours=1),
-                "half_hour": at - (at - EPOCH) % HALF_HOUR,
+                "half_hour": half_hour_of(at),
                 "just_executed": at - REPEAT_AFTER_EXECUTION,
             },
         )

@@ -24,6 +24,7 @@ from app.visits.rules import (
     Parts,
     Stay,
     arrive,
+    last_heard,
     renewed,
 )
 from app.visits.tables import EndSource, StationPresence, Visit
@@ -152,9 +153,7 @@ def _stay(
     ended_at: datetime | None,
     max_stay_min: int,
 ) -> Stay:
-    heard_at = max(started_at, stay_until - timedelta(minutes=max_stay_min))
-    # After its end nobody was heard of there, whatever the station's longest stay is by now.
-    heard_at = min(heard_at, ended_at or heard_at)
+    heard_at = last_heard(started_at, stay_until, ended_at, timedelta(minutes=max_stay_min))
     return Stay(id, station_id, started_at, stay_until, ended_at, heard_at)
 
 

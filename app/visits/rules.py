@@ -49,6 +49,15 @@ def renewed(stay_until: datetime, at: datetime, max_stay: timedelta) -> datetime
     return max(stay_until, at + max_stay)
 
 
+def last_heard(
+    started_at: datetime, stay_until: datetime, ended_at: datetime | None, max_stay: timedelta
+) -> datetime:
+    """Say when the worker of a visit was last heard of, as well as his stay's end tells."""
+    heard_at = max(started_at, stay_until - max_stay)
+    # After its end nobody was heard of there, whatever the station's longest stay is by now.
+    return min(heard_at, ended_at or heard_at)
+
+
 @dataclass(frozen=True, slots=True)
 class Stay:
     """A visit of a worker as far as it matters for his next one."""

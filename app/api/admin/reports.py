@@ -204,12 +204,12 @@ async def report(
     ),
 ) -> Response:
     """Give a report over local days, `to` excluded."""
-    asked = Asked(report, _period(from_day, to_day), by, bucket)
+    asked = Asked(report, period_of(from_day, to_day), by, bucket)
     if report is Report.CONTROLLERS:
         _refuse_cuts(by, bucket)
     async with held.database.read() as tx:
         scope = asked.scope(
-            await _stations(tx, admin, unit, station),
+            await stations_within(tx, admin, unit, station),
             at=at,
             retention=timedelta(days=held.settings.retention_days),
         )
@@ -292,7 +292,8 @@ def _refuse_cuts(by: By, bucket: Bucket | None) -> None:
         raise RequestInvalid(message, errors=errors)
 
 
-def _period(from_day: date, to_day: date) -> Period:
+def period_of(from_day: date, to_day: date) -> Period:
+    """Read a period; raises PeriodInvalid."""
     try:
         return Period(from_day, to_day)
     except ValueError as error:
@@ -347,9 +348,10 @@ async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) 
             return await queries.controllers(tx, scope, silent_since=silent_since)
 
 
-async def _stations(
+async def stations_within(
     tx: AsyncSession, admin: SignedInAdmin, unit: uuid.UUID | None, station: uuid.UUID | None
 ) -> Any:
+    """Select the stations an administrator sees; raises UnitNotFound, StationNotFound."""
     query = visible_stations(admin)
     if station is not None:
         found = await get_station(tx, admin, station)

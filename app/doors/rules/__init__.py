@@ -23,6 +23,8 @@ from app.doors.rules.decision import (
     poster_suffices,
     state_now,
 )
+from app.doors.rules.demand import half_hour_of
+from app.doors.rules.recorded import facts_on_record
 
 __all__ = [
     "LIVE",
@@ -43,6 +45,8 @@ __all__ = [
     "ScanState",
     "WalkIn",
     "decide",
+    "facts_on_record",
+    "half_hour_of",
     "is_final",
     "poster_suffices",
     "state_now",

@@ -1,0 +1,483 @@
+"""What-if over many stations: read the scans of a period, and replay them beside the loop.
+
+Stations come in small groups, each read in a transaction of its own and streamed, so that memory
+does not grow with the period, and the replay itself runs in a thread, so that doors are not held
+up.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.alerts.rules import AlertKind
+from app.alerts.tables import Alert
+from app.db.engine import Database
+from app.db.types import table_of
+from app.doors.rules import Outcome
+from app.doors.tables import Command, Scan
+from app.places.rules import Calendar, Change
+from app.places.standing import station_rules
+from app.places.tables import ModeChange, Station
+from app.reports.frame import Bucket, By, Cell, Key, Scope, cells
+from app.reports.replay import (
+    Answer,
+    Ignored,
+    Ledger,
+    Replay,
+    Site,
+    Sojourn,
+    Supposition,
+    Tally,
+    Timetables,
+)
+from app.reports.rules import nearest_rank
+from app.visits.rules import LONGEST_STAY
+from app.visits.tables import EndSource, Visit
+
+STATIONS = 100
+"""How many stations are read in one transaction."""
+
+ROWS = 500
+"""How many scans are fetched at once: what the loop does for them in one go."""
+
+MARGIN = timedelta(days=1)
+"""Local days of any zone lie within the same days in UTC and so much around them."""
+
+
+class Rows(StrEnum):
+    """What a what-if has one row for."""
+
+    STATION = "station"
+    UNIT = "unit"
+    DAY = "day"
+    HOUR = "hour"
+    """Of the local day, over all days and stations."""
+
+
+class Assumption(StrEnum):
+    """What a replay takes for granted, because no record says it."""
+
+    MODES_AS_RECORDED = "modes_as_recorded"
+    HOURS_OF_TODAY = "hours_of_today"
+    CHANGES_AS_WRITTEN = "changes_as_written"
+    PLACES_OF_TODAY = "places_of_today"
+    REASONS_STAND = "reasons_stand"
+    LATER_CHECKS_PASS = "later_checks_pass"
+    CONTROLLERS_HEARD = "controllers_heard"
+    STAYS_STAND = "stays_stand"
+    STAYS_CUT = "stays_cut"
+    USUAL_STAY = "usual_stay"
+    NOBODY_ACTS_OTHERWISE = "nobody_acts_otherwise"
+
+
+class Moved(NamedTuple):
+    """So many scans came to one answer and would have come to another."""
+
+    before: str
+    after: str
+    scans: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """How many scans opened, found the door open, or were refused."""
+
+    granted: int
+    walk_in: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The same scans as they were decided, and as they would have been."""
+
+    recorded: Outcomes
+    replayed: Outcomes
+    newly_let_in: int
+    newly_turned_away: int
+    moved: Sequence[Moved]
+    """Every answer that would have been another, the most frequent first."""
+    unmet_demand_before: int | None
+    """Distinct worker, station and half hour with a refusal and no grant (law 8)."""
+    unmet_demand_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One place or time; no figures where nothing can be known of it."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    day: date | None
+    hour: int | None
+    known_share: float
+    figures: Figures | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """How the stays of the newly let in were assumed: of how many stations, by what."""
+
+    by_median: int
+    by_longest: int
+    """Stations without any stay whose end was observed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What a replay found."""
+
+    rows: Sequence[Row]
+    totals: Figures
+    by_hour: Sequence[Figures]
+    """One for each hour of the local day."""
+    scans: int
+    """Replayed."""
+    without_mode: int
+    without_station: int | None
+    """None: nobody but the whole city's administrators may know."""
+    amended_since: int | None
+    """Scans at which today's hours give another mode than was recorded; None: not looked at."""
+    stays: Stays
+    assumes: Sequence[Assumption]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked."""
+
+    scope: Scope
+    """`by` and `bucket` are settled by `rows`."""
+    rows: Rows
+    supposed: Supposition
+    whole_city: str | None = None
+    """The zone by which scans without a station are counted; None: they are not."""
+
+
+async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> WhatIf:
+    """Replay; raises PeriodInvalid when there would be too many rows.
+
+    1. Lay out the rows, so that a place where nothing happened has zeros.
+    2. Group by group, read the stations, their visits and their scans.
+    3. Decide the scans again in a thread, while the loop serves doors.
+    """
+    scope = _framed(wanted)
+    async with database.read() as tx:
+        frame = await cells(tx, scope)
+        ids = list(await tx.scalars(scope.stations.order_by(Station.id)))
+        without_station = None
+        if wanted.whole_city is not None:
+            without_station = await _nowhere(tx, scope, wanted.whole_city)
+    ledger, timetables = Ledger(_key_of(wanted.rows)), Timetables(calendar)
+    medians = 0
+    for first in range(0, len(ids), STATIONS):
+        some = ids[first : first + STATIONS]
+        async with database.read() as tx:
+            sites = await _sites(tx, scope, some)
+            medians += sum(site.usual_stay is not None for site in sites.values())
+            replay = Replay(sites, wanted.supposed, timetables, ledger)
+            streamed = await tx.stream(_scans(scope, some))
+            async for rows in streamed.partitions(ROWS):
+                await asyncio.to_thread(replay.feed, rows)
+            replay.finish()
+    totals = Tally()
+    for tally in ledger.hours:
+        totals.add(tally)
+    counted = not scope.beyond_retention
+    return WhatIf(
+        rows=_rows(wanted.rows, frame, ledger, counted=counted),
+        totals=_figures(totals, counted=counted),
+        by_hour=[_figures(tally, counted=counted) for tally in ledger.hours],
+        scans=totals.scans,
+        without_mode=ledger.without_mode,
+        without_station=without_station,
+        amended_since=ledger.amended_since if wanted.supposed.moves_modes else None,
+        stays=Stays(medians, len(ids) - medians),
+        assumes=assumptions(wanted.supposed),
+    )
+
+
+def assumptions(supposed: Supposition) -> Sequence[Assumption]:
+    """Say what a replay under this supposition takes for granted."""
+    found = [Assumption.MODES_AS_RECORDED]
+    if supposed.moves_modes:
+        found = [Assumption.HOURS_OF_TODAY, Assumption.CHANGES_AS_WRITTEN]
+    if supposed.capacity is None:
+        found.append(Assumption.PLACES_OF_TODAY)
+    found += [Assumption.REASONS_STAND, Assumption.LATER_CHECKS_PASS]
+    if Ignored.CONTROLLER_OFFLINE not in supposed.ignored:
+        found.append(Assumption.CONTROLLERS_HEARD)
+    cut = supposed.max_stay is not None
+    found.append(Assumption.STAYS_CUT if cut else Assumption.STAYS_STAND)
+    return [*found, Assumption.USUAL_STAY, Assumption.NOBODY_ACTS_OTHERWISE]
+
+
+def _framed(wanted: Wanted) -> Scope:
+    match wanted.rows:
+        case Rows.STATION:
+            return replace(wanted.scope, by=By.STATION, bucket=None)
+        case Rows.UNIT:
+            return replace(wanted.scope, by=By.UNIT, bucket=None)
+        case Rows.DAY:
+            return replace(wanted.scope, by=By.DAY, bucket=None)
+        case Rows.HOUR:
+            return replace(wanted.scope, by=By.DAY, bucket=Bucket.HOUR)
+
+
+def _key_of(rows: Rows) -> Callable[[Hashable, Hashable, date, int], Hashable]:
+    match rows:
+        case Rows.STATION:
+            return lambda station, _unit, _day, _hour: station
+        case Rows.UNIT:
+            return lambda _station, unit, _day, _hour: unit
+        case Rows.DAY:
+            return lambda _station, _unit, day, _hour: day
+        case Rows.HOUR:
+            return lambda _station, _unit, _day, hour: hour
+
+
+async def _nowhere(tx: AsyncSession, scope: Scope, timezone: str) -> int:
+    begins, ends = scope.period.instants(timezone)
+    query = sa.select(sa.func.count()).where(
+        Scan.station_id.is_(None), Scan.scanned_at >= begins, Scan.scanned_at < ends
+    )
+    return await tx.scalar(query) or 0
+
+
+async def _sites(
+    tx: AsyncSession, scope: Scope, ids: Sequence[uuid.UUID]
+) -> Mapping[Hashable, Site]:
+    """Read some stations, and what is known of the period beside their scans."""
+    begins, ends = scope.period.instants("UTC")
+    begins, ends = begins - MARGIN, ends + MARGIN
+    changes = await _changes(tx, ids, begins, ends)
+    silences = await _silences(tx, ids, begins, ends)
+    sojourns, usual = await _visits(tx, scope, ids, begins, ends)
+    rows = await tx.execute(
+        sa.select(
+            Station.id,
+            Station.unit_id,
+            Station.timezone,
+            Station.staffed_hours,
+            Station.access_hours,
+            Station.capacity,
+            Station.max_stay_min,
+        ).where(Station.id.in_(ids))
+    )
+    return {
+        row.id: Site(
+            unit_id=row.unit_id,
+            rules=replace(station_rules(row, ()), changes=tuple(changes.get(row.id, ()))),
+            capacity=row.capacity,
+            max_stay=timedelta(minutes=row.max_stay_min),
+            usual_stay=usual.get(row.id),
+            silences=silences.get(row.id, ()),
+            sojourns=sojourns.get(row.id, ()),
+        )
+        for row in rows
+    }
+
+
+async def _changes(
+    tx: AsyncSession, ids: Sequence[uuid.UUID], begins: datetime, ends: datetime
+) -> Mapping[uuid.UUID, Sequence[Change]]:
+    """Read the exceptions and overrides that held in the period, each for as long as it did."""
+    found: dict[uuid.UUID, list[Change]] = {}
+    rows = await tx.scalars(
+        sa.select(ModeChange).where(
+            ModeChange.station_id.in_(ids),
+            ModeChange.until_at > begins,
+            ModeChange.from_at < ends,
+        )
+    )
+    for row in rows:
+        # Nobody knew of it before it was made, nor kept to it after it was withdrawn.
+        since = max(row.from_at, row.created_at)
+        until = min(row.until_at, row.retired_at or row.until_at)
+        if since < until:
+            change = Change(row.kind, row.tier, since, until, row.created_at)
+            found.setdefault(row.station_id, []).append(change)
+    return found
+
+
+async def _silences(
+    tx: AsyncSession, ids: Sequence[uuid.UUID], begins: datetime, ends: datetime
+) -> Mapping[uuid.UUID, Sequence[tuple[datetime, datetime]]]:
+    """Read when the stations' controllers were silent, as the alerts tell."""
+    found: dict[uuid.UUID, list[tuple[datetime, datetime]]] = {}
+    rows = await tx.execute(
+        sa.select(Alert.station_id, Alert.opened_at, Alert.closed_at)
+        .where(
+            Alert.kind == AlertKind.CONTROLLER_SILENT,
+            Alert.station_id.in_(ids),
+            Alert.opened_at < ends,
+            sa.or_(Alert.closed_at.is_(None), Alert.closed_at > begins),
+        )
+        .order_by(Alert.opened_at)
+    )
+    for row in rows:
+        silent = (row.opened_at, row.closed_at or datetime.max.replace(tzinfo=UTC))
+        found.setdefault(row.station_id, []).append(silent)
+    return found
+
+
+async def _visits(
+    tx: AsyncSession,
+    scope: Scope,
+    ids: Sequence[uuid.UUID],
+    begins: datetime,
+    ends: datetime,
+) -> tuple[Mapping[uuid.UUID, Sequence[Sojourn]], Mapping[uuid.UUID, timedelta]]:
+    """Read the visits that no scan of the period opened, and each station's median stay."""
+    sojourns: dict[uuid.UUID, list[Sojourn]] = {}
+    seconds: dict[uuid.UUID, list[float]] = {}
+    streamed = await tx.stream(_sojourns(scope, ids, begins, ends))
+    async for rows in streamed.partitions(ROWS):
+        for row in rows:
+            station_id, day, by_scan, *fields = row
+            came = Sojourn(*fields)
+            if not by_scan:
+                sojourns.setdefault(station_id, []).append(came)
+            if came.left_at is not None and scope.period.from_day <= day < scope.period.to_day:
+                stayed = (came.left_at - came.started_at).total_seconds()
+                seconds.setdefault(station_id, []).append(stayed)
+    usual = {
+        station_id: timedelta(seconds=nearest_rank(sorted(stays), 50))
+        for station_id, stays in seconds.items()
+    }
+    return sojourns, usual
+
+
+def _observed_end() -> sa.ColumnElement[datetime | None]:
+    """Give the end of a visit if somebody saw it; imputed ends are nobody's stay (law 10)."""
+    visit = table_of(Visit).c
+    return sa.case((visit.end_source != EndSource.IMPUTED, visit.ended_at), else_=None)
+
+
+def _sojourns(
+    scope: Scope, ids: Sequence[uuid.UUID], begins: datetime, ends: datetime
+) -> sa.Select[Any]:
+    visit, scan = table_of(Visit).c, table_of(Scan).c
+    by_scan = sa.exists().where(
+        scan.visit_id == visit.id,
+        scan.station_id == visit.station_id,
+        scan.local_day >= scope.period.from_day,
+        scan.scanned_at <= visit.started_at,
+    )
+    return (
+        sa.select(
+            visit.station_id,
+            visit.local_day,
+            by_scan.label("by_scan"),
+            visit.id,
+            visit.worker_id,
+            visit.started_at,
+            visit.stay_until,
+            visit.ended_at,
+            _observed_end().label("left_at"),
+            visit.party_size,
+        )
+        .where(
+            visit.station_id.in_(ids),
+            visit.started_at > begins - LONGEST_STAY,
+            visit.started_at < ends,
+            sa.func.coalesce(visit.ended_at, visit.stay_until) > begins,
+        )
+        .order_by(visit.station_id, visit.started_at)
+        .execution_options(yield_per=ROWS)
+    )
+
+
+def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
+    """Select the scans in the order and with the columns of `Recorded`."""
+    scan, visit, command = table_of(Scan), table_of(Visit), table_of(Command)
+    over = sa.and_(
+        command.c.scan_id == scan.c.id,
+        scan.c.visit_id.is_(None),
+        scan.c.outcome == Outcome.GRANTED,
+    )
+    return (
+        sa.select(
+            scan.c.station_id,
+            scan.c.scanned_at,
+            scan.c.local_day,
+            scan.c.local_hour,
+            scan.c.outcome,
+            scan.c.reason,
+            scan.c.mode,
+            scan.c.because,
+            scan.c.party_size,
+            scan.c.worker_id,
+            scan.c.demand_key,
+            scan.c.expires_at,
+            command.c.settled_at,
+            scan.c.visit_id,
+            visit.c.started_at,
+            visit.c.stay_until,
+            visit.c.ended_at,
+            _observed_end().label("left_at"),
+            visit.c.party_size.label("visitors"),
+        )
+        .select_from(scan)
+        .outerjoin(visit, visit.c.id == scan.c.visit_id)
+        .outerjoin(command, over)
+        .where(
+            scan.c.station_id.in_(ids),
+            scan.c.local_day >= scope.period.from_day,
+            scan.c.local_day < scope.period.to_day,
+        )
+        # By day first: so the index gives them, and only days need to be put in order.
+        .order_by(scan.c.station_id, scan.c.local_day, scan.c.scanned_at, scan.c.id)
+        .execution_options(yield_per=ROWS)
+    )
+
+
+def _rows(rows: Rows, frame: Mapping[Key, Cell], ledger: Ledger, *, counted: bool) -> Sequence[Row]:
+    if rows is Rows.HOUR:
+        return [_hour_row(hour, frame, ledger, counted=counted) for hour in range(24)]
+    found = []
+    for key, cell in frame.items():
+        tally = ledger.rows.get(key.day if rows is Rows.DAY else key.place, Tally())
+        figures = _figures(tally, counted=counted) if cell.is_known else None
+        names = (cell.station, cell.unit, cell.name, cell.day, cell.hour)
+        found.append(Row(*names, cell.known_share, figures))
+    return found
+
+
+def _hour_row(hour: int, frame: Mapping[Key, Cell], ledger: Ledger, *, counted: bool) -> Row:
+    """Give an hour of the day over all days: as well known as its days are on average."""
+    mine = [cell for key, cell in frame.items() if key.hour == hour]
+    share = sum(cell.known_share for cell in mine) / len(mine)
+    share = min(max(round(share, 4), 0.0001), 0.9999) if 0 < share < 1 else share
+    figures = _figures(ledger.rows.get(hour, Tally()), counted=counted) if share > 0 else None
+    return Row(None, None, mine[0].name, None, hour, share, figures)
+
+
+def _figures(tally: Tally, *, counted: bool) -> Figures:
+    moved = [
+        Moved(before.value, after.value, scans)
+        for (before, after), scans in tally.answers.items()
+        if before is not after
+    ]
+    return Figures(
+        recorded=_outcomes(tally.before, tally.scans),
+        replayed=_outcomes(tally.after, tally.scans),
+        newly_let_in=tally.newly_let_in,
+        newly_turned_away=tally.newly_turned_away,
+        moved=sorted(moved, key=lambda one: (-one.scans, one.before, one.after)),
+        unmet_demand_before=tally.unmet_before if counted else None,
+        unmet_demand_after=tally.unmet_after if counted else None,
+    )
+
+
+def _outcomes(count: Callable[[Answer], int], scans: int) -> Outcomes:
+    granted, walk_in = count(Outcome.GRANTED), count(Outcome.WALK_IN)
+    return Outcomes(granted, walk_in, scans - granted - walk_in)

@@ -1,0 +1,279 @@
+"""What-if over HTTP: what is echoed, assumed, scoped and refused; what is read besides scans."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from app.alerts.rules import AlertKind
+from app.alerts.tables import Alert
+from app.api.words import ASSUMPTIONS, Language
+from app.db.types import new_id
+from app.doors.rules import Outcome, Reason
+from app.doors.tables import Scan
+from app.people.rules import Role
+from app.places.rules import Because, ChangeKind, Kind, Tier, local_day, local_hour
+from app.places.tables import ModeChange, Station, Unit
+from app.reports.whatif import Assumption
+from app.runtime import Runtime
+from app.visits.tables import EndSource, Visit
+from tests.conftest import NIGHT, Clock
+from tests.support.worlds import DAY_AND_NIGHT, SomeAdmin, a_station, a_unit, an_admin
+
+pytestmark = pytest.mark.anyio
+
+EVENING = NIGHT - timedelta(hours=1)
+"""22:40 in Chongqing."""
+
+
+def until(closes: str) -> dict[str, Any]:
+    rows = [{"weekday": day, "opens": "06:00", "closes": closes} for day in range(1, 8)]
+    return {"regular": rows, "public_holiday": None, "makeup_workday": None}
+
+
+class City:
+    """Two districts with a station each, closed after ten, where people come after ten."""
+
+    near: Unit
+    far: Unit
+    stations: list[Station]
+    chief: SomeAdmin
+    keeper: SomeAdmin
+
+
+def closed(station: Station | None, at: datetime, key: bytes, **changes: Any) -> Scan:
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "station_id": station.id if station else None,
+        "demand_key": key,
+        "outcome": Outcome.REFUSED,
+        "reason": Reason.STATION_CLOSED,
+        "mode": Kind.CLOSED,
+        "because": Because.WEEKLY,
+        "calendar_known": True,
+        "party_size": 1,
+        "scanned_at": at,
+        "local_day": local_day(at, "Asia/Shanghai") if station else None,
+        "local_hour": local_hour(at, "Asia/Shanghai") if station else None,
+        "changed_at": at,
+    }
+    return Scan(**(values | changes))
+
+
+@pytest.fixture
+async def city(runtime: Runtime, clock: Clock) -> City:
+    made = City()
+    early = NIGHT - timedelta(days=40)
+    async with runtime.database.write() as tx:
+        root = await a_unit(tx, at=early)
+        made.near = await a_unit(tx, parent=root, at=early, name="渝中区总工会")
+        made.far = await a_unit(tx, parent=root, at=early, name="江津区总工会")
+        made.stations = [
+            await a_station(
+                tx,
+                unit=unit,
+                at=early,
+                code=code,
+                staffed_hours=None,
+                access_hours=until("22:00"),
+                capacity=1,
+            )
+            for unit, code in ((made.near, "CQ0001"), (made.far, "CQ0002"))
+        ]
+        made.chief = await an_admin(tx, at=NIGHT, role=Role.AUDITOR)
+        made.keeper = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=made.near)
+        for number, station in enumerate(made.stations):
+            for minutes in range(0, 20 * (number + 1), 20):
+                key = bytes([number, minutes])
+                tx.add(closed(station, EVENING + timedelta(minutes=minutes), key))
+        nowhere = {"reason": Reason.TOKEN_INVALID, "mode": None, "because": None}
+        tx.add(closed(None, EVENING, b"x", **nowhere))
+    return made
+
+
+async def asks(
+    client: httpx.AsyncClient, who: SomeAdmin, change: dict[str, Any], **more: Any
+) -> httpx.Response:
+    body = {"from": "2026-11-23", "to": "2026-11-24", "change": change} | more
+    return await client.post(
+        "/v1/admin/reports/what-if",
+        json=body,
+        headers={**who.headers, "Accept-Language": "en"},
+    )
+
+
+async def test_longer_hours_say_who_would_have_been_let_in_where_and_when(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    answer = await asks(client, city.chief, {"access_hours": until("23:00")})
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    assert {name: body[name] for name in ("report", "from", "to", "by")} == {
+        "report": "what-if",
+        "from": "2026-11-23",
+        "to": "2026-11-24",
+        "by": "station",
+    }
+    first, second = body["rows"]
+    assert (first["station"], second["station"]) == ("CQ0001", "CQ0002")
+    assert first["figures"] == {
+        "recorded": {"granted": 0, "walk_in": 0, "refused": 1},
+        "replayed": {"granted": 1, "walk_in": 0, "refused": 0},
+        "newly_let_in": 1,
+        "newly_turned_away": 0,
+        "moved": [{"before": "station_closed", "after": "granted", "scans": 1}],
+        "unmet_demand_before": 1,
+        "unmet_demand_after": 0,
+    }
+    # 22:40 is let in; at 23:00 the station is closed again.
+    assert second["figures"]["newly_let_in"] == 1
+    assert body["totals"]["newly_let_in"] == 2
+    assert [each["newly_let_in"] for each in body["by_hour"]] == [0] * 22 + [2, 0]
+    assert (body["scans"], body["without_mode"], body["without_station"]) == (3, 0, 1)
+    assert (body["amended_since"], body["stays"]) == (0, {"by_median": 0, "by_longest": 2})
+    assert body["completeness"]["days_begun"] == 1
+    assumed = {each["code"]: each["says"] for each in body["assumes"]}
+    assert assumed["hours_of_today"] == ASSUMPTIONS[Assumption.HOURS_OF_TODAY][Language.EN]
+    assert body["change"] == {"access_hours": until("23:00")}
+
+
+@pytest.mark.parametrize("by", ["station", "unit", "day", "hour"])
+async def test_rows_are_for_stations_units_days_or_hours_and_empty_where_nothing_is_known(
+    client: httpx.AsyncClient, city: City, by: str
+) -> None:
+    change = {"access_hours": DAY_AND_NIGHT}
+    answer = await asks(client, city.chief, change, by=by, to="2026-11-25")
+    rows = answer.json()["rows"]
+    # The second who comes to the second station within the hour finds it full.
+    found = [(row["figures"] or {}).get("newly_let_in") for row in rows]
+    assert (
+        found
+        == {
+            "station": [1, 1],
+            "unit": [1, 1],
+            "day": [2, None],
+            "hour": [0] * 22 + [2, 0],
+        }[by]
+    )
+    if by == "unit":
+        assert {row["unit"] for row in rows} == {str(city.near.id), str(city.far.id)}
+
+
+async def test_another_district_is_not_there_and_whoever_has_one_sees_only_it(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    near, far = city.stations
+    for more in ({"station": str(far.id)}, {"unit": str(city.far.id)}):
+        answer = await asks(client, city.keeper, {}, **more)
+        assert answer.status_code == 404, more
+    answer = await asks(client, city.keeper, {})
+    assert [row["station"] for row in answer.json()["rows"]] == [near.code]
+    assert (answer.json()["scans"], answer.json()["without_station"]) == (1, None)
+    for more in ({"station": str(far.id)}, {"unit": str(city.far.id)}):
+        rows = (await asks(client, city.chief, {}, **more)).json()["rows"]
+        assert [row["station"] for row in rows] == [far.code]
+
+
+@pytest.mark.parametrize(
+    ("change", "more"),
+    [
+        ({"access_hours": until("25:00")}, {}),
+        ({"staffed_hours": {"regular": [], "holiday": []}}, {}),
+        ({"capacity": 0}, {}),
+        ({"ignore": ["station_full"]}, {}),
+        ({"colour": "red"}, {}),
+        ({}, {"to": "2026-11-23"}),
+        ({}, {"to": "2028-01-01"}),
+        ({}, {"by": "month"}),
+    ],
+)
+async def test_what_cannot_be_supposed_is_refused_with_its_place(
+    client: httpx.AsyncClient, city: City, change: dict[str, Any], more: dict[str, Any]
+) -> None:
+    answer = await asks(client, city.chief, change, **more)
+    assert answer.status_code == 422, answer.text
+    if "access_hours" in change:
+        assert answer.json()["errors"][0]["loc"] == ["body", "change", "access_hours"]
+
+
+def test_every_assumption_has_its_sentence_in_every_language() -> None:
+    for assumption in Assumption:
+        for language in Language:
+            assert ASSUMPTIONS[assumption][language]
+
+
+async def test_dated_changes_silences_and_usual_stays_of_the_time_are_read(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """Each of them changes what the second station's two scans, 20 minutes apart, come to."""
+    station = city.stations[1]
+    minute = timedelta(minutes=1)
+
+    async def second(**values: Any) -> list[list[str]]:
+        change = {"access_hours": DAY_AND_NIGHT} | values
+        answer = await asks(client, city.chief, change, station=str(station.id))
+        moved = answer.json()["totals"]["moved"]
+        return sorted([one["before"], one["after"]] for one in moved)
+
+    granted, full = ["station_closed", "granted"], ["station_closed", "station_full"]
+    assert await second() == [granted, full]
+    assert await second(capacity=2) == [granted]
+    async with runtime.database.write() as tx:
+        came = NIGHT - timedelta(hours=5)
+        tx.add(
+            Visit(
+                id=new_id(),
+                station_id=station.id,
+                mode=Kind.SCAN,
+                party_size=1,
+                re_entry=False,
+                started_at=came,
+                stay_until=came + 60 * minute,
+                ended_at=came + 19 * minute,
+                end_source=EndSource.WORKER,
+                local_day=local_day(came, "Asia/Shanghai"),
+                local_hour=local_hour(came, "Asia/Shanghai"),
+                changed_at=came,
+            )
+        )
+    # People stay for 19 minutes here.
+    assert await second() == [granted]
+    async with runtime.database.write() as tx:
+        tx.add(
+            Alert(
+                id=new_id(),
+                kind=AlertKind.CONTROLLER_SILENT,
+                subject="controller:1",
+                station_id=station.id,
+                opened_at=EVENING - minute,
+                last_at=EVENING - minute,
+                count=1,
+                detail={},
+                late=False,
+                closed_at=EVENING + minute,
+                created_at=EVENING,
+                changed_at=EVENING,
+            )
+        )
+    offline = ["station_closed", "controller_offline"]
+    assert await second() == [offline, granted]
+    # Closed for both, but withdrawn before the second.
+    async with runtime.database.write() as tx:
+        tx.add(
+            ModeChange(
+                id=new_id(),
+                station_id=station.id,
+                tier=Tier.OVERRIDE,
+                kind=ChangeKind.STAFF_ONLY,
+                from_at=EVENING - minute,
+                until_at=EVENING + 60 * minute,
+                note="",
+                created_at=EVENING - minute,
+                changed_at=EVENING,
+                retired_at=EVENING + 10 * minute,
+            )
+        )
+    assert await second() == [granted, ["station_closed", "staff_only"]]
+    assert await second(ignore=["override"]) == [offline, granted]
+    assert await second(ignore=["override", "controller_offline"]) == [granted]

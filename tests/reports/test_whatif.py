@@ -1,0 +1,262 @@
+"""What-if: real scans through the real `scan()`, replayed, on both databases."""
+
+import random
+import uuid
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.db.types import new_id
+from app.doors import commands
+from app.doors.commands import Ack, Claim, Claimed
+from app.doors.registry import poster_token
+from app.doors.rules import CommandState, Outcome, Reason
+from app.doors.scans import Attempt, scan
+from app.doors.tables import Command, Controller, Scan
+from app.doors.tokens import TokenKind
+from app.people.tables import Worker
+from app.places.rules import ChangeKind, Tier, parse_hours
+from app.places.tables import ModeChange, Station
+from app.reports.frame import By, Scope
+from app.reports.replay import OtherHours, Supposition
+from app.reports.rules import Period
+from app.reports.whatif import Rows, Wanted, WhatIf, what_if
+from app.runtime import Runtime
+from app.visits import presence
+from tests.conftest import Clock
+from tests.support.worlds import (
+    SomeWorker,
+    a_controller,
+    a_door,
+    a_station,
+    a_unit,
+    a_worker,
+)
+
+pytestmark = pytest.mark.anyio
+
+FIRST = date(2026, 11, 23)
+DAY = Period(FIRST, FIRST + timedelta(days=1))
+
+
+def hours(opens: str, closes: str) -> dict[str, Any]:
+    rows = [{"weekday": day, "opens": opens, "closes": closes} for day in range(1, 8)]
+    return {"regular": rows, "public_holiday": None, "makeup_workday": None}
+
+
+@dataclass
+class Town:
+    """Two districts of one station each, and workers who go to both."""
+
+    runtime: Runtime
+    clock: Clock
+    random: random.Random
+    stations: list[Station] = field(default_factory=list)
+    posters: list[str] = field(default_factory=list)
+    controllers: list[uuid.UUID] = field(default_factory=list)
+    workers: list[SomeWorker] = field(default_factory=list)
+
+    async def build(self, *, workers: int = 12, **station: Any) -> "Town":
+        at = self.clock.now()
+        async with self.runtime.database.write() as tx:
+            root = await a_unit(tx, at=at)
+            for number in range(2):
+                unit = await a_unit(tx, parent=root, at=at, name=f"第{number}区")
+                values = {
+                    "capacity": 2,
+                    "staffed_hours": hours("09:00", "12:00"),
+                    "access_hours": hours("06:00", "22:00"),
+                } | station
+                # Less than 2 km apart: any pace is believed.
+                made = await a_station(
+                    tx, unit=unit, at=at, code=f"CQ{number}", latitude=29.5 + number / 100, **values
+                )
+                door = await a_door(tx, made, at=at)
+                controller_id, _ = await a_controller(tx, made, at=at)
+                self.stations.append(made)
+                self.controllers.append(controller_id)
+                key = self.runtime.keys.signing(TokenKind.POSTER)
+                self.posters.append(poster_token(key, door))
+            for number in range(workers):
+                consented = self.consents(number)
+                self.workers.append(await a_worker(tx, self.runtime, at=at, consented=consented))
+        return self
+
+    def consents(self, worker: int) -> bool:
+        return worker % 3 > 0
+
+    async def scans(
+        self, worker: int, station: int, *, party: int = 1, then: str = "enters"
+    ) -> Any:
+        """Let a worker scan; the controller is heard and does as `then` says."""
+        at = self.clock.now()
+        if then != "offline":
+            await self.heard(station)
+        attempt = Attempt(self.posters[station], party, uuid.uuid4().hex, self.clock.monotonic())
+        async with self.runtime.database.write() as tx:
+            seen = await scan(tx, self.runtime.scans, self.workers[worker].token, attempt, at=at)
+        assert seen is not None
+        if seen.outcome is Outcome.GRANTED and not seen.replayed and then in ("enters", "fails"):
+            self.clock.advance(1)
+            await self.pulses(station, seen.id, then == "enters")
+        elif seen.outcome is Outcome.GRANTED and not seen.replayed:
+            await self.gives_up(seen.id, at)
+        return seen
+
+    async def gives_up(self, scan_id: uuid.UUID, at: datetime) -> None:
+        """Let the command's time pass, on whichever clock decides."""
+        self.clock.advance(31)
+        over = at + timedelta(seconds=10)
+        async with self.runtime.database.write() as tx:
+            await tx.execute(
+                sa.update(Command)
+                .where(Command.scan_id == scan_id)
+                .values(state=CommandState.EXPIRED, expires_at=over)
+            )
+            await tx.execute(
+                sa.update(Scan)
+                .where(Scan.id == scan_id)
+                .values(expires_at=over, reserved_until=None)
+            )
+
+    async def pulses(self, station: int, scan_id: uuid.UUID, works: bool) -> None:
+        runtime, controller = self.runtime, self.controllers[station]
+        async with runtime.database.write() as tx:
+            command = await tx.scalar(sa.select(Command.id).where(Command.scan_id == scan_id))
+            assert command is not None
+            claimed = await commands.claim(
+                tx,
+                controller,
+                command,
+                Claim("boot", "nonce"),
+                clock=runtime.deadlines,
+                wakeups=runtime.wakeups,
+                now=runtime.now,
+            )
+            assert isinstance(claimed, Claimed)
+            result = CommandState.EXECUTED if works else CommandState.FAILED
+            ack = Ack("boot", result, 0)
+            at = self.clock.now()
+            await commands.acknowledge(tx, controller, command, ack, wakeups=runtime.wakeups, at=at)
+
+    async def heard(self, station: int, at: datetime | None = None) -> None:
+        async with self.runtime.database.write() as tx:
+            controller = await tx.get_one(Controller, self.controllers[station])
+            controller.seen_at = at or self.clock.now()
+
+    async def leaves(self, worker: int) -> None:
+        at = self.clock.now()
+        async with self.runtime.database.write() as tx:
+            visit = await presence.find_open(tx, self.workers[worker].owner_key, at=at)
+            if visit is not None:
+                await presence.leave(tx, visit.id, self.workers[worker].owner_key, at=at)
+
+    async def asks(
+        self, supposed: Supposition, rows: Rows = Rows.STATION, period: Period = DAY
+    ) -> WhatIf:
+        scope = Scope(
+            stations=sa.select(Station.id),
+            period=period,
+            by=By.STATION,
+            at=self.clock.now(),
+            retained_since=period.from_day,
+        )
+        calendar = await self.runtime.calendar.fresh(self.runtime.database)
+        wanted = Wanted(scope, rows, supposed, "Asia/Shanghai")
+        return await what_if(self.runtime.database, calendar.current, wanted)
+
+    async def recorded(self) -> list[Scan]:
+        async with self.runtime.database.read() as tx:
+            return list(await tx.scalars(sa.select(Scan).order_by(Scan.scanned_at, Scan.id)))
+
+
+def at_hour(hour: float, day: date = FIRST) -> datetime:
+    midnight = datetime.fromisoformat(f"{day}T00:00:00+08:00")
+    return midnight + timedelta(hours=hour)
+
+
+def town_of(runtime: Runtime, clock: Clock, seed: int = 1) -> Town:
+    # The night before: nothing is silent yet, and no job has run.
+    clock.set(at_hour(-40))
+    return Town(runtime, clock, random.Random(seed))
+
+
+def moved(found: WhatIf) -> dict[tuple[str, str], int]:
+    return {(one.before, one.after): one.scans for one in found.totals.moved}
+
+
+async def a_random_day(town: Town) -> None:
+    """Two days in which everything that a scan can come to happens."""
+    choice = town.random
+    for minutes in sorted(choice.sample(range(6 * 60, 47 * 60), 110)):
+        town.clock.set(at_hour(minutes / 60) + timedelta(seconds=choice.randrange(20)))
+        worker, station = choice.randrange(len(town.workers)), choice.randrange(2)
+        if choice.random() < 0.2:
+            await town.leaves(worker)
+            continue
+        if choice.random() < 0.05:
+            async with town.runtime.database.write() as tx:
+                someone = await tx.get_one(Worker, town.workers[worker].id)
+                someone.blocked_at = None if someone.blocked_at else town.clock.now()
+        if choice.random() < 0.05:
+            await an_override(town, station, choice.choice(list(ChangeKind)), minutes=90)
+        then = choice.choice(["enters"] * 6 + ["fails", "silent", "offline"])
+        if not town.consents(worker) and then in ("fails", "silent"):
+            # Whether somebody unknown is inside already, only the visit of his scan tells.
+            then = "enters"
+        await town.scans(worker, station, party=choice.choice([1, 1, 1, 2]), then=then)
+        if choice.random() < 0.1:
+            async with town.runtime.database.write() as tx:
+                await presence.sweep(tx, at=town.clock.now())
+
+
+async def an_override(
+    town: Town, station: int, kind: ChangeKind, *, minutes: int, **values: Any
+) -> None:
+    at = town.clock.now()
+    row = {
+        "id": new_id(),
+        "station_id": town.stations[station].id,
+        "tier": Tier.OVERRIDE,
+        "kind": kind,
+        "from_at": at,
+        "until_at": at + timedelta(minutes=minutes),
+        "note": "",
+        "created_at": at,
+        "changed_at": at,
+    } | values
+    async with town.runtime.database.write() as tx:
+        tx.add(ModeChange(**row))
+
+
+TWO_DAYS = Period(FIRST, FIRST + timedelta(days=2))
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_under_the_rules_that_held_every_scan_comes_to_what_it_came_to(
+    runtime: Runtime, clock: Clock, seed: int
+) -> None:
+    town = await town_of(runtime, clock, seed).build()
+    await a_random_day(town)
+    clock.set(at_hour(48))
+    counted = len(await town.recorded())
+    outcomes = {row.outcome for row in await town.recorded()}
+    reasons = {row.reason for row in await town.recorded()}
+    assert outcomes == set(Outcome)
+    assert {Reason.STATION_FULL, Reason.STATION_CLOSED, Reason.CONTROLLER_OFFLINE} <= reasons
+    same = OtherHours(parse_hours(hours("06:00", "22:00")))
+    for supposed in (
+        Supposition(),
+        # The same said in so many words: now modes and places are computed, not remembered.
+        Supposition(access=same),
+        Supposition(access=same, capacity=2, max_stay=timedelta(minutes=60)),
+    ):
+        found = await town.asks(supposed, period=TWO_DAYS)
+        assert moved(found) == {}
+        assert found.scans == counted
+        assert found.amended_since in (None, 0)
+        assert (found.totals.newly_let_in, found.totals.newly_turned_away) == (0, 0)
+        assert found.totals.unmet_demand_before == found.totals.unmet_demand_after
