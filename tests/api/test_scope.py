@@ -19,13 +19,14 @@ from app.people.admins import SignedInAdmin
 from app.people.rules import ALLOWED, Permission, Role
 from app.people.tables import Worker
 from app.places.rules import ChangeKind, Tier
-from app.places.tables import Facility, FacilityKind, FacilityStatus, ModeChange, Station, Unit
+from app.places.tables import ModeChange, Station, Unit
 from app.runtime import Runtime
 from tests.api.test_policies import policies_of, routes_of
 from tests.support.worlds import (
     SomeAdmin,
     a_controller,
     a_door,
+    a_facility,
     a_station,
     a_unit,
     a_worker,
@@ -73,17 +74,7 @@ async def a_city(runtime: Runtime) -> City:
         station = await a_station(tx, unit=street, at=at)
         door = await a_door(tx, station, at=at)
         controller_id, _ = await a_controller(tx, station, at=at)
-        facility = Facility(
-            id=new_id(),
-            station_id=station.id,
-            kind=FacilityKind.WATER,
-            name="饮水机",
-            quantity=1,
-            status=FacilityStatus.WORKING,
-            status_at=at,
-            created_at=at,
-            changed_at=at,
-        )
+        facility = await a_facility(tx, station, at=at)
         worker = Worker(
             id=new_id(),
             number=secrets.randbits(32),
@@ -113,7 +104,7 @@ async def a_city(runtime: Runtime) -> City:
             created_at=at,
             changed_at=at,
         )
-        tx.add_all([facility, worker, change, webhook])
+        tx.add_all([worker, change, webhook])
         await tx.flush()
     ids = {
         "station_id": station.id,
