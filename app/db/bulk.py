@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.db.engine import Database
+from app.db.schema import NotEmpty
 from app.db.types import Instant
 
 AT_ONCE = 8192
@@ -71,7 +72,10 @@ class BulkLoad(Protocol):
 async def bulk_load(
     database: Database, tables: Sequence[sa.Table], note: Note
 ) -> AsyncIterator[BulkLoad]:
-    """Open the one transaction; at its end every index and key of `tables` is there again."""
+    """Open the one transaction; at its end every index and key of `tables` is there again.
+
+    Raises NotEmpty. Nobody else can read or write these tables meanwhile.
+    """
     names = [table.name for table in tables]
     async with database.engine.connect() as connection:
         if database.is_embedded:
@@ -89,9 +93,16 @@ async def tidy(database: Database, tables: Sequence[sa.Table]) -> None:
             driver = await _driver_of(connection)
             await driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        for table in tables:
-            await connection.exec_driver_sql(f"VACUUM (ANALYZE) {table.name}")
+        async with connection.begin():
+            for table in tables:
+                await connection.exec_driver_sql(f"ANALYZE {table.name}")
+
+
+async def require_empty(connection: AsyncConnection | AsyncSession, names: Sequence[str]) -> None:
+    """Raise NotEmpty if one of these tables has a row."""
+    for name in names:
+        if (await connection.execute(sa.text(f"SELECT 1 FROM {name} LIMIT 1"))).first():
+            raise NotEmpty(f"there are {name} in the database; only an empty one can be filled")
 
 
 async def _driver_of(connection: AsyncConnection) -> Any:
@@ -116,15 +127,16 @@ def _require_known(table: sa.Table, rows: Rows) -> None:
 _CONSTRAINTS = """
 SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid), contype = 'f'
 FROM pg_constraint
-WHERE contype IN ('f', 'u') AND conrelid = ANY($1::text[]::regclass[])
-ORDER BY contype = 'f' DESC, conrelid, conname
+WHERE contype = 'f' AND confrelid = ANY($1::text[]::regclass[])
+   OR contype IN ('f', 'u', 'p') AND conrelid = ANY($1::text[]::regclass[])
+ORDER BY contype = 'f' DESC, contype, conrelid, conname
 """
 
 _INDEXES = """
 SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid)
 FROM pg_index
-WHERE NOT indisprimary AND indrelid = ANY($1::text[]::regclass[])
-  AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid AND contype = 'u')
+WHERE indrelid = ANY($1::text[]::regclass[])
+  AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid AND contype <> 'f')
 ORDER BY indrelid, indexrelid
 """
 
@@ -150,6 +162,7 @@ class _PostgresLoad:
             source=_stream(table, rows, count),
             columns=[column.name for column in table.columns],
             format="binary",
+            freeze=True,
         )
         return count
 
@@ -162,6 +175,7 @@ async def _postgres(
         # The first statement begins the transaction, which the driver's own calls then share.
         await connection.exec_driver_sql(f"SET LOCAL maintenance_work_mem = '{MEMORY}'")
         await connection.exec_driver_sql(f"LOCK TABLE {', '.join(names)}")
+        await require_empty(connection, names)
         driver = await _driver_of(connection)
         constraints = await driver.fetch(_CONSTRAINTS, names)
         for table, name, _, _ in constraints:
@@ -169,19 +183,19 @@ async def _postgres(
         indexes = await driver.fetch(_INDEXES, names)
         for name, _ in indexes:
             await driver.execute(f"DROP INDEX {name}")
+        # What a table's own transaction writes into it needs no second look: it is frozen at once.
+        await driver.execute(f"TRUNCATE {', '.join(names)}")
         tx = AsyncSession(connection, expire_on_commit=False)
         yield _PostgresLoad(tx, driver)
         await tx.flush()
-        unique = [row for row in constraints if not row[3]]
-        keys = [row for row in constraints if row[3]]
-        work = [definition for _, definition in indexes]
-        work += [f"ALTER TABLE {row[0]} ADD CONSTRAINT {row[1]} {row[2]}" for row in unique]
-        for number, statement in enumerate(work, 1):
-            await driver.execute(statement)
-            note("indexes", number, len(work))
-        for number, row in enumerate(keys, 1):
-            await driver.execute(f"ALTER TABLE {row[0]} ADD CONSTRAINT {row[1]} {row[2]}")
-            note("keys", number, len(keys))
+        add = "ALTER TABLE {} ADD CONSTRAINT {} {}"
+        work = [add.format(*row) for row in constraints if not row[3]]
+        work += [definition for _, definition in indexes]
+        keys = [add.format(*row) for row in constraints if row[3]]
+        for name, statements in (("indexes", work), ("keys", keys)):
+            for number, statement in enumerate(statements, 1):
+                await driver.execute(statement)
+                note(name, number, len(statements))
 
 
 async def _stream(table: sa.Table, rows: Rows, count: int) -> AsyncIterator[bytes]:
@@ -337,13 +351,14 @@ async def _sqlite(
     await driver.execute("PRAGMA foreign_keys=OFF")
     try:
         async with connection.begin():
+            await require_empty(connection, names)
             marks = ", ".join("?" * len(names))
             found = await connection.exec_driver_sql(
                 "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL "
                 f"AND tbl_name IN ({marks}) ORDER BY rowid",
                 tuple(names),
             )
-            indexes = [tuple(row) for row in found]
+            indexes = [(row.name, row.sql) for row in found]
             for name, _ in indexes:
                 await connection.exec_driver_sql(f'DROP INDEX "{name}"')
             tx = AsyncSession(connection, expire_on_commit=False)
@@ -354,8 +369,8 @@ async def _sqlite(
                 note("indexes", number, len(indexes))
             for number, name in enumerate(names, 1):
                 broken = await connection.exec_driver_sql(f"PRAGMA foreign_key_check({name})")
-                if row := broken.first():
-                    raise ValueError(f"a row of {name} points at no row of {row[2]}")
+                if row := broken.mappings().first():
+                    raise ValueError(f"a row of {name} points at no row of {row['parent']}")
                 note("keys", number, len(names))
     finally:
         await driver.execute("PRAGMA foreign_keys=ON")
@@ -376,21 +391,21 @@ def _plain(kind: Any, column: Column, part: slice) -> list[Any]:
 
 
 def _texts(kind: Any, values: NDArray[Any]) -> list[Any]:
+    found: NDArray[Any] = values
     match kind:
         case sa.Uuid():
             digits = np.frombuffer(values.tobytes().hex().encode(), "S32")
-            return digits.astype("U32").tolist()
+            found = digits.astype("U32")
         case Instant():
-            text = np.datetime_as_string(values.astype("datetime64[us]"), unit="us")
-            text.view(np.uint32).reshape(len(text), -1)[:, 10] = ord(" ")
-            return text.tolist()
+            found = np.datetime_as_string(values.astype("datetime64[us]"), unit="us")
+            # A space where NumPy writes a T.
+            found.view(np.uint32).reshape(len(found), -1)[:, 10] = ord(" ")
         case sa.Date():
-            return np.datetime_as_string(values.astype("datetime64[D]"), unit="D").tolist()
+            found = np.datetime_as_string(values.astype("datetime64[D]"), unit="D")
         case sa.Numeric():
-            return (values / 1000).tolist()
-        case sa.LargeBinary():
-            return values.tolist()
+            found = values / 1000
         case sa.String():
-            return values.astype("U").tolist()
+            found = values.astype("U")
         case _:
-            return values.tolist()
+            pass
+    return list(found.tolist())

@@ -31,8 +31,16 @@ from app.people.workers import CONSENT_VERSIONS
 from app.places import calendar as calendar_days
 from app.places import districts
 from app.places.districts import ZONE
-from app.places.rules import Calendar, Change, ChangeKind, StationRules, Tier, grid_cell
-from app.places.rules.hours import parse_hours
+from app.places.rules import (
+    Calendar,
+    Change,
+    ChangeKind,
+    Hours,
+    StationRules,
+    Tier,
+    grid_cell,
+    parse_hours,
+)
 from app.places.tables import (
     CalendarDay,
     Facility,
@@ -73,7 +81,18 @@ CENTRES = {
 }  # fmt: skip
 """Where the districts' towns lie (WGS-84), and how many of the stations are there, in parts."""
 
-SITES = ("步行街", "地铁口", "商圈", "物流园", "农贸市场", "公园", "客运站", "社区", "写字楼", "广场")
+SITES = (
+    "步行街",
+    "地铁口",
+    "商圈",
+    "物流园",
+    "农贸市场",
+    "公园",
+    "客运站",
+    "社区",
+    "写字楼",
+    "广场",
+)
 HOUSES = ("骑手之家", "快递员驿站", "环卫之家", "司机之家", "户外劳动者驿站", "暖心驿站")
 
 MODELS = (
@@ -223,6 +242,11 @@ def _calendar() -> Calendar:
     return Calendar(days, frozenset(day.year for day in days))
 
 
+def _hours(text: str) -> Hours | None:
+    found = read_hours(text)
+    return None if found is None else parse_hours(found)
+
+
 def _uuid(raw: Any) -> uuid.UUID:
     return uuid.UUID(bytes=bytes(raw))
 
@@ -254,15 +278,7 @@ class Builder:
         """Give the number of these hours."""
         if (staffed, access) not in self._numbers:
             self._numbers[staffed, access] = len(self.rules)
-            self.rules.append(
-                StationRules(
-                    ZONE,
-                    *(
-                        None if (hours := read_hours(text)) is None else parse_hours(hours)
-                        for text in (staffed, access)
-                    ),
-                )
-            )
+            self.rules.append(StationRules(ZONE, _hours(staffed), _hours(access)))
             self.hours.append((staffed, access))
         return self._numbers[staffed, access]
 
@@ -500,7 +516,7 @@ async def _doors(make: Builder, tx: AsyncSession, stations: Stations) -> Doors:
             rng.random(total) < 0.03, rng.integers(make.origin, make.horizon, total), NEVER
         ),
     )
-    numbers = rng.permutation(31**5 - 1)[:total] if total < 31**5 else np.arange(total)
+    numbers = rng.choice(len(_DIGITS) ** 5, total, replace=False)
     rows = [
         {
             "id": _uuid(doors.ids[index]),
@@ -582,7 +598,7 @@ async def _controllers(make: Builder, tx: AsyncSession, stations: Stations) -> O
     ends = begins + rng.integers(DAY // 2, 6 * DAY, len(of), dtype=np.int64)
     order = np.lexsort((begins, of))
     of, begins, ends = of[order], begins[order], ends[order]
-    # Of two that overlap the later end counts, so that the last beginning before an instant decides.
+    # Of two that overlap the later end counts: the last that began before an instant decides.
     for index in range(1, len(of)):
         if of[index] == of[index - 1]:
             ends[index] = max(ends[index], ends[index - 1])

@@ -238,5 +238,3 @@ def _changed(wishes: Wishes, **values: NDArray[Any]) -> Wishes:
     return Wishes(
         **{each.name: values.get(each.name, getattr(wishes, each.name)) for each in fields(wishes)}
     )
-
-

@@ -134,11 +134,7 @@ class Events:
     def keep(self, which: Flags) -> None:
         """Forget the others."""
         self.wishes = self.wishes.taken(which)
-        modes = self.modes
-        self.modes = Modes(
-            *(getattr(modes, name)[which] for name in ("kind", "because", "until", "known")),
-            modes.endless[which],
-        )
+        self.modes = self.modes.taken(which)
         for name in self.__slots__:
             if name not in ("wishes", "modes"):
                 setattr(self, name, getattr(self, name)[which])
@@ -181,8 +177,8 @@ def draw_day(city: City, rhythm: Rhythm, index: int, before: Whereabouts) -> Dra
     was_full = events.reason == WHYS.index(Reason.STATION_FULL)
     kept = full | ~was_full
     numbers = np.cumsum(kept) - 1
+    which = (kept & events.enters)[uses.event]
     events.keep(kept)
-    which = kept[uses.event]
     uses = Uses(numbers[uses.event[which]], *(_part(uses, name, which) for name in _USE_REST))
     after = _after(city, events, before, begins + DAY)
     return _rows(city, events, uses, index, after, rng)
@@ -228,11 +224,7 @@ def _decided(city: City, wishes: Wishes, rng: np.random.Generator) -> Events:
     outcome = np.where(
         reason != OK,
         OUTCOMES.index(Outcome.REFUSED),
-        OUTCOMES.index(Outcome.WALK_IN)
-        if count == 0
-        else np.where(
-            scanning, OUTCOMES.index(Outcome.GRANTED), OUTCOMES.index(Outcome.WALK_IN)
-        ),
+        np.where(scanning, OUTCOMES.index(Outcome.GRANTED), OUTCOMES.index(Outcome.WALK_IN)),
     ).astype(np.int8)
     # More taps and second tries belong to doors that stayed shut.
     walked = outcome == OUTCOMES.index(Outcome.WALK_IN)
@@ -341,10 +333,7 @@ def _uses(city: City, events: Events, rng: np.random.Generator) -> Uses:
         )
         found[-1] = Uses(*(_part(found[-1], name, working) for name in ("event", *_USE_REST)))
     return Uses(
-        *(
-            np.concatenate([getattr(one, name) for one in found])
-            for name in ("event", *_USE_REST)
-        )
+        *(np.concatenate([getattr(one, name) for one in found]) for name in ("event", *_USE_REST))
     )
 
 
@@ -436,7 +425,9 @@ def _one_place_each(city: City, events: Events, before: Whereabouts) -> None:
     events.end_source[one[moved]] = ENDS.index(EndSource.OTHER_STATION)
     workers = city.workers
     events.named = (
-        ~events.stranger & (workers.consent_from[worker] <= at) & (at < workers.consent_until[worker])
+        ~events.stranger
+        & (workers.consent_from[worker] <= at)
+        & (at < workers.consent_until[worker])
     )
     until = np.where(known, events.until[one], before.until[him])
     was_named = np.where(known, events.named[one], before.named[him])
@@ -582,9 +573,7 @@ def _scan_rows(
     changed = np.maximum(at, np.where(enters, events.start[which], events.settled[which]))
     return {
         "id": Column(ids[which]),
-        "worker_id": Column(
-            city.workers.ids[worker], _nameless(city, events.named[which], at)
-        ),
+        "worker_id": Column(city.workers.ids[worker], _nameless(city, events.named[which], at)),
         "demand_key": Column(marks(city.plan.seed, person, station, at // HALF_HOUR), nowhere),
         "station_id": Column(city.stations.ids[station], nowhere),
         "door_id": Column(city.doors.ids[door], nowhere),

@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import sqlalchemy as sa
-
 from app.clock import Monotonic, monotonic
-from app.db.bulk import bulk_load, tidy
+from app.db.bulk import bulk_load, require_empty, tidy
 from app.db.engine import Database
 from app.db.types import table_of
 from app.doors.tables import Command, Scan
@@ -24,11 +22,8 @@ LOADED = tuple(
 )
 """The great tables, whose indexes and keys are made when the rows are there."""
 
-EMPTY = (*LOADED, table_of(Unit), table_of(Station))
-
-
-class NotEmpty(RuntimeError):
-    """The database holds something that is not generated."""
+PLACES = tuple(table_of(kind) for kind in (Unit, Station))
+"""What is written row by row, and must not be there either."""
 
 
 @dataclass
@@ -60,7 +55,6 @@ async def generate(
     Everything is written in one transaction: after a crash the database is as empty as before,
     and a server sees the finished history or none.
     """
-    await _require_empty(database)
     made = Made(stations=plan.stations, workers=plan.people)
     watch = _Stopwatch(clock, made)
 
@@ -69,6 +63,7 @@ async def generate(
         progress(Phase(name), done, total)
 
     async with bulk_load(database, LOADED, note) as load:
+        await require_empty(load.tx, [table.name for table in PLACES])
         city = await build(load, plan)
         rhythm = await asyncio.to_thread(Rhythm, city)
         note(Phase.PLACES, 1, 1)
@@ -95,17 +90,6 @@ async def generate(
     return made
 
 
-async def _require_empty(database: Database) -> None:
-    async with database.read() as tx:
-        for table in EMPTY:
-            if (await tx.execute(sa.select(table.c.id).limit(1))).first() is not None:
-                raise NotEmpty(
-                    f"there are {table.name} already; generate fills an empty database only"
-                )
-
-
 def _count(made: Made, day: Drawn) -> None:
     for name in ("visits", "scans", "refused", "commands", "uses", "head_counts"):
         setattr(made, name, getattr(made, name) + getattr(day, name))
-
-

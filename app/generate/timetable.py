@@ -66,6 +66,16 @@ class Modes:
     endless: NDArray[np.bool_]
     """Where the mode does not change within the horizon, so that `until` says nothing."""
 
+    def taken(self, which: NDArray[Any]) -> "Modes":
+        """Give some of them."""
+        return Modes(
+            self.kind[which],
+            self.because[which],
+            self.until[which],
+            self.known[which],
+            self.endless[which],
+        )
+
 
 class Timetable:
     """The modes of every kind of station over a period."""
@@ -97,9 +107,7 @@ class Timetable:
                 for at in (window.from_at, *inner):
                     begins.append(number * _SPAN + micros(at) - self._origin)
                     known = not cuts or mode_at(each, calendar, at).calendar_known
-                    held.append(
-                        (KINDS.index(window.kind), REASONS.index(window.because), known)
-                    )
+                    held.append((KINDS.index(window.kind), REASONS.index(window.because), known))
                     ends.append(over)
         self._begins = np.array(begins, np.int64)
         self._kinds = np.array([kind for kind, _, _ in held], np.int8)
