@@ -29,6 +29,9 @@ AT_ONCE = 8192
 
 SQLITE_AT_ONCE = 20_000
 
+SQLITE_MEMORY_KIB = 512 * 1024
+"""What SQLite may keep in memory during a load; a server's connection gets by with 2 MB."""
+
 MEMORY = "512MB"
 """What PostgreSQL may use to sort an index."""
 
@@ -347,8 +350,10 @@ async def _sqlite(
     connection: AsyncConnection, names: list[str], note: Note
 ) -> AsyncIterator[_SqliteLoad]:
     driver = await _driver_of(connection)
-    # Within a transaction the pragma would do nothing.
+    # Within a transaction it would do nothing.
     await driver.execute("PRAGMA foreign_keys=OFF")
+    (before,) = await (await driver.execute("PRAGMA cache_size")).fetchone()
+    await driver.execute(f"PRAGMA cache_size=-{SQLITE_MEMORY_KIB}")
     try:
         async with connection.begin():
             await require_empty(connection, names)
@@ -373,6 +378,7 @@ async def _sqlite(
                     raise ValueError(f"a row of {name} points at no row of {row['parent']}")
                 note("keys", number, len(names))
     finally:
+        await driver.execute(f"PRAGMA cache_size={before}")
         await driver.execute("PRAGMA foreign_keys=ON")
 
 

@@ -7,7 +7,7 @@ phone number, so nobody can sign in as one of them, and no message ever reaches 
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, timedelta
 from importlib import resources
 from typing import Any
@@ -43,6 +43,7 @@ from app.places.rules import (
 )
 from app.places.tables import (
     CalendarDay,
+    District,
     Facility,
     FacilityKind,
     FacilityStatus,
@@ -217,8 +218,6 @@ class City:
     keeper: uuid.UUID
     """The account, closed, by which heads were counted."""
     rules: Sequence[StationRules]
-    hours: Sequence[tuple[str, str]]
-    """Of each of the rules, as a file of stations writes them."""
 
     @property
     def origin(self) -> int:
@@ -257,7 +256,7 @@ def _firsts(counts: Ints) -> Ints:
 
 
 class Builder:
-    """Draws a city and writes its small tables."""
+    """What the draws of a city share."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -266,20 +265,19 @@ class Builder:
         self.before = self.origin - 200 * DAY
         """When most of it was there already."""
         self.rules: list[StationRules] = []
-        self.hours: list[tuple[str, str]] = []
         self._numbers: dict[tuple[str, str], int] = {}
         self.changes: list[dict[str, Any]] = []
+        self.rows: list[tuple[Any, Sequence[dict[str, Any]]]] = []
 
-    def instants(self, count: int, from_at: int, until_at: int) -> Ints:
-        """Draw instants of a time, in order."""
-        return np.sort(self.rng.integers(from_at, until_at, count, dtype=np.int64))
+    def add(self, kind: Any, rows: Sequence[dict[str, Any]]) -> None:
+        """Keep rows to be written."""
+        self.rows.append((kind, rows))
 
     def rules_of(self, staffed: str, access: str) -> int:
         """Give the number of these hours."""
         if (staffed, access) not in self._numbers:
             self._numbers[staffed, access] = len(self.rules)
             self.rules.append(StationRules(ZONE, _hours(staffed), _hours(access)))
-            self.hours.append((staffed, access))
         return self._numbers[staffed, access]
 
     def with_changes(self, rules: int, station_id: uuid.UUID) -> int:
@@ -314,37 +312,29 @@ class Builder:
                 }
             )
         self.rules.append(replace(self.rules[rules], changes=tuple(changes)))
-        self.hours.append(self.hours[rules])
         return len(self.rules) - 1
 
 
-async def build(load: BulkLoad, plan: Plan) -> City:
-    """Draw a city and write it: units, stations, doors, controllers, facilities, people."""
-    make, tx = Builder(plan), load.tx
-    calendar = _calendar()
-    await _write_calendar(tx)
-    await districts.load(tx, districts.shipped())
-    current = [
-        district
-        for district in await districts.list_districts(tx)
-        if districts.is_current(district, plan.until)
-    ]
+def draw_city(plan: Plan) -> "Blueprint":
+    """Draw a city: units, stations, doors, controllers, facilities, people."""
+    make, calendar = Builder(plan), _calendar()
+    known = [District(**row) for row in districts.parse(districts.shipped())]
+    current = [district for district in known if districts.is_current(district, plan.until)]
     units = _units(make, current)
-    await _insert(tx, Unit, units)
+    make.add(Unit, units)
     stations, rows = _stations(make, [unit["id"] for unit in units[1:]], current)
-    await _insert(tx, Station, rows)
-    await _insert(tx, StationPresence, [{"station_id": row["id"]} for row in rows])
-    await _insert(tx, ModeChange, make.changes)
-    doors = await _doors(make, tx, stations)
-    facilities = await _facilities(make, tx, stations)
-    outages = await _controllers(make, tx, stations)
-    keeper = await _keeper(make, tx)
-    workers = await _workers(make, load, stations)
-    timetable = Timetable(make.rules, calendar, plan.from_day, plan.until)
-    return City(
+    make.add(Station, rows)
+    make.add(StationPresence, [{"station_id": row["id"]} for row in rows])
+    make.add(ModeChange, make.changes)
+    doors = _doors(make, stations)
+    facilities = _facilities(make, stations)
+    outages = _controllers(make, stations)
+    keeper = _keeper(make)
+    workers, people = _workers(make, stations)
+    city = City(
         plan=plan,
         calendar=calendar,
-        timetable=timetable,
+        timetable=Timetable(make.rules, calendar, plan.from_day, plan.until),
         stations=stations,
         doors=doors,
         facilities=facilities,
@@ -352,24 +342,33 @@ async def build(load: BulkLoad, plan: Plan) -> City:
         outages=outages,
         keeper=keeper,
         rules=make.rules,
-        hours=make.hours,
     )
+    return Blueprint(city, make.rows, people)
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A city, and its rows."""
+
+    city: City
+    small: Sequence[tuple[Any, Sequence[dict[str, Any]]]]
+    """Rows to write one by one, in the order of their keys."""
+    people: Sequence[tuple[sa.Table, Rows]]
+
+    async def write(self, load: BulkLoad) -> None:
+        """Write the rows; the calendar and the districts that we ship replace what is there."""
+        await load.tx.execute(sa.delete(CalendarDay))
+        await _insert(load.tx, CalendarDay, [asdict(day) for day in shipped_calendar()])
+        await districts.load(load.tx, districts.shipped())
+        for kind, rows in self.small:
+            await _insert(load.tx, kind, rows)
+        for table, columns in self.people:
+            await load.add(table, columns)
 
 
 async def _insert(tx: AsyncSession, kind: Any, rows: Sequence[dict[str, Any]]) -> None:
     for start in range(0, len(rows), CHUNK):
         await tx.execute(sa.insert(table_of(kind)), rows[start : start + CHUNK])
-
-
-async def _write_calendar(tx: AsyncSession) -> None:
-    """Bring in the years we know, unless somebody brought in a calendar before."""
-    if await tx.scalar(sa.select(CalendarDay.day).limit(1)) is not None:
-        await tx.execute(sa.delete(CalendarDay))
-    rows = [
-        {"day": day.day, "day_class": day.day_class, "name": day.name, "source": day.source}
-        for day in shipped_calendar()
-    ]
-    await _insert(tx, CalendarDay, rows)
 
 
 def _units(make: Builder, current: Sequence[Any]) -> list[dict[str, Any]]:
@@ -502,7 +501,7 @@ def _sample(rng: np.random.Generator, model: OperatingModel, *, smart: bool) -> 
     return fitting[int(rng.integers(0, len(fitting)))]
 
 
-async def _doors(make: Builder, tx: AsyncSession, stations: Stations) -> Doors:
+def _doors(make: Builder, stations: Stations) -> Doors:
     rng, count = make.rng, len(stations.ids)
     stations.doors[:] = np.where(rng.random(count) < 0.15, 2, 1)
     stations.first_door[:] = _firsts(stations.doors)
@@ -534,7 +533,7 @@ async def _doors(make: Builder, tx: AsyncSession, stations: Stations) -> Doors:
         }
         for index in range(total)
     ]
-    await _insert(tx, Door, rows)
+    make.add(Door, rows)
     return doors
 
 
@@ -550,7 +549,7 @@ def _door_number(number: int, rng: np.random.Generator) -> str:
     return text
 
 
-async def _facilities(make: Builder, tx: AsyncSession, stations: Stations) -> Facilities:
+def _facilities(make: Builder, stations: Stations) -> Facilities:
     rng, count = make.rng, len(stations.ids)
     has = rng.random((count, len(THINGS))) < np.array([share for _, share in THINGS])
     has[:, 0] |= ~has.any(axis=1)
@@ -584,11 +583,11 @@ async def _facilities(make: Builder, tx: AsyncSession, stations: Stations) -> Fa
                 "changed_at": opened if broken == NEVER else instant_of(broken),
             }
         )
-    await _insert(tx, Facility, rows)
+    make.add(Facility, rows)
     return found
 
 
-async def _controllers(make: Builder, tx: AsyncSession, stations: Stations) -> Outages:
+def _controllers(make: Builder, stations: Stations) -> Outages:
     """Give smart stations their boxes, which are dead for half a day to six days now and then."""
     rng = make.rng
     smart = np.flatnonzero(stations.is_smart)
@@ -628,11 +627,11 @@ async def _controllers(make: Builder, tx: AsyncSession, stations: Stations) -> O
                 ),
             }
         )
-    await _insert(tx, Controller, rows)
+    make.add(Controller, rows)
     return outages
 
 
-async def _keeper(make: Builder, tx: AsyncSession) -> uuid.UUID:
+def _keeper(make: Builder) -> uuid.UUID:
     """Add the account that counted heads: closed, and without a password that fits."""
     at = instant_of(make.before)
     keeper = _uuid(new_ids(make.rng, np.array([make.before]))[0])
@@ -647,11 +646,11 @@ async def _keeper(make: Builder, tx: AsyncSession) -> uuid.UUID:
         "changed_at": at,
         "retired_at": at,
     }
-    await _insert(tx, Admin, [row])
+    make.add(Admin, [row])
     return keeper
 
 
-async def _workers(make: Builder, load: BulkLoad, stations: Stations) -> Workers:
+def _workers(make: Builder, stations: Stations) -> tuple[Workers, Sequence[tuple[sa.Table, Rows]]]:
     """Give every station its regulars, those who come by night first."""
     rng, total = make.rng, make.plan.people
     weights = np.sqrt(stations.popularity)
@@ -681,19 +680,16 @@ async def _workers(make: Builder, load: BulkLoad, stations: Stations) -> Workers
     consents = new_ids(rng, consent_from[gave])
     in_force = np.zeros(total, "V16")
     in_force[gave] = consents
-    await load.add(table_of(Worker), _worker_rows(workers, created, in_force))
-    await load.add(
-        table_of(Consent),
-        {
-            "id": Column(consents),
-            "worker_id": Column(ids[gave]),
-            "version": Column(np.zeros(len(gave), np.int64), words=(max(CONSENT_VERSIONS),)),
-            "channel": Column(np.zeros(len(gave), np.int64), words=("phone_page",)),
-            "given_at": Column(consent_from[gave]),
-            "withdrawn_at": Column(consent_until[gave], consent_until[gave] == NEVER),
-        },
-    )
-    return workers
+    told: Rows = {
+        "id": Column(consents),
+        "worker_id": Column(ids[gave]),
+        "version": Column(np.zeros(len(gave), np.int64), words=(max(CONSENT_VERSIONS),)),
+        "channel": Column(np.zeros(len(gave), np.int64), words=("phone_page",)),
+        "given_at": Column(consent_from[gave]),
+        "withdrawn_at": Column(consent_until[gave], consent_until[gave] == NEVER),
+    }
+    rows = _worker_rows(workers, created, in_force)
+    return workers, ((table_of(Worker), rows), (table_of(Consent), told))
 
 
 def _worker_rows(workers: Workers, created: Ints, in_force: NDArray[Any]) -> Rows:

@@ -184,8 +184,10 @@ def draw(city: City, rhythm: Rhythm, index: int, rng: np.random.Generator) -> Wi
     )
     whole = first.with_more(_returning(first, rng), _retrying(first, rng))
     whole = whole.with_more(_impatient(city, whole, rng))
-    over = midnight(day_of(city, index)) + DAY
-    return whole.taken((whole.at >= over - DAY) & (whole.at < over))
+    begins = midnight(day_of(city, index))
+    # Who scans in the last minute of all would come in after the end of the history.
+    over = min(begins + DAY, city.horizon - MINUTE)
+    return whole.taken((whole.at >= begins) & (whole.at < over))
 
 
 def _doors(city: City, station: Ints, rng: np.random.Generator) -> Ints:

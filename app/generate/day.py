@@ -319,19 +319,19 @@ def _uses(city: City, events: Events, rng: np.random.Generator) -> Uses:
         ended = np.minimum(begun + (minutes * MINUTE).astype(np.int64), start + dwell - US)
         counted = longest[kind] == 0
         amount = least[kind] + (chance[2] * (most[kind] - least[kind])).astype(np.int64)
-        working = begun < things.broken_at[facility]
+        happens = begun < np.minimum(things.broken_at[facility], city.horizon)
         found.append(
             Uses(
                 event,
                 facility,
                 begun,
                 np.where(counted, begun, ended),
-                counted | (chance[3] > 0.06),
+                counted | ((chance[3] > 0.06) & (ended <= city.horizon)),
                 amount,
                 counted,
             )
         )
-        found[-1] = Uses(*(_part(found[-1], name, working) for name in ("event", *_USE_REST)))
+        found[-1] = Uses(*(_part(found[-1], name, happens) for name in ("event", *_USE_REST)))
     return Uses(
         *(np.concatenate([getattr(one, name) for one in found]) for name in ("event", *_USE_REST))
     )
@@ -637,7 +637,7 @@ def _use_rows(
     rng: np.random.Generator,
 ) -> Rows:
     begun, event = uses.begun[which], uses.event[which]
-    open_still = ~uses.is_over[which] | (uses.ended[which] > city.horizon)
+    open_still = ~uses.is_over[which]
     return {
         "id": Column(new_ids(rng, begun)),
         "facility_id": Column(city.facilities.ids[uses.facility[which]]),

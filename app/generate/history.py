@@ -9,7 +9,7 @@ from app.db.bulk import bulk_load, require_empty, tidy
 from app.db.engine import Database
 from app.db.types import table_of
 from app.doors.tables import Command, Scan
-from app.generate.city import build
+from app.generate.city import draw_city
 from app.generate.crowd import Rhythm
 from app.generate.day import Drawn, Whereabouts, draw_day
 from app.generate.plan import Made, Phase, Plan, Progress
@@ -64,7 +64,9 @@ async def generate(
 
     async with bulk_load(database, LOADED, note) as load:
         await require_empty(load.tx, [table.name for table in PLACES])
-        city = await build(load, plan)
+        blueprint = await asyncio.to_thread(draw_city, plan)
+        await blueprint.write(load)
+        city = blueprint.city
         rhythm = await asyncio.to_thread(Rhythm, city)
         note(Phase.PLACES, 1, 1)
 
