@@ -29,7 +29,7 @@ AT_ONCE = 8192
 
 SQLITE_AT_ONCE = 20_000
 
-SQLITE_MEMORY_KIB = 512 * 1024
+SQLITE_MEMORY_KIB = 256 * 1024
 """What SQLite may keep in memory during a load; a server's connection gets by with 2 MB."""
 
 MEMORY = "512MB"

@@ -39,7 +39,12 @@ async def furniture(database: Database) -> dict[str, Any]:
         return found
 
     def by_name(rows: Any) -> Any:
-        return sorted((repr(sorted(row.items(), key=str)) for row in rows))
+        return sorted(str({name: plain(row[name]) for name in sorted(row)}) for row in rows)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):  # With the condition of a partial index, as an expression.
+            return {name: str(each) for name, each in value.items()}
+        return value
 
     async with database.reading_engine.connect() as connection:
         return await connection.run_sync(read)
@@ -136,10 +141,14 @@ async def test_a_row_that_points_nowhere_fails_the_whole_load(database: Database
         "channel": Column(np.zeros(1, int), words=("x",)),
         "given_at": Column(np.array([MICROS])),
     }
-    with pytest.raises(Exception, match=r"points at no row|foreign key"):
+
+    async def load_both() -> None:
         async with bulk_load(database, [WORKERS, CONSENTS], nothing) as load:
             await load.add(WORKERS, workers(worker))
             await load.add(CONSENTS, consent)
+
+    with pytest.raises(Exception, match=r"points at no row|foreign key"):
+        await load_both()
     assert await furniture(database) == before
     async with database.read() as tx:
         assert await tx.scalar(sa.select(sa.func.count()).select_from(Worker)) == 0
@@ -158,9 +167,12 @@ async def test_a_table_with_rows_is_not_filled(database: Database) -> None:
 async def test_a_column_that_must_have_a_value_and_has_none_is_refused(database: Database) -> None:
     rows = workers(new_id())
     del rows["created_at"]
-    with pytest.raises(Exception, match="created_at"):
+
+    async def load_these(rows: dict[str, Column]) -> None:
         async with bulk_load(database, [WORKERS], nothing) as load:
             await load.add(WORKERS, rows)
+
+    with pytest.raises(Exception, match="created_at"):
+        await load_these(rows)
     with pytest.raises(ValueError, match="has no column colour"):
-        async with bulk_load(database, [WORKERS], nothing) as load:
-            await load.add(WORKERS, {"colour": Column(np.zeros(1))})
+        await load_these({"colour": Column(np.zeros(1))})
