@@ -1,5 +1,6 @@
 """Bulk loads: values as they were meant, and every index and key back where it was."""
 
+import re
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,6 +20,7 @@ from app.visits.tables import FacilityUse
 pytestmark = pytest.mark.anyio
 
 WORKERS, CONSENTS = table_of(Worker), table_of(Consent)
+CASTS = re.compile(r"::[a-z ]+(\[\])?|[()]")
 BORN = datetime(2026, 11, 23, 15, 40, 0, 123456, tzinfo=UTC)
 MICROS = 1_795_448_400_123_456
 
@@ -43,11 +45,22 @@ async def furniture(database: Database) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):  # With the condition of a partial index, as an expression.
-            return {name: str(each) for name, each in value.items()}
+            # PostgreSQL writes its casts one way or another; they mean the same.
+            return {name: CASTS.sub("", str(each)) for name, each in value.items()}
         return value
 
     async with database.reading_engine.connect() as connection:
         return await connection.run_sync(read)
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Give what stands otherwise than before."""
+    assert before.keys() == after.keys()
+    return {
+        name: [one for one in zip(before[name], after[name], strict=True) if one[0] != one[1]]
+        for name in before
+        if before[name] != after[name]
+    }
 
 
 def nothing(step: str, done: int, total: int) -> None:
@@ -122,7 +135,7 @@ async def test_every_index_and_key_is_back_and_holds(database: Database) -> None
     worker = new_id()
     async with bulk_load(database, [WORKERS, CONSENTS], nothing) as load:
         await load.add(WORKERS, workers(worker))
-    assert await furniture(database) == before
+    assert changed(before, await furniture(database)) == {}
     with pytest.raises(sa.exc.IntegrityError):
         async with database.write() as tx:
             await tx.execute(
@@ -149,7 +162,7 @@ async def test_a_row_that_points_nowhere_fails_the_whole_load(database: Database
 
     with pytest.raises(Exception, match=r"points at no row|foreign key"):
         await load_both()
-    assert await furniture(database) == before
+    assert changed(before, await furniture(database)) == {}
     async with database.read() as tx:
         assert await tx.scalar(sa.select(sa.func.count()).select_from(Worker)) == 0
 
