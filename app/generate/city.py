@@ -21,7 +21,7 @@ from app.db.bulk import BulkLoad, Column, Rows
 from app.db.types import table_of
 from app.demo.city import CITY, SAMPLES
 from app.doors.registry import DEFAULT_PULSE_MS
-from app.doors.tables import Controller, Door
+from app.doors.tables import Controller, ControllerOutage, Door, ListeningSpell
 from app.generate.numbers import new_ids
 from app.generate.plan import Plan
 from app.generate.timetable import DAY, MINUTE, Ints, Timetable, instant_of, midnight
@@ -46,6 +46,7 @@ from app.places.tables import (
     District,
     Facility,
     FacilityKind,
+    FacilitySpell,
     FacilityStatus,
     ModeChange,
     OperatingModel,
@@ -584,7 +585,31 @@ def _facilities(make: Builder, stations: Stations) -> Facilities:
             }
         )
     make.add(Facility, rows)
+    make.add(FacilitySpell, _spells(rows))
     return found
+
+
+def _spells(facilities: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say how each facility stood: working from the first day, and broken since it broke."""
+    spells = []
+    for row in facilities:
+        first = {
+            "facility_id": row["id"],
+            "from_at": row["created_at"],
+            "until_at": None,
+            "station_id": row["station_id"],
+            "kind": row["kind"],
+            "quantity": row["quantity"],
+            "status": FacilityStatus.WORKING,
+            "said": True,
+            "changed_at": row["created_at"],
+        }
+        spells.append(first)
+        if row["status"] is not FacilityStatus.WORKING:
+            since = row["status_at"]
+            spells.append(first | {"from_at": since, "status": row["status"], "changed_at": since})
+            first |= {"until_at": since, "changed_at": since}
+    return spells
 
 
 def _controllers(make: Builder, stations: Stations) -> Outages:
@@ -597,10 +622,13 @@ def _controllers(make: Builder, stations: Stations) -> Outages:
     ends = begins + rng.integers(DAY // 2, 6 * DAY, len(of), dtype=np.int64)
     order = np.lexsort((begins, of))
     of, begins, ends = of[order], begins[order], ends[order]
-    # Of two that overlap the later end counts: the last that began before an instant decides.
-    for index in range(1, len(of)):
-        if of[index] == of[index - 1]:
-            ends[index] = max(ends[index], ends[index - 1])
+    # Of two that overlap the first alone is kept.
+    apart = np.ones(len(of), np.bool_)
+    last = -1
+    for index in range(len(of)):
+        apart[index] = last < 0 or of[index] != of[last] or begins[index] > ends[last]
+        last = index if apart[index] else last
+    of, begins, ends = of[apart], begins[apart], ends[apart]
     outages = Outages(of * NEVER_IN_PERIOD + begins - make.origin, ends)
     dead = outages.cover(smart, np.full(len(smart), make.horizon - 1), make.origin)
     rows = []
@@ -628,7 +656,31 @@ def _controllers(make: Builder, stations: Stations) -> Outages:
             }
         )
     make.add(Controller, rows)
+    make.add(ControllerOutage, _silences(make, stations, of, begins, ends))
+    listened = {"from_at": instant_of(make.origin), "until_at": instant_of(make.horizon)}
+    make.add(ListeningSpell, [listened])
     return outages
+
+
+def _silences(
+    make: Builder, stations: Stations, of: Ints, begins: Ints, ends: Ints
+) -> list[dict[str, Any]]:
+    """Say when controllers were silent and heard again."""
+    found: list[dict[str, Any]] = []
+    for index, since, until in zip(of.tolist(), begins.tolist(), ends.tolist(), strict=True):
+        retired = int(stations.retired_at[index])
+        if until >= min(make.horizon, retired) or since < int(stations.opened_at[index]):
+            continue  # Never heard again, or not there yet.
+        found.append(
+            {
+                "controller_id": _uuid(stations.controllers[index]),
+                "from_at": instant_of(since),
+                "until_at": instant_of(until),
+                "station_id": _uuid(stations.ids[index]),
+                "changed_at": instant_of(until),
+            }
+        )
+    return found
 
 
 def _keeper(make: Builder) -> uuid.UUID:

@@ -17,8 +17,8 @@ from app.generate.plan import Phase, Plan
 from app.people.tables import Admin, Consent, Worker
 from app.places.calendar import CalendarCache
 from app.places.rules import local_day, local_hour, mode_at
-from app.places.stations import station_rules
-from app.places.tables import ModeChange, Station, Unit
+from app.places.standing import station_rules
+from app.places.tables import Facility, FacilitySpell, ModeChange, Station, Unit
 from app.tables import every_table
 from app.visits import presence
 from app.visits.tables import EndSource, FacilityUse, StationPresence, Visit, WalkInCount
@@ -55,6 +55,9 @@ async def test_what_was_made_is_in_the_tables_and_the_schema_is_as_before(
     assert await count(database, Unit) == 38
     assert await count(database, Consent) > 0
     assert await count(database, Controller) > 0
+    assert await count(database, Facility) == await count(
+        database, FacilitySpell, FacilitySpell.until_at.is_(None)
+    )
     assert list(dict.fromkeys(heard)) == list(Phase)
     assert made.visits_per_second > 0
 
