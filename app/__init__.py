@@ -17,5 +17,7 @@ The rooms, in the one order in which they may import each other:
     main                          create_app: the one place where things are wired
     agent                         what runs at the door, a client of the API
     conformance                   a played server that judges a controller
-    demo, cli                     a living sample city; the command line
+    demo                          a living sample city
+    generate                      months of a believable city's history, by seed
+    cli                           the command line
 """

@@ -28,6 +28,7 @@ ORDER = (
     ("agent",),
     ("conformance",),
     ("demo",),
+    ("generate",),
     ("cli",),
     ("__main__",),
 )

@@ -172,3 +172,15 @@ def test_districts_come_with_it_and_a_bad_file_changes_nothing(
     refused = yizhan(data_dir, "import", "districts", str(bad))
     assert refused.returncode == 1
     assert "row 2: valid_to must come after valid_from" in refused.stderr
+
+
+def test_a_city_is_generated_into_an_empty_database_once(data_dir: Path) -> None:
+    words = ("generate", "--stations", "3", "--days", "2", "--until", "2026-11-20")
+    made = yizhan(data_dir, *words)
+    assert made.returncode == 0, made.stderr
+    assert "made " in made.stdout
+    assert "visits a second" in made.stdout
+    assert "yizhan admin create" in made.stdout
+    again = yizhan(data_dir, *words)
+    assert again.returncode == 1
+    assert "refused: there are workers in the database" in again.stderr

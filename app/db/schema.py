@@ -17,6 +17,10 @@ class SchemaNotCurrent(RuntimeError):
     """The database's schema is not the one this version needs."""
 
 
+class NotEmpty(RuntimeError):
+    """The database has rows where there must be none yet."""
+
+
 def config() -> Config:
     """Give Alembic's configuration, whatever the working folder."""
     found = Config(ROOT / "alembic.ini")

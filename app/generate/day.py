@@ -1,0 +1,676 @@
+"""One day: what is decided about the wishes of its crowd, and the rows that this leaves.
+
+Pure: the same city, day, and whereabouts of the evening before give the same rows. Nothing steps
+through people one by one; where one event depends on the one before (a place that is taken, a
+worker who is elsewhere), arrays are sorted so that neighbours meet.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from app.db.bulk import Column, Rows
+from app.db.types import table_of
+from app.doors.rules import UNLOCK_SECONDS, CommandState, Outcome, Reason
+from app.doors.tables import Command, CommandKind, Scan
+from app.generate.city import (
+    FACILITY_KINDS,
+    OCCUPATIONS,
+    City,
+    Flags,
+    day_of,
+    values,
+)
+from app.generate.crowd import Rhythm, Wishes, draw
+from app.generate.numbers import hexed, marks, mixed, new_ids
+from app.generate.timetable import DAY, KINDS, MINUTE, OFFSET, REASONS, US, Ints, Modes, midnight
+from app.places.rules import Because, Kind
+from app.places.tables import FacilityKind
+from app.visits.rules import RE_ENTRY
+from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+
+OUTCOMES, WHYS, STATES, ENDS = tuple(Outcome), tuple(Reason), tuple(CommandState), tuple(EndSource)
+
+FREE, SCAN = KINDS.index(Kind.FREE), KINDS.index(Kind.SCAN)
+OK = WHYS.index(Reason.OK)
+RE_ENTRY_US = int(RE_ENTRY.total_seconds()) * US
+HOUR, HALF_HOUR = 60 * MINUTE, 30 * MINUTE
+
+APART = 30 * MINUTE
+"""Nobody begins visits at two stations within less."""
+
+OLD_POSTER_FOR = 14 * DAY
+
+SESSIONS = {
+    FacilityKind.MICROWAVE: (2, 6),
+    FacilityKind.CHARGER: (10, 60),
+    FacilityKind.REST: (8, 40),
+    FacilityKind.TOILET: (2, 8),
+    FacilityKind.BOOKS: (5, 30),
+    FacilityKind.LAUNDRY: (25, 50),
+    FacilityKind.LEGAL_AID: (10, 30),
+}
+"""How many minutes a use lasts; of what is not here, quantities are counted."""
+
+AMOUNTS = {FacilityKind.WATER: (200, 1500)}
+"""Thousandths of what is counted; else one piece."""
+
+USING = (0.35, 0.12)
+"""How many visitors use something, and how many something else besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where everybody was last, by number of worker, and who is still inside; microseconds."""
+
+    station: Ints
+    since: Ints
+    until: Ints
+    named: Flags
+    """Whether the visit's row names the worker."""
+    inside_station: Ints
+    inside_until: Ints
+    inside_party: Ints
+
+    @classmethod
+    def nowhere(cls, city: City) -> "Whereabouts":
+        """Begin with nobody inside."""
+        people, nobody = len(city.workers.ids), np.zeros(0, np.int64)
+        long_ago = np.full(people, city.origin - DAY)
+        return cls(
+            np.full(people, -1, np.int64),
+            long_ago,
+            long_ago.copy(),
+            np.zeros(people, np.bool_),
+            nobody,
+            nobody,
+            nobody,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The rows of a day by table, and where everybody is at its end."""
+
+    rows: Sequence[tuple[sa.Table, Rows]]
+    visits: int
+    scans: int
+    refused: int
+    commands: int
+    uses: int
+    head_counts: int
+    after: Whereabouts
+
+
+@dataclass(slots=True)
+class Events:
+    """What became of each wish; instants in microseconds, 0 where there is none."""
+
+    wishes: Wishes
+    modes: Modes
+    reason: NDArray[Any]
+    outcome: NDArray[Any]
+    state: NDArray[Any]
+    claimed: Ints
+    pulsed: Ints
+    opened: Ints
+    settled: Ints
+    pulse_ms: Ints
+    start: Ints
+    """When the visit began."""
+    enters: Flags
+    until: Ints
+    stay_until: Ints
+    end_source: NDArray[Any]
+    stranger: Flags
+    """It was another worker, of whom nothing else is known."""
+    re_entry: Flags
+    named: Flags
+
+    def keep(self, which: Flags) -> None:
+        """Forget the others."""
+        self.wishes = self.wishes.taken(which)
+        self.modes = self.modes.taken(which)
+        for name in self.__slots__:
+            if name not in ("wishes", "modes"):
+                setattr(self, name, getattr(self, name)[which])
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What visitors use: a row for each use."""
+
+    event: Ints
+    """Whose it is, as a number of the day's events."""
+    facility: Ints
+    begun: Ints
+    ended: Ints
+    is_over: Flags
+    quantity: Ints
+    counted: Flags
+
+
+def draw_day(city: City, rhythm: Rhythm, index: int, before: Whereabouts) -> Drawn:
+    """Draw one day.
+
+    1. Draw who wants to go where, and decide each attempt by the ordered checks of a scan.
+    2. Where a station is full, refuse.
+    3. Whoever would be in two places at once is taken for a stranger; who moved on ends his visit.
+    4. A refusal of a full station stands only if it is still full by what really happened.
+    5. Write it down.
+    """
+    rng = np.random.default_rng([city.plan.seed, 2, day_of(city, index).toordinal()])
+    events = _decided(city, draw(city, rhythm, index, rng), rng)
+    uses = _uses(city, events, rng)
+    _stay(city, events, uses)
+    begins = midnight(day_of(city, index))
+    full = (events.outcome == OUTCOMES.index(Outcome.GRANTED)) & ~_fits(
+        city, events, before, begins
+    )
+    _refuse(events, full, Reason.STATION_FULL)
+    _one_place_each(city, events, before)
+    full &= ~_fits(city, events, before, begins)
+    was_full = events.reason == WHYS.index(Reason.STATION_FULL)
+    kept = full | ~was_full
+    numbers = np.cumsum(kept) - 1
+    which = (kept & events.enters)[uses.event]
+    events.keep(kept)
+    uses = Uses(numbers[uses.event[which]], *(_part(uses, name, which) for name in _USE_REST))
+    after = _after(city, events, before, begins + DAY)
+    return _rows(city, events, uses, index, after, rng)
+
+
+_USE_REST = ("facility", "begun", "ended", "is_over", "quantity", "counted")
+
+
+def _part(uses: Uses, name: str, which: NDArray[Any]) -> NDArray[Any]:
+    found: NDArray[Any] = getattr(uses, name)[which]
+    return found
+
+
+def _decided(city: City, wishes: Wishes, rng: np.random.Generator) -> Events:
+    """Decide as a scan does, the first reason first; then see what became of what was granted."""
+    count, at = len(wishes), wishes.at
+    modes = city.timetable.at(city.stations.rules[wishes.station], at)
+    kind, doors, chance = modes.kind, city.doors, rng.random((4, len(wishes)))
+    revoked_at = doors.revoked_at[wishes.door]
+    old_poster = (revoked_at <= at) & (at < revoked_at + OLD_POSTER_FOR) & (chance[0] < 0.06)
+    display = doors.has_display[wishes.door]
+    closed = kind == KINDS.index(Kind.CLOSED)
+    emergency = modes.because == REASONS.index(Because.EMERGENCY)
+    scanning = kind == SCAN
+    dead = city.outages.cover(wishes.station, at, city.origin)
+    checks = (
+        (Reason.WORKER_BLOCKED, city.workers.blocked_at[wishes.worker] <= at),
+        (Reason.TOKEN_INVALID, chance[1] < 0.001),
+        (Reason.WRONG_KIND, chance[1] > 0.9995),
+        (Reason.TOKEN_REVOKED, old_poster),
+        (Reason.TOKEN_EXPIRED, display & (chance[2] < 0.01)),
+        (Reason.EVACUATION, kind == KINDS.index(Kind.EVACUATION)),
+        (Reason.LOCKDOWN, closed & emergency),
+        (Reason.STAFF_ONLY, kind == KINDS.index(Kind.STAFF_ONLY)),
+        (Reason.STATION_CLOSED, closed),
+        (Reason.RATE_LIMITED, wishes.tap >= 10),
+        (Reason.DISPLAY_REQUIRED, scanning & display & (chance[3] < 0.03)),
+        (Reason.CONTROLLER_OFFLINE, scanning & dead),
+    )
+    reason = np.select(
+        [holds for _, holds in checks], [WHYS.index(why) for why, _ in checks], OK
+    ).astype(np.int8)
+    outcome = np.where(
+        reason != OK,
+        OUTCOMES.index(Outcome.REFUSED),
+        np.where(scanning, OUTCOMES.index(Outcome.GRANTED), OUTCOMES.index(Outcome.WALK_IN)),
+    ).astype(np.int8)
+    # More taps and second tries belong to doors that stayed shut.
+    walked = outcome == OUTCOMES.index(Outcome.WALK_IN)
+    granted = outcome == OUTCOMES.index(Outcome.GRANTED)
+    kept = ~(walked & wishes.luckless) & ~((walked | granted) & (wishes.tap > 0))
+    nothing, no = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    events = Events(
+        wishes=wishes,
+        modes=modes,
+        reason=reason,
+        outcome=outcome,
+        state=np.zeros(count, np.int8),
+        claimed=nothing.copy(),
+        pulsed=nothing.copy(),
+        opened=nothing.copy(),
+        settled=nothing.copy(),
+        pulse_ms=nothing.copy(),
+        start=nothing.copy(),
+        enters=no.copy(),
+        until=nothing.copy(),
+        stay_until=nothing.copy(),
+        end_source=np.zeros(count, np.int8),
+        stranger=no.copy(),
+        re_entry=no.copy(),
+        named=no.copy(),
+    )
+    events.keep(kept)
+    _carried_out(city, events, rng)
+    return events
+
+
+def _carried_out(city: City, events: Events, rng: np.random.Generator) -> None:
+    """Say what became of the commands, and when the visits began (law 5)."""
+    wishes, count = events.wishes, len(events.reason)
+    at = wishes.at
+    contact = city.doors.has_contact[wishes.door]
+    granted = events.outcome == OUTCOMES.index(Outcome.GRANTED)
+    fate = rng.random(count)
+    lost = np.select(
+        [fate < 0.45, fate < 0.65, fate < 0.85, contact],
+        [
+            STATES.index(state)
+            for state in (
+                CommandState.EXPIRED,
+                CommandState.UNKNOWN,
+                CommandState.FAILED,
+                CommandState.EXECUTED,
+            )
+        ],
+        STATES.index(CommandState.EXPIRED),
+    )
+    executed = STATES.index(CommandState.EXECUTED)
+    events.state = np.where(wishes.luckless, lost, executed).astype(np.int8)
+    claimed = granted & (events.state != STATES.index(CommandState.EXPIRED))
+    pulsed = granted & (events.state == executed)
+    settled = pulsed | (granted & (events.state == STATES.index(CommandState.FAILED)))
+    opened = pulsed & contact & ~wishes.luckless
+    wait = np.minimum(rng.lognormal(np.log(0.35), 0.6, count), 9.0) * US
+    events.pulse_ms = rng.integers(60, 400, count)
+    claimed_at = at + wait.astype(np.int64)
+    pulsed_at = claimed_at + events.pulse_ms * 1000
+    push = np.minimum(rng.lognormal(np.log(2.2), 0.5, count), 14.0) * US
+    opened_at = pulsed_at + push.astype(np.int64)
+    events.claimed = np.where(claimed, claimed_at, 0)
+    events.pulsed = np.where(pulsed, pulsed_at, 0)
+    events.settled = np.where(settled, pulsed_at + rng.integers(60, 500, count) * 1000, 0)
+    events.opened = np.where(opened, opened_at, 0)
+    walked = events.outcome == OUTCOMES.index(Outcome.WALK_IN)
+    events.enters = walked | opened | (pulsed & ~contact & ~wishes.luckless)
+    begun = np.where(contact, opened_at, pulsed_at)
+    events.start = np.where(walked, at, np.where(events.enters, begun, 0))
+
+
+def _uses(city: City, events: Events, rng: np.random.Generator) -> Uses:
+    """Draw what visitors use, within the time that they are there."""
+    stations, things = city.stations, city.facilities
+    shortest = np.array([SESSIONS.get(kind, (0, 0))[0] for kind in FACILITY_KINDS])
+    longest = np.array([SESSIONS.get(kind, (0, 0))[1] for kind in FACILITY_KINDS])
+    least = np.array([AMOUNTS.get(kind, (1000, 1000))[0] for kind in FACILITY_KINDS])
+    most = np.array([AMOUNTS.get(kind, (1000, 1000))[1] for kind in FACILITY_KINDS])
+    found = []
+    for share in USING:
+        event = np.flatnonzero(events.enters & (rng.random(len(events.start)) < share))
+        station, dwell = events.wishes.station[event], events.wishes.dwell[event]
+        chance = rng.random((4, len(event)))
+        nth = (chance[0] * stations.facilities[station]).astype(np.int64)
+        facility = stations.first_facility[station] + nth
+        kind = things.kinds[facility]
+        start = events.start[event]
+        begun = start + (chance[1] * 0.6 * dwell).astype(np.int64)
+        minutes = shortest[kind] + chance[2] * (longest[kind] - shortest[kind])
+        ended = np.minimum(begun + (minutes * MINUTE).astype(np.int64), start + dwell - US)
+        counted = longest[kind] == 0
+        amount = least[kind] + (chance[2] * (most[kind] - least[kind])).astype(np.int64)
+        happens = begun < np.minimum(things.broken_at[facility], city.horizon)
+        found.append(
+            Uses(
+                event,
+                facility,
+                begun,
+                np.where(counted, begun, ended),
+                counted | ((chance[3] > 0.06) & (ended <= city.horizon)),
+                amount,
+                counted,
+            )
+        )
+        found[-1] = Uses(*(_part(found[-1], name, happens) for name in ("event", *_USE_REST)))
+    return Uses(
+        *(np.concatenate([getattr(one, name) for one in found]) for name in ("event", *_USE_REST))
+    )
+
+
+def _stay(city: City, events: Events, uses: Uses) -> None:
+    """Say until when each visit counts: his last event plus the longest stay (law 10)."""
+    heard = events.start.copy()
+    np.maximum.at(heard, uses.event, np.where(uses.is_over, uses.ended, uses.begun))
+    events.stay_until = heard + city.stations.max_stay[events.wishes.station]
+    leaves = events.wishes.leaves
+    left = events.start + events.wishes.dwell
+    events.until = np.where(leaves, left, events.stay_until)
+    events.end_source = np.where(
+        leaves, ENDS.index(EndSource.WORKER), ENDS.index(EndSource.IMPUTED)
+    ).astype(np.int8)
+
+
+_STATION = 1 << 42
+"""More microseconds than a day and the longest stay."""
+
+
+def _fits(city: City, events: Events, before: Whereabouts, begins: int) -> Flags:
+    """Say of every attempt whether its party would find room (law 9).
+
+    A place is taken from the scan on, as the place that is kept for him is.
+    """
+    wishes, enters = events.wishes, events.enters
+    coming = np.concatenate(
+        [before.inside_station * _STATION, _place(wishes.station, wishes.at, begins)[enters]]
+    )
+    going = np.concatenate(
+        [
+            _place(before.inside_station, before.inside_until, begins),
+            _place(wishes.station, events.until, begins)[enters],
+        ]
+    )
+    party = np.concatenate([before.inside_party, wishes.party[enters]])
+    asked = _place(wishes.station, wishes.at, begins)
+    inside = _counted(coming, party, asked, "left") - _counted(going, party, asked, "right")
+    fits: Flags = inside + wishes.party <= city.stations.capacity[wishes.station]
+    return fits
+
+
+def _place(station: Ints, at: Ints, begins: int) -> Ints:
+    return station * _STATION + at - begins
+
+
+def _counted(keys: Ints, party: Ints, asked: Ints, side: Any) -> Ints:
+    """Sum up the parties before each of the keys asked for."""
+    order = np.argsort(keys)
+    sums = np.concatenate([[0], np.cumsum(party[order])])
+    found: Ints = sums[np.searchsorted(keys[order], asked, side=side)]
+    return found
+
+
+def _refuse(events: Events, which: Flags, reason: Reason) -> None:
+    events.reason[which] = WHYS.index(reason)
+    events.outcome[which] = OUTCOMES.index(Outcome.REFUSED)
+    events.enters = events.enters & ~which
+
+
+def _one_place_each(city: City, events: Events, before: Whereabouts) -> None:
+    """See to it that each worker is in one place at a time.
+
+    Of two events of one worker that cannot both be his, the later was a stranger's; it is looked
+    at again until none is left. Who said nothing and turned up elsewhere ended his visit there.
+    """
+    wishes = events.wishes
+    worker, station, at = wishes.worker, wishes.station, wishes.at
+    # In one number: by worker, then by time.
+    order = np.argsort(worker * (1 << 38) + (at - city.origin) % (1 << 38))
+    left = events.start + wishes.dwell
+    while True:
+        order = order[~events.stranger[order]]
+        him = worker[order]
+        last = _last_entry(events.enters[order], him)
+        known = last >= 0
+        one = order[np.maximum(last, 0)]
+        was = np.where(known, station[one], before.station[him])
+        since = np.where(known, events.start[one], before.since[him])
+        until = np.where(known, events.until[one], before.until[him])
+        gone = np.where(known, left[one], before.until[him])
+        now, here = at[order], was == station[order]
+        clash = np.where(here, now < until, (now < gone) | (now - since < APART))
+        if not clash.any():
+            break
+        events.stranger[order[clash]] = True
+    moved = known & ~here & events.enters[order] & (events.start[order] < until)
+    events.until[one[moved]] = events.start[order[moved]]
+    events.end_source[one[moved]] = ENDS.index(EndSource.OTHER_STATION)
+    workers = city.workers
+    events.named = (
+        ~events.stranger
+        & (workers.consent_from[worker] <= at)
+        & (at < workers.consent_until[worker])
+    )
+    until = np.where(known, events.until[one], before.until[him])
+    was_named = np.where(known, events.named[one], before.named[him])
+    start = events.start[order]
+    soon = here & was_named & (until <= start) & (start < until + RE_ENTRY_US)
+    events.re_entry[order] = soon & events.enters[order] & events.named[order]
+
+
+def _last_entry(enters: Flags, worker: Ints) -> NDArray[Any]:
+    """Say for each event where the same worker's last entry before it stands; -1: nowhere."""
+    own = np.where(enters, np.arange(len(enters)), -1)
+    last = np.concatenate([[-1], np.maximum.accumulate(own)[:-1]]) if len(own) else own
+    same = worker[np.maximum(last, 0)] == worker
+    return np.where((last >= 0) & same, last, -1)
+
+
+def _after(city: City, events: Events, before: Whereabouts, over: int) -> Whereabouts:
+    """Say where everybody is when the day is over."""
+    entered = np.flatnonzero(events.enters & ~events.stranger)
+    entered = entered[np.argsort(events.start[entered], kind="stable")]
+    # The last of each worker, so that the order of writing does not matter.
+    him, first = np.unique(events.wishes.worker[entered][::-1], return_index=True)
+    last = entered[::-1][first]
+    station, since, until = before.station.copy(), before.since.copy(), before.until.copy()
+    named = before.named.copy()
+    station[him] = events.wishes.station[last]
+    since[him], until[him], named[him] = events.start[last], events.until[last], events.named[last]
+    inside = events.enters & (events.until > over)
+    still = before.inside_until > over
+    return Whereabouts(
+        station,
+        since,
+        until,
+        named,
+        np.concatenate([before.inside_station[still], events.wishes.station[inside]]),
+        np.concatenate([before.inside_until[still], events.until[inside]]),
+        np.concatenate([before.inside_party[still], events.wishes.party[inside]]),
+    )
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+
+def _rows(
+    city: City,
+    events: Events,
+    uses: Uses,
+    index: int,
+    after: Whereabouts,
+    rng: np.random.Generator,
+) -> Drawn:
+    """Write the day down; what retention has taken by now is not there."""
+    wishes, count = events.wishes, len(events.reason)
+    entered = np.flatnonzero(events.enters)
+    entered = entered[np.argsort(events.start[entered], kind="stable")]
+    visit_ids = np.zeros(count, "V16")
+    visit_ids[entered] = new_ids(rng, events.start[entered])
+    scanned = np.argsort(wishes.at, kind="stable")
+    scan_ids = np.zeros(count, "V16")
+    scan_ids[scanned] = new_ids(rng, wishes.at[scanned])
+    granted = scanned[events.outcome[scanned] == OUTCOMES.index(Outcome.GRANTED)]
+    begun = np.argsort(uses.begun, kind="stable")
+    heads, head_rows = _head_counts(city, index, rng)
+    return Drawn(
+        rows=(
+            (table_of(Visit), _visit_rows(city, events, entered, visit_ids)),
+            (table_of(Scan), _scan_rows(city, events, scanned, scan_ids, visit_ids, index, rng)),
+            (table_of(Command), _command_rows(city, events, granted, scan_ids, rng)),
+            (table_of(FacilityUse), _use_rows(city, events, uses, begun, visit_ids, rng)),
+            (table_of(WalkInCount), head_rows),
+        ),
+        visits=len(entered),
+        scans=count,
+        refused=int((events.reason != OK).sum()),
+        commands=len(granted),
+        uses=len(begun),
+        head_counts=heads,
+        after=after,
+    )
+
+
+def _words(numbers: NDArray[Any], kinds: Sequence[Any], null: Flags | None = None) -> Column:
+    return Column(numbers, null, values(kinds))
+
+
+def _same(count: int, word: str) -> Column:
+    return Column(np.zeros(count, np.int8), words=(word,))
+
+
+def _when(at: Ints) -> Mapping[str, Column]:
+    """Give the local day and hour of instants."""
+    local = at + OFFSET
+    return {"local_day": Column(local // DAY), "local_hour": Column(local % DAY // HOUR)}
+
+
+def _nameless(city: City, named: Flags, at: Ints) -> Flags:
+    """Say which rows carry no worker: without consent, or past retention."""
+    days = city.plan.retention_days
+    past = city.horizon - days * DAY if days is not None else 0
+    return ~named | (at < past)
+
+
+def _visit_rows(city: City, events: Events, which: Ints, ids: NDArray[Any]) -> Rows:
+    wishes, start, until = events.wishes, events.start[which], events.until[which]
+    worker, station = wishes.worker[which], wishes.station[which]
+    nameless = _nameless(city, events.named[which], start)
+    is_open = until > city.horizon
+    return {
+        "id": Column(ids[which]),
+        "station_id": Column(city.stations.ids[station]),
+        "worker_id": Column(city.workers.ids[worker], nameless),
+        "occupation": _words(city.workers.occupations[worker], OCCUPATIONS),
+        "mode": _words(events.modes.kind[which], KINDS),
+        "party_size": Column(wishes.party[which]),
+        "re_entry": Column(events.re_entry[which]),
+        "started_at": Column(start),
+        "stay_until": Column(events.stay_until[which]),
+        "ended_at": Column(until, is_open),
+        "end_source": _words(events.end_source[which], ENDS, is_open),
+        **_when(start),
+        "changed_at": Column(np.where(is_open, start, until)),
+    }
+
+
+def _scan_rows(
+    city: City,
+    events: Events,
+    which: Ints,
+    ids: NDArray[Any],
+    visit_ids: NDArray[Any],
+    index: int,
+    rng: np.random.Generator,
+) -> Rows:
+    wishes, modes, at = events.wishes, events.modes, events.wishes.at[which]
+    worker, station, door = wishes.worker[which], wishes.station[which], wishes.door[which]
+    reason, enters = events.reason[which], events.enters[which]
+    granted = events.outcome[which] == OUTCOMES.index(Outcome.GRANTED)
+    nowhere = reason == WHYS.index(Reason.TOKEN_INVALID)
+    # A stranger is nobody else, and nobody twice.
+    alone = len(city.workers.ids) + index * (1 << 24) + which
+    person = np.where(events.stranger[which], alone, worker)
+    shown = granted & city.doors.has_display[door]
+    changed = np.maximum(at, np.where(enters, events.start[which], events.settled[which]))
+    return {
+        "id": Column(ids[which]),
+        "worker_id": Column(city.workers.ids[worker], _nameless(city, events.named[which], at)),
+        "demand_key": Column(marks(city.plan.seed, person, station, at // HALF_HOUR), nowhere),
+        "station_id": Column(city.stations.ids[station], nowhere),
+        "door_id": Column(city.doors.ids[door], nowhere),
+        "outcome": _words(events.outcome[which], OUTCOMES),
+        "reason": _words(reason, WHYS),
+        "occupation": _words(city.workers.occupations[worker], OCCUPATIONS),
+        "mode": _words(modes.kind[which], KINDS, nowhere),
+        "because": _words(modes.because[which], REASONS, nowhere),
+        "mode_until": Column(modes.until[which], nowhere | modes.endless[which]),
+        "calendar_known": Column(modes.known[which], nowhere),
+        "party_size": Column(wishes.party[which]),
+        "code_jti": Column(hexed(rng.integers(0, 1 << 63, len(at), dtype=np.uint64)), ~shown),
+        "scanned_at": Column(at),
+        "expires_at": Column(at + int(UNLOCK_SECONDS) * US, ~granted),
+        "visit_id": Column(visit_ids[which], ~enters),
+        **{name: Column(each.values, nowhere) for name, each in _when(at).items()},
+        "changed_at": Column(changed),
+    }
+
+
+def _command_rows(
+    city: City, events: Events, which: Ints, scan_ids: NDArray[Any], rng: np.random.Generator
+) -> Rows:
+    wishes, at = events.wishes, events.wishes.at[which]
+    station, count = wishes.station[which], len(which)
+    claimed, pulsed = events.claimed[which], events.pulsed[which]
+    settled, opened = events.settled[which], events.opened[which]
+    failed = events.state[which] == STATES.index(CommandState.FAILED)
+    expires = at + int(UNLOCK_SECONDS) * US
+    # A box starts anew about once a week.
+    boots = mixed((station * 4096 + at // (7 * DAY)).astype(np.uint64))
+    changed = np.maximum(np.where(settled > 0, settled, expires), opened)
+    return {
+        "id": Column(new_ids(rng, at)),
+        "kind": _same(count, CommandKind.UNLOCK.value),
+        "station_id": Column(city.stations.ids[station]),
+        "door_id": Column(city.doors.ids[wishes.door[which]]),
+        "controller_id": Column(city.stations.controllers[station]),
+        "scan_id": Column(scan_ids[which]),
+        "state": _words(events.state[which], STATES),
+        "created_at": Column(at),
+        "expires_at": Column(expires),
+        "claimed_at": Column(claimed, claimed == 0),
+        "boot_id": Column(hexed(boots), claimed == 0),
+        "nonce": Column(hexed(rng.integers(0, 1 << 63, count, dtype=np.uint64)), claimed == 0),
+        "settled_at": Column(settled, settled == 0),
+        "pulsed_at": Column(pulsed, pulsed == 0),
+        "opened_at": Column(opened, opened == 0),
+        "pulse_after_claim_ms": Column(events.pulse_ms[which], pulsed == 0),
+        "detail": Column(np.zeros(count, np.int8), ~failed, ("relay does not answer",)),
+        "changed_at": Column(changed),
+    }
+
+
+def _use_rows(
+    city: City,
+    events: Events,
+    uses: Uses,
+    which: Ints,
+    visit_ids: NDArray[Any],
+    rng: np.random.Generator,
+) -> Rows:
+    begun, event = uses.begun[which], uses.event[which]
+    open_still = ~uses.is_over[which]
+    return {
+        "id": Column(new_ids(rng, begun)),
+        "facility_id": Column(city.facilities.ids[uses.facility[which]]),
+        "station_id": Column(city.stations.ids[events.wishes.station[event]]),
+        "visit_id": Column(visit_ids[event]),
+        "quantity": Column(uses.quantity[which], ~uses.counted[which]),
+        "begun_at": Column(begun),
+        "ended_at": Column(uses.ended[which], open_still),
+        **_when(begun),
+        "changed_at": Column(np.where(open_still, begun, uses.ended[which])),
+    }
+
+
+def _head_counts(city: City, index: int, rng: np.random.Generator) -> tuple[int, Rows]:
+    """Let the staff of some stations count heads for an hour, where the door stands open."""
+    begins, stations = midnight(day_of(city, index)), city.stations
+    some = rng.random(len(stations.ids)) < 0.15
+    hour = rng.integers(8, 18, len(stations.ids))
+    from_at = begins + hour * HOUR
+    alive = (stations.opened_at <= begins) & (begins + DAY <= stations.retired_at)
+    free = city.timetable.at(stations.rules, from_at).kind == FREE
+    free &= city.timetable.at(stations.rules, from_at + HOUR - 1).kind == FREE
+    which = np.flatnonzero(some & alive & free & stations.is_staffed)
+    from_at = from_at[which]
+    until_at = from_at + HOUR
+    keeper = np.frombuffer(city.keeper.bytes, "V16")
+    return len(which), {
+        "id": Column(new_ids(rng, until_at)),
+        "station_id": Column(stations.ids[which]),
+        "count": Column(rng.poisson(1 + 2 * stations.popularity[which])),
+        "from_at": Column(from_at),
+        "until_at": Column(until_at),
+        "local_day": Column((from_at + OFFSET) // DAY),
+        "admin_id": Column(np.repeat(keeper, len(which))),
+        "created_at": Column(until_at),
+    }
