@@ -30,6 +30,9 @@ AT_ONCE = 50
 REACH = timedelta(days=14)
 """The job catches up by so much of each station before others have their turn."""
 
+UNSEEN = timedelta(days=1)
+"""The first record of a station that was registered before modes were recorded reaches so far."""
+
 _DAY = timedelta(days=1)
 _MS = timedelta(milliseconds=1)
 
@@ -105,7 +108,8 @@ async def _record(
     """Record some stations; tells whether any of them is still behind.
 
     1. Lock them, and only then read the rules: whoever changes them has ended or waits.
-    2. Go on where the last record ends; a station without any begins with its registration.
+    2. Go on where the last record ends; a station without any begins with its registration, or
+       where nobody can have changed its rules unseen: what held before is not known any more.
     """
     stations = (
         await tx.execute(
@@ -127,7 +131,8 @@ async def _record(
     behind = False
     for station in stations:
         row = last.get(station.id)
-        since = row.recorded_until if row is not None else _whole(station.created_at)
+        begins = max(station.created_at, at - UNSEEN)
+        since = row.recorded_until if row is not None else _whole(begins)
         until = _whole(min(at, station.retired_at or at))
         if reach is not None and until > since + reach:
             until, behind = since + reach, True
