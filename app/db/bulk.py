@@ -45,7 +45,8 @@ class Column:
 
     By the column's type: identifiers and bytes as `V16` and the like, instants as microseconds of
     Unix time, days as days of Unix time, numerics of three places as thousandths, numbers and
-    truth values as they are; text and enumerations as numbers of `words`, or as `S32` and the like.
+    truth values as they are; text, JSON text and enumerations as numbers of `words`, or text as
+    `S32` and the like.
     """
 
     values: NDArray[Any]
@@ -286,7 +287,9 @@ def _field(column: sa.Column[Any], given: Column | None) -> _Field:
             raise ValueError(f"{column} has no value")
         return _Nothing()
     if given.words is not None:
-        texts = [word.encode() for word in given.words]
+        # JSONB is sent as its version and its text.
+        before = b"\1" if isinstance(column.type, sa.JSON) else b""
+        texts = [before + word.encode() for word in given.words]
         width = max(map(len, texts))
         fields = [struct.pack("!i", len(text)) + text.ljust(width, b"\0") for text in texts]
         room = np.frombuffer(b"".join(fields), np.uint8).reshape(len(texts), 4 + width)

@@ -5,6 +5,7 @@ through people one by one; where one event depends on the one before (a place th
 worker who is elsewhere), arrays are sorted so that neighbours meet.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,9 +28,21 @@ from app.generate.city import (
 )
 from app.generate.crowd import Rhythm, Wishes, draw
 from app.generate.numbers import hexed, marks, mixed, new_ids
-from app.generate.timetable import DAY, KINDS, MINUTE, OFFSET, REASONS, US, Ints, Modes, midnight
+from app.generate.timetable import (
+    DAY,
+    KINDS,
+    MINUTE,
+    OFFSET,
+    REASONS,
+    US,
+    Ints,
+    Modes,
+    instant_of,
+    midnight,
+)
+from app.places import held
 from app.places.rules import Because, Kind
-from app.places.tables import FacilityKind
+from app.places.tables import FacilityKind, StationModes
 from app.visits.rules import RE_ENTRY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
@@ -498,6 +511,7 @@ def _rows(
             (table_of(Command), _command_rows(city, events, granted, scan_ids, rng)),
             (table_of(FacilityUse), _use_rows(city, events, uses, begun, visit_ids, rng)),
             (table_of(WalkInCount), head_rows),
+            (table_of(StationModes), _mode_rows(city, index)),
         ),
         visits=len(entered),
         scans=count,
@@ -673,4 +687,26 @@ def _head_counts(city: City, index: int, rng: np.random.Generator) -> tuple[int,
         "local_day": Column((from_at + OFFSET) // DAY),
         "admin_id": Column(np.repeat(keeper, len(which))),
         "created_at": Column(until_at),
+    }
+
+
+def _mode_rows(city: City, index: int) -> Rows:
+    """Write down which modes held, as the job of those days would have."""
+    begins, stations = midnight(day_of(city, index)), city.stations
+    which = np.flatnonzero((stations.opened_at <= begins) & (begins + DAY <= stations.retired_at))
+    rules, numbers = np.unique(stations.rules[which], return_inverse=True)
+    since, until = instant_of(begins), instant_of(begins + DAY)
+    windows = [
+        json.dumps(next(held.days_of(city.rules[number], city.calendar, since, until))["windows"])
+        for number in rules.tolist()
+    ]
+    count = len(which)
+    over = Column(np.full(count, begins + DAY, np.int64))
+    return {
+        "station_id": Column(stations.ids[which]),
+        "local_day": Column(np.full(count, (begins + OFFSET) // DAY, np.int64)),
+        "midnight_at": Column(np.full(count, begins, np.int64)),
+        "windows": Column(numbers, words=windows),
+        "recorded_until": over,
+        "changed_at": over,
     }

@@ -14,11 +14,21 @@ from app.generate.crowd import Rhythm
 from app.generate.day import Drawn, Whereabouts, draw_day
 from app.generate.plan import Made, Phase, Plan, Progress
 from app.people.tables import Consent, Worker
-from app.places.tables import Station, Unit
+from app.places.tables import Station, StationModes, Unit
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
 LOADED = tuple(
-    table_of(kind) for kind in (Worker, Consent, Visit, Scan, Command, FacilityUse, WalkInCount)
+    table_of(kind)
+    for kind in (
+        Worker,
+        Consent,
+        Visit,
+        Scan,
+        Command,
+        FacilityUse,
+        WalkInCount,
+        StationModes,
+    )
 )
 """The great tables, whose indexes and keys are made when the rows are there."""
 

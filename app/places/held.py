@@ -149,7 +149,7 @@ async def _record(
             since, until = spans[station.id]
             rows += [
                 written | {"station_id": station.id, "changed_at": at}
-                for written in _days(rules, calendar, since, until, last.get(station.id))
+                for written in days_of(rules, calendar, since, until, last.get(station.id))
             ]
     statement = upsert(tx, _MODES)
     grows = {name: statement.excluded[name] for name in ("windows", "recorded_until", "changed_at")}
@@ -196,8 +196,12 @@ async def _changes(
     return found
 
 
-def _days(
-    rules: StationRules, calendar: Calendar, since: datetime, until: datetime, last: Any | None
+def days_of(
+    rules: StationRules,
+    calendar: Calendar,
+    since: datetime,
+    until: datetime,
+    last: Any | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Write out `[since, until)` by local days; the first continues the last record's row.
 

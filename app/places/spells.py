@@ -114,7 +114,7 @@ async def end(tx: AsyncSession, facility_id: uuid.UUID, *, at: datetime) -> None
     ahead = _SPELLS.c.from_at >= at, _SPELLS.c.from_at != first
     await tx.execute(sa.delete(_SPELLS).where(mine, *ahead))
     lasts = sa.or_(_SPELLS.c.until_at.is_(None), _SPELLS.c.until_at > at)
-    await tx.execute(sa.update(_SPELLS).where(mine, lasts).values(until_at=at, changed_at=at))
+    await tx.execute(sa.update(_SPELLS).where(mine, lasts).values(until_at=at))
 
 
 async def latest(tx: AsyncSession, facility_id: uuid.UUID) -> tuple[FacilityStatus, datetime]:
@@ -246,6 +246,6 @@ async def _cut(
     tx: AsyncSession, spell: Any, from_at: datetime, *, at: datetime, **values: Any
 ) -> None:
     """Let a spell end where one begins that is like it but for some values."""
-    await _write(tx, spell, until_at=from_at, changed_at=at)
+    await _write(tx, spell, until_at=from_at)
     like = dict(spell._mapping) | {"from_at": from_at, "changed_at": at} | values
     await tx.execute(sa.insert(_SPELLS).values(like))

@@ -226,6 +226,7 @@ class FacilitySpell(Base):
     said: Mapped[bool]
     """Whether somebody said this status then; False: it went on, and only the quantity changed."""
     changed_at: Mapped[datetime]
+    """When anything but its end was last written: of what follows its end, another spell tells."""
 
     __table_args__ = (
         sa.Index("ix_facility_spells_station_id_until_at", "station_id", "until_at"),

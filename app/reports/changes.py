@@ -5,7 +5,7 @@ watermark says up to when that was looked at. Late journals need no way of their
 """
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -191,7 +191,9 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
         yield station, first
         for day in _days(first + timedelta(days=1), local_day(min(until, at), zone)):
             yield station, day
-    for spells in (_spells(FacilitySpell, new), _spells(ControllerOutage, new)):
+    if since is None:
+        return  # Of a time in which nobody recorded what held, nothing is promised.
+    for spells in (_spells(FacilitySpell, since), _spells(ControllerOutage, since)):
         async for station, zone, from_at, until_at in await tx.stream(spells):
             for day in _days(local_day(from_at, zone), local_day(until_at or at, zone)):
                 yield station, day
@@ -204,11 +206,11 @@ def _days(first: date, last: date) -> Iterator[date]:
         first += timedelta(days=1)
 
 
-def _spells(table: Any, new: Callable[[Any], sa.ColumnElement[bool]]) -> Any:
+def _spells(table: Any, since: datetime) -> Any:
     return (
         sa.select(table.station_id, Station.timezone, table.from_at, table.until_at)
         .join(Station, Station.id == table.station_id)
-        .where(new(table.changed_at))
+        .where(table.changed_at > since)
     )
 
 
