@@ -1,6 +1,8 @@
 """Random lives of workers, against a plain replay of them; on both databases (law 10)."""
 
 import asyncio
+import itertools
+import random
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +21,8 @@ from app.places.tables import Station
 from app.runtime import Runtime
 from app.visits import occupancy, presence
 from app.visits.presence import Arrival, VisitNotFound
-from app.visits.rules import counts_at
-from app.visits.tables import EndSource, StationPresence, Visit
+from app.visits.rules import Came, Fact, Left, counts_at, retrace
+from app.visits.tables import EndSource, StationPresence, Visit, VoidBecause
 from tests.conftest import NIGHT
 from tests.support.worlds import SomeWorker, a_station, a_unit, a_worker
 
@@ -465,3 +467,78 @@ async def test_word_of_an_entry_that_comes_after_he_left_leaves_him_outside(
         told = NIGHT + minutes(40)
         await presence.open_visit(tx, came, started_at=NIGHT + minutes(1), at=told)
         assert await occupancy.inside_by_station(tx, [station.id], at=told) == {station.id: 0}
+
+
+def entry(came: Arrival, at: datetime, visit_id: uuid.UUID) -> presence.Entry:
+    return presence.Entry(came, at, visit_id)
+
+
+@pytest.mark.parametrize("consented", [True, False])
+async def test_a_visit_that_never_was_gives_back_what_it_ended(
+    runtime: Runtime, consented: bool
+) -> None:
+    """He is in; a door elsewhere seems to open for him, and did not; he is where he was."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        (first, second, _), worker = stage.stations, stage.workers[0]
+        came, went = (arrival(place, worker, consented=consented) for place in (first, second))
+        told = NIGHT + minutes(30)
+        here = await presence.open_visit(tx, came, started_at=NIGHT)
+        there = await presence.open_visit(tx, went, started_at=NIGHT + minutes(20))
+        inside = await occupancy.inside_by_station(tx, [first.id, second.id], at=told)
+        assert inside == {first.id: 0, second.id: 1}
+        rows = await presence.written(
+            tx, worker.owner_key, came.worker_id, since=NIGHT + minutes(20), also=there
+        )
+        left = [entry(came, NIGHT, here)]
+        assert await presence.rewrite(tx, rows, left, without=there, at=told) == [here]
+        inside = await occupancy.inside_by_station(tx, [first.id, second.id], at=told)
+        assert inside == {first.id: 1, second.id: 0}
+        never = await tx.get_one(Visit, there, populate_existing=True)
+        assert (never.voided_at, never.void_because) == (told, VoidBecause.NOT_OPENED)
+        ended = await presence.leave(tx, here, worker.owner_key, at=told)
+        assert (ended.ended_at, ended.end_source) == (told, EndSource.WORKER)
+
+
+async def test_what_came_on_top_of_an_entry_that_never_was_stays(runtime: Runtime) -> None:
+    """Of two entries of one visit the first never was: the visit begins at the second."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        station, worker = stage.stations[0], stage.workers[0]
+        came = arrival(station, worker)
+        visit_id = await presence.open_visit(tx, came, started_at=NIGHT)
+        again = await presence.open_visit(tx, came, started_at=NIGHT + minutes(10))
+        assert again == visit_id
+        told = NIGHT + minutes(30)
+        rows = await presence.written(tx, worker.owner_key, worker.id, since=NIGHT, also=visit_id)
+        left = [entry(came, NIGHT + minutes(10), visit_id)]
+        await presence.rewrite(tx, rows, left, without=visit_id, at=told)
+        (visit,) = await stage.rows()
+        assert (visit.id, visit.started_at) == (visit_id, NIGHT + minutes(10))
+        assert (visit.stay_until, visit.ended_at) == (NIGHT + minutes(70), None)
+
+
+@EXAMPLES
+@given(
+    happened=acts("arrive", "arrive", "arrive", "leave"),
+    dice=st.randoms(use_true_random=False),
+)
+async def test_facts_in_any_order_tell_the_same_visits(
+    happened: list[Act], dice: random.Random
+) -> None:
+    stations = [uuid.UUID(int=number + 1) for number in range(STATIONS)]
+    for worker in range(WORKERS):
+        at, facts = NIGHT, list[Fact]()
+        for act in happened:
+            at += minutes(act.after + 1)
+            if act.worker == worker and act.what == "arrive":
+                facts.append(Came(at, stations[act.station], STAY))
+            elif act.worker == worker:
+                facts.append(Left(at, stations[act.station]))
+        told = dice.sample(facts, len(facts))
+        assert retrace(told) == retrace(facts)
+        # Nobody is at two places.
+        found = retrace(told)
+        for before, after in itertools.pairwise(found):
+            assert before.ended_at is not None
+            assert before.ended_at <= after.started_at
