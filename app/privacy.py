@@ -97,9 +97,7 @@ def _unnamed(worker: Worker, owner_key: bytes) -> Iterator[sa.Select[Any]]:
     visits, scans, uses, challenges = (
         kind.__table__ for kind in (Visit, Scan, FacilityUse, LoginChallenge)
     )
-    yield sa.select(visits).where(
-        visits.c.owner_key == owner_key, visits.c.ended_at.is_(None), visits.c.worker_id.is_(None)
-    )
+    yield sa.select(visits).where(visits.c.owner_key == owner_key, visits.c.worker_id.is_(None))
     yield sa.select(scans).where(scans.c.owner_key == owner_key, scans.c.worker_id.is_(None))
     alone = table_of(OfflineEntry)
     yield sa.select(alone).where(alone.c.owner_key == owner_key, alone.c.worker_id.is_(None))
@@ -209,9 +207,7 @@ async def _forget_owner(tx: AsyncSession, owner_key: bytes) -> None:
         sa.delete(ScanAlias).where(ScanAlias.owner_key == owner_key),
         sa.update(Scan).where(Scan.owner_key == owner_key).values(NO_OWNER),
         sa.update(OfflineEntry).where(OfflineEntry.owner_key == owner_key).values(owner_key=None),
-        sa.update(Visit)
-        .where(Visit.owner_key == owner_key, Visit.ended_at.is_(None))
-        .values(owner_key=None),
+        sa.update(Visit).where(Visit.owner_key == owner_key).values(owner_key=None),
         sa.update(FacilityUse)
         .where(FacilityUse.actor == User(owner_key=owner_key).actor)
         .values(NO_ACTOR),
@@ -265,6 +261,11 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         _Rule(WorkerSession, _over(WorkerSession, old), None),
         _Rule(AdminSession, _over(AdminSession, old), None),
         _Rule(Delivery, Delivery.created_at < at - DELIVERIES_FOR, None),
+        _Rule(
+            Visit,
+            sa.and_(Visit.owner_key.is_not(None), Visit.ended_at < day_ago),
+            {"owner_key": None},
+        ),
         _Rule(
             Visit,
             sa.and_(Visit.worker_id.is_not(None), Visit.started_at < past),

@@ -32,6 +32,7 @@ from app.places.rules import Because, Kind
 from app.places.tables import Facility, FacilityKind, FacilityStatus
 from app.runtime import Runtime
 from app.tables import every_table
+from app.visits import presence
 from app.visits.tables import FacilityUse, Visit
 from app.visits.usage import User
 from tests.conftest import Clock
@@ -310,6 +311,25 @@ async def test_within_a_day_nothing_is_taken_and_after_it_the_keys_are(
         assert await tx.scalar(sa.select(LoginChallenge.id)) is None
         assert await tx.scalar(sa.select(LoginTurn.subject)) is None
     assert await retained(runtime) == 0, "running it again finds nothing"
+
+
+@pytest.mark.parametrize("consented", [True, False])
+async def test_a_day_after_a_visit_ended_nothing_leads_from_a_key_to_it(
+    runtime: Runtime, clock: Clock, consented: bool
+) -> None:
+    scene = await a_scene(runtime)
+    mine = await a_life(runtime, scene, consented=consented)
+    async with runtime.database.write() as tx:
+        visit = await tx.scalar(sa.select(Visit))
+        assert visit is not None
+        await presence.leave(tx, visit.id, mine.owner_key, at=clock.now())
+    clock.advance(timedelta(hours=24).total_seconds())
+    await retained(runtime)
+    assert (await one(runtime, Visit)).owner_key == mine.owner_key
+    clock.advance(1)
+    await retained(runtime)
+    visit = await one(runtime, Visit)
+    assert (visit.owner_key, visit.worker_id) == (None, mine.id if consented else None)
 
 
 async def test_a_live_command_keeps_its_owner(runtime: Runtime, clock: Clock) -> None:

@@ -63,6 +63,8 @@ class Commands:
         self._boot_id = boot_id
         self._pace = pace
         self._taken: dict[str, None] = {}
+        self.in_hand = 0
+        """Commands that were told and have no result yet."""
 
     def take(self, command: str) -> bool:
         """Say whether a told command is new in this boot; it never is again."""
@@ -75,9 +77,13 @@ class Commands:
 
     async def carry_out(self, command: str, *, told_at: float) -> None:
         """Take one command from its telling to its result, on the disk for the ack."""
-        grant = await self._claim(command, until=told_at + CLAIM_WINDOW_S)
-        if grant is not None:
-            await self._act(grant)
+        self.in_hand += 1
+        try:
+            grant = await self._claim(command, until=told_at + CLAIM_WINDOW_S)
+            if grant is not None:
+                await self._act(grant)
+        finally:
+            self.in_hand -= 1
 
     async def _claim(self, command: str, *, until: float) -> Grant | None:
         """Claim with one nonce until the server answers or no deadline could still hold."""

@@ -31,9 +31,14 @@ class SimulatedDoor:
         self._moved: Moved | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def watch(self, moved: Moved) -> None:
-        """See `Contact`."""
+    def watch(self, moved: Moved | None) -> None:
+        """See `Contact`; None: nobody sees it any more, and people go through all the same."""
         self._moved = moved
+
+    @property
+    def is_passed(self) -> bool:
+        """Whether somebody is on his way through."""
+        return bool(self._tasks)
 
     async def pulse(self, pulse: Pulse) -> None:
         """Pulse, and let somebody through."""

@@ -165,6 +165,11 @@ class Agent:
         await self._pace.sleep(HELD_AFTER_S)
         self._journal.record("door_held", door=door)
 
+    @property
+    def commands_in_hand(self) -> int:
+        """How many commands were told and have no result yet."""
+        return self._commands.in_hand
+
     async def judge(self, door: str, token: str) -> Answer:
         """Judge a pass that somebody shows at a door; opens it if it is good."""
         self._look_at_link()

@@ -176,7 +176,10 @@ async def _sign(tx: AsyncSession, awaited: Awaited) -> datetime | None:
         )
     )
     walked_in = sa.select(Visit.started_at).where(
-        Visit.station_id == here, Visit.started_at >= since, Visit.mode == Kind.FREE
+        Visit.station_id == here,
+        Visit.started_at >= since,
+        Visit.mode == Kind.FREE,
+        Visit.voided_at.is_(None),
     )
     counted = sa.select(WalkInCount.until_at).where(
         WalkInCount.station_id == here, WalkInCount.until_at > since

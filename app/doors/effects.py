@@ -21,11 +21,10 @@ from app.alerts.rules import AlertKind
 from app.clock import Now
 from app.db.engine import Database
 from app.db.upsert import upsert
-from app.doors import commands, contacts, review
-from app.doors.rules import OPENING_WINDOW
-from app.doors.rules.journal import EventType, opened_by
+from app.doors import contacts, correction, review
+from app.doors.rules.journal import EventType
 from app.doors.scans import ScanDesk
-from app.doors.tables import Command, Controller, JournalEntry, PeopleCount
+from app.doors.tables import Controller, JournalEntry, PeopleCount
 from app.places import facilities
 from app.places.tables import FacilityStatus
 from app.visits import usage
@@ -131,43 +130,15 @@ async def _door_moved(
     station_id: uuid.UUID,
     at: datetime,
 ) -> str:
-    """An opening begins the visits of the pulses it belongs to; a closing ends the holding."""
-    assert entry.door_id is not None
+    """An opening begins the visits of the pulses it belongs to; a closing ends the holding.
+
+    Told late, either may show that it was otherwise than was thought.
+    """
+    settled = await correction.contact_moved(tx, desk, entry, at=at)
     if entry.type is EventType.DOOR_CLOSED:
         subject, over_at = f"door:{entry.door_id}", entry.corrected_at
         await book.settle(tx, AlertKind.DOOR_HELD, subject, at=at, over_at=over_at)
-        return "closed"
-    waiting = await tx.execute(
-        sa.select(Command.id, Command.scan_id, Command.pulsed_at)
-        .where(
-            Command.door_id == entry.door_id,
-            Command.pulsed_at >= entry.corrected_at - OPENING_WINDOW,
-            Command.pulsed_at <= entry.corrected_at + contacts.REACH,
-            Command.opened_at.is_(None),
-        )
-        .order_by(Command.pulsed_at)
-    )
-    settled = 0
-    for row in waiting.all():
-        open_times = await contacts.intervals(tx, entry.door_id, around=row.pulsed_at)
-        opened = opened_by(row.pulsed_at, open_times)
-        if opened is None:
-            continue
-        settled += 1
-        await tx.execute(
-            sa.update(Command).where(Command.id == row.id).values(opened_at=opened, changed_at=at)
-        )
-        if row.scan_id is not None:
-            await commands.enter(tx, row.scan_id, started_at=opened, at=at)
-            await desk.wakeups.wake(tx, commands.scan_topic(row.scan_id))
-    since, until = entry.corrected_at - OPENING_WINDOW, entry.corrected_at + contacts.REACH
-    for alone in await review.waiting(tx, entry.door_id, since=since, until=until):
-        open_times = await contacts.intervals(tx, entry.door_id, around=alone.happened_at)
-        opened = opened_by(alone.happened_at, open_times)
-        if opened is not None:
-            settled += 1
-            alone.opened_at = opened
-            await review.enter(tx, alone, started_at=opened, at=at)
+        return f"closed:{settled}" if settled else "closed"
     return f"opened:{settled}" if settled else "unmatched"
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, Actor, Subject, record
 from app.db.engine import Database
+from app.db.serial import alone
 from app.db.upsert import upsert
 from app.db.wakeups import LocalWakeups
 from app.doors import tokens
@@ -163,6 +164,7 @@ async def list_keys(tx: AsyncSession) -> Sequence[SigningKey]:
 async def ensure(tx: AsyncSession, vault: Vault, *, at: datetime) -> None:
     """Make the first key of every kind; a second process that starts at once makes none."""
     for kind in TokenKind:
+        await alone(tx, _moves(kind))
         await _insert(tx, vault, kind, KeyState.ACTIVE, at=at)
 
 
@@ -181,14 +183,11 @@ async def rotate(
     Poster keys sign at once, since only this server verifies them. `emergency` skips the wait and
     retires the old key. Returns the key that was made or promoted; raises KeyTooYoung.
     """
-    # Of two rotations at once, the second begins when the first is done.
-    await tx.execute(
-        sa.select(SigningKey.kid)
-        .where(SigningKey.kind == kind, SigningKey.state == KeyState.ACTIVE)
-        .with_for_update()
-    )
+    await alone(tx, _moves(kind))
     pending = await tx.scalar(
-        sa.select(SigningKey).where(SigningKey.kind == kind, SigningKey.state == KeyState.PENDING)
+        sa.select(SigningKey)
+        .where(SigningKey.kind == kind, SigningKey.state == KeyState.PENDING)
+        .execution_options(populate_existing=True)
     )
     at_once = emergency or kind is TokenKind.POSTER
     if pending is None:
@@ -226,9 +225,11 @@ async def retire(
 
     `emergency`: at once, whatever was signed with it; a key that signs is rotated first.
     """
-    key = await tx.get(SigningKey, kid)
-    if key is None:
+    kind = await tx.scalar(sa.select(SigningKey.kind).where(SigningKey.kid == kid))
+    if kind is None:
         raise KeyNotFound
+    await alone(tx, _moves(kind))
+    key = await tx.get_one(SigningKey, kid, populate_existing=True)
     since = at - key.changed_at
     if key.state is KeyState.RETIRED:
         return key
@@ -241,6 +242,14 @@ async def retire(
     await record(tx, actor, Action.KEY_ROTATED, Subject("key", kid), at=at, after={"retired": True})
     await wakeups.wake(tx, TOPIC)
     return key
+
+
+def _moves(kind: TokenKind) -> str:
+    """Name what has one transaction at a time: the states of a kind's keys hang together.
+
+    No row can be locked in its place: the one that signs is another when its lock is free.
+    """
+    return f"the states of {kind.value} keys"
 
 
 async def _demote_active(tx: AsyncSession, kind: TokenKind, *, retired: bool, at: datetime) -> None:

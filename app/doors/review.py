@@ -24,7 +24,7 @@ from app.doors.rules import (
 )
 from app.doors.rules.journal import opened_by
 from app.doors.scans import ScanDesk
-from app.doors.tables import Command, Door, JournalEntry, OfflineEntry, Scan, in_state
+from app.doors.tables import Command, JournalEntry, OfflineEntry, Scan, in_state
 from app.people.sign_in import SignedInWorker
 from app.people.tables import Worker
 from app.places.rules import Mode, local_day, local_hour, mode_at
@@ -236,20 +236,17 @@ async def enter(tx: AsyncSession, row: OfflineEntry, *, started_at: datetime, at
     await tx.flush()
 
 
-async def waiting(
-    tx: AsyncSession, door_id: uuid.UUID, *, since: datetime, until: datetime
+async def pulses(
+    tx: AsyncSession, door_id: uuid.UUID, *, since: datetime, until: datetime | None
 ) -> list[OfflineEntry]:
-    """Give the pulses at a door of which no contact has said yet whether it opened."""
-    found = await tx.scalars(
+    """Give the pulses at a door in a time, those of which no contact has spoken among them."""
+    query = (
         sa.select(OfflineEntry)
-        .join(Door, Door.id == OfflineEntry.door_id)
         .where(
-            OfflineEntry.door_id == door_id,
-            OfflineEntry.happened_at.between(since, until),
-            OfflineEntry.opened,
-            OfflineEntry.opened_at.is_(None),
-            Door.has_contact,
+            OfflineEntry.door_id == door_id, OfflineEntry.happened_at >= since, OfflineEntry.opened
         )
         .order_by(OfflineEntry.happened_at)
     )
-    return list(found)
+    if until is not None:
+        query = query.where(OfflineEntry.happened_at <= until)
+    return list(await tx.scalars(query))

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Invalid
 from app.places.tables import Station, Unit
 from app.reports.rules import Life, Period, known_of
+from app.visits.tables import Visit
 
 MOST_ROWS = 200_000
 """How many rows a report may have: every station of the country once."""
@@ -122,11 +123,13 @@ def key_of(row: Any) -> Key:
 
 
 def within(scope: Scope, table: Any) -> tuple[sa.ColumnElement[bool], ...]:
-    """Say which rows of a table lie in scope and period."""
+    """Say which rows of a table lie in scope and period; visits that never were do not."""
+    that_were = (table.voided_at.is_(None),) if table is Visit else ()
     return (
         table.station_id.in_(scope.stations),
         table.local_day >= scope.period.from_day,
         table.local_day < scope.period.to_day,
+        *that_were,
     )
 
 

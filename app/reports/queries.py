@@ -351,6 +351,7 @@ def _stays(scope: Scope, t0: datetime, t1: datetime) -> sa.Select[Any]:
         .join(Station, Station.id == Visit.station_id)
         .where(
             Visit.station_id.in_(scope.stations),
+            Visit.voided_at.is_(None),
             Visit.started_at < t1,
             Visit.started_at > t0 - LONGEST_STAY,
             until > t0,

@@ -134,7 +134,7 @@ def _visits(where: sa.ColumnElement[bool], day: date) -> sa.Select[Any]:
             sa.exists().where(_ALONE.c.visit_id == c.id).label("is_offline"),
         )
         .outerjoin(_WORKER, _WORKER.c.id == c.worker_id)
-        .where(where, c.local_day == day)
+        .where(where, c.local_day == day, c.voided_at.is_(None))
     )
 
 

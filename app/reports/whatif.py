@@ -387,6 +387,7 @@ def _sojourns(
         )
         .where(
             visit.station_id.in_(ids),
+            visit.voided_at.is_(None),
             visit.started_at > begins - LONGEST_STAY,
             visit.started_at < ends,
             sa.func.coalesce(visit.ended_at, visit.stay_until) > begins,

@@ -165,3 +165,69 @@ def arrive(
         return Arriving(ends, sooner, re_entry)
     over = ending(at + max_stay, following.started_at)
     return Arriving(ends, Opens(at + max_stay, over), re_entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """He went in somewhere."""
+
+    at: datetime
+    station_id: uuid.UUID
+    max_stay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """He was heard of inside."""
+
+    at: datetime
+    station_id: uuid.UUID
+    max_stay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """He said that he leaves."""
+
+    at: datetime
+    station_id: uuid.UUID
+
+
+Fact = Came | Heard | Left
+
+
+@dataclass(slots=True)
+class Retraced:
+    """A visit as the facts tell it."""
+
+    station_id: uuid.UUID
+    started_at: datetime
+    stay_until: datetime
+    came: list[Came]
+    ended_at: datetime | None = None
+    by_leaving: bool = False
+    imputed: bool = False
+
+
+def retrace(facts: Sequence[Fact]) -> list[Retraced]:
+    """Say what visits of one worker there were, given all that is known of them, in any order."""
+    found: list[Retraced] = []
+    inside: Retraced | None = None
+    order = (Came, Heard, Left)
+    for fact in sorted(facts, key=lambda fact: (fact.at, order.index(type(fact)))):
+        if inside is not None and inside.stay_until <= fact.at:
+            inside.ended_at, inside.imputed, inside = inside.stay_until, True, None
+        is_here = inside is not None and inside.station_id == fact.station_id
+        match fact:
+            case Came(at, station_id, max_stay) if not is_here:
+                if inside is not None:
+                    inside.ended_at = at
+                inside = Retraced(station_id, at, at + max_stay, [fact])
+                found.append(inside)
+            case Came(at, _, max_stay) | Heard(at, _, max_stay) if inside is not None and is_here:
+                inside.stay_until = renewed(inside.stay_until, at, max_stay)
+                if isinstance(fact, Came):
+                    inside.came.append(fact)
+            case Left(at) if inside is not None and is_here:
+                inside.ended_at, inside.by_leaving, inside = at, True, None
+    return found

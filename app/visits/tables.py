@@ -23,6 +23,15 @@ class EndSource(StrEnum):
     IMPUTED = "imputed"
 
 
+class VoidBecause(StrEnum):
+    """Why a visit that was written down never was."""
+
+    NOT_OPENED = "not_opened"
+    """Late word of the door's contact: it did not open for him."""
+    ANOTHER = "another"
+    """What was known of it belongs to another visit of his."""
+
+
 class StationPresence(Base):
     """The row that is locked while a place at a station is given away (law 9)."""
 
@@ -44,7 +53,8 @@ class Visit(Base):
     """A random number in place of a worker who was erased, the same on all his visits, so that
     counts of distinct workers stay true; None again past retention."""
     owner_key: Mapped[bytes | None]
-    """Keyed hash of the worker while the visit is open, so that he can end it; then None."""
+    """Keyed hash of the worker while the visit is open, so that he can end it, and for a day after,
+    so that late word of an entry finds that he left; then None."""
     occupation: Mapped[Occupation | None] = mapped_column(closed_enum(Occupation))
     mode: Mapped[Kind] = mapped_column(closed_enum(Kind))
     """The mode of the instant in which it began; reports never recompute it."""
@@ -56,6 +66,11 @@ class Visit(Base):
     """When the stay counts as over unless the worker is heard of: his last event plus max_stay."""
     ended_at: Mapped[datetime | None]
     end_source: Mapped[EndSource | None] = mapped_column(closed_enum(EndSource))
+    left_at: Mapped[datetime | None]
+    """When he said that he leaves: a fact, whatever else ended the visit."""
+    voided_at: Mapped[datetime | None]
+    """When it turned out that this visit never was; it counts nowhere, and its end is its start."""
+    void_because: Mapped[VoidBecause | None] = mapped_column(closed_enum(VoidBecause))
     local_day: Mapped[date]
     """The station's local day of `started_at`."""
     local_hour: Mapped[int]
@@ -68,6 +83,7 @@ class Visit(Base):
             unique=True,
             **only_where("ended_at IS NULL AND owner_key IS NOT NULL"),
         ),
+        sa.Index("ix_visits_owner_key", "owner_key", **only_where("owner_key IS NOT NULL")),
         sa.Index(
             "ix_visits_open_station_id",
             "station_id",

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from app.agent.fleet import run
+from app.agent.fleet import controller, run
+from app.agent.fleet.controller import Controller, RelayLog, Tally, World
 from app.agent.fleet.faults import LEVELS, Clocks, Faults, Level, Trip, trip
 from app.agent.fleet.posts import MemoryState, Post, PostFile, TooFewStations
 from app.agent.fleet.run import Plan, TooFewFiles, fast_loop, run_fleet
@@ -268,3 +269,93 @@ async def test_a_fleet_without_credentials_asks_for_an_administrator(tmp_path: P
     plan = Plan("http://127.0.0.1:1", 3, tmp_path)
     with pytest.raises(TooFewStations, match="--admin NAME"):
         await run_fleet(plan, stop=asyncio.Event(), out=Console(quiet=True))
+
+
+class Door:
+    """A door that a test moves."""
+
+    def __init__(self, *_: object) -> None:
+        self.moved: Callable[[str, bool], None] | None = None
+        self.watched = asyncio.Event()
+        self.is_passed = False
+
+    def watch(self, moved: Callable[[str, bool], None] | None) -> None:
+        self.moved = moved
+        if moved is None:
+            self.watched.clear()
+        else:
+            self.watched.set()
+
+
+def a_controller(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Controller, Door]:
+    """Make a controller with a contact at its door, whose server is not there."""
+    door = Door()
+    monkeypatch.setattr(controller, "SimulatedDoor", lambda *_: door)
+    file, witness = PostFile(folder), Witness()
+    log = RelayLog(folder / "relay.jsonl", witness)
+    post = Post("s", "station", identity={"credential": "secret"})
+    calm, over = asyncio.Event(), asyncio.Event()
+    world = World("http://127.0.0.1:1", Faults(), calm, over, 1, file, log, witness, Tally())
+    made = Controller(world, post)
+    config = {"config": {"doors": [{"id": "door", "has_contact": True}]}}
+    made._memory.write("config.json", config)
+    return made, door
+
+
+async def booted(made: Controller, door: Door) -> asyncio.Task[None]:
+    """Let it boot, until it watches its door."""
+    living = asyncio.create_task(made.live(first_within_s=0))
+    await door.watched.wait()
+    return living
+
+
+async def test_what_a_door_does_while_its_controller_is_off_is_nobodys_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, door = a_controller(tmp_path, monkeypatch)
+    living = await booted(made, door)
+    assert door.moved is not None
+    before = made.unsent_events
+    door.moved("door", True)
+    assert made.unsent_events == before + 1
+    living.cancel()
+    await asyncio.wait({living})
+    assert door.moved is None
+    again = await booted(made, door)
+    door.moved("door", False)
+    assert made.unsent_events > before + 1
+    again.cancel()
+    await asyncio.wait({again})
+
+
+async def test_a_controller_has_settled_when_nobody_is_at_its_door_and_the_server_has_it_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, door = a_controller(tmp_path, monkeypatch)
+    assert made.has_settled, "it has not begun anything"
+    living = await booted(made, door)
+    assert not made.has_settled, "its first event waits for the server"
+    made._memory.journal.execute("DELETE FROM events")
+    door.is_passed = True
+    assert not made.has_settled
+    door.is_passed = False
+    assert made.has_settled
+    living.cancel()
+    await asyncio.wait({living})
+    assert not made.has_settled, "it is off, and will have something to say"
+
+
+async def test_a_fleet_that_is_to_stop_waits_until_all_is_told_or_a_second_signal() -> None:
+    class Slow:
+        has_settled = False
+
+    slow, stop = Slow(), asyncio.Event()
+    settling = asyncio.create_task(run._settled([slow], stop))  # type: ignore[list-item]
+    await asyncio.wait({settling}, timeout=0.5)
+    assert not settling.done()
+    slow.has_settled = True
+    await settling
+    slow.has_settled = False
+    settling = asyncio.create_task(run._settled([slow], stop))  # type: ignore[list-item]
+    stop.set()
+    await settling

@@ -106,7 +106,7 @@ async def test_leaving_is_said_by_the_worker(
     assert left.json()["end_source"] == "worker"
     visit = await visit_of(runtime, room)
     assert visit.ended_at == clock.now()
-    assert visit.owner_key is None
+    assert visit.left_at == visit.ended_at
     assert (visit.worker_id == room.worker.id) is consented
 
 

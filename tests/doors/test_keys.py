@@ -41,9 +41,16 @@ async def rotate(runtime: Runtime, kind: TokenKind, *, emergency: bool = False) 
     return kid
 
 
-async def retire(runtime: Runtime, kid: str) -> None:
+async def retire(runtime: Runtime, kid: str, *, emergency: bool = False) -> None:
     async with runtime.database.write() as tx:
-        await keys.retire(tx, runtime.wakeups, kid, actor=COMMAND_LINE, at=runtime.now())
+        await keys.retire(
+            tx,
+            runtime.wakeups,
+            kid,
+            actor=COMMAND_LINE,
+            at=runtime.now(),
+            emergency=emergency,
+        )
     await runtime.keys.fresh(runtime.database)
 
 
@@ -121,10 +128,34 @@ async def test_a_key_that_is_needed_cannot_be_retired(
 
 
 async def test_rotations_at_once_leave_one_signing_key(runtime: Runtime) -> None:
-    await asyncio.gather(*(rotate(runtime, TokenKind.POSTER) for _ in range(4)))
+    made = await asyncio.gather(*(rotate(runtime, TokenKind.POSTER) for _ in range(4)))
     found = await states(runtime, TokenKind.POSTER)
+    assert len(set(made)) == 4
+    assert sorted(found) == [KeyState.ACTIVE, *[KeyState.RETIRING] * 4]
+
+
+async def test_two_publish_a_key_at_once_and_one_is_too_early(runtime: Runtime) -> None:
+    answers = await asyncio.gather(
+        *(rotate(runtime, TokenKind.PASS) for _ in range(3)), return_exceptions=True
+    )
+    refused = [answer for answer in answers if not isinstance(answer, str)]
+    assert [type(answer) for answer in refused] == [KeyTooYoung, KeyTooYoung]
+    assert await states(runtime, TokenKind.PASS) == [KeyState.ACTIVE, KeyState.PENDING]
+
+
+@pytest.mark.parametrize("first", ["rotation", "retirement"])
+async def test_a_key_that_is_promoted_and_retired_at_once_leaves_one_that_signs(
+    runtime: Runtime, clock: Clock, first: str
+) -> None:
+    pending = await rotate(runtime, TokenKind.PASS)
+    clock.advance(PUBLISHED_BEFORE_USE.total_seconds())
+    acts = [rotate(runtime, TokenKind.PASS), retire(runtime, pending, emergency=True)]
+    if first == "retirement":
+        acts.reverse()
+    answers = await asyncio.gather(*acts, return_exceptions=True)
+    assert {type(answer) for answer in answers if isinstance(answer, Exception)} <= {KeyInUse}
+    found = await states(runtime, TokenKind.PASS)
     assert found.count(KeyState.ACTIVE) == 1
-    assert KeyState.PENDING not in found
 
 
 async def test_no_private_half_is_published(client: httpx.AsyncClient, runtime: Runtime) -> None:

@@ -39,7 +39,7 @@ OPENING = timedelta(seconds=15)
 """How long after the pulse an opening belongs to it (law 5)."""
 
 DOOR_OPEN_S = 0.3
-CALL_S = 60.0
+CALL_S = 180.0
 """A call is repeated until it is answered, for so long, in seconds."""
 
 

@@ -18,7 +18,7 @@ from app.people.tables import Occupation
 from app.places.rules import Because, Kind
 from app.places.tables import Facility, FacilityKind, Station
 from app.runtime import Runtime
-from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+from app.visits.tables import EndSource, FacilityUse, Visit, VoidBecause, WalkInCount
 from tests.support.worlds import (
     SomeWorker,
     a_controller,
@@ -146,6 +146,9 @@ class Author:
         if source is EndSource.IMPUTED:
             ended_at = stay_until
         over = source is not None and ended_at <= AT
+        if self.random.random() < 0.1:
+            # It never was; it stays in the table, and no report speaks of it.
+            self._never_was(station, at, stay_until)
         worker = self.random.choice([None, *self.workers])
         self._add(
             self.story.visits,
@@ -163,6 +166,23 @@ class Author:
                 ended_at=ended_at if over else None,
                 end_source=source if over else None,
             ),
+        )
+
+    def _never_was(self, station: Station, at: datetime, stay_until: datetime) -> None:
+        self.tx.add(
+            Visit(
+                id=new_id(),
+                **self._where(station, at),
+                owner_key=self.random.randbytes(16),
+                mode=Kind.SCAN,
+                party_size=5,
+                re_entry=False,
+                started_at=at,
+                stay_until=stay_until,
+                ended_at=at,
+                voided_at=at,
+                void_because=VoidBecause.NOT_OPENED,
+            )
         )
 
     def _scan(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:

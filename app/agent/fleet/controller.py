@@ -107,6 +107,7 @@ class FaultyHttp:
         self._wire = wire
         self._faults = world.faults
         self._calm = world.calm
+        self._over = world.over
         self._dice = random.Random(f"{world.seed}/{serial}/requests")
         self._serial = serial
         self._tally = world.tally
@@ -118,12 +119,26 @@ class FaultyHttp:
             return await self._sent(method, url, more)
         self._tally.polling += 1
         try:
-            answer = await self._sent(method, url, more)
+            answer = await self._until_over(method, url, more)
         finally:
             self._tally.polling -= 1
         self._tally.polls += 1
         self._tally.polled.add(self._serial)
         return answer
+
+    async def _until_over(self, method: str, url: str, more: Mapping[str, Any]) -> httpx.Response:
+        """Wait for a poll's answer, unless nothing new is to be taken on any more."""
+        if self._over.is_set():
+            raise Lost("the fleet is to stop")
+        asked = asyncio.create_task(self._sent(method, url, more))
+        over = asyncio.create_task(self._over.wait())
+        try:
+            await asyncio.wait({asked, over}, return_when=asyncio.FIRST_COMPLETED)
+            if self._over.is_set():
+                raise Lost("the fleet is to stop")
+            return asked.result()
+        finally:
+            _abandon(asked, over)
 
     async def _sent(self, method: str, url: str, more: Mapping[str, Any]) -> httpx.Response:
         fate = Trip() if self._calm.is_set() else trip(self._faults, self._dice)
@@ -164,9 +179,7 @@ class FaultyHttp:
             done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
         finally:
-            for task in both:
-                task.add_done_callback(lambda done: done.cancelled() or done.exception())
-                task.cancel()
+            _abandon(*both)
 
     async def _until_cut(
         self, method: str, url: str, more: Mapping[str, Any], seconds: float
@@ -191,6 +204,13 @@ class FaultyHttp:
             command = url.split("/")[-2]
             ttl_s = number(answer.json().get("ttl_ms")) / 1000
             self._witness.grant(command, sent_at=sent_at, ttl_s=ttl_s)
+
+
+def _abandon(*tasks: asyncio.Task[Any]) -> None:
+    """End tasks whose outcome nobody waits for."""
+    for task in tasks:
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.cancel()
 
 
 class Memory(MemoryState):
@@ -238,6 +258,8 @@ class World:
     faults: Faults
     calm: asyncio.Event
     """Set when nothing shall go wrong any more."""
+    over: asyncio.Event
+    """Set when no command is to be taken on any more."""
     seed: int
     file: PostFile
     log: RelayLog
@@ -257,35 +279,62 @@ class Controller:
         self._wire = Wire(world.server_url)
         self._pace = Pace(monotonic=self._clocks.monotonic, wall=self._clocks.wall, dice=self._dice)
         self._http = FaultyHttp(self._wire, world, serial=post.serial)
+        # The door stands there whether or not the box is on.
+        self._door = SimulatedDoor(Relay(post.serial, world.log), self._pace)
+        self._agent: Agent | None = None
+        self._power = asyncio.timeout(None)
+        self._is_revoked = False
 
     async def live(self, *, first_within_s: float) -> None:
         """Boot, work, reboot, until cancelled; begins within so many seconds."""
         await asyncio.sleep(self._dice.uniform(0, first_within_s))
         while True:
             seconds = until_next(self._world.faults.reboot_every_s, self._dice)
+            self._power = asyncio.timeout(None if self._world.calm.is_set() else seconds)
             try:
-                async with asyncio.timeout(seconds):
+                async with self._power:
                     await self._boot()
             except TimeoutError:
                 self._world.tally.reboots += 1
             except CredentialRevoked:
                 self._world.tally.revoked += 1
+                self._is_revoked = True
                 await asyncio.Event().wait()  # Only a person can help.
             await asyncio.sleep(self._dice.uniform(0, BOOT_S))
+
+    def keep_on(self) -> None:
+        """Be spared the next reboot."""
+        if self._agent is not None and not self._power.expired():
+            self._power.reschedule(None)
 
     async def _boot(self) -> None:
         world, memory, pace = self._world, self._memory, self._pace
         link = Link(memory, pace)
         server = Server(world.server_url, self._http, link, firmware=FIRMWARE)
         identity = Identity(memory, serial=self._serial, firmware=FIRMWARE, pace=pace)
-        door = SimulatedDoor(Relay(self._serial, world.log), pace)
-        agent = Agent(server, memory, identity, link, relay=door, pace=pace, journal=MemoryJournal)
-        door.watch(agent.door_moved)
+        agent = Agent(
+            server, memory, identity, link, relay=self._door, pace=pace, journal=MemoryJournal
+        )
+        self._door.watch(agent.door_moved)
+        self._agent = agent
         try:
             await agent.run(None)
         finally:
+            self._agent = None
+            # While it is off nobody sees the door; an event of a boot that ended would wait for
+            # an upload that ended with it.
+            self._door.watch(None)
             agent.close()
             self._wire.cut()
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether all that it began is over and with the server, or never will be."""
+        if self._is_revoked or not self._memory.booted:
+            return True
+        if self._agent is None or self._agent.commands_in_hand or self._door.is_passed:
+            return False
+        return not self.unsent_events and not self.unsent_results
 
     @property
     def unsent_events(self) -> int:

@@ -28,8 +28,11 @@ START_WITHIN_S = 10.0
 STARTS_PER_S = 500
 """A small fleet begins sooner."""
 
-LINGER_S = 20.0
-"""A fleet that is to stop goes on for at most so long, in seconds, to finish what it began."""
+LINGER_S = 90.0
+"""A fleet that is to stop goes on for at most so long, in seconds, to finish what it began.
+
+Longer than the longest pause between two tries, and the calls before and after it.
+"""
 
 LINE_EVERY_S = 10.0
 """Where no table can be shown, a line is printed this often, in seconds."""
@@ -94,8 +97,8 @@ async def run_fleet(plan: Plan, *, stop: asyncio.Event, out: Console) -> Outcome
         witness.remember(pulses_in(path))
         log = RelayLog(path, witness)
         stack.callback(log.close)
-        tally, calm = Tally(), asyncio.Event()
-        world = World(plan.server_url, faults, calm, plan.seed, file, log, witness, tally)
+        tally, calm, over = Tally(), asyncio.Event(), asyncio.Event()
+        world = World(plan.server_url, faults, calm, over, plan.seed, file, log, witness, tally)
         controllers = [Controller(world, post) for post in posts]
         began = time.monotonic()
         await _live(plan, world, controllers, stop=stop, out=out)
@@ -182,6 +185,9 @@ async def _live(
                     await stop.wait()
             stop.clear()
             world.calm.set()
+            world.over.set()
+            for one in controllers:
+                one.keep_on()
             await _settled(controllers, stop)
             for task in tasks:
                 task.cancel()
@@ -191,9 +197,10 @@ async def _settled(controllers: Sequence[Controller], stop: asyncio.Event) -> No
     """Wait until everything is with the server; a second signal ends this, and so does time."""
     until = time.monotonic() + LINGER_S
     while time.monotonic() < until and not stop.is_set():
-        if not any(one.unsent_events or one.unsent_results for one in controllers):
-            return
+        # First of all: what was told a moment ago shall be in hand.
         await asyncio.sleep(0.2)
+        if all(one.has_settled for one in controllers):
+            return
 
 
 @contextlib.contextmanager

@@ -288,7 +288,7 @@ async def my_visits(
     own = or_(Visit.worker_id == worker.worker_id, inside)
     found = await cursors.page(
         tx,
-        select(Visit).where(own),
+        select(Visit).where(own, Visit.voided_at.is_(None)),
         by=[Visit.id],
         request=page,
         newest_first=True,
