@@ -66,7 +66,7 @@ class Sums:
     def between(self, low: int, high: int) -> tuple[list[int], Ints]:
         """Give the counters `[low, high)` that occur, and their sums by row."""
         keys, found = self.table.between(low, high)
-        if self.by_hour:
+        if self.by_hour and keys:
             found = found.reshape(-1, HOURS, len(keys))[:, :ALL_DAY].reshape(-1, len(keys))
         return keys, found
 
