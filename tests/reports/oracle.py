@@ -499,15 +499,18 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     for day, quarter, inside in minutes:
         quarters[day, quarter] += inside
     peak: Any = 0.0
-    peak_at = None
+    peak_at: Any = None
     if quarters:
         best = max(quarters.values())
         day, quarter = min(key for key, value in quarters.items() if value == best)
-        zone = ZoneInfo(min(station.timezone for station in row.stations))
-        local = datetime.combine(day, time(quarter // 4, quarter % 4 * 15), zone)
-        peak, peak_at = round(best / 15, 4), local.astimezone(UTC)
+        peak = round(best / 15, 4)
+        # A quarter of stations in two zones is told by the clock of either.
+        zones = {each.timezone for each in (row.stations if row.is_station else raw.stations)}
+        clock = time(quarter // 4, quarter % 4 * 15)
+        local = [datetime.combine(day, clock, ZoneInfo(zone)) for zone in zones]
+        peak_at = frozenset(each.astimezone(UTC) for each in local)
     if row.model is not None and len(row.stations) > 1:
-        peak = peak_at = None
+        peak, peak_at = None, None
     most = None
     if row.is_station and row.hour is None:
         most = max((inside for _, _, inside in minutes), default=0)
