@@ -252,13 +252,19 @@ async def test_beyond_retention_only_what_was_counted_before_is_known(
         await roll_up(runtime.database, at=late, retention=RETENTION)
         gone = replace(many, retained_since=SHORT.to_day)
         (over,) = await queries.visits(one.tx, gone)
-        year = one.scope(By.ALL, None, Period(date(2026, 1, 1), date(2027, 1, 1)))
+        near, _, street = one.story.units
+        mine = await oracle.read_raw(one.tx, [near, street], one.at, health)
+        year = replace(
+            one.scope(By.ALL, None, Period(date(2026, 1, 1), date(2027, 1, 1))),
+            stations=sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id])),
+            roots=Roots(units=[near.id]),
+        )
         (closed,) = await queries.visits(one.tx, year)
     assert kept[1][0].unique_workers
     assert (over.visits, over.unmet_demand) == (kept[1][0].visits, kept[1][0].unmet_demand)
     assert (over.unique_workers, over.anonymous_visits) == (None, None)
     assert over.beyond_retention
-    assert (closed.unique_workers, closed.beyond_retention) == (len(one.raw.workers), False)
+    assert (closed.unique_workers, closed.beyond_retention) == (len(mine.workers), False)
 
 
 async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(
