@@ -229,10 +229,6 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "repairs": ("times out of order that ended", "count"),
     "repair_hours": ("their lengths summed up", "hours"),
     "repair_mean_min": ("repair_hours / repairs", "minutes"),
-    "repair_median_min": (
-        "median of the lengths of all kinds together, nearest rank of a histogram",
-        "minutes",
-    ),
     "promised_hours": (
         "time in which the stations were promised to be open: mode free or scan",
         "hours",

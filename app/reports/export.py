@@ -106,7 +106,6 @@ TITLES: Mapping[str, str] = {
     "repairs": "修复次数",
     "repair_hours": "修复总时长（小时）",
     "repair_mean_min": "平均修复（分钟）",
-    "repair_median_min": "修复中位数（分钟）",
     "promised_hours": "承诺开放时长（小时）",
     "usable_hours": "可用时长（小时）",
     "promise_rate": "兑现率",

@@ -26,6 +26,7 @@ from app.places.rules import Calendar, local_day
 from app.places.tables import OperatingModel, Station, Unit
 from app.reports.changes import CHANGED, CLOSED
 from app.reports.columns import Ints, share
+from app.reports.rollup import CITY_ZONE
 from app.reports.rules import (
     Bucket,
     By,
@@ -47,7 +48,6 @@ MOST_STREAMED = 3_000_000
 AT_ONCE = 20_000
 """How many rows are computed together."""
 
-CITY_ZONE = "Asia/Shanghai"
 ALL = "全部"
 """The name of a row about all stations of the scope."""
 
@@ -309,13 +309,18 @@ async def progress(tx: AsyncSession) -> Progress:
     return Progress(marks.get(CHANGED), marks.get(CLOSED), due is not None)
 
 
-async def frame(tx: AsyncSession, scope: Scope, *, most: int = MOST_ROWS) -> Frame:
-    """Say which rows a report has; raises PeriodInvalid."""
+async def frame(
+    tx: AsyncSession, scope: Scope, *, most: int = MOST_ROWS, is_raw: bool = False
+) -> Frame:
+    """Say which rows a report has; raises PeriodInvalid.
+
+    Of raw rows time is known until now, of rollups as far as was counted.
+    """
     try:
         pieces = slots(scope.period, scope.by, scope.bucket, scope.calendar)
     except ValueError as error:
         raise PeriodInvalid(str(error)) from error
-    counted_at = (await progress(tx)).counted_at
+    counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
     found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
     made = Frame(scope, pieces, found.places, found.lives(), list(found.zones))

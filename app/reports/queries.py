@@ -54,7 +54,6 @@ from app.reports.rules.counters import (
     PULSE,
     REASON,
     REASONS,
-    REPAIR,
     SPREAD,
     C,
     F,
@@ -324,7 +323,6 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
 def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
     known, count = _known(part), part.frame.slots.count
     came = sum((sums[key] for key in VISITS), np.zeros(part.rows, np.int64))
-    (median,) = percentiles(sums.between(REPAIR, REPAIR + SPREAD), (50,), known, low=REPAIR)
     named = list(zip(*_named(part), strict=True))
     found: list[tuple[int, FacilitiesRow]] = []
     for kind in FacilityKind:
@@ -353,7 +351,6 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
             shown(some[F.REPAIRS], is_known),
             hours(some[F.REPAIR_MS], is_known),
             means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
-            [median[row] for row in there.tolist()],
         ]
         for row, values in zip(there.tolist(), zip(*columns, strict=True), strict=True):
             found.append((row, FacilitiesRow(*named[row], *values)))
@@ -471,7 +468,6 @@ REPORTS: Mapping[str, Report] = {
             [
                 (C.VISITS_FREE, C.VISITS_OFFLINE + 1),
                 (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
-                (REPAIR, REPAIR + SPREAD),
             ]
         ),
         _facilities,

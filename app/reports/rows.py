@@ -181,8 +181,6 @@ class FacilitiesRow(NamedTuple):
     repairs: int | None
     repair_hours: float | None
     repair_mean_min: float | None
-    repair_median_min: int | None
-    """Of all kinds together, at the place and in the time of the row."""
 
 
 class PromiseRow(NamedTuple):

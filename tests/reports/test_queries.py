@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
@@ -21,7 +21,7 @@ from app.places.tables import FacilityKind, Station
 from app.reports import queries, raw, rollup
 from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
 from app.reports.raw import StationDay
-from app.reports.rollup import roll_up
+from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Bucket, By, Period
 from app.reports.rules.counters import C, F, facility
 from app.runtime import Runtime
@@ -32,7 +32,7 @@ from tests.reports.oracle import Raw, Row
 
 pytestmark = pytest.mark.anyio
 
-RETENTION = timedelta(days=180)
+RETENTION, SILENCE = timedelta(days=180), timedelta(seconds=75)
 START = FIRST.date()
 SHORT = Period(START, START + timedelta(days=4))
 """Four days, of which one is to come and one goes on."""
@@ -102,16 +102,17 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Health:
     found: Health = {}
     read_raw_days = raw.read_days
 
-    async def read_days(tx: Any, stations: Any, day: date, *, at: datetime) -> Any:
-        given = await read_raw_days(tx, stations, day, at=at)
+    async def read_days(tx: Any, stations: Any, day: date, **terms: Any) -> Any:
+        given = await read_raw_days(tx, stations, day, **terms)
         return {id: some(id, day, one) for id, one in given.items()}
 
     def some(id: Any, day: date, read: StationDay) -> StationDay:
         by_hour = found.setdefault((id, day), a_days_health(random.Random(f"{id}{day}")))
         numbered = {hour: numbers(counts) for hour, counts in by_hour.items()}
-        return replace(read, facts=replace(read.facts, health=numbered))
+        return replace(read, stood=cast("Any", numbered))
 
     monkeypatch.setattr(rollup, "read_days", read_days)
+    monkeypatch.setattr("app.reports.health.counted", lambda stood: stood)
     return found
 
 
@@ -160,12 +161,12 @@ async def told(
         story = await author.write()
         await tx.commit()
         at = AT
-        await roll_up(runtime.database, at=at, retention=RETENTION)
+        await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
         for _ in range(rounds):
             at += timedelta(minutes=11)
             await author.go_on(written=at)
             await tx.commit()
-            await roll_up(runtime.database, at=at, retention=RETENTION)
+            await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
         raw = await oracle.read_raw(tx, story.units, at, health)
         yield Told(tx, story, raw, at, health)
 
@@ -223,7 +224,7 @@ async def test_every_report_of_every_cut_equals_a_plain_recount(
         await compare_facilities(one, cuts)
 
         async def controllers(tx: AsyncSession, scope: Scope) -> Any:
-            silent_since = AT - timedelta(seconds=75)
+            silent_since = AT - SILENCE
             return await queries.controllers(tx, scope, silent_since=silent_since)
 
         periods = [(period, By.STATION, None) for period in (SHORT, *LONG)]
@@ -237,7 +238,7 @@ async def test_a_sweep_changes_no_figure(runtime: Runtime, health: Health) -> No
         before = [await each(one.tx, scope) for each in reports]
         assert await presence.sweep(one.tx, at=one.at) > 0
         await one.tx.commit()
-        await roll_up(runtime.database, at=one.at, retention=RETENTION)
+        await roll_up(runtime.database, Terms(one.at, RETENTION, SILENCE))
         assert [await each(one.tx, scope) for each in reports] == before
 
 
@@ -249,7 +250,7 @@ async def test_beyond_retention_only_what_was_counted_before_is_known(
         kept = [await queries.visits(one.tx, scope) for scope in (day, many)]
         late = AT + RETENTION + timedelta(days=10)
         await one.tx.commit()
-        await roll_up(runtime.database, at=late, retention=RETENTION)
+        await roll_up(runtime.database, Terms(late, RETENTION, SILENCE))
         gone = replace(many, retained_since=SHORT.to_day)
         (over,) = await queries.visits(one.tx, gone)
         near, _, street = one.story.units

@@ -50,7 +50,6 @@ from app.reports.catalogue import described
 from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import (
-    CITY_ZONE,
     MOST_STREAMED,
     Frame,
     PeriodInvalid,
@@ -60,7 +59,7 @@ from app.reports.frame import (
     progress,
 )
 from app.reports.queries import REPORTS
-from app.reports.rollup import retained_since
+from app.reports.rollup import CITY_ZONE, retained_since
 from app.reports.rows import ControllersRow
 from app.reports.rules import Bucket, By, Completeness, Period, completeness
 from app.reports.sheet import gather, month_of
@@ -405,7 +404,7 @@ async def _scope(
     at: datetime,
 ) -> Scope:
     """Say of which stations the report may speak: his own, perhaps of one unit, perhaps one."""
-    stations, roots = await _within(tx, admin, *only)
+    stations, roots = await places_within(tx, admin, *only)
     return Scope(
         stations=stations,
         roots=roots,
@@ -435,17 +434,13 @@ async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) 
             return await queries.controllers(tx, scope, silent_since=silent_since)
 
 
-async def stations_within(
-    tx: AsyncSession, admin: SignedInAdmin, unit: uuid.UUID | None, station: uuid.UUID | None
-) -> Any:
-    """Select the stations an administrator sees; raises UnitNotFound, StationNotFound."""
-    query, _ = await _within(tx, admin, unit, station)
-    return query
-
-
-async def _within(
+async def places_within(
     tx: AsyncSession, admin: SignedInAdmin, unit: uuid.UUID | None, station: uuid.UUID | None
 ) -> tuple[Any, Roots]:
+    """Select the stations an administrator sees, and give the roots that hold the same.
+
+    Raises UnitNotFound, StationNotFound.
+    """
     query = visible_stations(admin)
     branch = one = None
     if station is not None:

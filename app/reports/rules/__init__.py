@@ -1,6 +1,13 @@
 """The arithmetic of reports, pure: periods, counters, a station's day, slots of time, rates."""
 
-from app.reports.rules.arithmetic import LONGEST, Completeness, Period, completeness, rate
+from app.reports.rules.arithmetic import (
+    LONGEST,
+    Completeness,
+    Period,
+    completeness,
+    nearest_rank,
+    rate,
+)
 from app.reports.rules.slots import Bucket, By, Class, Slot, Slots, class_of, slots
 from app.reports.rules.spans import Grain, Run, Span, cover, runs, span_end, span_of
 
@@ -19,6 +26,7 @@ __all__ = [
     "class_of",
     "completeness",
     "cover",
+    "nearest_rank",
     "rate",
     "runs",
     "slots",

@@ -61,3 +61,9 @@ def completeness(period: Period, today: date) -> Completeness:
 def rate(part: float, whole: float) -> float | None:
     """Divide; None where there is nothing to divide by (metrics, conventions)."""
     return None if whole == 0 else round(part / whole, 4)
+
+
+def nearest_rank(ordered: Sequence[float], percent: int) -> float:
+    """Give a percentile of sorted values by the nearest-rank method."""
+    rank = -(-percent * len(ordered) // 100)
+    return ordered[max(rank, 1) - 1]
