@@ -19,7 +19,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db.types import Instant
+from app.db.types import Instant, table_of
 from app.errors import Invalid
 from app.people.admins import Roots
 from app.places.rules import Calendar, local_day
@@ -323,7 +323,9 @@ async def frame(
     counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
     found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
-    made = Frame(scope, pieces, found.places, found.lives(), list(found.zones))
+    lives = zip(*found.lives, strict=True) if found.lives else [()] * 6
+    columns = Lives(*(np.array(column, np.int64) for column in lives))
+    made = Frame(scope, pieces, found.places, columns, list(found.zones))
     if made.rows > most:
         raise PeriodInvalid(
             f"the report would have more than {most} rows; "
@@ -335,37 +337,29 @@ async def frame(
 @dataclass(slots=True)
 class _Found:
     places: list[Place] = field(default_factory=list)
-    lines: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    lives: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    """The columns of `Lives`."""
     zones: dict[str, int] = field(default_factory=dict)
 
-    def live(
-        self, place: int, zone: str, since: datetime, until: datetime, stations: int, seats: int
-    ) -> None:
-        number = self.zones.setdefault(zone, len(self.zones))
-        self.lines.append((place, number, ms_of(since), ms_of(until), stations, seats))
-
-    def lives(self) -> Lives:
-        return Lives(*np.array(self.lines, np.int64).reshape(-1, 6).T)
+    def zone(self, timezone: str) -> int:
+        return self.zones.setdefault(timezone, len(self.zones))
 
 
 async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     found = _Found()
+    c = table_of(Station).c
     rows = await tx.execute(
-        sa.select(
-            Station.id,
-            Station.code,
-            Station.name,
-            Station.timezone,
-            Station.capacity,
-            Station.created_at,
-            Station.retired_at,
-        )
-        .where(Station.id.in_(scope.stations))
-        .order_by(Station.code)
+        sa.select(c.id, c.code, c.name, c.timezone, c.capacity, c.created_at, c.retired_at)
+        .where(c.id.in_(scope.stations))
+        .order_by(c.code)
     )
-    for id, code, name, timezone, capacity, created_at, retired_at in rows:
-        ended = until if retired_at is None or retired_at > until else retired_at
-        found.live(len(found.places), timezone, created_at, ended, 1, capacity)
+    start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
+    start_ms, until_ms = ms_of(start), ms_of(until)
+    for number, (id, code, name, timezone, capacity, created_at, retired_at) in enumerate(rows):
+        # Most have lived through all of the period: their instants need no turning into numbers.
+        since = start_ms if created_at <= start else ms_of(created_at)
+        ended = until_ms if retired_at is None or retired_at > until else ms_of(retired_at)
+        found.lives.append((number, found.zone(timezone), since, ended, 1, capacity))
         found.places.append(Place(id, code, None, name, None, timezone, capacity, (id,)))
     return found
 
@@ -405,7 +399,8 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     numbers: dict[Any, int] = {}
     for row in rows:
         number = numbers.setdefault(row.key, len(numbers))
-        found.live(number, row.timezone, row.since, row.ended, row.stations, row.seats)
+        life = ms_of(row.since), ms_of(row.ended)
+        found.lives.append((number, found.zone(row.timezone), *life, row.stations, row.seats))
     if not numbers and scope.by not in keys:
         numbers[None] = 0
     sources = await _sources(tx, scope, numbers)

@@ -158,11 +158,15 @@ async def _uniques(
     visits = vectors.summed(of, range(len(of)), len(of), [(C.VISITS_FREE, C.VISITS_OFFLINE + 1)])
     came = sum(visits[key] for key in (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE))
     empty = {number for number, n in zip(uncounted, np.atleast_1d(came), strict=True) if n == 0}
+    result: list[int | None] = [0] * part.rows
+    if len(set(groups)) == len(groups):
+        for number, (group, uniques) in enumerate(zip(groups, numbers, strict=True)):
+            result[group] = 0 if number in empty else uniques
+        return result
     parts: defaultdict[int, list[int]] = defaultdict(list)
     for number, (group, uniques) in enumerate(zip(groups, numbers, strict=True)):
         if uniques != 0 and number not in empty:
             parts[group].append(number)
-    result: list[int | None] = [0] * part.rows
     wanted: dict[tuple[uuid.UUID, Span], int] = {}
     for group, rows in parts.items():
         if len(rows) == 1:
