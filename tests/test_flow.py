@@ -9,6 +9,7 @@ import pytest
 
 from app.runtime import Runtime
 from tests.conftest import Clock
+from tests.support.counting import rolled
 from tests.support.worlds import Scene, a_scene, an_admin
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +93,7 @@ async def test_a_worker_comes_in_at_night_and_the_report_shows_it(
     left = await client.post(f"/v1/visits/{seen['visit_id']}/leave", headers=scene.worker.headers)
     assert left.status_code == 200, left.text
     clock.advance(timedelta(days=1).total_seconds())
+    await rolled(runtime)
     async with runtime.database.write() as tx:
         admin = await an_admin(tx, at=clock.now())
     report = await client.get(

@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from app.people.rules import Permission, Role, allows
 from app.people.secrets import hash_of
 from app.people.tables import Admin, AdminLoginFailure, AdminSession, Worker
 from app.people.turns import take_turns
-from app.places.rules import under_bounds
+from app.places.rules import is_within, under_bounds
 from app.places.stations import StationNotFound, StationRetired
 from app.places.tables import Station, Unit
 from app.vault import Vault
@@ -122,6 +122,42 @@ def visible_stations(admin: SignedInAdmin) -> sa.Select[uuid.UUID]:
     if admin.has_city:
         return query
     return query.where(Station.unit_id.in_(visible_units(admin)))
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """Places whose branches together are what is asked about: sums of theirs are sums of all."""
+
+    units: Sequence[uuid.UUID] = ()
+    stations: Sequence[uuid.UUID] = ()
+
+
+async def visible_roots(
+    tx: AsyncSession,
+    admin: SignedInAdmin,
+    *,
+    unit: Unit | None = None,
+    station: Station | None = None,
+) -> Roots:
+    """Give the roots of `visible_stations`, of which perhaps only a unit's or one station.
+
+    Unit and station were found in scope before.
+    """
+    if station is not None:
+        path = await tx.scalar(sa.select(Unit.path).where(Unit.id == station.unit_id))
+        is_in = unit is None or is_within(path or "", unit.path)
+        return Roots(stations=[station.id] if is_in else [])
+    if unit is not None:
+        return Roots(units=[unit.id])
+    if admin.station_id is not None:
+        return Roots(stations=[admin.station_id])
+    if admin.has_city:
+        return Roots(units=(await tx.scalars(_roots_of(Unit.parent_id.is_(None)))).all())
+    return Roots(units=(await tx.scalars(_roots_of(Unit.path == admin.unit_path))).all())
+
+
+def _roots_of(which: sa.ColumnElement[bool]) -> sa.Select[uuid.UUID]:
+    return sa.select(Unit.id).where(which).order_by(Unit.path)
 
 
 def visible_workers(admin: SignedInAdmin) -> sa.ColumnElement[bool]:

@@ -1,17 +1,18 @@
 """What each report is, what each of its figures means, and how it is computed.
 
-The formulas are those of the code in `queries.py`, in words that an administrator can defend. Each
-says when its figure is null: no data and zero never look alike (law 16). `docs/reports.md` is this,
-printed: `python -m app.reports.catalogue > docs/reports.md`.
+The formulas are those of the code in `queries.py` over the counters of `rules/counters.py`, in
+words that an administrator can defend. Each says when its figure is null: no data and zero never
+look alike (law 16). `docs/reports.md` is this, printed:
+`python -m app.reports.catalogue > docs/reports.md`.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.reports import queries
+from app.reports import rows
 from app.reports.export import TITLES
-from app.reports.frame import Bucket, By
+from app.reports.rules import Bucket, By
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,22 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "station": ("code of the station; null where a row is about more than one", "text"),
     "unit": ("id of the unit; null where a row is not about one", "id"),
     "name": ("name of the station or unit as it is now", "text"),
-    "day": ("local day, half open: 00:00 to 24:00 in the station's zone", "date"),
+    "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
+    "day": (
+        "local day, 00:00 to 24:00 in the station's zone; of a week its Monday, of a month its "
+        "first day, even where the period begins later",
+        "date",
+    ),
     "hour": ("local hour, 0 to 23", "hour"),
+    "weekday": ("ISO day of the week, 1 is Monday", "number"),
+    "day_class": (
+        "workday, weekend, public_holiday or makeup_workday, by the calendar; in a year without "
+        "calendar data by the weekday alone",
+        "text",
+    ),
     "known_share": (
-        "seconds of the row's time that have passed while its stations were registered / all "
-        "seconds of the row's time",
+        "seconds of the row's time that have passed and been counted while its stations were "
+        "registered / all seconds of the row's time",
         "share",
     ),
     "visits": (
@@ -54,14 +66,29 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "with the visit before (known of workers who consented); null: nothing known yet",
         "count",
     ),
-    "persons": ("sum of party_size over the visits", "count"),
-    "unique_workers": (
-        "distinct workers of the visits who consented; null beyond retention",
+    "visits_free": ("of the visits, those that began in free mode", "count"),
+    "visits_scan": ("of the visits, those that began in any other mode", "count"),
+    "visits_offline": (
+        "of these, those that a controller opened while it worked alone; not among visits_scan",
         "count",
     ),
-    "anonymous_visits": ("visits without consent; null beyond retention", "count"),
+    "persons": ("sum of party_size over the visits", "count"),
+    "returns": (
+        "visits within 10 minutes after leaving, which count with the visit before",
+        "count",
+    ),
+    "unique_workers": (
+        "distinct workers of the visits who consented, exact over any time and any stations; "
+        "null by hour, and where beyond_retention",
+        "count",
+    ),
+    "anonymous_visits": (
+        "visits without consent; null where the row begins before the retention time",
+        "count",
+    ),
     "beyond_retention": (
-        "whether visits of the row's period have lost their workers by retention",
+        "whether retention took workers of the row's time before they were counted for just "
+        "that time",
         "truth",
     ),
     "out_of_hours_visits": (
@@ -69,46 +96,120 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "count",
     ),
     "offhours_share": ("out_of_hours_visits / visits; null without visits", "share"),
+    "staffed_hours": ("time of the stations in free mode", "hours"),
+    "unstaffed_hours": ("time in which they were promised to be open, without staff", "hours"),
+    "covered_hours": (
+        "of the staffed hours, those in which anybody was scanned or counted",
+        "hours",
+    ),
+    "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),
+    "night_uplift": (
+        "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours); null where "
+        "free_mode_coverage is below 0.5",
+        "ratio",
+    ),
     "walk_in_heads": (
         "sum of heads that staff counted in free hours, on the day a count begins; null by hour",
         "count",
     ),
     "refused": ("refused scans, every one", "count"),
     "unmet_demand": (
-        "distinct (worker, station, half hour) with a refused scan and no granted one in that half "
-        "hour; null beyond retention",
+        "distinct (worker, station, half hour) with a refused scan and no granted one in that "
+        "half hour",
         "count",
     ),
-    "dwell_mean_s": ("mean of ended_at - started_at over stays whose end was observed", "seconds"),
-    "dwell_median_s": ("median of the same, nearest rank", "seconds"),
+    "stays": ("stays whose end was observed, returns included", "count"),
+    "stay_hours": ("sum of their lengths", "hours"),
+    "dwell_mean_s": ("stay_hours / stays, before rounding", "seconds"),
+    "dwell_median_s": (
+        "median of the same, in whole minutes, nearest rank of a histogram: the least value of "
+        "its bucket, within 3.2 %",
+        "seconds",
+    ),
     "dwell_p90_s": ("90th percentile of the same, nearest rank", "seconds"),
-    "imputed_exit_share": ("stays that ended by time alone / stays that are over", "share"),
+    "ended": ("stays that are over, returns included", "count"),
+    "imputed_exits": ("of these, those that ended by time alone", "count"),
+    "imputed_exit_share": ("imputed_exits / ended; null without any", "share"),
     "decided": ("scans that were decided: granted, walked in or refused", "count"),
     "granted": ("scans for which an unlock command was made", "count"),
     "walk_in": ("scans at a door that stood open", "count"),
     "by_reason": ("refused scans by their reason", "counts"),
     "grant_rate": ("(granted + walk_in) / decided; null without decisions", "share"),
+    "claimed": ("granted scans whose command a controller claimed", "count"),
     "executed": ("granted scans whose relay pulsed", "count"),
     "open_success_rate": ("executed / granted; null without grants", "share"),
-    "pickup_p50_ms": ("median of claimed_at - created_at of the commands", "milliseconds"),
+    "with_contact": ("of the executed, those at a door with a contact", "count"),
+    "opened": ("granted scans for which a contact proved that the door opened", "count"),
+    "proven_open_rate": ("opened / with_contact; null without any", "share"),
+    "pickup_p50_ms": (
+        "median of claimed_at - created_at of the commands, nearest rank of a histogram: the "
+        "least value of its bucket, within 3.2 %",
+        "milliseconds",
+    ),
     "pickup_p95_ms": ("95th percentile of the same, nearest rank", "milliseconds"),
     "pickup_p99_ms": ("99th percentile of the same, nearest rank", "milliseconds"),
+    "pulse_p50_ms": (
+        "median of pulsed_at - created_at of executed commands, likewise",
+        "milliseconds",
+    ),
+    "pulse_p95_ms": (
+        "95th percentile of pulsed_at - created_at of executed commands, likewise",
+        "milliseconds",
+    ),
+    "pulse_p99_ms": (
+        "99th percentile of pulsed_at - created_at of executed commands, likewise",
+        "milliseconds",
+    ),
+    "door_p50_ms": (
+        "median of opened_at - pulsed_at of executed commands, likewise",
+        "milliseconds",
+    ),
+    "door_p95_ms": (
+        "95th percentile of opened_at - pulsed_at of executed commands, likewise",
+        "milliseconds",
+    ),
+    "door_p99_ms": (
+        "99th percentile of opened_at - pulsed_at of executed commands, likewise",
+        "milliseconds",
+    ),
+    "alone_opened": ("passes that controllers opened for while they worked alone", "count"),
+    "alone_refused": ("passes that they refused", "count"),
+    "alone_flagged": ("opened alone, and would have been refused by the server", "count"),
     "capacity": ("seats of the station, or of all stations of the row, as they are now", "count"),
-    "measured_hours": ("hours of the row's time that can be known", "hours"),
+    "measured_hours": (
+        "hours of the row's time that can be known, from the first of its stations to the last",
+        "hours",
+    ),
+    "station_hours": ("the same of each station, summed up", "hours"),
+    "seat_hours": ("seats x the hours of each station, summed up", "hours"),
+    "person_hours": (
+        "integral of persons inside; a visit counts while started_at <= t < coalesce(ended_at, "
+        "started_at + max_stay)",
+        "hours",
+    ),
+    "used_hours": ("of the station_hours, those with at least one person inside", "hours"),
     "avg_occupancy": (
-        "integral of persons inside over the measured time / measured time; a visit counts while "
-        "started_at <= t < coalesce(ended_at, started_at + max_stay)",
+        "person_hours / measured_hours: persons inside all stations of the row together",
         "persons",
     ),
-    "avg_when_used": ("the same integral / time with at least one person inside", "persons"),
-    "peak_occupancy": ("greatest mean of a 15-minute bin", "persons"),
-    "peak_at": ("beginning of that bin", "instant"),
-    "max_observed": ("greatest number of persons inside at any instant", "persons"),
-    "seat_utilization": (
-        "integral of persons inside / (seats x measured time); may exceed 1",
-        "share",
+    "avg_when_used": ("person_hours / used_hours", "persons"),
+    "peak_occupancy": (
+        "greatest mean of a quarter hour by the stations' clocks, of all stations of the row "
+        "together; null by operating model",
+        "persons",
     ),
-    "time_utilization": ("time with at least one person inside / measured time", "share"),
+    "peak_at": ("beginning of that quarter; the first of equals", "instant"),
+    "max_observed": (
+        "greatest number of persons inside at any instant; null by hour and for more than one "
+        "station",
+        "persons",
+    ),
+    "seat_utilization": ("person_hours / seat_hours; may exceed 1", "share"),
+    "time_utilization": ("used_hours / station_hours", "share"),
+    "crowded_minutes": (
+        "time at 90 % of the seats or more, in runs of 5 minutes or longer",
+        "minutes",
+    ),
     "kind": ("kind of facility", "text"),
     "units": ("how many of them stand there now", "count"),
     "uses": ("sessions that ended and quantities, by where they began", "count"),
@@ -116,6 +217,34 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "quantity": ("sum of the quantities", "quantity"),
     "in_use_hours": ("sum of the sessions' lengths", "hours"),
     "uses_per_visit": ("uses / visits; null without visits", "ratio"),
+    "standing_hours": ("units x the time for which they stood there", "hours"),
+    "out_of_order_hours": ("of these, out of order", "hours"),
+    "degraded_hours": ("of these, working badly", "hours"),
+    "unknown_hours": ("of these, of unknown state", "hours"),
+    "availability": (
+        "(standing_hours - out_of_order_hours) / standing_hours; null without any",
+        "share",
+    ),
+    "unknown_share": ("unknown_hours / standing_hours; null without any", "share"),
+    "repairs": ("times out of order that ended", "count"),
+    "repair_hours": ("their lengths summed up", "hours"),
+    "repair_mean_min": ("repair_hours / repairs", "minutes"),
+    "promised_hours": (
+        "time in which the stations were promised to be open: mode free or scan",
+        "hours",
+    ),
+    "usable_hours": (
+        "of these, time in which they could be used: controller heard, door not faulty, not "
+        "closed by staff",
+        "hours",
+    ),
+    "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),
+    "commissioned_hours": ("time in which the stations had a controller", "hours"),
+    "online_hours": ("of these, time in which it was heard", "hours"),
+    "controller_uptime": ("online_hours / commissioned_hours; null without any", "share"),
+    "outages": ("outages of controllers that ended", "count"),
+    "outage_hours": ("their lengths summed up", "hours"),
+    "mttr_min": ("outage_hours / outages", "minutes"),
     "serial": ("serial number of the controller", "text"),
     "firmware": ("what it said of its firmware when it was enrolled", "text"),
     "seen_at": ("when it last began or ended a request", "instant"),
@@ -129,18 +258,21 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
 """How each figure is computed, and in what it is measured."""
 
 FORMULAS_OF: Mapping[tuple[str, str], str] = {
+    ("promise", "unknown_hours"): "of the promised hours, those of which nothing is known",
+    ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
     ("controllers", "executed"): "of the commands, those whose relay pulsed",
     ("controllers", "refused"): "of the commands, refused by a lockdown or by the controller",
 }
 """Where one name means another thing in one report."""
 
 SAYS: Mapping[str, tuple[type, str]] = {
-    "visits": (queries.VisitsRow, "who came, when, for how long, and who could not come in"),
-    "access": (queries.AccessRow, "what scans were answered, and how fast doors were opened"),
-    "occupancy": (queries.OccupancyRow, "how many were inside, and how full it was"),
-    "facilities": (queries.FacilitiesRow, "what was used, how often and for how long"),
+    "visits": (rows.VisitsRow, "who came, when, for how long, and who could not come in"),
+    "access": (rows.AccessRow, "what scans were answered, and how fast doors were opened"),
+    "occupancy": (rows.OccupancyRow, "how many were inside, and how full it was"),
+    "facilities": (rows.FacilitiesRow, "what was used, how often and for how long"),
+    "promise": (rows.PromiseRow, "whether stations were open when that was promised"),
     "controllers": (
-        queries.ControllersRow,
+        rows.ControllersRow,
         "which controllers are heard, and what became of their commands",
     ),
 }

@@ -19,7 +19,8 @@ from app.db.upsert import upsert
 from app.doors.tables import Command, ControllerOutage, OfflineEntry, Scan
 from app.places.rules import local_day
 from app.places.tables import FacilitySpell, Station, StationModes, Unit
-from app.reports.tables import Grain, Rollup, RollupDue, RollupMark, RollupMember
+from app.reports.rules import Grain, span_of
+from app.reports.tables import Rollup, RollupDue, RollupMark, RollupMember
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
 CHANGED, CLOSED = "changed", "closed"
@@ -35,28 +36,6 @@ Due = tuple[uuid.UUID, Grain, date, int]
 """A place, a span, its depth."""
 
 SPAN_DEPTH = {Grain.MONTH: SPANS, Grain.QUARTER: SPANS + 1, Grain.YEAR: SPANS + 2}
-
-
-def span_of(grain: Grain, day: date) -> date:
-    """Give the first day of the span in which a day lies."""
-    match grain:
-        case Grain.DAY:
-            return day
-        case Grain.MONTH:
-            return day.replace(day=1)
-        case Grain.QUARTER:
-            return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
-        case Grain.YEAR:
-            return day.replace(month=1, day=1)
-
-
-def span_end(grain: Grain, first: date) -> date:
-    """Give the day after the last of a span."""
-    if grain is Grain.DAY:
-        return first + timedelta(days=1)
-    months = {Grain.MONTH: 1, Grain.QUARTER: 3, Grain.YEAR: 12}[grain]
-    years, month = divmod(first.month - 1 + months, 12)
-    return date(first.year + years, month + 1, 1)
 
 
 def spans_above(place: uuid.UUID, day: date) -> Iterator[Due]:

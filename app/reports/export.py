@@ -5,7 +5,7 @@ person reads the first, a program the second. Counts by reason become one column
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -20,35 +20,68 @@ TITLES: Mapping[str, str] = {
     "station": "驿站编号",
     "unit": "工会组织",
     "name": "名称",
+    "operating_model": "运营模式",
     "day": "日期",
     "hour": "小时",
+    "weekday": "星期",
+    "day_class": "日期类别",
     "known_share": "可知时间占比",
     "visits": "人次",
+    "visits_free": "值守时段人次",
+    "visits_scan": "扫码时段人次",
+    "visits_offline": "离线开门人次",
     "persons": "总人数（含同行）",
+    "returns": "十分钟内返回",
     "unique_workers": "服务人数（去重）",
     "anonymous_visits": "匿名人次",
     "beyond_retention": "超出保留期",
     "out_of_hours_visits": "无人值守时段人次",
     "offhours_share": "无人值守时段占比",
+    "staffed_hours": "值守时长（小时）",
+    "unstaffed_hours": "无人值守开放时长（小时）",
+    "covered_hours": "有记录的值守时长（小时）",
+    "free_mode_coverage": "值守时段记录覆盖率",
+    "night_uplift": "无人值守提升比",
     "walk_in_heads": "值守时段点数人数",
     "refused": "拒绝次数",
     "unmet_demand": "未满足需求",
+    "stays": "观测到离开的停留次数",
+    "stay_hours": "停留总时长（小时）",
     "dwell_mean_s": "平均停留（秒）",
     "dwell_median_s": "停留中位数（秒）",
     "dwell_p90_s": "停留 P90（秒）",
+    "ended": "已结束停留次数",
+    "imputed_exits": "推定离开次数",
     "imputed_exit_share": "推定离开占比",
     "decided": "扫码次数",
     "granted": "同意开门",
     "walk_in": "直接进入",
     "by_reason": "拒绝原因",
     "grant_rate": "放行率",
+    "claimed": "控制器已取令",
     "executed": "门已打开",
     "open_success_rate": "开门成功率",
+    "with_contact": "有门磁的开门",
+    "opened": "门磁证实开门",
+    "proven_open_rate": "门磁证实率",
     "pickup_p50_ms": "取令 P50（毫秒）",
     "pickup_p95_ms": "取令 P95（毫秒）",
     "pickup_p99_ms": "取令 P99（毫秒）",
+    "pulse_p50_ms": "吸合 P50（毫秒）",
+    "pulse_p95_ms": "吸合 P95（毫秒）",
+    "pulse_p99_ms": "吸合 P99（毫秒）",
+    "door_p50_ms": "开门 P50（毫秒）",
+    "door_p95_ms": "开门 P95（毫秒）",
+    "door_p99_ms": "开门 P99（毫秒）",
+    "alone_opened": "离线放行",
+    "alone_refused": "离线拒绝",
+    "alone_flagged": "离线放行但应拒绝",
     "capacity": "座位数",
     "measured_hours": "统计时长（小时）",
+    "station_hours": "驿站时长（小时）",
+    "seat_hours": "座位时长（小时）",
+    "person_hours": "在站人时（小时）",
+    "used_hours": "有人时长（小时）",
     "avg_occupancy": "平均在站人数",
     "avg_when_used": "有人时平均在站人数",
     "peak_occupancy": "峰值（15 分钟平均）",
@@ -56,6 +89,7 @@ TITLES: Mapping[str, str] = {
     "max_observed": "最多同时在站人数",
     "seat_utilization": "座位利用率",
     "time_utilization": "时间利用率",
+    "crowded_minutes": "拥挤时长（分钟）",
     "kind": "设施种类",
     "units": "现有数量",
     "uses": "使用次数",
@@ -63,6 +97,24 @@ TITLES: Mapping[str, str] = {
     "quantity": "用量",
     "in_use_hours": "使用时长（小时）",
     "uses_per_visit": "每人次使用次数",
+    "standing_hours": "设施时长（小时）",
+    "out_of_order_hours": "故障时长（小时）",
+    "degraded_hours": "带病运行时长（小时）",
+    "unknown_hours": "状态未知时长（小时）",
+    "availability": "可用率",
+    "unknown_share": "未知占比",
+    "repairs": "修复次数",
+    "repair_hours": "修复总时长（小时）",
+    "repair_mean_min": "平均修复（分钟）",
+    "promised_hours": "承诺开放时长（小时）",
+    "usable_hours": "可用时长（小时）",
+    "promise_rate": "兑现率",
+    "commissioned_hours": "控制器投用时长（小时）",
+    "online_hours": "控制器在线时长（小时）",
+    "controller_uptime": "控制器在线率",
+    "outages": "中断次数",
+    "outage_hours": "中断总时长（小时）",
+    "mttr_min": "平均恢复（分钟）",
     "serial": "控制器序列号",
     "firmware": "固件版本",
     "seen_at": "最近联系时间",
@@ -78,24 +130,22 @@ TITLES: Mapping[str, str] = {
 _REFUSALS = tuple(reason for reason in Reason if reason is not Reason.OK)
 
 
-def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """Write a header and the rows; None is an empty cell, and zero is 0 (law 16)."""
+def csv_head(columns: Sequence[str]) -> str:
+    """Write the header, with the mark by which Excel reads UTF-8."""
+    text = io.StringIO(newline="")
+    text.write(BOM)
+    csv.writer(text).writerow([title for column in columns for title in spread_titles(column)])
+    return text.getvalue()
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Write some rows; None is an empty cell, and zero is 0 (law 16)."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    text.write(BOM)
-    writer.writerow([title for column in columns for title in spread_titles(column)])
-    yield _taken(text)
     for row in rows:
         cells = zip(columns, row, strict=True)
         writer.writerow([cell for column, value in cells for cell in _cells(column, value)])
-        yield _taken(text)
-
-
-def _taken(text: io.StringIO) -> str:
-    line = text.getvalue()
-    text.seek(0)
-    text.truncate()
-    return line
+    return text.getvalue()
 
 
 def spread_titles(column: str) -> Sequence[str]:

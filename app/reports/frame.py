@@ -1,268 +1,460 @@
 """Which rows a report has: one for every place and time, whether anything happened there or not.
 
-A figure is about a place (a station, a unit, or all that the administrator sees) and a time (the
-period, or each day or hour of it). A row knows how much of its time can be known at all: not what
-is to come, not what was before a station was registered or after it was retired (law 16).
+A figure is about a place (a station, a unit, or all that the administrator sees) and a slot of
+time. A row knows how much of its time can be known at all: not what is to come or not yet counted,
+not what was before a station was registered or after it was retired (law 16). Thousands of stations
+are rows of arrays here, and a sum of them is asked of the unit that has it, never added up again.
 """
 
 import uuid
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from enum import StrEnum
+from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.types import Instant, table_of
 from app.errors import Invalid
-from app.places.tables import Station, Unit
-from app.reports.rules import Life, Period, known_of
-from app.visits.tables import Visit
+from app.people.admins import Roots
+from app.places.rules import Calendar, local_day
+from app.places.tables import OperatingModel, Station, Unit
+from app.reports.changes import CHANGED, CLOSED
+from app.reports.columns import Ints, share
+from app.reports.rollup import CITY_ZONE
+from app.reports.rules import (
+    Bucket,
+    By,
+    Grain,
+    Period,
+    Slot,
+    Slots,
+    Span,
+    cover,
+    slots,
+)
+from app.reports.rules.day import ms_of, quarter_edges
+from app.reports.tables import RollupDue, RollupMark
 
 MOST_ROWS = 200_000
-"""How many rows a report may have: every station of the country once."""
+"""How many rows a report may have at once: every station of the country, several times."""
+MOST_STREAMED = 3_000_000
+"""How many it may have where they are written one by one: a city's stations, by day, for a year."""
+AT_ONCE = 20_000
+"""How many rows are computed together."""
+
+ALL = "全部"
+"""The name of a row about all stations of the scope."""
 
 
 class PeriodInvalid(Invalid):
     """The period is not acceptable."""
 
 
-class By(StrEnum):
-    """What a report has one row for."""
-
-    STATION = "station"
-    UNIT = "unit"
-    DAY = "day"
-
-
-class Bucket(StrEnum):
-    """Into what pieces of time each row is cut."""
-
-    DAY = "day"
-    HOUR = "hour"
-
-
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which stations, which days, as of when."""
+    """Which stations, which days, as of when, cut how."""
 
     stations: sa.Select[uuid.UUID]
+    """The one predicate of what may be spoken of."""
+    roots: Roots
+    """The places whose branches are the same stations."""
     period: Period
     by: By
     at: datetime
     retained_since: date
-    """Before this day visits and scans have lost their workers."""
+    """Before this day visits have lost their workers."""
     bucket: Bucket | None = None
-
-    @property
-    def grain(self) -> Bucket | None:
-        """The pieces of time; `by=day` is the whole scope by day, or by hour if asked so."""
-        return Bucket.DAY if self.by is By.DAY and self.bucket is None else self.bucket
-
-    @property
-    def beyond_retention(self) -> bool:
-        """Whether a part of the period has lost its workers."""
-        return self.period.from_day < self.retained_since
+    calendar: Calendar = field(default_factory=lambda: Calendar({}, frozenset()))
 
 
-class Key(NamedTuple):
-    """What a row is about."""
+class Place(NamedTuple):
+    """What a row is about, besides its time."""
 
-    place: uuid.UUID | None
-    """A station or a unit; None for all of the scope."""
-    day: date | None
-    hour: int | None
+    id: uuid.UUID | None
+    """A station's or a unit's; None for any other."""
+    station: str | None
+    unit: str | None
+    name: str
+    operating_model: str | None
+    timezone: str
+    """The first of its stations' zones, by name."""
+    capacity: int
+    sources: Sequence[uuid.UUID]
+    """The stations and units whose rollups are summed: as few as there are."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A row's name, its time, and how much of that time can be known."""
+class Lives:
+    """During which time so many stations can have data; milliseconds, one line each."""
 
-    station: str | None
-    unit: str | None
-    name: str
-    day: date | None
-    hour: int | None
-    t0: datetime
-    t1: datetime
-    capacity: int
-    known_share: float
-    """Of the time of all its stations, the share that has passed while they were registered."""
-    known_from: datetime
-    known_until: datetime
-    seat_seconds: float
-    """Seats times the seconds for which they can be known."""
+    place: Ints
+    zone: Ints
+    since: Ints
+    until: Ints
+    stations: Ints
+    seats: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of each row's time, what can be known; station-time in milliseconds."""
+
+    known_ms: Ints
+    """Of all its stations together."""
+    seat_ms: Ints
+    measured_ms: Ints
+    """From the first of its stations to the last, once for all of them."""
+    shares: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """All rows of a report, before anything is counted."""
+
+    scope: Scope
+    slots: Slots
+    places: Sequence[Place]
+    lives: Lives
+    zones: Sequence[str]
 
     @property
-    def is_known(self) -> bool:
-        """Whether there can be any data."""
-        return self.known_share > 0
+    def rows(self) -> int:
+        """How many rows there are, for each kind of thing."""
+        return len(self.places) * self.slots.count
+
+    @cached_property
+    def empty_from(self) -> date:
+        """The first day of which nowhere anything can have happened yet."""
+        zones = self.zones or [CITY_ZONE]
+        return max(local_day(self.scope.at, zone) for zone in zones) + timedelta(days=1)
+
+    @cached_property
+    def spans(self) -> Mapping[Span, int]:
+        """The fewest spans that hold the period, and to which base slot each belongs."""
+        return {
+            span: number
+            for number, base in enumerate(self.slots.bases)
+            for first, end in base.ranges
+            for span in cover(first, end, empty_from=self.empty_from)
+        }
+
+    @cached_property
+    def days(self) -> Mapping[Span, int]:
+        """The same by days alone, for what does not add up from day to day."""
+        return {
+            Span(Grain.DAY, day): number
+            for number, base in enumerate(self.slots.bases)
+            for day in base.days
+            if day < self.empty_from
+        }
+
+    def parts(self) -> Sequence["Part"]:
+        """Cut the rows into portions that are computed together, in order."""
+        step = max(1, AT_ONCE // max(1, self.slots.count))
+        return [
+            Part(self, start, min(start + step, len(self.places)))
+            for start in range(0, len(self.places), step)
+        ]
 
 
-def grouping(scope: Scope, table: Any) -> list[Any]:
-    """Give the columns by which rows of a table fall to the rows of the report."""
-    columns: list[Any] = []
-    if scope.by is By.STATION:
-        columns.append(table.station_id.label("place"))
-    elif scope.by is By.UNIT:
-        columns.append(Station.unit_id.label("place"))
-    if scope.grain is not None:
-        columns.append(table.local_day.label("day"))
-    if scope.grain is Bucket.HOUR:
-        columns.append(table.local_hour.label("hour"))
-    return columns
+@dataclass(frozen=True)
+class Part:
+    """Some places of a frame, with all their slots: row `place * slots + slot`."""
+
+    frame: Frame
+    first: int
+    end: int
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Its places."""
+        return self.frame.places[self.first : self.end]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return (self.end - self.first) * self.frame.slots.count
+
+    @cached_property
+    def sources(self) -> Mapping[uuid.UUID, int]:
+        """What is summed, and for which of its places."""
+        return {id: number for number, place in enumerate(self.places) for id in place.sources}
+
+    @property
+    def selectors(self) -> Sequence[Any]:
+        """Say where the sources are found: by their names if few, else by the scope itself."""
+        ids = list(self.sources)
+        if len(ids) <= 200 or len(self.places) < len(self.frame.places):
+            return [ids] if ids else []
+        stations = self.frame.scope.stations
+        units = sa.select(Station.unit_id).where(Station.id.in_(stations))
+        return [stations, units] if self.frame.scope.by is By.UNIT else [stations]
+
+    @cached_property
+    def known(self) -> Known:
+        """Say how much of each row's time can be known."""
+        lives, bases = self.frame.lives, self.frame.slots
+        mine = (lives.place >= self.first) & (lives.place < self.end)
+        count = bases.count
+        whole, known, seats = (np.zeros(self.rows, np.int64) for _ in range(3))
+        measured = np.zeros(self.rows, np.int64)
+        for number, timezone in enumerate(self.frame.zones):
+            rows = np.flatnonzero(mine & (lives.zone == number))
+            if not len(rows):
+                continue
+            place = lives.place[rows] - self.first
+            since, until = lives.since[rows], np.maximum(lives.until[rows], lives.since[rows])
+            t0, t1, slot = _pieces(bases, timezone)
+            weights = (lives.stations[rows], lives.seats[rows])
+            stations = np.bincount(place, weights[0], self.end - self.first).astype(np.int64)
+            length = np.bincount(slot, t1 - t0, count).astype(np.int64)
+            whole += (stations[:, None] * length[None, :]).ravel()
+            if len(t0) > count or len(rows) > 10 * (self.end - self.first):
+                # One place of many lives and many pieces: integrals at the edges of the pieces.
+                for weight, sums in zip(weights, (known, seats), strict=True):
+                    for one in range(self.end - self.first):
+                        of = place == one
+                        part = _integral(since[of], until[of], weight[of], t0, t1)
+                        np.add.at(sums, one * count + slot, part)
+            else:
+                overlap = np.minimum(until[:, None], t1) - np.maximum(since[:, None], t0)
+                overlap = np.maximum(overlap, 0)
+                cell = place[:, None] * count + slot[None, :]
+                for weight, sums in zip(weights, (known, seats), strict=True):
+                    np.add.at(sums, cell, overlap * weight[:, None])
+            measured = np.maximum(measured, self._measured(place, since, until, t0, t1, slot))
+        return Known(known, seats, measured, share(known, whole))
+
+    def _measured(
+        self, place: Ints, since: Ints, until: Ints, t0: Ints, t1: Ints, slot: Ints
+    ) -> Ints:
+        """Give the time from the first life of each place to its last, within the slots."""
+        places, count = self.end - self.first, self.frame.slots.count
+        low = np.full(places, np.iinfo(np.int64).max // 2)
+        high = np.zeros(places, np.int64)
+        lived = until > since
+        np.minimum.at(low, place[lived], since[lived])
+        np.maximum.at(high, place[lived], until[lived])
+        found = np.zeros(places * count, np.int64)
+        for number in range(places) if len(t0) > count else ():
+            spans = np.minimum(high[number], t1) - np.maximum(low[number], t0)
+            np.add.at(found, number * count + slot, np.maximum(spans, 0))
+        if len(t0) == count:
+            spans = np.minimum(high[:, None], t1) - np.maximum(low[:, None], t0)
+            found += np.maximum(spans, 0).ravel()
+        return found
 
 
-def key_of(row: Any) -> Key:
-    """Say to which row of the report a grouped row belongs."""
-    found = row._mapping
-    return Key(found.get("place"), found.get("day"), found.get("hour"))
+def _integral(since: Ints, until: Ints, weight: Ints, t0: Ints, t1: Ints) -> Ints:
+    """Give the time of so many lives within each of the pieces."""
+    origin = t0.min() if len(t0) else 0
+
+    def until_then(edges: Ints) -> Ints:
+        found = np.zeros(len(edges), np.int64)
+        for begins, sign in ((since - origin, 1), (until - origin, -1)):
+            order = np.argsort(begins)
+            weights = np.concatenate(([0], np.cumsum(weight[order])))
+            moments = np.concatenate(([0], np.cumsum(weight[order] * begins[order])))
+            place = np.searchsorted(begins[order], edges, "right")
+            found += sign * (edges * weights[place] - moments[place])
+        return found
+
+    return until_then(t1 - origin) - until_then(t0 - origin)
 
 
-def within(scope: Scope, table: Any) -> tuple[sa.ColumnElement[bool], ...]:
-    """Say which rows of a table lie in scope and period; visits that never were do not."""
-    that_were = (table.voided_at.is_(None),) if table is Visit else ()
-    return (
-        table.station_id.in_(scope.stations),
-        table.local_day >= scope.period.from_day,
-        table.local_day < scope.period.to_day,
-        *that_were,
-    )
+def _pieces(bases: Slots, timezone: str) -> tuple[Ints, Ints, Ints]:
+    """Give the pieces of time in a zone: from when, until when, of which slot."""
+    pieces: list[tuple[int, int, int]] = []
+    for number, base in enumerate(bases.bases):
+        if bases.by_hour:
+            for day in base.days:
+                edges = quarter_edges(timezone, day)[::4]
+                pieces += [(edges[h], edges[h + 1], number * 24 + h) for h in range(24)]
+        else:
+            pieces += [
+                (_midnight(first, timezone), _midnight(end, timezone), number)
+                for first, end in base.ranges
+            ]
+    found = np.array(pieces, np.int64).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2]
 
 
-def selected(scope: Scope, table: Any, *columns: Any) -> sa.Select[*tuple[Any, ...]]:
-    """Select columns of a table's rows within scope and period, each with its key."""
-    return (
-        sa.select(*grouping(scope, table), *columns)
-        .select_from(table)
-        .join(Station, Station.id == table.station_id)
-        .where(*within(scope, table))
-    )
+def _midnight(day: date, timezone: str) -> int:
+    return ms_of(datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC))
 
 
-def grouped(scope: Scope, table: Any, *aggregates: Any) -> sa.Select[*tuple[Any, ...]]:
-    """Select aggregates of a table's rows within scope and period, per key."""
-    return selected(scope, table, *aggregates).group_by(
-        *(column.element for column in grouping(scope, table))
-    )
+class Progress(NamedTuple):
+    """How far the counting has come."""
+
+    rolled_up_to: datetime | None
+    """What was changed before this instant is counted for sure, unless it is being counted."""
+    counted_at: datetime | None
+    """As of when everything was last looked at; later time is not known yet."""
+    recounting: bool
+    """Whether something is due to be counted anew just now."""
+
+
+async def progress(tx: AsyncSession) -> Progress:
+    """Say how far the counting has come."""
+    marks = {
+        row.name: row.at for row in await tx.execute(sa.select(RollupMark.name, RollupMark.at))
+    }
+    due = await tx.scalar(sa.select(RollupDue.depth).limit(1))
+    return Progress(marks.get(CHANGED), marks.get(CLOSED), due is not None)
+
+
+async def frame(
+    tx: AsyncSession, scope: Scope, *, most: int = MOST_ROWS, is_raw: bool = False
+) -> Frame:
+    """Say which rows a report has; raises PeriodInvalid.
+
+    Of raw rows time is known until now, of rollups as far as was counted.
+    """
+    try:
+        pieces = slots(scope.period, scope.by, scope.bucket, scope.calendar)
+    except ValueError as error:
+        raise PeriodInvalid(str(error)) from error
+    counted_at = scope.at if is_raw else (await progress(tx)).counted_at
+    until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
+    found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
+    lives = zip(*found.lives, strict=True) if found.lives else [()] * 6
+    columns = Lives(*(np.array(column, np.int64) for column in lives))
+    made = Frame(scope, pieces, found.places, columns, list(found.zones))
+    if made.rows > most:
+        raise PeriodInvalid(
+            f"the report would have more than {most} rows; "
+            "ask for fewer days, fewer stations or a coarser bucket"
+        )
+    return made
 
 
 @dataclass(slots=True)
-class _Place:
-    station: str | None
-    unit: str | None
-    name: str
-    timezone: str
-    """That of its first station; a unit's days are not cut in two zones."""
-    capacity: int
-    lives: Counter[Life]
-    """How many seats lived when; clipped to the period, so that most stations share one."""
-    count: Counter[Life]
+class _Found:
+    places: list[Place] = field(default_factory=list)
+    lives: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    """The columns of `Lives`."""
+    zones: dict[str, int] = field(default_factory=dict)
+
+    def zone(self, timezone: str) -> int:
+        return self.zones.setdefault(timezone, len(self.zones))
 
 
-async def cells(tx: AsyncSession, scope: Scope) -> Mapping[Key, Cell]:
-    """Give every row the report must have; raises PeriodInvalid."""
-    places = await _places(tx, scope)
-    slots = len(scope.period.days) * {None: 0, Bucket.DAY: 1, Bucket.HOUR: 24}[scope.grain] or 1
-    if len(places) * slots > MOST_ROWS:
-        raise PeriodInvalid(
-            f"the report would have more than {MOST_ROWS} rows; "
-            "ask for fewer days, fewer stations or a coarser bucket"
-        )
-    return {
-        Key(place_id, day, hour): _cell(place, day, hour, t0, t1)
-        for place_id, place in places.items()
-        for day, hour, t0, t1 in _slots(scope, place.timezone)
-    }
-
-
-async def _places(tx: AsyncSession, scope: Scope) -> Mapping[uuid.UUID | None, _Place]:
+async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
+    found = _Found()
+    c = table_of(Station).c
     rows = await tx.execute(
+        sa.select(c.id, c.code, c.name, c.timezone, c.capacity, c.created_at, c.retired_at)
+        .where(c.id.in_(scope.stations))
+        .order_by(c.code)
+    )
+    start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
+    start_ms, until_ms = ms_of(start), ms_of(until)
+    for number, (id, code, name, timezone, capacity, created_at, retired_at) in enumerate(rows):
+        # Most have lived through all of the period: their instants need no turning into numbers.
+        since = start_ms if created_at <= start else ms_of(created_at)
+        ended = until_ms if retired_at is None or retired_at > until else ms_of(retired_at)
+        found.lives.append((number, found.zone(timezone), since, ended, 1, capacity))
+        found.places.append(Place(id, code, None, name, None, timezone, capacity, (id,)))
+    return found
+
+
+async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
+    """Group the stations where they lie: most of them have lived through all of the period."""
+    keys: Mapping[By, Any] = {By.UNIT: Station.unit_id, By.OPERATING_MODEL: Station.operating_model}
+    key: Any = keys.get(scope.by, sa.literal(None, sa.Uuid()))
+    start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
+    since = sa.case(
+        (Station.created_at < start, sa.literal(start, Instant())), else_=Station.created_at
+    )
+    ended = sa.case(
+        (Station.retired_at < until, Station.retired_at), else_=sa.literal(until, Instant())
+    )
+    each = (
         sa.select(
-            Station.id,
-            Station.code,
-            Station.name,
+            key.label("key"),
             Station.timezone,
+            since.label("since"),
+            ended.label("ended"),
             Station.capacity,
-            Station.created_at,
-            Station.retired_at,
-            Station.unit_id,
-            Unit.name.label("unit_name"),
+            Station.code,
         )
-        .join(Unit, Unit.id == Station.unit_id)
         .where(Station.id.in_(scope.stations))
-        .order_by(Station.code)
+        .subquery()
     )
-    places: dict[uuid.UUID | None, _Place] = {}
+    columns = (each.c.key, each.c.timezone, each.c.since, each.c.ended)
+    query = sa.select(
+        *columns,
+        sa.func.count().label("stations"),
+        sa.func.sum(each.c.capacity).label("seats"),
+        sa.func.min(each.c.code).label("code"),
+    ).group_by(*columns)
+    rows = (await tx.execute(query.order_by(sa.text("code")))).all()
+    found = _Found()
+    numbers: dict[Any, int] = {}
     for row in rows:
-        place_id, names = _named(scope.by, row)
-        place = places.get(place_id)
-        if place is None:
-            place = _Place(*names, row.timezone, 0, Counter(), Counter())
-            places[place_id] = place
-        start, end = scope.period.instants(place.timezone)
-        life = Life(max(row.created_at, start), min(row.retired_at or scope.at, scope.at, end))
-        place.capacity += row.capacity
-        place.lives[life] += row.capacity
-        place.count[life] += 1
-    if scope.by is By.DAY and not places:
-        places[None] = _Place(None, None, ALL, "Asia/Shanghai", 0, Counter(), Counter())
-    return places
+        number = numbers.setdefault(row.key, len(numbers))
+        life = ms_of(row.since), ms_of(row.ended)
+        found.lives.append((number, found.zone(row.timezone), *life, row.stations, row.seats))
+    if not numbers and scope.by not in keys:
+        numbers[None] = 0
+    sources = await _sources(tx, scope, numbers)
+    names = await _names(tx, scope, list(numbers))
+    for group, number in numbers.items():
+        mine = [row for row in rows if row.key == group] if len(numbers) < len(rows) else []
+        of = mine or rows[number : number + 1]
+        found.places.append(
+            Place(
+                group if scope.by is By.UNIT else None,
+                None,
+                str(group) if scope.by is By.UNIT else None,
+                names.get(group, ALL),
+                group.value if isinstance(group, OperatingModel) else None,
+                min((row.timezone for row in of), default=CITY_ZONE),
+                sum(row.seats for row in of),
+                sources.get(group, ()),
+            )
+        )
+    return found
 
 
-ALL = "全部"
-"""The name of a row about all stations of the scope."""
+async def _names(tx: AsyncSession, scope: Scope, groups: Sequence[Any]) -> Mapping[Any, str]:
+    if scope.by is By.OPERATING_MODEL:
+        return {group: group.value for group in groups}
+    if scope.by is not By.UNIT:
+        return {}
+    units = sa.select(Station.unit_id).where(Station.id.in_(scope.stations))
+    rows = await tx.execute(sa.select(Unit.id, Unit.name).where(Unit.id.in_(units)))
+    return {row.id: row.name for row in rows}
 
 
-def _named(by: By, row: Any) -> tuple[uuid.UUID | None, tuple[str | None, str | None, str]]:
-    match by:
-        case By.STATION:
-            return row.id, (row.code, None, row.name)
-        case By.UNIT:
-            return row.unit_id, (None, str(row.unit_id), row.unit_name)
-        case By.DAY:
-            return None, (None, None, ALL)
+async def _sources(
+    tx: AsyncSession, scope: Scope, groups: Mapping[Any, int]
+) -> Mapping[Any, Sequence[uuid.UUID]]:
+    """Say what must be summed for each group: a unit itself, if nothing else is counted in it."""
+    if scope.by not in (By.UNIT, By.OPERATING_MODEL):
+        return {None: [*scope.roots.units, *scope.roots.stations]}
+    key: Any = Station.unit_id if scope.by is By.UNIT else Station.operating_model
+    query = sa.select(Station.id, key.label("key")).where(Station.id.in_(scope.stations))
+    found: dict[Any, list[uuid.UUID]] = {}
+    if scope.by is By.UNIT and not scope.roots.stations:
+        above = sa.select(Unit.parent_id).where(Unit.parent_id.is_not(None))
+        others = set(await tx.scalars(above.distinct()))
+        found = {unit: [unit] for unit in groups if unit not in others}
+        if len(found) == len(groups):
+            return found
+        query = query.where(Station.unit_id.in_([unit for unit in groups if unit in others]))
+    for row in await tx.execute(query):
+        found.setdefault(row.key, []).append(row.id)
+    return found
 
 
-def _slots(scope: Scope, timezone: str) -> list[tuple[date | None, int | None, datetime, datetime]]:
-    """Cut the period into the pieces of time that rows are for."""
-    if scope.grain is None:
-        return [(None, None, *scope.period.instants(timezone))]
-    if scope.grain is Bucket.DAY:
-        return [
-            (day, None, *Period(day, day + timedelta(days=1)).instants(timezone))
-            for day in scope.period.days
-        ]
-    zone = ZoneInfo(timezone)
-    return [
-        (day, hour, _hour(day, hour, zone), _hour(day, hour + 1, zone))
-        for day in scope.period.days
-        for hour in range(24)
-    ]
-
-
-def _hour(day: date, hour: int, zone: ZoneInfo) -> datetime:
-    days, hour = divmod(hour, 24)
-    return datetime.combine(day + timedelta(days=days), time(hour), zone).astimezone(UTC)
-
-
-def _cell(place: _Place, day: date | None, hour: int | None, t0: datetime, t1: datetime) -> Cell:
-    share, known_from, known_until = known_of(place.count, t0, t1)
-    seats = sum(life.seconds_in(t0, t1) * seats for life, seats in place.lives.items())
-    return Cell(
-        station=place.station,
-        unit=place.unit,
-        name=place.name,
-        day=day,
-        hour=hour,
-        t0=t0,
-        t1=t1,
-        capacity=place.capacity,
-        known_share=share,
-        known_from=known_from,
-        known_until=known_until,
-        seat_seconds=seats,
-    )
+def base_of(part: Part, row: int) -> Slot:
+    """Give the base slot of a row."""
+    number = row % part.frame.slots.count
+    return part.frame.slots.bases[number // 24 if part.frame.slots.by_hour else number]

@@ -18,9 +18,10 @@ from app.people.tables import Worker
 from app.places.rules import Kind
 from app.places.tables import Facility, Station
 from app.reports import health
+from app.reports.rules import Grain
 from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of, quarter_edges
 from app.reports.rules.health import Day
-from app.reports.tables import Grain, Rollup
+from app.reports.tables import Rollup
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 

@@ -37,13 +37,13 @@ from app.reports.changes import (
     note,
     put_due,
     read_tree,
-    span_end,
     spans_above,
 )
 from app.reports.crowds import Crowd
 from app.reports.raw import StationDay, read_days
+from app.reports.rules import Grain, span_end
 from app.reports.rules.day import count, quarter_edges
-from app.reports.tables import Grain, Renumbering, Rollup, RollupDue, RollupMember
+from app.reports.tables import Renumbering, Rollup, RollupDue, RollupMember
 
 log = logging.getLogger(__name__)
 

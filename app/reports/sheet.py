@@ -9,11 +9,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.people.admins import Roots
 from app.places.rules import local_day
 from app.places.tables import Station, Unit
 from app.reports import queries
-from app.reports.frame import Bucket, By, PeriodInvalid, Scope
-from app.reports.rules import Completeness, Period, completeness, rate
+from app.reports.frame import PeriodInvalid, Scope
+from app.reports.rows import VisitsRow
+from app.reports.rules import Bucket, By, Completeness, Period, completeness, rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ async def gather(
     """Gather a station's month and, for comparison, the month before."""
     scope = Scope(
         stations=sa.select(Station.id).where(Station.id == station.id),
+        roots=Roots(stations=[station.id]),
         period=month,
         by=By.STATION,
         at=at,
@@ -145,7 +148,7 @@ def _figures(now: dict[str, Any], before: dict[str, Any]) -> list[Figure]:
     ]
 
 
-def _days(month: Period, rows: Sequence[queries.VisitsRow]) -> list[DayBar]:
+def _days(month: Period, rows: Sequence[VisitsRow]) -> list[DayBar]:
     found: dict[date, tuple[int, int]] = {}
     for row in rows:
         if row.visits is None or row.day is None:

@@ -2,21 +2,12 @@
 
 import uuid
 from datetime import date, datetime
-from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.types import Base, closed_enum, only_where
-
-
-class Grain(StrEnum):
-    """A span of local days."""
-
-    DAY = "day"
-    MONTH = "month"
-    QUARTER = "quarter"
-    YEAR = "year"
+from app.reports.rules import Grain
 
 
 class Rollup(Base):

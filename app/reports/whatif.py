@@ -25,7 +25,7 @@ from app.doors.tables import Command, Scan
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
-from app.reports.frame import Bucket, By, Cell, Key, Scope, cells
+from app.reports.frame import Frame, Place, Scope, base_of, frame
 from app.reports.replay import (
     Answer,
     Ignored,
@@ -37,7 +37,7 @@ from app.reports.replay import (
     Tally,
     Timetables,
 )
-from app.reports.rules import nearest_rank
+from app.reports.rules import By, Slot, nearest_rank
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, Visit
 
@@ -171,7 +171,7 @@ async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> Wha
     """
     scope = _framed(wanted)
     async with database.read() as tx:
-        frame = await cells(tx, scope)
+        made = await frame(tx, scope, is_raw=True)
         ids = list(await tx.scalars(scope.stations.order_by(Station.id)))
         without_station = None
         if wanted.whole_city is not None:
@@ -191,9 +191,9 @@ async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> Wha
     totals = Tally()
     for tally in ledger.hours:
         totals.add(tally)
-    counted = not scope.beyond_retention
+    counted = scope.period.from_day >= scope.retained_since
     return WhatIf(
-        rows=_rows(wanted.rows, frame, ledger, counted=counted),
+        rows=_rows(wanted.rows, made, ledger, counted=counted),
         totals=_figures(totals, counted=counted),
         by_hour=[_figures(tally, counted=counted) for tally in ledger.hours],
         scans=totals.scans,
@@ -221,15 +221,7 @@ def assumptions(supposed: Supposition) -> Sequence[Assumption]:
 
 
 def _framed(wanted: Wanted) -> Scope:
-    match wanted.rows:
-        case Rows.STATION:
-            return replace(wanted.scope, by=By.STATION, bucket=None)
-        case Rows.UNIT:
-            return replace(wanted.scope, by=By.UNIT, bucket=None)
-        case Rows.DAY:
-            return replace(wanted.scope, by=By.DAY, bucket=None)
-        case Rows.HOUR:
-            return replace(wanted.scope, by=By.DAY, bucket=Bucket.HOUR)
+    return replace(wanted.scope, by=By(wanted.rows.value), bucket=None)
 
 
 def _key_of(rows: Rows) -> Callable[[Hashable, Hashable, date, int], Hashable]:
@@ -441,25 +433,22 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     )
 
 
-def _rows(rows: Rows, frame: Mapping[Key, Cell], ledger: Ledger, *, counted: bool) -> Sequence[Row]:
-    if rows is Rows.HOUR:
-        return [_hour_row(hour, frame, ledger, counted=counted) for hour in range(24)]
+def _rows(rows: Rows, made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
     found = []
-    for key, cell in frame.items():
-        tally = ledger.rows.get(key.day if rows is Rows.DAY else key.place, Tally())
-        figures = _figures(tally, counted=counted) if cell.is_known else None
-        names = (cell.station, cell.unit, cell.name, cell.day, cell.hour)
-        found.append(Row(*names, cell.known_share, figures))
+    for part in made.parts():
+        for number, share in enumerate(part.known.shares.tolist()):
+            place_number, slot = divmod(number, made.slots.count)
+            place, base = part.places[place_number], base_of(part, number)
+            hour = slot if rows is Rows.HOUR else None
+            tally = ledger.rows.get(_key(rows, place, base, hour), Tally())
+            figures = _figures(tally, counted=counted) if share > 0 else None
+            names = (place.station, place.unit, place.name, base.day, hour)
+            found.append(Row(*names, share, figures))
     return found
 
 
-def _hour_row(hour: int, frame: Mapping[Key, Cell], ledger: Ledger, *, counted: bool) -> Row:
-    """Give an hour of the day over all days: as well known as its days are on average."""
-    mine = [cell for key, cell in frame.items() if key.hour == hour]
-    share = sum(cell.known_share for cell in mine) / len(mine)
-    share = min(max(round(share, 4), 0.0001), 0.9999) if 0 < share < 1 else share
-    figures = _figures(ledger.rows.get(hour, Tally()), counted=counted) if share > 0 else None
-    return Row(None, None, mine[0].name, None, hour, share, figures)
+def _key(rows: Rows, place: Place, base: Slot, hour: int | None) -> Hashable:
+    return {Rows.DAY: base.day, Rows.HOUR: hour}.get(rows, place.id)
 
 
 def _figures(tally: Tally, *, counted: bool) -> Figures:

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import tempfile
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,14 @@ import httpx
 import openpyxl
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Action, AuditEntry
+from app.db.types import new_id
+from app.people.admins import SignedInAdmin, visible_roots, visible_stations
 from app.people.rules import Role
 from app.people.tables import Occupation
+from app.places import units
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import queries
@@ -23,11 +27,12 @@ from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
 from tests.conftest import NIGHT, Clock
+from tests.support.counting import rolled
 from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
 
 pytestmark = pytest.mark.anyio
 
-REPORTS = ("visits", "access", "occupancy", "facilities", "controllers")
+REPORTS = ("visits", "access", "occupancy", "facilities", "promise", "controllers")
 TODAY = {"from": "2026-11-23", "to": "2026-11-24"}
 
 
@@ -38,6 +43,22 @@ class City:
     far: Unit
     stations: list[Station]
     auditor: SomeAdmin
+
+
+async def came(tx: AsyncSession, runtime: Runtime, station: Station, at: datetime) -> None:
+    """Let three come in, one of whom we know."""
+    worker = await a_worker(tx, runtime, at=at)
+    arrival = Arrival(
+        station_id=station.id,
+        timezone=station.timezone,
+        owner_key=worker.owner_key,
+        worker_id=worker.id,
+        occupation=Occupation.RIDER,
+        mode=Kind.SCAN,
+        party_size=3,
+        max_stay=timedelta(minutes=60),
+    )
+    await presence.open_visit(tx, arrival, started_at=at)
 
 
 @pytest.fixture
@@ -57,18 +78,8 @@ async def city(runtime: Runtime, clock: Clock) -> City:
         ]
         made.auditor = await an_admin(tx, at=NIGHT, role=Role.AUDITOR)
         station = made.stations[0]
-        worker = await a_worker(tx, runtime, at=NIGHT)
-        arrival = Arrival(
-            station_id=station.id,
-            timezone=station.timezone,
-            owner_key=worker.owner_key,
-            worker_id=worker.id,
-            occupation=Occupation.RIDER,
-            mode=Kind.SCAN,
-            party_size=3,
-            max_stay=timedelta(minutes=60),
-        )
-        await presence.open_visit(tx, arrival, started_at=NIGHT - timedelta(minutes=30))
+        await came(tx, runtime, station, NIGHT - timedelta(minutes=30))
+    await rolled(runtime)
     return made
 
 
@@ -197,7 +208,9 @@ async def test_nobody_reads_of_stations_beyond_his_scope(
         ({"from": "2026-02-30"}, "request_invalid"),
         ({"from": "yesterday"}, "request_invalid"),
         ({"by": "moon"}, "request_invalid"),
-        ({"bucket": "week"}, "request_invalid"),
+        ({"bucket": "year"}, "request_invalid"),
+        ({"by": "hour", "bucket": "hour"}, "period_invalid"),
+        ({"by": "weekday", "bucket": "week"}, "period_invalid"),
         ({"format": "pdf"}, "request_invalid"),
         ({"station": "CQ0001"}, "request_invalid"),
     ],
@@ -226,12 +239,89 @@ async def test_the_day_in_which_retention_falls_is_beyond_it(
 ) -> None:
     days = runtime.settings.retention_days
     edge = NIGHT.date() - timedelta(days=days)
+    async with runtime.database.write() as tx:
+        for at in (NIGHT - timedelta(days=days), NIGHT - timedelta(days=days - 1)):
+            await came(tx, runtime, city.stations[1], at)
+    await rolled(runtime)
     for day, beyond in ((edge, True), (edge + timedelta(days=1), False)):
         answer = await asks(client, city.auditor, **{"from": day.isoformat()})
-        for row in answer.json()["rows"]:
-            assert row["beyond_retention"] is beyond
-            assert (row["unique_workers"] is None) is beyond
-            assert (row["unmet_demand"] is None) is beyond
+        _, row = answer.json()["rows"]
+        assert row["visits"] > 0
+        assert row["beyond_retention"] is beyond
+        assert (row["unique_workers"] is None) is beyond
+        assert (row["anonymous_visits"] is None) is beyond
+        assert row["unmet_demand"] == 0
+
+
+async def test_a_report_says_how_far_the_counting_has_come(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, clock: Clock
+) -> None:
+    body = (await asks(client, city.auditor)).json()
+    assert body["recounting"] is False
+    assert datetime.fromisoformat(body["rolled_up_to"]) <= NIGHT
+    # What nobody looked at since is not known, and not zero.
+    clock.advance(timedelta(days=2).total_seconds())
+    async with runtime.database.write() as tx:
+        auditor = await an_admin(tx, at=clock.now(), role=Role.AUDITOR)
+    tomorrow = {"from": "2026-11-24", "to": "2026-11-25", "by": "all"}
+    (row,) = (await asks(client, auditor, **tomorrow)).json()["rows"]
+    assert (row["known_share"], row["visits"]) == (0.0, None)
+    await rolled(runtime)
+    (row,) = (await asks(client, auditor, **tomorrow)).json()["rows"]
+    assert (row["known_share"], row["visits"]) == (1.0, 0)
+
+
+async def test_the_roots_of_a_scope_hold_the_stations_of_the_scope(
+    runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        street = await a_unit(tx, parent=city.near, at=NIGHT, name="街道")
+        below = await a_station(tx, unit=street, at=NIGHT, code="CQ0003")
+    near, far = city.stations
+    branch, of_near = city.near.path, city.near.id
+    admins = [
+        SignedInAdmin(new_id(), Role.CITY_ADMIN, None, None),
+        SignedInAdmin(new_id(), Role.AUDITOR, None, None),
+        SignedInAdmin(new_id(), Role.UNIT_ADMIN, branch, None, of_near),
+        SignedInAdmin(new_id(), Role.UNIT_ADMIN, None, None),
+        SignedInAdmin(new_id(), Role.STATION_KEEPER, None, far.id),
+        SignedInAdmin(new_id(), Role.STATION_KEEPER, branch, near.id, of_near),
+    ]
+    only: list[tuple[Unit | None, Station | None]] = [
+        (None, None),
+        (city.near, None),
+        (None, below),
+        (city.near, below),
+        (city.far, below),
+    ]
+    async with runtime.database.read() as tx:
+        for admin in admins:
+            for unit, station in only if admin.has_city else only[:1]:
+                stations = visible_stations(admin)
+                if station is not None:
+                    stations = stations.where(Station.id == station.id)
+                if unit is not None:
+                    mine = sa.select(Unit.id).where(units.under(unit.path))
+                    stations = stations.where(Station.unit_id.in_(mine))
+                roots = await visible_roots(tx, admin, unit=unit, station=station)
+                found = set(roots.stations)
+                for id in roots.units:
+                    root = await tx.get_one(Unit, id)
+                    mine = sa.select(Unit.id).where(units.under(root.path))
+                    held = sa.select(Station.id).where(Station.unit_id.in_(mine))
+                    found |= set(await tx.scalars(held))
+                assert found == set(await tx.scalars(stations)), (admin, unit, station)
+
+
+async def test_a_long_file_is_written_part_by_part(
+    client: httpx.AsyncClient, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = (await asks(client, city.auditor, format="csv", bucket="hour")).text
+    monkeypatch.setattr("app.reports.frame.AT_ONCE", 1)
+    assert (await asks(client, city.auditor, format="csv", bucket="hour")).text == wanted
+    monkeypatch.setattr("app.api.admin.reports.MOST_STREAMED", 40)
+    answer = await asks(client, city.auditor, format="csv", bucket="hour")
+    assert (answer.status_code, answer.json()["code"]) == (422, "period_invalid")
 
 
 async def test_a_report_holds_no_write(

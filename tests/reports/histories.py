@@ -1,4 +1,4 @@
-"""Random small histories of a city, written into the tables as rows."""
+"""Random small histories of a city, written into the tables as rows, and written on later."""
 
 import hashlib
 import random
@@ -13,10 +13,19 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.types import new_id
 from app.doors.rules import CommandState, Outcome, Reason
-from app.doors.tables import Command, CommandKind, Controller, Scan
+from app.doors.rules.journal import EventType, Quality
+from app.doors.tables import (
+    Command,
+    CommandKind,
+    Controller,
+    Door,
+    JournalEntry,
+    OfflineEntry,
+    Scan,
+)
 from app.people.tables import Occupation
 from app.places.rules import Because, Kind
-from app.places.tables import Facility, FacilityKind, Station
+from app.places.tables import Facility, FacilityKind, OperatingModel, Station, Unit
 from app.runtime import Runtime
 from app.visits.tables import EndSource, FacilityUse, Visit, VoidBecause, WalkInCount
 from tests.support.worlds import (
@@ -51,6 +60,10 @@ class History:
     facilities: list[Facility] = field(default_factory=list)
     uses: list[FacilityUse] = field(default_factory=list)
     controllers: list[Controller] = field(default_factory=list)
+    doors: list[Door] = field(default_factory=list)
+    alone: list[OfflineEntry] = field(default_factory=list)
+    units: list[Unit] = field(default_factory=list)
+    """The units of ours: two districts, and a street below the first."""
 
 
 @dataclass
@@ -62,15 +75,23 @@ class Author:
     random: random.Random
     story: History = field(default_factory=History)
     workers: list[SomeWorker] = field(default_factory=list)
+    back: timedelta = timedelta(days=1)
+    """How long before the period things may have happened."""
+    written: datetime | None = None
+    """When rows are written; None: as things happen."""
+    _refer: list[Any] = field(default_factory=list)
+    """Rows that refer to others: they know no relationships, so they are added after these."""
 
     async def write(self) -> History:
         """Two districts of ours and one of others, then whatever happens."""
         tx, story = self.tx, self.story
-        early = (FIRST - timedelta(days=30)).astimezone(UTC)
+        early = (FIRST - timedelta(days=30) - self.back).astimezone(UTC)
         root = await a_unit(tx, at=early)
         near, far, foreign = [
             await a_unit(tx, parent=root, at=early, name=name) for name in ("甲", "乙", "丙")
         ]
+        street = await a_unit(tx, parent=near, at=early, name="甲街")
+        story.units = [near, far, street]
         lives = [
             (near, early, None, "Asia/Shanghai"),
             (near, self._instant(), None, "Asia/Shanghai"),
@@ -78,6 +99,7 @@ class Author:
             (far, early, None, "Asia/Urumqi"),
             (far, AT - timedelta(minutes=1), None, "Asia/Urumqi"),
             (foreign, early, None, "Asia/Shanghai"),
+            (street, early, None, "Asia/Shanghai"),
         ]
         for number, (unit, created_at, retired_at, timezone) in enumerate(lives):
             station = await a_station(
@@ -87,20 +109,22 @@ class Author:
                 retired_at=retired_at,
                 timezone=timezone,
                 code=f"CQ{number:04d}",
-                capacity=self.random.choice([0, 1, 8, 20]),
+                capacity=self.random.choice([0, 1, 2, 8, 20]),
+                operating_model=self.random.choice(list(OperatingModel)[:2]),
             )
             (story.foreign if unit is foreign else story.stations).append(station)
         self.workers = [await a_worker(tx, self.held, at=early) for _ in range(4)]
         for station in (*story.stations, *story.foreign):
             await self._things(station, early)
         await tx.flush()
-        # Rows know no relationships, so what refers to a scan is added after it.
-        tx.add_all(story.commands)
+        tx.add_all(self._refer)
         await tx.flush()
         return story
 
     async def _things(self, station: Station, early: datetime) -> None:
         door = await a_door(self.tx, station, at=early)
+        door.has_contact = self.random.random() < 0.5
+        self.story.doors.append(door)
         controller_id, _ = await a_controller(self.tx, station, at=early)
         controller = await self.tx.get_one(Controller, controller_id)
         controller.seen_at = self.random.choice([None, AT, AT - timedelta(seconds=75)])
@@ -113,17 +137,81 @@ class Author:
             self.story.facilities.append(facility)
             for _ in range(self.random.randint(0, 5)):
                 self._use(station, facility)
-        for _ in range(self.random.randint(0, 14)):
+        await self._happen(station, door.id, controller_id, 14)
+
+    async def _happen(
+        self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID, most: int
+    ) -> None:
+        for _ in range(self.random.randint(0, most)):
             self._visit(station)
-        for _ in range(self.random.randint(0, 25)):
-            self._scan(station, door.id, controller_id)
-        admin = await an_admin(self.tx, at=early)
+        for _ in range(self.random.randint(0, 2 * most)):
+            self._scan(station, door_id, controller_id)
+        await self.tx.flush()
+        for _ in range(self.random.randint(0, most // 4)):
+            self._alone(station, door_id, controller_id)
+        admin = await an_admin(self.tx, at=FIRST.astimezone(UTC))
         for _ in range(self.random.randint(0, 3)):
             self._heads(station, admin.id)
 
+    async def go_on(self, *, written: datetime) -> None:
+        """Write late and out of order, correct what was written, repeat, and move stations."""
+        self.written = written
+        story, ours = self.story, self.story.units
+        for station in (*story.stations, *story.foreign):
+            if self.random.random() < 0.5:
+                continue
+            door = next(door for door in story.doors if door.station_id == station.id)
+            box = next(box for box in story.controllers if box.station_id == station.id)
+            self._refer.clear()
+            await self._happen(station, door.id, box.id, 4)
+            await self.tx.flush()
+            self.tx.add_all(self._refer)
+            for facility in story.facilities:
+                if facility.station_id == station.id and self.random.random() < 0.5:
+                    self._use(station, facility)
+        await self.tx.flush()
+        self._correct(written)
+        moved, to = self.random.choice(story.stations), self.random.choice(ours)
+        moved.unit_id, moved.changed_at = to.id, written
+        await self.tx.flush()
+
+    def _correct(self, written: datetime) -> None:
+        """Change some rows, and only touch others, as a journal does that comes twice."""
+        story = self.story
+        for visit in self.random.sample(story.visits, min(6, len(story.visits))):
+            visit.changed_at = written
+            match self.random.randrange(4):
+                case 0:
+                    visit.party_size = self.random.randint(1, 5)
+                case 1:
+                    visit.re_entry = not visit.re_entry
+                case 2:
+                    length = timedelta(minutes=self.random.choice([0, 3, 40, 1700]))
+                    ended = visit.started_at + length
+                    if ended <= written:
+                        visit.ended_at, visit.end_source = ended, EndSource.WORKER
+                        visit.owner_key = None
+                case _:
+                    pass
+        for command in self.random.sample(story.commands, min(5, len(story.commands))):
+            command.changed_at = written
+            if command.state in (CommandState.PENDING, CommandState.CLAIMED):
+                command.state = CommandState.EXECUTED
+                command.claimed_at = command.created_at + timedelta(milliseconds=70)
+                command.pulsed_at = command.created_at + timedelta(milliseconds=400)
+        for use in self.random.sample(story.uses, min(3, len(story.uses))):
+            use.changed_at = written
+            if use.quantity is None and use.ended_at is None:
+                use.ended_at = use.begun_at + timedelta(minutes=20)
+        for entry in self.random.sample(story.alone, min(3, len(story.alone))):
+            entry.changed_at = written
+            entry.would_have_been_refused = self.random.choice([None, Reason.STATION_FULL])
+
     def _instant(self) -> datetime:
-        """Some minute between a day before the period and now."""
-        return (FIRST + timedelta(minutes=self.random.randint(-1440, MINUTES - 1))).astimezone(UTC)
+        """Some minute until now, mostly of the period or of the day before it."""
+        before = 1440 if self.random.random() < 0.7 else int(self.back / timedelta(minutes=1))
+        since = self.random.randint(-before, MINUTES - 1)
+        return (FIRST + timedelta(minutes=since)).astimezone(UTC)
 
     def _where(self, station: Station, at: datetime) -> dict[str, Any]:
         local = at.astimezone(ZoneInfo(station.timezone))
@@ -131,7 +219,7 @@ class Author:
             "station_id": station.id,
             "local_day": local.date(),
             "local_hour": local.hour,
-            "changed_at": at,
+            "changed_at": self.written or at,
         }
 
     def _add(self, kept: list[Any], row: Any) -> None:
@@ -157,7 +245,7 @@ class Author:
                 **self._where(station, at),
                 worker_id=worker.id if worker else None,
                 owner_key=None if over else self.random.randbytes(16),
-                occupation=Occupation.RIDER,
+                occupation=self.random.choice([None, *Occupation]),
                 mode=self.random.choice(list(Kind)),
                 party_size=self.random.randint(1, 5),
                 re_entry=self.random.random() < 0.2,
@@ -219,7 +307,9 @@ class Author:
         state = self.random.choice(list(CommandState))
         waited = timedelta(milliseconds=self.random.randint(5, 9000))
         claimed = state not in (CommandState.PENDING, CommandState.EXPIRED)
-        self.story.commands.append(
+        pulsed = scan.scanned_at + waited + timedelta(milliseconds=self.random.randint(1, 900))
+        has_opened = state is CommandState.EXECUTED and self.random.random() < 0.5
+        self._add_later(
             Command(
                 id=new_id(),
                 kind=CommandKind.UNLOCK,
@@ -232,9 +322,15 @@ class Author:
                 created_at=scan.scanned_at,
                 expires_at=scan.scanned_at + timedelta(seconds=10),
                 claimed_at=scan.scanned_at + waited if claimed else None,
-                changed_at=scan.scanned_at,
+                pulsed_at=pulsed if state is CommandState.EXECUTED else None,
+                opened_at=pulsed + waited / 3 if has_opened else None,
+                changed_at=self.written or scan.scanned_at,
             )
         )
+
+    def _add_later(self, command: Command) -> None:
+        self.story.commands.append(command)
+        self._refer.append(command)
 
     def _use(self, station: Station, facility: Facility) -> None:
         at = self._instant()
@@ -265,6 +361,53 @@ class Author:
                 until_at=at + timedelta(hours=1),
                 local_day=at.astimezone(ZoneInfo(station.timezone)).date(),
                 admin_id=admin_id,
-                created_at=at,
+                created_at=self.written or at,
             ),
         )
+
+    def _alone(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:
+        at = self._instant()
+        entry = JournalEntry(
+            id=new_id(),
+            controller_id=controller_id,
+            epoch=1,
+            seq=self.random.getrandbits(40),
+            event_id=str(new_id()),
+            boot_id="boot-1",
+            type=EventType.OFFLINE_ENTRY,
+            door_id=door_id,
+            occurred_at=at,
+            corrected_at=at,
+            error_ms=0,
+            quality=Quality.SYNCED,
+            late=True,
+            received_at=self.written or at,
+            content_hash=b"",
+            body={},
+            applied_at=self.written or at,
+        )
+        self.tx.add(entry)
+        opened = self.random.random() < 0.7
+        mine = [visit for visit in self.story.visits if visit.station_id == station.id]
+        named = {row.visit_id for row in self.story.alone}
+        visit = self.random.choice(mine) if mine and opened else None
+        if visit is not None and visit.id not in named:
+            # What makes a visit one of a controller that was alone is written with the visit.
+            visit.changed_at = self.written or visit.changed_at
+        else:
+            visit = None
+        row = OfflineEntry(
+            entry_id=entry.id,
+            **self._where(station, at),
+            door_id=door_id,
+            opened=opened,
+            reason=Reason.OK if opened else Reason.TOKEN_EXPIRED,
+            would_have_been_refused=self.random.choice([None, Reason.STATION_CLOSED]),
+            mode=Kind.SCAN,
+            because=Because.WEEKLY,
+            happened_at=at,
+            visit_id=visit.id if visit else None,
+            reviewed_at=self.written or at,
+        )
+        self._refer.append(row)
+        self.story.alone.append(row)

@@ -38,7 +38,8 @@ async def test_an_administrator_can_ask_what_there_is(
     answer = await client.get("/v1/admin/reports", headers=city.auditor.headers)
     assert answer.status_code == 200, answer.text
     visits = next(one for one in answer.json() if one["report"] == "visits")
-    assert visits["by"] == ["station", "unit", "day"]
+    assert visits["by"][:4] == ["station", "unit", "operating_model", "all"]
+    assert visits["buckets"] == ["hour", "day", "week", "month"]
     share = next(field for field in visits["fields"] if field["name"] == "offhours_share")
     assert share["formula"] == "out_of_hours_visits / visits; null without visits"
     assert (await client.get("/v1/admin/reports")).status_code == 401

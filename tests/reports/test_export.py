@@ -9,20 +9,21 @@ import pytest
 
 from app.doors.rules import Reason
 from app.places.tables import FacilityKind
-from app.reports import queries
-from app.reports.export import BOM, TITLES, csv_lines
+from app.reports import rows
+from app.reports.export import BOM, TITLES, csv_head, csv_text
 
 ROWS = (
-    queries.VisitsRow,
-    queries.AccessRow,
-    queries.OccupancyRow,
-    queries.FacilitiesRow,
-    queries.ControllersRow,
+    rows.VisitsRow,
+    rows.AccessRow,
+    rows.OccupancyRow,
+    rows.PromiseRow,
+    rows.FacilitiesRow,
+    rows.ControllersRow,
 )
 
 
 def read(columns: tuple[str, ...], *rows: tuple[Any, ...]) -> list[list[str]]:
-    text = "".join(csv_lines(columns, rows))
+    text = csv_head(columns) + csv_text(columns, rows)
     assert text.startswith(BOM)
     assert text.count(BOM) == 1
     return list(csv.reader(io.StringIO(text.removeprefix(BOM), newline="")))

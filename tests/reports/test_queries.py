@@ -1,423 +1,353 @@
-"""Every report of random histories equals a plain recount in Python, on both databases."""
+"""Every report of every cut of random histories equals a plain recount, on both databases.
 
-import math
+A history is written, counted, written on late and out of order, corrected, repeated and moved
+between units, and counted again, several times; then everything is asked in every way.
+"""
+
 import random
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.doors.rules import CommandState, Outcome
-from app.places.rules import Kind
-from app.places.tables import Station, Unit
-from app.reports import queries
-from app.reports.frame import Bucket, By, PeriodInvalid, Scope
-from app.reports.rules import Period
+from app.people.admins import Roots
+from app.places.rules import Calendar, DayClass
+from app.places.tables import FacilityKind, Station
+from app.reports import queries, raw, rollup
+from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
+from app.reports.raw import StationDay
+from app.reports.rollup import Terms, roll_up
+from app.reports.rules import Bucket, By, Period
+from app.reports.rules.counters import C, F, facility
 from app.runtime import Runtime
 from app.visits import presence
-from app.visits.tables import EndSource, Visit
+from tests.reports import oracle
 from tests.reports.histories import AT, FIRST, Author, History
+from tests.reports.oracle import Raw, Row
 
 pytestmark = pytest.mark.anyio
 
-PERIOD = Period(FIRST.date(), FIRST.date() + timedelta(days=4))
-CUTS = [
-    (By.STATION, None),
-    (By.STATION, Bucket.DAY),
-    (By.STATION, Bucket.HOUR),
-    (By.UNIT, None),
-    (By.UNIT, Bucket.DAY),
-    (By.DAY, None),
-    (By.DAY, Bucket.HOUR),
+RETENTION, SILENCE = timedelta(days=180), timedelta(seconds=75)
+START = FIRST.date()
+SHORT = Period(START, START + timedelta(days=4))
+"""Four days, of which one is to come and one goes on."""
+LONG = (
+    Period(date(2026, 8, 15), date(2026, 12, 1)),
+    Period(date(2026, 1, 1), date(2027, 1, 1)),
+    Period(date(2026, 9, 1), START + timedelta(days=2)),
+)
+"""Periods that larger spans than days cover, a part of them still to come."""
+CALENDAR = {START: DayClass.PUBLIC_HOLIDAY, START + timedelta(days=1): DayClass.MAKEUP_WORKDAY}
+
+CUTS: list[tuple[By, Bucket | None]] = [
+    *((by, bucket) for by in By if by.is_place for bucket in (None, *Bucket)),
+    *((by, None) for by in By if not by.is_place),
+    *((by, Bucket.HOUR) for by in By if not by.is_place and by is not By.HOUR),
 ]
-SEEDS = range(6)
+LONG_CUTS = [
+    *((LONG[0], by, bucket) for by, bucket in CUTS if bucket in (None, Bucket.MONTH)),
+    *((period, by, None) for period in LONG[1:] for by in (By.STATION, By.UNIT, By.ALL)),
+]
+ALL_CUTS = [*((SHORT, by, bucket) for by, bucket in CUTS), *LONG_CUTS]
+SEEDS = range(3)
+ROUNDS = 3
+
+Health = dict[tuple[Any, date], dict[int, dict[str, int]]]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A place and a time, and what lies in it by plain comparison."""
+@dataclass
+class Told:
+    """A history that was counted, and what it is made of."""
 
-    stations: Sequence[Station]
-    unit: Unit | None
-    day: date | None
-    hour: int | None
-    t0: datetime
-    t1: datetime
+    tx: AsyncSession
+    story: History
+    raw: Raw
+    at: datetime
+    health: Health = field(default_factory=dict)
+    tables: dict[Any, list[Row]] = field(default_factory=dict)
 
-    def holds(self, row: Any, day: date, hour: int | None) -> bool:
-        return (
-            any(row.station_id == station.id for station in self.stations)
-            and PERIOD.from_day <= day < PERIOD.to_day
-            and (self.day is None or day == self.day)
-            and (self.hour is None or hour == self.hour)
+    def scope(
+        self, by: By = By.STATION, bucket: Bucket | None = None, period: Period = SHORT
+    ) -> Scope:
+        near, far, street = self.story.units
+        units = [unit.id for unit in (near, far, street)]
+        return Scope(
+            stations=sa.select(Station.id).where(Station.unit_id.in_(units)),
+            roots=Roots(units=[near.id, far.id]),
+            period=period,
+            by=by,
+            at=self.at,
+            retained_since=date(2026, 1, 1),
+            bucket=bucket,
+            calendar=Calendar(CALENDAR, frozenset({2026})),
         )
 
-    def of(self, rows: Sequence[Any]) -> list[Any]:
-        return [
-            row for row in rows if self.holds(row, row.local_day, getattr(row, "local_hour", None))
-        ]
-
-    @property
-    def name(self) -> tuple[Any, ...]:
-        code = self.stations[0].code if self.unit is None and len(self.stations) == 1 else None
-        return code, str(self.unit.id) if self.unit else None, self.day, self.hour
-
-    def known_seconds(self, station: Station) -> float:
-        until = min(self.t1, station.retired_at or AT, AT)
-        return max(0.0, (until - max(self.t0, station.created_at)).total_seconds())
-
-    @property
-    def known_share(self) -> float:
-        whole = len(self.stations) * (self.t1 - self.t0).total_seconds()
-        share = sum(self.known_seconds(station) for station in self.stations) / whole
-        return share if share in (0, 1) else min(max(round(share, 4), 0.0001), 0.9999)
+    def rows(self, scope: Scope) -> list[Row]:
+        bucket = scope.bucket.value if scope.bucket else None
+        period = scope.period.from_day, scope.period.to_day
+        asked = (id(self.raw), scope.by.value, bucket, period)
+        if asked not in self.tables:
+            self.tables[asked] = oracle.table_of(self.raw, *asked[1:], CALENDAR)
+        return self.tables[asked]
 
 
-def pieces(story: History, units: dict[Any, Unit], by: By, bucket: Bucket | None) -> list[Piece]:
-    places: list[tuple[list[Station], Unit | None]] = []
-    match by:
-        case By.STATION:
-            places = [([station], None) for station in story.stations]
-        case By.UNIT:
-            for unit_id in dict.fromkeys(station.unit_id for station in story.stations):
-                mine = [station for station in story.stations if station.unit_id == unit_id]
-                places.append((mine, units[unit_id]))
-        case By.DAY:
-            places = [(story.stations, None)]
-    found = []
-    for stations, unit in places:
-        zone = ZoneInfo(stations[0].timezone)
-        days: list[date | None] = list(PERIOD.days)
-        hours: list[int | None] = [None]
-        if bucket is None and by is not By.DAY:
-            days = [None]
-        if bucket is Bucket.HOUR:
-            hours = list(range(24))
-        for day in days:
-            for hour in hours:
-                start = datetime.combine(day or PERIOD.from_day, time(hour or 0), zone)
-                length = timedelta(hours=1) if hour is not None else timedelta(days=1)
-                end = start + (length if day else timedelta(days=len(PERIOD.days)))
-                t0, t1 = start.astimezone(UTC), end.astimezone(UTC)
-                found.append(Piece(stations, unit, day, hour, t0, t1))
+@pytest.fixture
+def health(monkeypatch: pytest.MonkeyPatch) -> Health:
+    """Some health of every station's day that is counted: other tables say of it than these."""
+    found: Health = {}
+    read_raw_days = raw.read_days
+
+    async def read_days(tx: Any, stations: Any, day: date, **terms: Any) -> Any:
+        given = await read_raw_days(tx, stations, day, **terms)
+        return {id: some(id, day, one) for id, one in given.items()}
+
+    def some(id: Any, day: date, read: StationDay) -> StationDay:
+        by_hour = found.setdefault((id, day), a_days_health(random.Random(f"{id}{day}")))
+        numbered = {hour: numbers(counts) for hour, counts in by_hour.items()}
+        return replace(read, stood=cast("Any", numbered))
+
+    monkeypatch.setattr(rollup, "read_days", read_days)
+    monkeypatch.setattr("app.reports.health.counted", lambda stood: stood)
     return found
+
+
+def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
+    found = {}
+    for hour in chance.sample(range(24), 6):
+        promised = chance.choice([0, 1_800_000, 3_600_000])
+        unknown = chance.randint(0, promised)
+        standing = chance.randint(0, 7_200_000)
+        repairs = chance.randint(0, 2)
+        kind = chance.choice(list(FacilityKind)).value
+        found[hour] = {
+            "PROMISED_MS": promised,
+            "UNKNOWN_MS": unknown,
+            "USABLE_MS": chance.randint(0, promised - unknown),
+            "STAFFED_MS": chance.choice([0, promised // 2]),
+            "COMMISSIONED_MS": 3_600_000,
+            "ONLINE_MS": chance.randint(0, 3_600_000),
+            "OUTAGES": repairs,
+            "OUTAGE_MS": repairs * 777_777,
+            f"{kind} STANDING_MS": standing,
+            f"{kind} OUT_MS": chance.randint(0, standing),
+            f"{kind} REPAIRS": repairs,
+            f"{kind} REPAIR_MS": repairs * 555_555,
+        }
+    return found
+
+
+def numbers(counts: Mapping[str, int]) -> dict[int, int]:
+    """Name the counters by their numbers."""
+
+    def number(name: str) -> int:
+        kind, _, counter = name.rpartition(" ")
+        return facility(kind, F[counter]) if kind else C[name]
+
+    return {number(name): value for name, value in counts.items()}
 
 
 @asynccontextmanager
 async def told(
-    runtime: Runtime, seed: int
-) -> AsyncIterator[tuple[AsyncSession, History, dict[Any, Unit]]]:
-    """Write a history, and take it back afterwards."""
+    runtime: Runtime, seed: int, health: Health, rounds: int = ROUNDS
+) -> AsyncIterator[Told]:
+    """Write a history, count it, and write it on."""
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
-        story = await Author(tx, runtime, random.Random(seed)).write()
-        yield tx, story, {unit.id: unit for unit in await tx.scalars(sa.select(Unit))}
+        author = Author(tx, runtime, random.Random(seed), back=timedelta(days=100))
+        story = await author.write()
+        await tx.commit()
+        at = AT
+        await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
+        for _ in range(rounds):
+            at += timedelta(minutes=11)
+            await author.go_on(written=at)
+            await tx.commit()
+            await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
+        raw = await oracle.read_raw(tx, story.units, at, health)
+        yield Told(tx, story, raw, at, health)
 
 
-def scope_of(story: History, by: By, bucket: Bucket | None) -> Scope:
-    ids = [station.id for station in story.stations]
-    return Scope(
-        stations=sa.select(Station.id).where(Station.id.in_(ids)),
-        period=PERIOD,
-        by=by,
-        at=AT,
-        retained_since=PERIOD.from_day,
-        bucket=bucket,
-    )
-
-
-def named(row: Any) -> tuple[Any, ...]:
-    return row.station, row.unit, row.day, row.hour
-
-
-def share_of(part: float, whole: float) -> float | None:
-    return round(part / whole, 4) if whole else None
-
-
-def percentile(values: Sequence[float], percent: int) -> float | None:
-    """Give the smallest value that at least so many percent do not exceed."""
-    for value in sorted(values):
-        if 100 * sum(1 for each in values if each <= value) >= percent * len(values):
-            return value
-    return None
-
-
-Expected = Callable[[History, Piece], dict[str, Any]]
-
-
-async def compare(runtime: Runtime, seed: int, report: Any, expected: Expected) -> None:
-    async with told(runtime, seed) as (tx, story, units):
-        for by, bucket in CUTS:
-            rows = await report(tx, scope_of(story, by, bucket))
-            wanted = pieces(story, units, by, bucket)
-            assert [named(row) for row in rows] == [piece.name for piece in wanted]
-            for row, piece in zip(rows, wanted, strict=True):
-                values = expected(story, piece) | {"known_share": piece.known_share}
-                found = {name: getattr(row, name) for name in values}
-                assert found == values, piece.name
-
-
-def visits_of(story: History, piece: Piece) -> dict[str, Any]:
-    rows: list[Visit] = piece.of(story.visits)
-    first = [row for row in rows if not row.re_entry]
-    out = [row for row in first if row.mode is not Kind.FREE]
-    over = [row for row in rows if row.ended_at or row.stay_until <= AT]
-    imputed = [row for row in over if row.end_source in (None, EndSource.IMPUTED)]
-    stays = [
-        (row.ended_at - row.started_at).total_seconds()
-        for row in rows
-        if row.ended_at and row.end_source is not EndSource.IMPUTED
-    ]
-    scans = piece.of(story.scans)
-    refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
-    met = {scan.demand_key for scan in scans if scan.outcome is not Outcome.REFUSED}
-    heads = sum(row.count for row in piece.of(story.heads)) if piece.hour is None else None
-    counts = {
-        "visits": len(first),
-        "persons": sum(row.party_size for row in first),
-        "unique_workers": len({row.worker_id for row in first} - {None}),
-        "anonymous_visits": sum(row.worker_id is None for row in first),
-        "out_of_hours_visits": len(out),
-        "walk_in_heads": heads,
-        "refused": len(refused),
-        "unmet_demand": len({scan.demand_key for scan in refused} - met),
-    }
-    if not piece.known_share:
-        counts = dict.fromkeys(counts)
-    return counts | {
-        "beyond_retention": False,
-        "offhours_share": share_of(len(out), len(first)),
-        "dwell_mean_s": round(math.fsum(stays) / len(stays), 2) if stays else None,
-        "dwell_median_s": percentile(stays, 50),
-        "dwell_p90_s": percentile(stays, 90),
-        "imputed_exit_share": share_of(len(imputed), len(over)),
+def differences(found: Any, wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    said = {name: getattr(found, name) for name in wanted}
+    return {
+        name: (said[name], value)
+        for name, value in wanted.items()
+        if said[name] not in (value if isinstance(value, frozenset) else (value,))
     }
 
 
-def access_of(story: History, piece: Piece) -> dict[str, Any]:
-    scans = piece.of(story.scans)
-    outcomes = Counter(scan.outcome for scan in scans)
-    ids = {scan.id for scan in scans}
-    commands = [command for command in story.commands if command.scan_id in ids]
-    executed = sum(command.state is CommandState.EXECUTED for command in commands)
-    waits = [
-        round((command.claimed_at - command.created_at).total_seconds() * 1000, 1)
-        for command in commands
-        if command.claimed_at
-    ]
-    reasons = Counter(s.reason.value for s in scans if s.outcome is Outcome.REFUSED)
-    let_in = outcomes[Outcome.GRANTED] + outcomes[Outcome.WALK_IN]
-    counts: dict[str, Any] = {
-        "decided": len(scans),
-        "granted": outcomes[Outcome.GRANTED],
-        "walk_in": outcomes[Outcome.WALK_IN],
-        "refused": outcomes[Outcome.REFUSED],
-        "by_reason": dict(reasons),
-        "executed": executed,
-    }
-    if not piece.known_share:
-        counts = dict.fromkeys(counts)
-    return counts | {
-        "grant_rate": share_of(let_in, len(scans)),
-        "open_success_rate": share_of(executed, outcomes[Outcome.GRANTED]),
-        "pickup_p50_ms": percentile(waits, 50),
-        "pickup_p95_ms": percentile(waits, 95),
-        "pickup_p99_ms": percentile(waits, 99),
-    }
+Cuts = Sequence[tuple[Period, By, Bucket | None]]
 
 
-def occupancy_of(story: History, piece: Piece) -> dict[str, Any]:
-    """Count minute by minute; every instant of a history is a whole minute."""
-    capacity = sum(station.capacity for station in piece.stations)
-    values: dict[str, Any] = dict.fromkeys(
-        (
-            "measured_hours",
-            "avg_occupancy",
-            "avg_when_used",
-            "peak_occupancy",
-            "peak_at",
-            "max_observed",
-            "seat_utilization",
-            "time_utilization",
-        )
-    )
-    values["capacity"] = capacity
-    living = [station for station in piece.stations if piece.known_seconds(station)]
-    if not living:
-        return values
-    start = max(piece.t0, min(station.created_at for station in living))
-    end = min(piece.t1, AT, max(station.retired_at or AT for station in living))
-    ids = {station.id for station in piece.stations}
-    mine = [row for row in story.visits if row.station_id in ids]
-    length = int((end - start) / timedelta(minutes=1))
-    change = [0] * (length + 1)
-    for row in mine:
-        first = max(0, int((row.started_at - start) / timedelta(minutes=1)))
-        last = min(length, int(((row.ended_at or row.stay_until) - start) / timedelta(minutes=1)))
-        if first < last:
-            change[first] += row.party_size
-            change[last] -= row.party_size
-    inside = [sum(change[: number + 1]) for number in range(length)]
-    bins = [inside[number : number + 15] for number in range(0, length, 15)]
-    means = [round(sum(each) / len(each), 4) for each in bins]
-    used = sum(1 for persons in inside if persons)
-    seats = sum(station.capacity * piece.known_seconds(station) for station in living)
-    return values | {
-        "measured_hours": round(length / 60, 2),
-        "avg_occupancy": share_of(sum(inside), length),
-        "avg_when_used": share_of(sum(inside), used),
-        "peak_occupancy": max(means),
-        "peak_at": start + timedelta(minutes=15 * means.index(max(means))) if used else None,
-        "max_observed": max(inside),
-        "seat_utilization": share_of(sum(inside) * 60, seats),
-        "time_utilization": share_of(used, length),
-    }
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_visits_equal_a_plain_recount(runtime: Runtime, seed: int) -> None:
-    await compare(runtime, seed, queries.visits, visits_of)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_access_equals_a_plain_recount(runtime: Runtime, seed: int) -> None:
-    await compare(runtime, seed, queries.access, access_of)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_occupancy_equals_a_count_by_minutes(runtime: Runtime, seed: int) -> None:
-    await compare(runtime, seed, queries.occupancy, occupancy_of)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_facilities_equal_a_plain_recount(runtime: Runtime, seed: int) -> None:
-    async with told(runtime, seed) as (tx, story, units):
-        for by, bucket in CUTS:
-            rows = await queries.facilities(tx, scope_of(story, by, bucket))
-            recount_facilities(rows, story, pieces(story, units, by, bucket))
-
-
-def recount_facilities(
-    rows: Sequence[queries.FacilitiesRow], story: History, wanted: Sequence[Piece]
+async def compare(
+    one: Told, report: Any, expected: Callable[[Row], dict[str, Any]], cuts: Cuts
 ) -> None:
-    found = {(named(row), row.kind): row for row in rows}
-    assert len(found) == len(rows)
-    kind_of = {facility.id: facility.kind for facility in story.facilities}
-    expected = 0
-    for piece in wanted:
-        ids = {station.id for station in piece.stations}
-        standing = Counter[Any]()
-        for facility in story.facilities:
-            if facility.station_id in ids and facility.retired_at is None:
-                standing[facility.kind] += facility.quantity
-        uses = piece.of(story.uses)
-        visits = sum(not row.re_entry for row in piece.of(story.visits))
-        for kind in {*standing, *(kind_of[use.facility_id] for use in uses)}:
-            mine = [use for use in uses if kind_of[use.facility_id] is kind]
-            ended = [use for use in mine if use.ended_at]
-            seconds = sum((use.ended_at - use.begun_at).total_seconds() for use in ended)
-            row = found[piece.name, kind]
-            counts = (
-                len(ended),
-                len(mine) - len(ended),
-                round(float(sum(use.quantity or 0 for use in mine)), 3),
-                round(seconds / 3600, 3),
-            )
-            assert row.units == standing[kind]
-            assert (row.uses, row.open_uses, row.quantity, row.in_use_hours) == (
-                counts if piece.known_share else (None,) * 4
-            )
-            assert row.uses_per_visit == share_of(len(ended), visits)
-            expected += 1
-    assert len(found) == expected
+    for period, by, bucket in cuts:
+        scope = one.scope(by, bucket, period)
+        rows: Sequence[Any] = await report(one.tx, scope)
+        wanted = one.rows(scope)
+        assert len(rows) == len(wanted), (by, bucket)
+        for row, piece in zip(rows, wanted, strict=True):
+            values = oracle.said(piece, expected(piece)) | {
+                name: value for name, value in piece.name.items() if name in row._fields
+            }
+            assert differences(row, values) == {}, (by, bucket, period, piece.name)
+
+
+async def compare_facilities(one: Told, cuts: Cuts) -> None:
+    for period, by, bucket in cuts:
+        scope = one.scope(by, bucket, period)
+        rows = iter(await queries.facilities(one.tx, scope))
+        for piece in one.rows(scope):
+            wanted = oracle.facilities_of(piece)
+            for kind in sorted(wanted):
+                values = oracle.said(piece, wanted[kind]) | piece.name | {"kind": kind}
+                assert differences(next(rows), values) == {}, (by, bucket, piece.name)
+        assert list(rows) == []
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_controllers_equal_a_plain_recount(runtime: Runtime, seed: int) -> None:
-    async with told(runtime, seed) as (tx, story, units):
-        rows = await queries.controllers(
-            tx, scope_of(story, By.STATION, None), silent_since=AT - timedelta(seconds=75)
+async def test_every_report_of_every_cut_equals_a_plain_recount(
+    runtime: Runtime, health: Health, seed: int
+) -> None:
+    """The cuts are dealt out to the histories: together they try all of them."""
+    cuts = ALL_CUTS[seed :: len(SEEDS)]
+    async with told(runtime, seed, health) as one:
+        await compare(one, queries.visits, oracle.visits_of, cuts)
+        await compare(one, queries.access, oracle.access_of, cuts)
+        await compare(one, queries.occupancy, oracle.occupancy_of, cuts)
+        await compare(one, queries.promise, oracle.promise_of, cuts)
+        await compare_facilities(one, cuts)
+
+        async def controllers(tx: AsyncSession, scope: Scope) -> Any:
+            silent_since = AT - SILENCE
+            return await queries.controllers(tx, scope, silent_since=silent_since)
+
+        periods = [(period, By.STATION, None) for period in (SHORT, *LONG)]
+        await compare(one, controllers, oracle.controllers_of, periods)
+
+
+async def test_a_sweep_changes_no_figure(runtime: Runtime, health: Health) -> None:
+    async with told(runtime, 1, health, rounds=0) as one:
+        scope = one.scope(By.STATION, Bucket.DAY)
+        reports = (queries.visits, queries.occupancy)
+        before = [await each(one.tx, scope) for each in reports]
+        assert await presence.sweep(one.tx, at=one.at) > 0
+        await one.tx.commit()
+        await roll_up(runtime.database, Terms(one.at, RETENTION, SILENCE))
+        assert [await each(one.tx, scope) for each in reports] == before
+
+
+async def test_beyond_retention_only_what_was_counted_before_is_known(
+    runtime: Runtime, health: Health
+) -> None:
+    async with told(runtime, 1, health, rounds=0) as one:
+        day, many = one.scope(By.ALL, Bucket.DAY), one.scope(By.ALL)
+        kept = [await queries.visits(one.tx, scope) for scope in (day, many)]
+        late = AT + RETENTION + timedelta(days=10)
+        await one.tx.commit()
+        await roll_up(runtime.database, Terms(late, RETENTION, SILENCE))
+        gone = replace(many, retained_since=SHORT.to_day)
+        (over,) = await queries.visits(one.tx, gone)
+        near, _, street = one.story.units
+        mine = await oracle.read_raw(one.tx, [near, street], one.at, health)
+        year = replace(
+            one.scope(By.ALL, None, Period(date(2026, 1, 1), date(2027, 1, 1))),
+            stations=sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id])),
+            roots=Roots(units=[near.id]),
         )
-    wanted = pieces(story, units, By.STATION, None)
-    assert [row.station for row in rows] == [piece.name[0] for piece in wanted]
-    read_as = {CommandState.PENDING: "expired", CommandState.CLAIMED: "unknown"}
-    for row, piece in zip(rows, wanted, strict=True):
-        (station,) = piece.stations
-        (controller,) = [each for each in story.controllers if each.station_id == station.id]
-        mine = [
-            command
-            for command in story.commands
-            if command.station_id == station.id and piece.t0 <= command.created_at < piece.t1
-        ]
-        states = Counter(
-            (read_as.get(each.state) if each.expires_at <= AT else None) or each.state.value
-            for each in mine
+        (closed,) = await queries.visits(one.tx, year)
+    assert kept[1][0].unique_workers
+    assert (over.visits, over.unmet_demand) == (kept[1][0].visits, kept[1][0].unmet_demand)
+    assert (over.unique_workers, over.anonymous_visits) == (None, None)
+    assert over.beyond_retention
+    assert (closed.unique_workers, closed.beyond_retention) == (len(mine.workers), False)
+
+
+async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(
+    runtime: Runtime, health: Health
+) -> None:
+    """Of several roots days are put together; of one they were: both say the same."""
+    async with told(runtime, 2, health) as one:
+        near, _, street = one.story.units
+        ids = [near.id, street.id]
+        scope = replace(
+            one.scope(By.ALL),
+            stations=sa.select(Station.id).where(Station.unit_id.in_(ids)),
+            roots=Roots(units=[near.id]),
         )
-        assert row.online is (controller.seen_at == AT)
-        assert row.seen_at == controller.seen_at
-        if piece.known_share:
-            assert row.commands == len(mine)
-            assert row.live == states["pending"] + states["claimed"]
-            for name in ("executed", "refused", "failed", "expired", "unknown"):
-                assert getattr(row, name) == states[name]
-        else:
-            assert row.commands is None
-        waits = [
-            round((command.claimed_at - command.created_at).total_seconds() * 1000, 1)
-            for command in mine
-            if command.claimed_at
-        ]
-        assert row.pickup_p50_ms == percentile(waits, 50)
-        assert row.pickup_p95_ms == percentile(waits, 95)
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_a_sweep_changes_no_figure(runtime: Runtime, seed: int) -> None:
-    async with told(runtime, seed) as (tx, story, _):
-        scope = scope_of(story, By.STATION, Bucket.DAY)
-        before = [await each(tx, scope) for each in (queries.visits, queries.occupancy)]
-        assert await presence.sweep(tx, at=AT) > 0
-        assert [await each(tx, scope) for each in (queries.visits, queries.occupancy)] == before
-
-
-async def test_beyond_retention_nobody_is_counted_apart(runtime: Runtime) -> None:
-    async with told(runtime, 1) as (tx, story, _):
-        scope = scope_of(story, By.DAY, None)
-        kept = await queries.visits(tx, scope)
-        over = await queries.visits(
-            tx, replace(scope, retained_since=PERIOD.from_day + timedelta(days=1))
-        )
-    assert any(row.unique_workers for row in kept)
-    for before, after in zip(kept, over, strict=True):
-        assert (before.beyond_retention, after.beyond_retention) == (False, True)
-        assert after.visits == before.visits
-        assert after.unique_workers is None
-        assert after.anonymous_visits is None
-        assert after.unmet_demand is None
+        one.raw = await oracle.read_raw(one.tx, [near, street], one.at, health)
+        for by, bucket in ((By.ALL, None), (By.UNIT, Bucket.DAY), (By.WEEKDAY, Bucket.HOUR)):
+            asked = replace(scope, by=by, bucket=bucket)
+            for row, piece in zip(
+                await queries.occupancy(one.tx, asked), one.rows(asked), strict=True
+            ):
+                assert differences(row, oracle.said(piece, oracle.occupancy_of(piece))) == {}
 
 
 async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine) as tx:
-        for by, count in ((By.STATION, 0), (By.UNIT, 0), (By.DAY, 4)):
-            scope = scope_of(History(), by, None)
-            for each in (queries.visits, queries.access, queries.occupancy):
-                rows: Any = await each(tx, scope)
+        scope = Scope(
+            stations=sa.select(Station.id).where(sa.false()),
+            roots=Roots(),
+            period=SHORT,
+            by=By.STATION,
+            at=AT,
+            retained_since=START,
+        )
+        for by, count in ((By.STATION, 0), (By.UNIT, 0), (By.DAY, 4), (By.HOUR, 24), (By.ALL, 1)):
+            asked = replace(scope, by=by)
+            for each in (queries.visits, queries.access, queries.occupancy, queries.promise):
+                rows: Any = await each(tx, asked)
                 assert len(rows) == count
                 assert all(row.known_share == 0 for row in rows)
-            assert await queries.facilities(tx, scope) == []
-        scope = scope_of(History(), By.STATION, None)
+            assert await queries.facilities(tx, asked) == []
         assert await queries.controllers(tx, scope, silent_since=AT) == []
 
 
-async def test_a_report_has_a_bound(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with told(runtime, 0) as (tx, story, _):
-        monkeypatch.setattr("app.reports.frame.MOST_ROWS", len(story.stations) * 4)
-        assert await queries.visits(tx, scope_of(story, By.STATION, Bucket.DAY))
+async def test_what_was_never_counted_is_not_known(runtime: Runtime) -> None:
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        story = await Author(tx, runtime, random.Random(1)).write()
+        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, {}), AT)
+        for row in await queries.visits(tx, one.scope()):
+            assert (row.known_share, row.visits) == (0.0, None)
+
+
+async def test_a_report_has_a_bound(runtime: Runtime) -> None:
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        story = await Author(tx, runtime, random.Random(0)).write()
+        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, {}), AT)
+        most = len(one.raw.stations) * 4
+        assert (await frame(tx, one.scope(By.STATION, Bucket.DAY), most=most)).rows == most
         with pytest.raises(PeriodInvalid, match="coarser bucket"):
-            await queries.visits(tx, scope_of(story, By.STATION, Bucket.HOUR))
+            await frame(tx, one.scope(By.STATION, Bucket.HOUR), most=most)
+        for by, bucket in ((By.HOUR, Bucket.HOUR), (By.DAY, Bucket.WEEK), (By.MONTH, Bucket.DAY)):
+            with pytest.raises(PeriodInvalid, match=f"rows by {by.value} cannot be cut by"):
+                await frame(tx, one.scope(by, bucket))
+
+
+async def test_a_report_in_parts_is_the_same_report(
+    runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with told(runtime, 0, health, rounds=0) as one:
+        scopes = [one.scope(By.STATION, bucket) for bucket in (None, Bucket.HOUR)]
+        scopes += [one.scope(By.UNIT, Bucket.DAY), one.scope(By.OPERATING_MODEL)]
+        for scope in scopes:
+            for name, report in queries.REPORTS.items():
+                monkeypatch.setattr("app.reports.frame.AT_ONCE", AT_ONCE)
+                whole = await queries.rows_of(
+                    one.tx, (await frame(one.tx, scope)).parts()[0], report
+                )
+                monkeypatch.setattr("app.reports.frame.AT_ONCE", 1)
+                made = await frame(one.tx, scope)
+                assert len(made.parts()) == len(made.places)
+                found = [
+                    row
+                    async for rows in queries.streamed(runtime.database.read, made, report)
+                    for row in rows
+                ]
+                assert found == whole, name

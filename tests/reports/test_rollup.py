@@ -19,8 +19,9 @@ from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, rollup, vectors
 from app.reports.rollup import Terms, roll_up
+from app.reports.rules import Grain, span_of
 from app.reports.rules.counters import C
-from app.reports.tables import Grain, Rollup, RollupDue
+from app.reports.tables import Rollup, RollupDue
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit
 from tests.reports.histories import AT, Author
@@ -194,7 +195,7 @@ async def test_a_pass_that_was_cut_off_is_finished_by_the_next(
     assert cuts > 3
     counted = await roll(runtime)
     for grain in Grain:
-        assert visits_of(counted[city.id, grain, changes.span_of(grain, DAY)]) == 1
+        assert visits_of(counted[city.id, grain, span_of(grain, DAY)]) == 1
 
 
 async def test_passes_at_once_come_to_what_one_comes_to(runtime: Runtime) -> None:
@@ -252,7 +253,7 @@ async def test_a_station_that_is_hung_up_elsewhere_takes_its_past_along(runtime:
         found.unit_id = other.id
     counted = await roll(runtime)
     for grain in Grain:
-        first = changes.span_of(grain, day)
+        first = span_of(grain, day)
         assert visits_of(counted[street.id, grain, first]) == 0
         assert visits_of(counted[other.id, grain, first]) == 1
         assert visits_of(counted[city.id, grain, first]) == 1
@@ -315,14 +316,14 @@ async def test_sets_go_with_the_visits_they_came_from_and_exact_numbers_stay(
     day = (then + timedelta(hours=8)).date()
     for place in (station.id, city.id):
         for grain in (Grain.DAY, Grain.MONTH, Grain.QUARTER):
-            row = counted[place, grain, changes.span_of(grain, day)]
+            row = counted[place, grain, span_of(grain, day)]
             assert row.crowd is None
             assert row.uniques == (1 if grain is Grain.DAY else 3)
     # A journal that comes after that counts, and forgets nobody.
     async with runtime.database.write() as tx:
         tx.add(a_visit(station, then, written=NOON + timedelta(hours=3)))
     counted = await roll(runtime, NOON + timedelta(hours=4))
-    row = counted[city.id, Grain.MONTH, changes.span_of(Grain.MONTH, day)]
+    row = counted[city.id, Grain.MONTH, span_of(Grain.MONTH, day)]
     assert (visits_of(row), row.uniques, row.crowd) == (4, 3, None)
     # The year is closed: its set goes, its number stays.
     later = datetime(2027, 1, 20, tzinfo=UTC)

@@ -1,32 +1,32 @@
-"""Periods, what can be known, spreads, and the meter against a count minute by minute."""
+"""Periods, spans that cover them, slots of time, exact shares and percentiles."""
 
-import itertools
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.places.rules import Calendar, DayClass
+from app.reports.columns import percentiles, rounded, share, shown
 from app.reports.rules import (
-    Inside,
-    Life,
-    Meter,
+    Bucket,
+    By,
+    Class,
+    Grain,
     Period,
-    Profile,
-    Slot,
-    Spread,
+    Span,
+    class_of,
     completeness,
-    known_of,
-    nearest_rank,
+    cover,
     rate,
-    spread,
+    runs,
+    slots,
+    span_end,
+    span_of,
 )
-
-T0 = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-def minute(number: int) -> datetime:
-    return T0 + timedelta(minutes=number)
 
 
 def days(first: int, last: int) -> Period:
@@ -79,87 +79,121 @@ def test_nothing_divided_is_no_rate() -> None:
     assert rate(1, 3) == 0.3333
 
 
-def test_percentiles_are_by_nearest_rank() -> None:
-    ordered = [15.0, 20.0, 35.0, 40.0, 50.0]
-    assert [nearest_rank(ordered, percent) for percent in (5, 30, 40, 50, 100)] == [
-        15.0,
-        20.0,
-        20.0,
-        35.0,
-        50.0,
-    ]
+NEVER = date(2100, 1, 1)
+some_day = st.dates(date(2023, 11, 1), date(2027, 3, 31))
 
 
-def test_a_spread_of_nothing_is_nothing() -> None:
-    assert spread([]) == Spread(None, None, None, None, None)
-    assert spread([3.0, 1.0]) == Spread(2.0, 1.0, 3.0, 3.0, 3.0)
-
-
-@pytest.mark.parametrize(
-    ("lives", "expected"),
-    [
-        ({}, (0.0, 0, 0)),
-        ({(0, 100): 1}, (1.0, 0, 100)),
-        ({(-50, 200): 3}, (1.0, 0, 100)),
-        ({(25, 100): 1}, (0.75, 25, 100)),
-        ({(0, 100): 1, (50, 60): 1}, (0.55, 0, 100)),
-        ({(100, 200): 1}, (0.0, 0, 0)),
-        ({(90, 10): 1}, (0.0, 0, 0)),
-        ({(0, 1): 1, (200, 300): 999_999}, (0.0001, 0, 1)),
-        ({(0, 100): 999_999, (1, 100): 1}, (0.9999, 0, 100)),
-    ],
-)
-def test_the_known_share_is_of_all_stations_time(
-    lives: dict[tuple[int, int], int], expected: tuple[float, int, int]
-) -> None:
-    given_lives = {Life(minute(a), minute(b)): count for (a, b), count in lives.items()}
-    share, since, until = known_of(given_lives, minute(0), minute(100))
-    assert (share, since, until) == (expected[0], minute(expected[1]), minute(expected[2]))
-
-
-def by_minutes(stays: list[Inside], slot: Slot) -> Profile:
-    """Count minute by minute who is inside: slow, and plainly right."""
-    found = Profile()
-    length = int((slot.until_at - slot.from_at) / timedelta(minutes=1))
-    inside = [
-        sum(
-            stay.persons
-            for stay in stays
-            if stay.from_at <= slot.from_at + timedelta(minutes=number) < stay.until_at
-        )
-        for number in range(length)
-    ]
-    found.person_seconds = 60.0 * sum(inside)
-    found.used_seconds = 60.0 * sum(1 for persons in inside if persons)
-    found.max_observed = max(inside, default=0)
-    for first in range(0, length, 15):
-        part = inside[first : first + 15]
-        mean = round(sum(part) / len(part), 4)
-        if mean > found.peak:
-            found.peak, found.peak_at = mean, slot.from_at + timedelta(minutes=first)
+def days_of(spans: Sequence[Span]) -> list[date]:
+    found = []
+    for grain, first in spans:
+        assert span_of(grain, first) == first
+        count = (span_end(grain, first) - first).days
+        found += [first + timedelta(days=number) for number in range(count)]
     return found
 
 
-some_stays = st.lists(
-    st.builds(
-        lambda start, length, persons: Inside(minute(start), minute(start + length), persons),
-        start=st.integers(-60, 200),
-        length=st.sampled_from([0, 1, 14, 15, 16, 60, 61, 300]),
-        persons=st.integers(1, 5),
-    ),
-    max_size=12,
-)
-some_slots = st.lists(st.integers(0, 240), min_size=2, max_size=6, unique=True).map(sorted)
+@given(first=some_day, length=st.integers(1, 800))
+def test_a_cover_has_every_day_once_and_no_fewer_spans_do(first: date, length: int) -> None:
+    end = first + timedelta(days=length)
+    spans = cover(first, end, empty_from=NEVER)
+    assert days_of(spans) == [first + timedelta(days=number) for number in range(length)]
+    # A span of a larger grain that fits is in the cover, so nothing could be put together.
+    for grain in Grain:
+        day = span_of(grain, first)
+        while day < end:
+            if first <= day and span_end(grain, day) <= end:
+                larger = [span for span in spans if span.from_day <= day]
+                assert span_end(*larger[-1]) >= span_end(grain, day)
+            day = span_end(grain, day)
 
 
-@given(stays=some_stays, marks=some_slots, gaps=st.booleans())
-def test_the_meter_says_what_a_count_by_minutes_says(
-    stays: list[Inside], marks: list[int], gaps: bool
-) -> None:
-    slots = [Slot(minute(a), minute(b)) for a, b in itertools.pairwise(marks)]
-    if gaps:
-        slots = slots[::2]
-    meter = Meter(slots)
-    for stay in sorted(stays, key=lambda stay: stay.from_at):
-        meter.add(stay)
-    assert meter.finish() == [by_minutes(stays, slot) for slot in slots]
+def test_the_year_so_far_is_one_span() -> None:
+    year = Span(Grain.YEAR, date(2026, 1, 1))
+    today = date(2026, 11, 24)
+    assert cover(date(2026, 1, 1), today, empty_from=today) == [year]
+    assert cover(date(2026, 1, 1), date(2026, 11, 26), empty_from=today) == [year]
+    spans = cover(date(2026, 1, 1), date(2026, 11, 23), empty_from=today)
+    assert [span.grain for span in spans[:4]] == [Grain.QUARTER] * 3 + [Grain.MONTH]
+    assert len(spans) == 4 + 22
+    assert cover(today, date(2026, 12, 1), empty_from=today) == []
+
+
+@given(first=some_day, length=st.integers(1, 500))
+def test_runs_are_the_same_spans(first: date, length: int) -> None:
+    spans = cover(first, first + timedelta(days=length), empty_from=NEVER)
+    found = []
+    for grain, day, end in runs(spans):
+        while day < end:
+            found.append(Span(grain, day))
+            day = span_end(grain, day)
+    assert sorted(found) == sorted(spans)
+    assert len(runs(spans)) <= 6
+
+
+def test_days_fall_to_classes_by_the_calendar_and_else_by_their_weekday() -> None:
+    festival, makeup = date(2026, 10, 1), date(2026, 10, 10)
+    calendar = Calendar(
+        {festival: DayClass.PUBLIC_HOLIDAY, makeup: DayClass.MAKEUP_WORKDAY}, frozenset({2026})
+    )
+    assert class_of(calendar, festival) is Class.PUBLIC_HOLIDAY
+    assert class_of(calendar, makeup) is Class.MAKEUP_WORKDAY
+    assert class_of(calendar, date(2026, 10, 17)) is Class.WEEKEND
+    assert class_of(calendar, date(2027, 10, 1)) is Class.WORKDAY
+
+
+@pytest.mark.parametrize(("by", "bucket"), [(by, b) for by in By for b in (None, *Bucket)])
+def test_every_day_of_a_period_is_in_exactly_one_slot(by: By, bucket: Bucket | None) -> None:
+    period = Period(date(2026, 9, 28), date(2026, 11, 4))
+    calendar = Calendar({}, frozenset())
+    if not by.is_place and bucket is not None and (bucket is not Bucket.HOUR or by is By.HOUR):
+        with pytest.raises(ValueError, match="cannot be cut by"):
+            slots(period, by, bucket, calendar)
+        return
+    found = slots(period, by, bucket, calendar)
+    assert sorted(day for base in found.bases for day in base.days) == list(period.days)
+    assert found.by_hour == (bucket is Bucket.HOUR or by is By.HOUR)
+    assert found.count == len(found.bases) * (24 if found.by_hour else 1)
+
+
+def test_weeks_begin_on_monday_and_months_on_the_first() -> None:
+    calendar = Calendar({}, frozenset())
+    period = Period(date(2026, 10, 30), date(2026, 11, 3))  # Friday to Monday.
+    weeks = slots(period, By.WEEK, None, calendar).bases
+    assert [base.day for base in weeks] == [date(2026, 10, 26), date(2026, 11, 2)]
+    months = slots(period, By.STATION, Bucket.MONTH, calendar).bases
+    assert [base.day for base in months] == [date(2026, 10, 1), date(2026, 11, 1)]
+    assert [len(list(base.days)) for base in months] == [2, 2]
+
+
+counts = st.integers(0, 10**13)
+
+
+@given(part=counts, whole=counts)
+def test_shares_are_rounded_half_up_exactly(part: int, whole: int) -> None:
+    (found,) = rounded(np.array([part]), np.array([whole]))
+    if whole:
+        exact = Fraction(part, whole) * 10_000
+        assert found == int(exact + Fraction(1, 2)) / 10_000
+
+
+def test_a_share_is_never_nothing_for_something_nor_all_for_less() -> None:
+    parts, wholes = np.array([0, 1, 999_999, 7, 0]), np.array([9, 10**6, 10**6, 7, 0])
+    assert share(parts, wholes).tolist() == [0.0, 0.0001, 0.9999, 1.0, 0.0]
+
+
+def test_what_is_not_known_is_none() -> None:
+    assert shown(np.array([0, 1]), np.array([True, False])) == [0, None]
+
+
+@given(st.lists(st.lists(st.integers(0, 63), max_size=30), min_size=1, max_size=4))
+def test_percentiles_are_by_nearest_rank(rows: list[list[int]]) -> None:
+    buckets = list(range(100, 164))
+    histogram = np.array([[row.count(key - 100) for key in buckets] for row in rows], np.int64)
+    known = np.ones(len(rows), bool)
+    for percent, column in zip(
+        (1, 50, 90, 100),
+        percentiles((buckets, histogram), (1, 50, 90, 100), known, low=100),
+        strict=True,
+    ):
+        wanted = [sorted(row)[-(-percent * len(row) // 100) - 1] if row else None for row in rows]
+        assert column == wanted

@@ -17,12 +17,13 @@ from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.scans import Attempt, scan
 from app.doors.tables import Command, Controller, Scan
 from app.doors.tokens import TokenKind
+from app.people.admins import Roots
 from app.people.tables import Worker
 from app.places.rules import ChangeKind, Tier, parse_hours
 from app.places.tables import ModeChange, Station
-from app.reports.frame import By, Scope
+from app.reports.frame import Scope
 from app.reports.replay import OtherHours, Supposition
-from app.reports.rules import Period
+from app.reports.rules import By, Period
 from app.reports.whatif import Rows, Wanted, WhatIf, what_if
 from app.runtime import Runtime
 from app.visits import presence
@@ -159,6 +160,7 @@ class Town:
     ) -> WhatIf:
         scope = Scope(
             stations=sa.select(Station.id),
+            roots=Roots(),
             period=period,
             by=By.STATION,
             at=self.clock.now(),

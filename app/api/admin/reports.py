@@ -1,8 +1,8 @@
 """HTTP for reports: scoped by one subquery, as JSON or a file, with how complete they are.
 
-A report may take seconds, so it never runs in a write, which on SQLite would keep every scan
-waiting: the guard's write ends first, the rows are read, and a file that leaves the house is then
-written into the audit trail, before the first byte of it is sent.
+A long report may take seconds, so it never runs in a write, which on SQLite would keep every scan
+waiting: the guard's write ends first, and a file that leaves the house is written into the audit
+trail before the first byte of it is sent. CSV is written part by part, however long it is.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -19,8 +19,8 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.encoders import jsonable_encoder
-from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from pydantic_core import to_json
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.background import BackgroundTask
@@ -31,19 +31,37 @@ from app.api.problems import RequestInvalid, problems
 from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
 from app.errors import Unavailable
-from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
+from app.people.admins import (
+    Roots,
+    SignedInAdmin,
+    get_station,
+    visible_roots,
+    visible_stations,
+    visible_units,
+)
 from app.people.rules import Permission
 from app.places import stations, units
-from app.places.rules import local_day
+from app.places.rules import Calendar, local_day
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.reports import queries
 from app.reports.catalogue import described
 from app.reports.drawing import SheetFailed, printed
-from app.reports.export import csv_lines
-from app.reports.frame import Bucket, By, PeriodInvalid, Scope
-from app.reports.rules import Completeness, Period, completeness
+from app.reports.export import csv_head, csv_text
+from app.reports.frame import (
+    MOST_STREAMED,
+    Frame,
+    PeriodInvalid,
+    Progress,
+    Scope,
+    frame,
+    progress,
+)
+from app.reports.queries import REPORTS
+from app.reports.rollup import CITY_ZONE, retained_since
+from app.reports.rows import ControllersRow
+from app.reports.rules import Bucket, By, Completeness, Period, completeness
 from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
 
@@ -52,7 +70,6 @@ log = logging.getLogger(__name__)
 router = APIRouter(tags=["admin: reports"])
 
 Reader = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_REPORTS))]
-CITY_ZONE = "Asia/Shanghai"
 
 
 class SheetUnavailable(Unavailable):
@@ -66,6 +83,7 @@ class Report(StrEnum):
     ACCESS = "access"
     OCCUPANCY = "occupancy"
     FACILITIES = "facilities"
+    PROMISE = "promise"
     CONTROLLERS = "controllers"
 
 
@@ -81,17 +99,24 @@ XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 COLUMNS: dict[Report, tuple[str, ...]] = {
-    Report.VISITS: queries.VisitsRow._fields,
-    Report.ACCESS: queries.AccessRow._fields,
-    Report.OCCUPANCY: queries.OccupancyRow._fields,
-    Report.FACILITIES: queries.FacilitiesRow._fields,
-    Report.CONTROLLERS: queries.ControllersRow._fields,
+    report: ControllersRow._fields if report is Report.CONTROLLERS else REPORTS[report].row._fields
+    for report in Report
 }
 
 
 REPORT_SCHEMA = {
     "type": "object",
-    "required": ["report", "from", "to", "by", "rows", "completeness", "generated_at"],
+    "required": [
+        "report",
+        "from",
+        "to",
+        "by",
+        "rows",
+        "completeness",
+        "rolled_up_to",
+        "recounting",
+        "generated_at",
+    ],
     "properties": {
         "report": {"type": "string"},
         "from": {"type": "string", "format": "date"},
@@ -104,6 +129,15 @@ REPORT_SCHEMA = {
             "type": "object",
             "additionalProperties": {"type": "integer"},
             "description": "Of `access` for the whole city: refusals that name no station.",
+        },
+        "rolled_up_to": {
+            "type": ["string", "null"],
+            "format": "date-time",
+            "description": "What was changed before this instant is in the figures for sure.",
+        },
+        "recounting": {
+            "type": "boolean",
+            "description": "Whether something is being counted anew just now.",
         },
         "generated_at": {"type": "string", "format": "date-time"},
     },
@@ -193,12 +227,12 @@ async def report(
     at: Now,
     from_day: Annotated[LocalDay, Query(alias="from", description="First local day.")],
     to_day: Annotated[LocalDay, Query(alias="to", description="The day after the last.")],
-    by: Annotated[By, Query(description="One row per station or unit, or all by day.")] = (
-        By.STATION
-    ),
+    by: Annotated[
+        By, Query(description="One row per station or other place, or per piece of time of all.")
+    ] = By.STATION,
     unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
     station: Annotated[uuid.UUID | None, Query(description="Only this station.")] = None,
-    bucket: Annotated[Bucket | None, Query(description="Cut each row by day or hour.")] = None,
+    bucket: Annotated[Bucket | None, Query(description="Cut each row into pieces of time.")] = None,
     form: Annotated[Format, Query(alias="format", description="JSON, or a file: CSV or Excel.")] = (
         Format.JSON
     ),
@@ -207,50 +241,90 @@ async def report(
     asked = Asked(report, period_of(from_day, to_day), by, bucket)
     if report is Report.CONTROLLERS:
         _refuse_cuts(by, bucket)
-    async with held.database.read() as tx:
-        scope = asked.scope(
-            await stations_within(tx, admin, unit, station),
-            at=at,
-            retention=timedelta(days=held.settings.retention_days),
-        )
-        rows = await _rows(tx, report, scope, held.settings.controller_silence_s)
-        whole_city = admin.has_city and unit is None and station is None
-        nowhere = None
-        if report is Report.ACCESS and whole_city:
-            nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     known = completeness(asked.period, local_day(at, CITY_ZONE))
-    if form is not Format.JSON:
-        async with held.database.write() as tx:
-            subject = Subject("report", report.value, unit_path=admin.unit_path)
-            await record(
-                tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo()
-            )
-        return await _file(form, asked, rows, known, at)
+    days = (await held.calendar.fresh(held.database)).current
+    async with held.database.read() as tx:
+        scope = await _scope(tx, admin, asked, (unit, station), days, held, at)
+        if form is Format.CSV and report is not Report.CONTROLLERS:
+            made = await frame(tx, scope, most=MOST_STREAMED)
+        else:
+            made = None
+            rows = await _rows(tx, report, scope, held.settings.controller_silence_s)
+            counted = await progress(tx)
+        nowhere = None
+        if report is Report.ACCESS and admin.has_city and unit is None and station is None:
+            nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
+    if form is Format.JSON:
+        return Response(
+            await asyncio.to_thread(_json, asked, rows, known, counted, nowhere, at),
+            media_type="application/json",
+        )
+    async with held.database.write() as tx:
+        subject = Subject("report", report.value, unit_path=admin.unit_path)
+        await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo())
+    if made is not None:
+        return _csv(asked, _streamed(held, made, asked))
+    if form is Format.CSV:
+        return _csv(asked, _written(asked, rows))
+    return await _excel(asked, rows, known, at)
+
+
+def _json(
+    asked: "Asked",
+    rows: Sequence[Any],
+    known: Completeness,
+    counted: Progress,
+    nowhere: dict[str, int] | None,
+    at: datetime,
+) -> bytes:
+    """Write the answer; a hundred thousand values take a while, so beside the loop."""
+    columns = COLUMNS[asked.report]
     body = asked.echo() | {
-        "rows": [row._asdict() for row in rows],
+        "rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "completeness": asdict(known),
+        "rolled_up_to": counted.rolled_up_to,
+        "recounting": counted.recounting,
         "generated_at": at,
     }
     if nowhere is not None:
         body["refused_without_station"] = nowhere
-    return JSONResponse(jsonable_encoder(body))
+    return to_json(body)
 
 
-async def _file(
-    form: Format, asked: "Asked", rows: Sequence[Any], known: Completeness, at: datetime
-) -> Response:
-    """Write the report as a file that leaves the house."""
-    name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}.{form}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+def _csv(asked: "Asked", lines: AsyncIterator[str]) -> Response:
+    """Send the report as a file that leaves the house, as it is written."""
+    return StreamingResponse(
+        lines, media_type="text/csv; charset=utf-8", headers=_attached(asked, Format.CSV)
+    )
+
+
+async def _streamed(held: Held, made: Frame, asked: "Asked") -> AsyncIterator[str]:
     columns = COLUMNS[asked.report]
-    if form is Format.CSV:
-        lines = csv_lines(columns, rows)
-        return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
-    about = _about(asked, known, at)
+    yield csv_head(columns)
+    async for rows in queries.streamed(held.database.read, made, REPORTS[asked.report]):
+        yield await asyncio.to_thread(csv_text, columns, rows)
+
+
+async def _written(asked: "Asked", rows: Sequence[Any]) -> AsyncIterator[str]:
+    columns = COLUMNS[asked.report]
+    yield csv_head(columns)
+    yield csv_text(columns, rows)
+
+
+async def _excel(
+    asked: "Asked", rows: Sequence[Any], known: Completeness, at: datetime
+) -> Response:
     # Thousands of rows take a while: beside the loop that doors wait on.
-    path = await asyncio.to_thread(_workbook, columns, rows, about)
+    about = _about(asked, known, at)
+    path = await asyncio.to_thread(_workbook, COLUMNS[asked.report], rows, about)
     gone = BackgroundTask(path.unlink, missing_ok=True)
+    headers = _attached(asked, Format.XLSX)
     return FileResponse(path, media_type=XLSX_TYPE, headers=headers, background=gone)
+
+
+def _attached(asked: "Asked", form: Format) -> dict[str, str]:
+    name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}.{form}"
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
 def _workbook(
@@ -319,18 +393,28 @@ class Asked:
             "bucket": self.bucket.value if self.bucket else None,
         }
 
-    def scope(self, stations: Any, *, at: datetime, retention: timedelta) -> Scope:
-        """Add of which stations, and as of when."""
-        # The day in which the retention time falls has lost a part of its workers already.
-        retained_since = local_day(at - retention, CITY_ZONE) + timedelta(days=1)
-        return Scope(
-            stations=stations,
-            period=self.period,
-            by=self.by,
-            at=at,
-            retained_since=retained_since,
-            bucket=self.bucket,
-        )
+
+async def _scope(
+    tx: AsyncSession,
+    admin: SignedInAdmin,
+    asked: Asked,
+    only: tuple[uuid.UUID | None, uuid.UUID | None],
+    days: Calendar,
+    held: Held,
+    at: datetime,
+) -> Scope:
+    """Say of which stations the report may speak: his own, perhaps of one unit, perhaps one."""
+    stations, roots = await places_within(tx, admin, *only)
+    return Scope(
+        stations=stations,
+        roots=roots,
+        period=asked.period,
+        by=asked.by,
+        at=at,
+        retained_since=retained_since(at, timedelta(days=held.settings.retention_days)),
+        bucket=asked.bucket,
+        calendar=days,
+    )
 
 
 async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) -> Sequence[Any]:
@@ -343,20 +427,26 @@ async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) 
             return await queries.occupancy(tx, scope)
         case Report.FACILITIES:
             return await queries.facilities(tx, scope)
+        case Report.PROMISE:
+            return await queries.promise(tx, scope)
         case Report.CONTROLLERS:
             silent_since = scope.at - timedelta(seconds=silence_s)
             return await queries.controllers(tx, scope, silent_since=silent_since)
 
 
-async def stations_within(
+async def places_within(
     tx: AsyncSession, admin: SignedInAdmin, unit: uuid.UUID | None, station: uuid.UUID | None
-) -> Any:
-    """Select the stations an administrator sees; raises UnitNotFound, StationNotFound."""
+) -> tuple[Any, Roots]:
+    """Select the stations an administrator sees, and give the roots that hold the same.
+
+    Raises UnitNotFound, StationNotFound.
+    """
     query = visible_stations(admin)
+    branch = one = None
     if station is not None:
-        found = await get_station(tx, admin, station)
-        query = query.where(Station.id == found.id)
+        one = await get_station(tx, admin, station)
+        query = query.where(Station.id == one.id)
     if unit is not None:
         branch = await units.get_unit(tx, unit, within=visible_units(admin))
         query = query.where(Station.unit_id.in_(select(Unit.id).where(units.under(branch.path))))
-    return query
+    return query, await visible_roots(tx, admin, unit=branch, station=one)

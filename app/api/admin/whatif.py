@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import Field
 
-from app.api.admin.reports import CITY_ZONE, period_of, stations_within
+from app.api.admin.reports import period_of, places_within
 from app.api.admin.stations import Capacity, Hours, MaxStay
 from app.api.deps import Held, Lang, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
@@ -21,9 +21,10 @@ from app.people.rules import Permission
 from app.places.rules import local_day, parse_hours
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
-from app.reports.frame import By, PeriodInvalid, Scope
+from app.reports.frame import PeriodInvalid, Scope
 from app.reports.replay import Ignored, OtherHours, Supposition
-from app.reports.rules import completeness
+from app.reports.rollup import CITY_ZONE, retained_since
+from app.reports.rules import By, completeness
 from app.reports.whatif import Assumption, Rows, Wanted, WhatIf, what_if
 
 router = APIRouter(tags=["admin: reports"])
@@ -134,14 +135,14 @@ async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang:
     period = period_of(body.from_day, body.to_day)
     supposed = _supposed(body.change)
     async with held.database.read() as tx:
-        stations = await stations_within(tx, admin, body.unit, body.station)
-    retained = at - timedelta(days=held.settings.retention_days)
+        stations, roots = await places_within(tx, admin, body.unit, body.station)
     scope = Scope(
         stations=stations,
+        roots=roots,
         period=period,
         by=By.STATION,
         at=at,
-        retained_since=local_day(retained, CITY_ZONE) + timedelta(days=1),
+        retained_since=retained_since(at, timedelta(days=held.settings.retention_days)),
     )
     whole_city = admin.has_city and body.unit is None and body.station is None
     wanted = Wanted(scope, body.by, supposed, CITY_ZONE if whole_city else None)

@@ -1,37 +1,35 @@
-"""The arithmetic of reports, pure: periods, counters, a station's day, rates and percentiles."""
+"""The arithmetic of reports, pure: periods, counters, a station's day, slots of time, rates."""
 
 from app.reports.rules.arithmetic import (
-    BIN,
     LONGEST,
     Completeness,
-    Inside,
-    Life,
-    Meter,
     Period,
-    Profile,
-    Slot,
-    Spread,
     completeness,
-    known_of,
     nearest_rank,
     rate,
-    spread,
 )
+from app.reports.rules.slots import Bucket, By, Class, Slot, Slots, class_of, slots
+from app.reports.rules.spans import Grain, Run, Span, cover, runs, span_end, span_of
 
 __all__ = [
-    "BIN",
     "LONGEST",
+    "Bucket",
+    "By",
+    "Class",
     "Completeness",
-    "Inside",
-    "Life",
-    "Meter",
+    "Grain",
     "Period",
-    "Profile",
+    "Run",
     "Slot",
-    "Spread",
+    "Slots",
+    "Span",
+    "class_of",
     "completeness",
-    "known_of",
+    "cover",
     "nearest_rank",
     "rate",
-    "spread",
+    "runs",
+    "slots",
+    "span_end",
+    "span_of",
 ]

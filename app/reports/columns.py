@@ -1,0 +1,83 @@
+"""Columns of a report from sums: exact shares, percentiles, and None where nothing is known."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.reports.rules.counters import floor_of
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Column = Sequence[Any]
+
+PLACES = 10_000
+"""Shares have four decimals."""
+
+
+def shown(values: npt.NDArray[Any], is_known: Bools) -> Column:
+    """Give values as they are, and None where they are not known."""
+    if is_known.all():
+        return values.tolist()  # type: ignore[no-any-return]  # numpy says Any.
+    found = values.astype(object)
+    found[~is_known] = None
+    return found.tolist()  # type: ignore[no-any-return]
+
+
+def rounded(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
+    """Divide, to four decimals, half up: in integers, so that no digit is by chance."""
+    divisor = np.where(whole == 0, 1, 2 * whole)
+    return (part * (2 * PLACES) + np.maximum(whole, 1)) // divisor / PLACES
+
+
+def rates(part: Ints, whole: Ints, is_known: Bools) -> Column:
+    """Give shares; None where there is nothing to divide by."""
+    return shown(rounded(part, whole), is_known & (whole > 0))
+
+
+def share(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
+    """Give shares that are never 0 for something nor 1 for less than all."""
+    found = rounded(part, whole)
+    found[(part > 0) & (found == 0)] = 1 / PLACES
+    found[(part < whole) & (found == 1)] = 1 - 1 / PLACES
+    found[part >= whole] = 1.0
+    found[whole <= 0] = 0.0
+    return found
+
+
+def hours(milliseconds: Ints, is_known: Bools) -> Column:
+    """Give durations in hours, to three decimals."""
+    return shown((milliseconds + 1_800) // 3_600 / 1_000, is_known)
+
+
+def means(sums: Ints, counts: Ints, unit: int, digits: int, is_known: Bools) -> Column:
+    """Give the mean of values that are kept in parts of a unit."""
+    found = np.round(sums / np.maximum(counts, 1) / unit, digits)
+    return shown(found, is_known & (counts > 0))
+
+
+def percentiles(
+    histogram: tuple[Sequence[int], Ints],
+    percents: Sequence[int],
+    is_known: Bools,
+    *,
+    low: int,
+    times: int = 1,
+) -> Sequence[Column]:
+    """Give percentiles by nearest rank of histograms: the least value of the bucket that has it.
+
+    Buckets are counted from `low`, their values in so many `times` of what is answered.
+    """
+    buckets, counts = histogram
+    if not buckets:
+        return [[None] * len(is_known) for _ in percents]
+    upto = counts.cumsum(axis=1)
+    total = upto[:, -1]
+    floors = np.array([floor_of(bucket - low) * times for bucket in buckets], np.int64)
+    found = []
+    for percent in percents:
+        rank = np.maximum(1, -(-percent * total // 100))
+        place = np.minimum((upto < rank[:, None]).sum(axis=1), len(buckets) - 1)
+        found.append(shown(floors[place], is_known & (total > 0)))
+    return found

@@ -1,0 +1,236 @@
+"""What a row of each report says: the fields, in order, as JSON and files name them.
+
+Every rate has what it was divided of and by among the fields of its row. None is what cannot be
+known, and a rate with nothing to divide by; zero is zero (law 16).
+"""
+
+from datetime import date, datetime
+from typing import NamedTuple
+
+from app.places.tables import FacilityKind
+
+
+class VisitsRow(NamedTuple):
+    """What came (metrics 1, 3, 12, 13, 22; law 8)."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    operating_model: str | None
+    day: date | None
+    """Of a day, a week (its Monday) or a month (its first)."""
+    hour: int | None
+    weekday: int | None
+    day_class: str | None
+    known_share: float
+    visits: int | None
+    """A return within ten minutes after leaving counts with the visit before; known of workers
+    who consented."""
+    visits_free: int | None
+    visits_scan: int | None
+    visits_offline: int | None
+    persons: int | None
+    """The visits' parties summed up."""
+    returns: int | None
+    unique_workers: int | None
+    """Distinct workers of the visits who consented; None by hour, of which no sets are kept."""
+    anonymous_visits: int | None
+    beyond_retention: bool
+    """Whether retention took a part of the workers before they were counted for this time."""
+    out_of_hours_visits: int | None
+    offhours_share: float | None
+    staffed_hours: float | None
+    unstaffed_hours: float | None
+    """Promised open, without staff."""
+    covered_hours: float | None
+    free_mode_coverage: float | None
+    """The share of staffed hours in which anybody was counted."""
+    night_uplift: float | None
+    walk_in_heads: int | None
+    """What staff counted in free hours, beside the visits; a count belongs to the day it begins on
+    and to no hour."""
+    refused: int | None
+    unmet_demand: int | None
+    """Distinct worker, station and half hour with a refusal and no grant."""
+    stays: int | None
+    """Whose end was observed, returns included."""
+    stay_hours: float | None
+    dwell_mean_s: float | None
+    dwell_median_s: int | None
+    """Percentiles of stays are whole minutes, in seconds."""
+    dwell_p90_s: int | None
+    ended: int | None
+    imputed_exits: int | None
+    imputed_exit_share: float | None
+    """Of the stays that are over, those that nobody saw end."""
+
+
+class AccessRow(NamedTuple):
+    """Who got in (metrics 8-11)."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    operating_model: str | None
+    day: date | None
+    hour: int | None
+    weekday: int | None
+    day_class: str | None
+    known_share: float
+    decided: int | None
+    granted: int | None
+    walk_in: int | None
+    refused: int | None
+    by_reason: dict[str, int] | None
+    grant_rate: float | None
+    """Granted and walked in, of all decided."""
+    unmet_demand: int | None
+    claimed: int | None
+    executed: int | None
+    """Grants whose relay pulsed."""
+    open_success_rate: float | None
+    """executed / granted."""
+    with_contact: int | None
+    """Executed, at a door with a contact."""
+    opened: int | None
+    """Proved by the contact."""
+    proven_open_rate: float | None
+    """opened / with_contact."""
+    pickup_p50_ms: int | None
+    """From the decision to the controller's claim."""
+    pickup_p95_ms: int | None
+    pickup_p99_ms: int | None
+    pulse_p50_ms: int | None
+    """From the decision to the pulse of the relay."""
+    pulse_p95_ms: int | None
+    pulse_p99_ms: int | None
+    door_p50_ms: int | None
+    """From the pulse to the contact."""
+    door_p95_ms: int | None
+    door_p99_ms: int | None
+    alone_opened: int | None
+    """By controllers that worked alone."""
+    alone_refused: int | None
+    alone_flagged: int | None
+    """Opened alone, and would have been refused."""
+
+
+class OccupancyRow(NamedTuple):
+    """Who was inside (metrics 16-21)."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    operating_model: str | None
+    day: date | None
+    hour: int | None
+    weekday: int | None
+    day_class: str | None
+    known_share: float
+    capacity: int
+    measured_hours: float | None
+    """The denominator of the averages: what can be known of the time, day and night alike."""
+    station_hours: float | None
+    """The same of every station, summed up."""
+    seat_hours: float | None
+    person_hours: float | None
+    used_hours: float | None
+    """Of the stations' hours, those with somebody inside."""
+    avg_occupancy: float | None
+    avg_when_used: float | None
+    peak_occupancy: float | None
+    """Greatest mean of a quarter hour."""
+    peak_at: datetime | None
+    max_observed: int | None
+    """Of one station; instants of several do not add."""
+    seat_utilization: float | None
+    """Person-hours over the seats' hours; may exceed 1."""
+    time_utilization: float | None
+    """The share of the stations' time with somebody inside."""
+    crowded_minutes: int | None
+
+
+class FacilitiesRow(NamedTuple):
+    """What was used, and whether it could be (metrics 32, 33, 35, 36)."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    operating_model: str | None
+    day: date | None
+    hour: int | None
+    weekday: int | None
+    day_class: str | None
+    known_share: float
+    kind: FacilityKind
+    units: int
+    """How many of them stand there now."""
+    uses: int | None
+    """Sessions that ended, and quantities; a use belongs to where it began."""
+    open_uses: int | None
+    quantity: float | None
+    in_use_hours: float | None
+    visits: int | None
+    uses_per_visit: float | None
+    standing_hours: float | None
+    out_of_order_hours: float | None
+    degraded_hours: float | None
+    unknown_hours: float | None
+    availability: float | None
+    unknown_share: float | None
+    repairs: int | None
+    repair_hours: float | None
+    repair_mean_min: float | None
+
+
+class PromiseRow(NamedTuple):
+    """Whether we were open when we promised, and heard of it (metrics 26-28)."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    operating_model: str | None
+    day: date | None
+    hour: int | None
+    weekday: int | None
+    day_class: str | None
+    known_share: float
+    promised_hours: float | None
+    usable_hours: float | None
+    unknown_hours: float | None
+    promise_rate: float | None
+    """Usable, of what was promised and is known."""
+    unknown_share: float | None
+    staffed_hours: float | None
+    commissioned_hours: float | None
+    online_hours: float | None
+    controller_uptime: float | None
+    outages: int | None
+    """That ended."""
+    outage_hours: float | None
+    mttr_min: float | None
+
+
+class ControllersRow(NamedTuple):
+    """How a station's controller does, and what became of the station's commands."""
+
+    station: str | None
+    name: str
+    known_share: float
+    serial: str | None
+    firmware: str | None
+    seen_at: datetime | None
+    online: bool | None
+    """Now; None where no controller is enrolled."""
+    commands: int | None
+    """By scans and from afar."""
+    live: int | None
+    """Not settled yet."""
+    executed: int | None
+    refused: int | None
+    failed: int | None
+    expired: int | None
+    unknown: int | None
+    pickup_p50_ms: int | None
+    """From the decision to the claim."""
+    pickup_p95_ms: int | None

@@ -1,0 +1,281 @@
+"""The sums that a report is made of, read from rollups: for each row of a part, every counter.
+
+A row is the sum of the spans that cover its slot, at the places that make it up. What does not add
+up is found where it is kept: distinct workers by putting their sets together, peaks by looking at
+each day.
+"""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from pyroaring import BitMap
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.types import table_of
+from app.reports import crowds, vectors
+from app.reports.columns import Ints
+from app.reports.frame import Part
+from app.reports.rules import By, Run, Span, runs
+from app.reports.rules.counters import ALL_DAY, HOURS, QUARTERS, C
+from app.reports.rules.day import DAY_QUARTERS, QUARTER_MS, quarter_edges
+from app.reports.tables import Rollup
+from app.reports.vectors import Table
+
+_ROLLUP = table_of(Rollup)
+NAMED = 500
+"""Places are looked up by their names up to so many."""
+
+Ranges = Sequence[tuple[int, int]]
+Peak = tuple[float, datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a report needs to know of a row."""
+
+    ranges: Ranges
+    """Counters `[low, high)`."""
+    people: bool = False
+    peaks: bool = False
+
+
+@dataclass(slots=True)
+class Sums:
+    """What was counted, row by row."""
+
+    rows: int
+    by_hour: bool
+    table: Table
+    uniques: Sequence[int | None] = ()
+    """Distinct workers; None where they cannot be told apart any more."""
+    peaks: Sequence[Peak | None] = ()
+    """Greatest mean of a quarter hour, and when it began; None where rows keep no such thing."""
+    most_inside: Sequence[int | None] = ()
+
+    def __getitem__(self, key: int) -> Ints:
+        """Give a counter of every row."""
+        found = self.table[key]
+        return found.reshape(-1, HOURS)[:, :ALL_DAY].ravel() if self.by_hour else found
+
+    def between(self, low: int, high: int) -> tuple[list[int], Ints]:
+        """Give the counters `[low, high)` that occur, and their sums by row."""
+        keys, found = self.table.between(low, high)
+        if self.by_hour and keys:
+            found = found.reshape(-1, HOURS, len(keys))[:, :ALL_DAY].reshape(-1, len(keys))
+        return keys, found
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Rows of rollups, column by column."""
+
+    place: Sequence[uuid.UUID]
+    span: Sequence[Span]
+    columns: Sequence[Sequence[Any]]
+
+
+async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
+    """Sum what is asked for, for every row of a part."""
+    frame = part.frame
+    by_hour = frame.slots.by_hour
+    spans = frame.days if by_hour and ask.peaks else frame.spans
+    vector = _ROLLUP.c.hours if by_hour else _ROLLUP.c.counts
+    columns: list[Any] = [vector]
+    if ask.people and not by_hour:
+        columns += [_ROLLUP.c.uniques, _ROLLUP.c.crowd.is_(None)]
+    if ask.peaks and not by_hour:
+        columns += [_ROLLUP.c.peak, _ROLLUP.c.peak_at, _ROLLUP.c.most_inside]
+    found = await _select(tx, part, spans, columns)
+    bases = len(frame.slots.bases)
+    groups = [
+        part.sources[place] * bases + spans[span]
+        for place, span in zip(found.place, found.span, strict=True)
+    ]
+    count = len(part.places) * bases
+    add = vectors.summed_hours if by_hour else vectors.summed
+    sums = Sums(part.rows, by_hour, add(found.columns[0], groups, count, ask.ranges))
+    if ask.people:
+        sums.uniques = (
+            await _uniques(tx, part, found, groups) if not by_hour else [None] * part.rows
+        )
+    if ask.peaks:
+        await _peaks(tx, part, found, groups, sums)
+    return sums
+
+
+async def _select(
+    tx: AsyncSession,
+    part: Part,
+    spans: Mapping[Span, int],
+    columns: Sequence[Any],
+    places: Sequence[uuid.UUID] | None = None,
+) -> _Read:
+    """Read rollups of a part's sources, or of some of them: a range of an index for each run."""
+    place: list[uuid.UUID] = []
+    span: list[Span] = []
+    values: list[list[Any]] = [[] for _ in columns]
+    selectors = part.selectors if places is None or len(places) > NAMED else [places]
+    for run in runs(list(spans)):
+        for selector in selectors:
+            rows = await tx.execute(_query(run, selector, columns))
+            for id, day, *rest in rows:
+                key = Span(run.grain, day)
+                if id in part.sources and key in spans:
+                    place.append(id)
+                    span.append(key)
+                    for kept, value in zip(values, rest, strict=True):
+                        kept.append(value)
+    return _Read(place, span, values)
+
+
+def _query(run: Run, selector: Any, columns: Sequence[Any]) -> sa.Select[Any]:
+    c = _ROLLUP.c
+    return (
+        sa.select(c.place_id, c.from_day, *columns)
+        .where(
+            c.grain == run.grain,
+            c.from_day >= run.from_day,
+            c.from_day < run.to_day,
+            c.place_id.in_(selector),
+        )
+        .order_by(c.from_day)
+    )
+
+
+async def _uniques(
+    tx: AsyncSession, part: Part, found: _Read, groups: Sequence[int]
+) -> Sequence[int | None]:
+    """Count distinct workers: one stored number where one span says it all, else sets together."""
+    _, numbers, are_gone = found.columns[:3]
+    uncounted = [number for number, uniques in enumerate(numbers) if uniques is None]
+    of = [found.columns[0][number] for number in uncounted]
+    visits = vectors.summed(of, range(len(of)), len(of), [(C.VISITS_FREE, C.VISITS_OFFLINE + 1)])
+    came = sum(visits[key] for key in (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE))
+    empty = {number for number, n in zip(uncounted, np.atleast_1d(came), strict=True) if n == 0}
+    result: list[int | None] = [0] * part.rows
+    if len(set(groups)) == len(groups):
+        for number, (group, uniques) in enumerate(zip(groups, numbers, strict=True)):
+            result[group] = 0 if number in empty else uniques
+        return result
+    parts: defaultdict[int, list[int]] = defaultdict(list)
+    for number, (group, uniques) in enumerate(zip(groups, numbers, strict=True)):
+        if uniques != 0 and number not in empty:
+            parts[group].append(number)
+    wanted: dict[tuple[uuid.UUID, Span], int] = {}
+    for group, rows in parts.items():
+        if len(rows) == 1:
+            result[group] = numbers[rows[0]]
+        elif any(are_gone[row] for row in rows):
+            result[group] = None
+        else:
+            wanted |= {(found.place[row], found.span[row]): group for row in rows}
+    for group, number in (await _united(tx, part, wanted)).items():
+        result[group] = number
+    return result
+
+
+async def _united(
+    tx: AsyncSession, part: Part, wanted: Mapping[tuple[uuid.UUID, Span], int]
+) -> Mapping[int, int]:
+    """Put the sets of each row together and count them."""
+    if not wanted:
+        return {}
+    spans = {span: 0 for _, span in wanted}
+    places = list({place for place, _ in wanted})
+    found = await _select(tx, part, spans, [_ROLLUP.c.crowd], places)
+    sets: defaultdict[int, list[BitMap]] = defaultdict(list)
+    for place, span, data in zip(found.place, found.span, found.columns[0], strict=True):
+        group = wanted.get((place, span))
+        if group is not None and data is not None:
+            sets[group] += crowds.unpacked(data).values()
+    return {group: len(BitMap.union(*each)) if each else 0 for group, each in sets.items()}
+
+
+async def _peaks(
+    tx: AsyncSession, part: Part, found: _Read, groups: Sequence[int], sums: Sums
+) -> None:
+    frame = part.frame
+    if frame.slots.by_hour:
+        sums.most_inside = [None] * part.rows
+        sums.peaks = [None] * part.rows
+        if frame.scope.by is not By.OPERATING_MODEL:
+            sums.peaks = _by_quarters(part, found.place, found.span, found.columns[0])
+        return
+    bases = len(frame.slots.bases)
+    single = [len(place.sources) == 1 for place in part.places]
+    are_stations = frame.scope.by is By.STATION or not frame.scope.roots.units
+    peaks: list[Peak | None] = [(0.0, None)] * part.rows
+    inside: list[int | None] = [
+        0 if one and are_stations else None for one in single for _ in range(bases)
+    ]
+    order = sorted(range(len(groups)), key=lambda row: found.span[row].from_day)
+    values, instants, most = found.columns[-3:]
+    for row in order:
+        group = groups[row]
+        if not single[group // bases]:
+            continue
+        best = peaks[group]
+        if best is None or values[row] > best[0]:
+            peaks[group] = (values[row], instants[row])
+        held = inside[group]
+        inside[group] = None if held is None or most[row] is None else max(held, most[row])
+    sums.peaks, sums.most_inside = peaks, inside
+    several = [place for place in part.places if len(place.sources) > 1]
+    if frame.scope.by is By.OPERATING_MODEL:
+        sums.peaks = [peak if single[row // bases] else None for row, peak in enumerate(peaks)]
+    elif several:
+        ids = [id for place in several for id in place.sources]
+        days = await _select(tx, part, frame.days, [_ROLLUP.c.hours], ids)
+        united = _by_quarters(part, days.place, days.span, days.columns[0])
+        sums.peaks = [
+            peak if single[row // bases] else united[row] for row, peak in enumerate(peaks)
+        ]
+
+
+def _by_quarters(
+    part: Part, places: Sequence[uuid.UUID], spans: Sequence[Span], hours: Sequence[bytes]
+) -> list[Peak | None]:
+    """Find the greatest quarter hour of each row, day by day, of all its places together.
+
+    Quarters are those of the places' own clocks; of equals, the first counts.
+    """
+    frame = part.frame
+    days = sorted(span.from_day for span in frame.days)
+    number = {day: place for place, day in enumerate(days)}
+    count = len(part.places) * len(days)
+    lines = [
+        part.sources[place] * len(days) + number[span.from_day]
+        for place, span in zip(places, spans, strict=True)
+    ]
+    table = vectors.summed_hours(hours, lines, count, [(C.QUARTER, C.QUARTER + QUARTERS)])
+    quarters = np.stack([table[C.QUARTER + q] for q in range(QUARTERS)], axis=-1)
+    quarters = quarters.reshape(len(part.places), len(days), HOURS, QUARTERS)[:, :, :ALL_DAY]
+    pieces = 24 if frame.slots.by_hour else 1
+    each = quarters.reshape(len(part.places), len(days), pieces, DAY_QUARTERS // pieces)
+    result: list[Peak | None] = [(0.0, None)] * part.rows
+    for base, slot in enumerate(frame.slots.bases):
+        mine = [day for day in slot.days if day in number]
+        if not mine:
+            continue
+        some = each[:, [number[day] for day in mine]].swapaxes(1, 2)
+        flat = some.reshape(len(part.places), pieces, -1)
+        best = flat.argmax(axis=-1)
+        for place, piece in np.argwhere(flat.max(axis=-1) > 0).tolist():
+            day, quarter = divmod(int(best[place, piece]), DAY_QUARTERS // pieces)
+            row = (place * len(frame.slots.bases) + base) * pieces + piece
+            value = round(int(flat[place, piece, best[place, piece]]) / QUARTER_MS, 4)
+            zone = part.places[place].timezone
+            edges = quarter_edges(zone, mine[day])
+            at = edges[piece * (DAY_QUARTERS // pieces) + quarter]
+            result[row] = (value, _instant(at))
+    return result
+
+
+def _instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,635 @@
+"""What every report must say, recounted from raw rows minute by minute: slow, and plainly right.
+
+It shares no arithmetic with the product: sets, counters and loops over minutes, in plain Python.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from fractions import Fraction
+from functools import cached_property, lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.doors.rules import CommandState, Outcome
+from app.doors.tables import Command, Controller, Door, OfflineEntry, Scan
+from app.people.tables import Worker
+from app.places.rules import DayClass, Kind
+from app.places.tables import Facility, FacilityKind, Station, Unit
+from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+
+MINUTE = timedelta(minutes=1)
+Hour = tuple[date, int]
+"""A local day and an hour of it."""
+
+
+@dataclass(eq=False)
+class Raw:
+    """All raw rows, as of an instant."""
+
+    at: datetime
+    stations: list[Station]
+    units: dict[Any, Unit]
+    visits: list[Visit]
+    scans: list[Scan]
+    commands: list[Command]
+    alone: list[OfflineEntry]
+    uses: list[FacilityUse]
+    facilities: list[Facility]
+    heads: list[WalkInCount]
+    controllers: list[Controller]
+    contacts: dict[Any, bool]
+    numbers: dict[Any, int]
+    health: Mapping[tuple[Any, date], Mapping[int, Mapping[str, int]]]
+    """Health counters by station and day, by hour, by their names."""
+    _inside: dict[Any, Counter[int]] = field(default_factory=dict)
+    _hours: dict[Any, dict[Hour, list[tuple[int, int]]]] = field(default_factory=dict)
+
+    @cached_property
+    def workers(self) -> set[int]:
+        """Whoever came."""
+        mine = {visit.worker_id for visit in self.visits if not visit.re_entry} - {None}
+        return {self.numbers[worker] for worker in mine}
+
+    @cached_property
+    def alone_visits(self) -> set[Any]:
+        return {entry.visit_id for entry in self.alone}
+
+    def zone(self, station: Station) -> ZoneInfo:
+        return ZoneInfo(station.timezone)
+
+    def until(self, visit: Visit) -> datetime:
+        return visit.ended_at or min(visit.stay_until, self.at)
+
+    def inside(self, station: Station) -> Counter[int]:
+        """Persons inside, minute by minute since 1970; every instant is a whole minute."""
+        if station.id not in self._inside:
+            found: Counter[int] = Counter()
+            for visit in self.visits:
+                if visit.station_id == station.id:
+                    first, last = minute(visit.started_at), minute(self.until(visit))
+                    for number in range(first, last):
+                        found[number] += visit.party_size
+            self._inside[station.id] = found
+        return self._inside[station.id]
+
+    def hours(self, station: Station) -> dict[Hour, list[tuple[int, int]]]:
+        """The same by local hour: minutes of the hour, and persons."""
+        if station.id not in self._hours:
+            found: dict[Hour, list[tuple[int, int]]] = defaultdict(list)
+            for number, persons in self.inside(station).items():
+                local = self.local(station, number)
+                found[local.date(), local.hour].append((local.minute, persons))
+            self._hours[station.id] = found
+        return self._hours[station.id]
+
+    def local(self, station: Station, number: int) -> datetime:
+        return datetime.fromtimestamp(number * 60, UTC).astimezone(self.zone(station))
+
+    @lru_cache  # noqa: B019  # One for each small history of a test.
+    def crowded(self, station_id: Any) -> Counter[Hour]:
+        """Minutes at 90 % of the seats in runs of five or more, by local hour; none over days."""
+        (station,) = [each for each in self.stations if each.id == station_id]
+        found: Counter[Hour] = Counter()
+        if not station.capacity:
+            return found
+        inside = self.inside(station)
+        run: list[datetime] = []
+        for number in [*sorted(inside), None]:
+            is_full = number is not None and inside[number] >= 0.9 * station.capacity
+            local = self.local(station, number) if number is not None else None
+            follows = run and local and local - run[-1] == MINUTE and local.date() == run[-1].date()
+            if not (is_full and follows):
+                if len(run) >= 5:
+                    found.update((each.date(), each.hour) for each in run)
+                run = []
+            if is_full and local is not None:
+                run.append(local)
+        return found
+
+
+def minute(at: datetime) -> int:
+    seconds = (at - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+    assert seconds % 60 == 0
+    return int(seconds) // 60
+
+
+async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health: Any) -> Raw:
+    """Read everything of the stations of some units."""
+    ours = sa.select(Station.id).where(Station.unit_id.in_([unit.id for unit in units]))
+
+    async def rows(kind: Any) -> list[Any]:
+        query = sa.select(kind).where(kind.station_id.in_(ours))
+        return list(await tx.scalars(query.execution_options(populate_existing=True)))
+
+    stations = sa.select(Station).where(Station.id.in_(ours)).order_by(Station.code)
+    return Raw(
+        at=at,
+        stations=list(await tx.scalars(stations.execution_options(populate_existing=True))),
+        units={unit.id: unit for unit in await tx.scalars(sa.select(Unit))},
+        visits=await rows(Visit),
+        scans=await rows(Scan),
+        commands=await rows(Command),
+        alone=await rows(OfflineEntry),
+        uses=await rows(FacilityUse),
+        facilities=await rows(Facility),
+        heads=await rows(WalkInCount),
+        controllers=await rows(Controller),
+        contacts={door.id: door.has_contact for door in await tx.scalars(sa.select(Door))},
+        numbers={worker.id: worker.number for worker in await tx.scalars(sa.select(Worker))},
+        health=health,
+    )
+
+
+@dataclass
+class Row:
+    """What a row of a report is about: stations, days, and perhaps an hour of them."""
+
+    raw: Raw
+    period: tuple[date, date]
+    stations: list[Station]
+    days: list[date]
+    hour: int | None = None
+    day: date | None = None
+    weekday: int | None = None
+    day_class: str | None = None
+    unit: Any = None
+    model: str | None = None
+    is_station: bool = False
+
+    def __post_init__(self) -> None:
+        self.ids = {station.id for station in self.stations}
+        self.on = set(self.days)
+        self._pieces: dict[ZoneInfo, list[tuple[datetime, datetime]]] = {}
+
+    @property
+    def name(self) -> dict[str, Any]:
+        return {
+            "station": self.stations[0].code if self.is_station else None,
+            "unit": str(self.unit) if self.unit else None,
+            "operating_model": self.model,
+            "day": self.day,
+            "hour": self.hour,
+            "weekday": self.weekday,
+            "day_class": self.day_class,
+        }
+
+    def holds(self, station_id: Any, day: date, hour: int | None) -> bool:
+        return (
+            station_id in self.ids and day in self.on and (self.hour is None or hour == self.hour)
+        )
+
+    def of(self, rows: Sequence[Any]) -> list[Any]:
+        return [
+            row
+            for row in rows
+            if self.holds(row.station_id, row.local_day, getattr(row, "local_hour", None))
+        ]
+
+    def orders(self) -> list[Command]:
+        found = []
+        zones = {station.id: self.raw.zone(station) for station in self.raw.stations}
+        for command in self.raw.commands:
+            local = command.created_at.astimezone(zones[command.station_id])
+            if self.holds(command.station_id, local.date(), local.hour):
+                found.append(command)
+        return found
+
+    def pieces(self, zone: ZoneInfo) -> Sequence[tuple[datetime, datetime]]:
+        if zone not in self._pieces:
+            self._pieces[zone] = []
+            for day in self.days:
+                start = datetime.combine(day, time(self.hour or 0), zone)
+                length = timedelta(days=1) if self.hour is None else timedelta(hours=1)
+                piece = start.astimezone(UTC), (start + length).astimezone(UTC)
+                self._pieces[zone].append(piece)
+        return self._pieces[zone]
+
+    def life(self, station: Station) -> tuple[datetime, datetime]:
+        first, last = (datetime.combine(day, time(), self.raw.zone(station)) for day in self.period)
+        ended = min(station.retired_at or self.raw.at, self.raw.at, last)
+        return max(station.created_at, first), ended
+
+    def seconds(self, station: Station, life: tuple[datetime, datetime] | None = None) -> int:
+        since, until = life or self.life(station)
+        zone = self.raw.zone(station)
+        overlaps = (min(until, t1) - max(since, t0) for t0, t1 in self.pieces(zone))
+        return sum(max(0, int(overlap.total_seconds())) for overlap in overlaps)
+
+    @cached_property
+    def known(self) -> int:
+        return sum(self.seconds(station) for station in self.stations)
+
+    @cached_property
+    def known_share(self) -> float:
+        pieces = [list(self.pieces(self.raw.zone(station))) for station in self.stations]
+        whole = sum(int((t1 - t0).total_seconds()) for each in pieces for t0, t1 in each)
+        exact = share(self.known, whole) or 0.0
+        if self.known in (0, whole):
+            return exact
+        return min(max(exact, 0.0001), 0.9999)
+
+    @cached_property
+    def measured(self) -> int:
+        """From the first station's life in the period to the last's, in the zone with most."""
+        found = 0
+        for timezone in {station.timezone for station in self.stations}:
+            mine = [station for station in self.stations if station.timezone == timezone]
+            lives = [life for life in map(self.life, mine) if life[0] < life[1]]
+            if lives:
+                life = min(since for since, _ in lives), max(until for _, until in lives)
+                found = max(found, self.seconds(mine[0], life))
+        return found
+
+    def minutes(self, station: Station) -> Iterator[tuple[date, int, int]]:
+        """Give the minutes with somebody inside: day, quarter of the day, persons."""
+        for (day, hour), each in self.raw.hours(station).items():
+            if self.holds(station.id, day, hour):
+                for number, persons in each:
+                    yield day, hour * 4 + number // 15, persons
+
+    @cached_property
+    def cared(self) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for (station, day), by_hour in self.raw.health.items():
+            if station in self.ids and day in self.on:
+                for hour, counts in by_hour.items():
+                    if self.hour in (None, hour):
+                        found.update(counts)
+        return found
+
+    def health(self, name: str) -> int:
+        return self.cared[name]
+
+
+def share(part: float, whole: float) -> float | None:
+    if not whole:
+        return None
+    return math.floor(Fraction(part) / Fraction(whole) * 10_000 + Fraction(1, 2)) / 10_000
+
+
+def hours(ms: int) -> float:
+    return math.floor(Fraction(ms, 3_600) + Fraction(1, 2)) / 1_000
+
+
+def floor(value: int) -> int:
+    """Give the least value that falls into the same bucket: 32 to each doubling from 64 on."""
+    if value < 64:
+        return value
+    width = 1
+    while value // width >= 64:
+        width *= 2
+    return value // width * width
+
+
+def percentile(values: Sequence[int], percent: int) -> int | None:
+    """Give the smallest value that at least so many percent do not exceed."""
+    for value in sorted(values):
+        if 100 * sum(1 for each in values if each <= value) >= percent * len(values):
+            return value
+    return None
+
+
+def ms(length: timedelta) -> int:
+    return length // timedelta(milliseconds=1)
+
+
+def table_of(
+    raw: Raw, by: str, bucket: str | None, period: tuple[date, date], calendar: dict[date, DayClass]
+) -> list[Row]:
+    """Give the rows that a report must have, in order."""
+    days = [period[0] + timedelta(days=n) for n in range((period[1] - period[0]).days)]
+    groups: list[dict[str, Any]] = [{"stations": raw.stations}]
+    kind = by
+    if by in ("station", "unit", "operating_model", "all"):
+        kind = {"hour": "day", None: "all"}.get(bucket, bucket or "")
+    if by == "station":
+        groups = [{"stations": [each], "is_station": True} for each in raw.stations]
+    if by == "unit":
+        units = dict.fromkeys(station.unit_id for station in raw.stations)
+        groups = [
+            {"stations": [s for s in raw.stations if s.unit_id == unit], "unit": unit}
+            for unit in units
+        ]
+    if by == "operating_model":
+        models = dict.fromkeys(station.operating_model for station in raw.stations)
+        groups = [
+            {"stations": [s for s in raw.stations if s.operating_model == m], "model": m.value}
+            for m in models
+        ]
+    times: list[dict[str, Any]] = []
+    match kind:
+        case "day":
+            times = [{"days": [day], "day": day} for day in days]
+        case "week":
+            for day in days:
+                if not times or day.weekday() == 0:
+                    times.append({"days": [], "day": day - timedelta(days=day.weekday())})
+                times[-1]["days"].append(day)
+        case "month":
+            for day in days:
+                if not times or day.day == 1:
+                    times.append({"days": [], "day": day.replace(day=1)})
+                times[-1]["days"].append(day)
+        case "weekday":
+            for number in range(1, 8):
+                mine = [day for day in days if day.isoweekday() == number]
+                times += [{"days": mine, "weekday": number}] if mine else []
+        case "day_class":
+            for name in ("workday", "weekend", "public_holiday", "makeup_workday"):
+                mine = [day for day in days if class_of(day, calendar) == name]
+                times += [{"days": mine, "day_class": name}] if mine else []
+        case _:
+            times = [{"days": days}]
+    hourly = range(24) if bucket == "hour" or by == "hour" else [None]
+    return [
+        Row(raw, period, **group, **piece, hour=hour)
+        for group in groups
+        for piece in times
+        for hour in hourly
+    ]
+
+
+def class_of(day: date, calendar: dict[date, DayClass]) -> str:
+    if day in calendar:
+        return calendar[day].value
+    return "weekend" if day.weekday() >= 5 else "workday"
+
+
+def visits_of(row: Row) -> dict[str, Any]:
+    raw = row.raw
+    rows: list[Visit] = row.of(raw.visits)
+    first = [each for each in rows if not each.re_entry]
+    free = [each for each in first if each.mode is Kind.FREE]
+    out = [each for each in first if each.mode is not Kind.FREE]
+    offline = [each for each in out if each.id in raw.alone_visits]
+    over = [each for each in rows if each.ended_at or each.stay_until <= raw.at]
+    imputed = [each for each in over if each.end_source in (None, EndSource.IMPUTED)]
+    stays = [
+        ms(each.ended_at - each.started_at)
+        for each in rows
+        if each.ended_at and each.end_source is not EndSource.IMPUTED
+    ]
+    scans = row.of(raw.scans)
+    refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
+    met = {scan.demand_key for scan in raw.scans if scan.outcome is not Outcome.REFUSED}
+    staffed, promised = row.health("STAFFED_MS"), row.health("PROMISED_MS")
+    unstaffed = max(0, promised - staffed)
+    covered = covered_ms(row)
+    coverage = share(covered, staffed)
+    uplift = None
+    if coverage is not None and coverage >= 0.5 and unstaffed and free:
+        uplift = round((len(out) / unstaffed) / (len(free) / staffed), 4)
+    minutes = [floor(stay // 60_000) * 60 for stay in stays]
+    return {
+        "visits": len(first),
+        "visits_free": len(free),
+        "visits_scan": len(out) - len(offline),
+        "visits_offline": len(offline),
+        "persons": sum(each.party_size for each in first),
+        "returns": len(rows) - len(first),
+        "unique_workers": len({raw.numbers[each.worker_id] for each in first if each.worker_id})
+        if row.hour is None
+        else None,
+        "anonymous_visits": sum(each.worker_id is None for each in first),
+        "beyond_retention": False,
+        "out_of_hours_visits": len(out),
+        "offhours_share": share(len(out), len(first)),
+        "staffed_hours": hours(staffed),
+        "unstaffed_hours": hours(unstaffed),
+        "covered_hours": hours(covered),
+        "free_mode_coverage": coverage,
+        "night_uplift": uplift,
+        "walk_in_heads": sum(each.count for each in row.of(raw.heads))
+        if row.hour is None
+        else None,
+        "refused": len(refused),
+        "unmet_demand": len({scan.demand_key for scan in refused} - met),
+        "stays": len(stays),
+        "stay_hours": hours(sum(stays)),
+        "dwell_mean_s": round(sum(stays) / len(stays) / 1000, 2) if stays else None,
+        "dwell_median_s": percentile(minutes, 50),
+        "dwell_p90_s": percentile(minutes, 90),
+        "ended": len(over),
+        "imputed_exits": len(imputed),
+        "imputed_exit_share": share(len(imputed), len(over)),
+    }
+
+
+def covered_ms(row: Row) -> int:
+    """Sum the staffed time of hours in which anybody came in freely or was counted."""
+    raw, found = row.raw, 0
+    counted: dict[Any, set[Hour]] = defaultdict(set)
+    for visit in raw.visits:
+        if visit.mode is Kind.FREE:
+            counted[visit.station_id].add((visit.local_day, visit.local_hour))
+    for station in row.stations:
+        for heads in raw.heads:
+            if heads.station_id == station.id:
+                local = heads.from_at.astimezone(raw.zone(station))
+                counted[station.id].add((heads.local_day, local.hour))
+        for day, hour in counted[station.id]:
+            if row.holds(station.id, day, hour):
+                found += raw.health.get((station.id, day), {}).get(hour, {}).get("STAFFED_MS", 0)
+    return found
+
+
+def access_of(row: Row) -> dict[str, Any]:
+    scans, orders = row.of(row.raw.scans), row.orders()
+    outcomes = Counter(scan.outcome for scan in scans)
+    reasons = Counter(scan.reason.value for scan in scans if scan.outcome is Outcome.REFUSED)
+    met = {scan.demand_key for scan in row.raw.scans if scan.outcome is not Outcome.REFUSED}
+    refused = {scan.demand_key for scan in scans if scan.outcome is Outcome.REFUSED}
+    by_scan = [order for order in orders if order.scan_id]
+    executed = [order for order in by_scan if order.state is CommandState.EXECUTED]
+    opened = [order for order in by_scan if order.opened_at]
+    contact = [order for order in executed if row.raw.contacts[order.door_id]]
+    let_in = outcomes[Outcome.GRANTED] + outcomes[Outcome.WALK_IN]
+    claims = [floor(ms(o.claimed_at - o.created_at)) for o in orders if o.claimed_at]
+    pulsed = [o for o in orders if o.pulsed_at and o.state is CommandState.EXECUTED]
+    pulses = [floor(ms(o.pulsed_at) - ms(o.created_at)) for o in map(Since, pulsed)]
+    doors = [floor(ms(o.opened_at) - ms(o.pulsed_at)) for o in map(Since, pulsed) if o.opened_at]
+    alone = row.of(row.raw.alone)
+    found: dict[str, Any] = {
+        "decided": len(scans),
+        "granted": outcomes[Outcome.GRANTED],
+        "walk_in": outcomes[Outcome.WALK_IN],
+        "refused": outcomes[Outcome.REFUSED],
+        "by_reason": dict(sorted(reasons.items())),
+        "grant_rate": share(let_in, len(scans)),
+        "unmet_demand": len(refused - met),
+        "claimed": sum(order.claimed_at is not None for order in by_scan),
+        "executed": len(executed),
+        "open_success_rate": share(len(executed), outcomes[Outcome.GRANTED]),
+        "with_contact": len(contact),
+        "opened": len(opened),
+        "proven_open_rate": share(len(opened), len(contact)),
+        "alone_opened": sum(entry.opened for entry in alone),
+        "alone_refused": sum(not entry.opened for entry in alone),
+        "alone_flagged": sum(
+            entry.opened and entry.would_have_been_refused is not None for entry in alone
+        ),
+    }
+    for name, values in (("pickup", claims), ("pulse", pulses), ("door", doors)):
+        found |= {f"{name}_p{p}_ms": percentile(values, p) for p in (50, 95, 99)}
+    return found
+
+
+class Since:
+    """A command's instants as time since 1970, cut to milliseconds only when it is asked."""
+
+    def __init__(self, order: Command) -> None:
+        first = datetime(1970, 1, 1, tzinfo=UTC)
+        self.created_at = order.created_at - first
+        self.pulsed_at = (order.pulsed_at or order.created_at) - first
+        self.opened_at = order.opened_at - first if order.opened_at else None
+
+
+def occupancy_of(row: Row) -> dict[str, Any]:
+    raw = row.raw
+    minutes = [each for station in row.stations for each in row.minutes(station)]
+    persons, used = sum(inside for _, _, inside in minutes), len(minutes)
+    seats = sum(station.capacity * row.seconds(station) for station in row.stations)
+    quarters: Counter[tuple[date, int]] = Counter()
+    for day, quarter, inside in minutes:
+        quarters[day, quarter] += inside
+    peak: Any = 0.0
+    peak_at: Any = None
+    if quarters:
+        best = max(quarters.values())
+        day, quarter = min(key for key, value in quarters.items() if value == best)
+        peak = round(best / 15, 4)
+        # A quarter of stations in two zones is told by the clock of either.
+        zones = {each.timezone for each in (row.stations if row.is_station else raw.stations)}
+        clock = time(quarter // 4, quarter % 4 * 15)
+        local = [datetime.combine(day, clock, ZoneInfo(zone)) for zone in zones]
+        peak_at = frozenset(each.astimezone(UTC) for each in local)
+    if row.model is not None and len(row.stations) > 1:
+        peak, peak_at = None, None
+    most = None
+    if row.is_station and row.hour is None:
+        most = max((inside for _, _, inside in minutes), default=0)
+    crowded = sum(
+        count
+        for station in row.stations
+        for (day, hour), count in raw.crowded(station.id).items()
+        if row.holds(station.id, day, hour)
+    )
+    return {
+        "capacity": sum(station.capacity for station in row.stations),
+        "measured_hours": hours(row.measured * 1000),
+        "station_hours": hours(row.known * 1000),
+        "seat_hours": hours(seats * 1000),
+        "person_hours": hours(persons * 60_000),
+        "used_hours": hours(used * 60_000),
+        "avg_occupancy": share(persons * 60, row.measured),
+        "avg_when_used": share(persons, used),
+        "peak_occupancy": peak,
+        "peak_at": peak_at,
+        "max_observed": most,
+        "seat_utilization": share(persons * 60, seats),
+        "time_utilization": share(used * 60, row.known),
+        "crowded_minutes": crowded,
+    }
+
+
+def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
+    """Give what is said of each kind that stands there, was used, or was looked after."""
+    raw, ids = row.raw, {station.id for station in row.stations}
+    kinds = {facility.id: facility.kind for facility in raw.facilities}
+    standing: Counter[Any] = Counter()
+    for facility in raw.facilities:
+        if facility.station_id in ids and facility.retired_at is None:
+            standing[facility.kind] += facility.quantity
+    uses = row.of(raw.uses)
+    came = sum(not visit.re_entry for visit in row.of(raw.visits))
+    cared = {kind for kind in FacilityKind if row.health(f"{kind.value} STANDING_MS")}
+    found = {}
+    for kind in {*standing, *(kinds[use.facility_id] for use in uses), *cared}:
+        mine = [use for use in uses if kinds[use.facility_id] is kind]
+        ended = [use for use in mine if use.ended_at]
+        lengths = sum(ms(use.ended_at - use.begun_at) for use in ended)
+        stood, out = (row.health(f"{kind.value} {name}_MS") for name in ("STANDING", "OUT"))
+        repairs, repair = row.health(f"{kind.value} REPAIRS"), row.health(f"{kind.value} REPAIR_MS")
+        found[kind] = {
+            "units": standing[kind],
+            "uses": len(ended),
+            "open_uses": len(mine) - len(ended),
+            "quantity": round(float(sum(use.quantity or 0 for use in mine)), 3),
+            "in_use_hours": hours(lengths),
+            "visits": came,
+            "uses_per_visit": share(len(ended), came),
+            "standing_hours": hours(stood),
+            "out_of_order_hours": hours(out),
+            "availability": share(stood - out, stood),
+            "repairs": repairs,
+            "repair_hours": hours(repair),
+            "repair_mean_min": round(repair / repairs / 60_000, 1) if repairs else None,
+        }
+    return found
+
+
+def promise_of(row: Row) -> dict[str, Any]:
+    promised, unknown, usable, commissioned, online, outages, outage = (
+        row.health(name)
+        for name in (
+            "PROMISED_MS",
+            "UNKNOWN_MS",
+            "USABLE_MS",
+            "COMMISSIONED_MS",
+            "ONLINE_MS",
+            "OUTAGES",
+            "OUTAGE_MS",
+        )
+    )
+    return {
+        "promised_hours": hours(promised),
+        "usable_hours": hours(usable),
+        "unknown_hours": hours(unknown),
+        "promise_rate": share(usable, promised - unknown),
+        "unknown_share": share(unknown, promised),
+        "staffed_hours": hours(row.health("STAFFED_MS")),
+        "commissioned_hours": hours(commissioned),
+        "online_hours": hours(online),
+        "controller_uptime": share(online, commissioned),
+        "outages": outages,
+        "outage_hours": hours(outage),
+        "mttr_min": round(outage / outages / 60_000, 1) if outages else None,
+    }
+
+
+def controllers_of(row: Row) -> dict[str, Any]:
+    (station,) = row.stations
+    (box,) = [each for each in row.raw.controllers if each.station_id == station.id]
+    read_as = {CommandState.PENDING: "expired", CommandState.CLAIMED: "unknown"}
+    orders = row.orders()
+    states = Counter(
+        (read_as.get(each.state) if each.expires_at <= row.raw.at else None) or each.state.value
+        for each in orders
+    )
+    waits = [floor(ms(each.claimed_at - each.created_at)) for each in orders if each.claimed_at]
+    return {
+        "serial": box.serial,
+        "seen_at": box.seen_at,
+        "commands": len(orders),
+        "live": states["pending"] + states["claimed"],
+        **{name: states[name] for name in ("executed", "refused", "failed", "expired", "unknown")},
+        "pickup_p50_ms": percentile(waits, 50),
+        "pickup_p95_ms": percentile(waits, 95),
+    }
+
+
+ALWAYS = ("known_share", "beyond_retention", "capacity", "units", "serial", "seen_at")
+"""Said even of time of which nothing is known."""
+
+
+def said(row: Row, values: dict[str, Any]) -> dict[str, Any]:
+    """Say nothing of what cannot be known."""
+    if not row.known:
+        values = {name: value if name in ALWAYS else None for name, value in values.items()}
+    return values | {"known_share": row.known_share}
