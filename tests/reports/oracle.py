@@ -132,7 +132,8 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health
         at=at,
         stations=list(await tx.scalars(stations.execution_options(populate_existing=True))),
         units={unit.id: unit for unit in await tx.scalars(sa.select(Unit))},
-        visits=await rows(Visit),
+        # One that never was stays in the table, and no report speaks of it.
+        visits=[visit for visit in await rows(Visit) if visit.voided_at is None],
         scans=await rows(Scan),
         commands=await rows(Command),
         alone=await rows(OfflineEntry),
