@@ -43,6 +43,7 @@ from app.db.wakeups import wakeups_for
 from app.doors import commands, controllers, keys
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
+from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk, ScanLimits
 from app.people.sms import sender_for
 from app.places import calendar
@@ -133,6 +134,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         calendar=days,
         keys=ring,
         controllers=desk,
+        lookout=Lookout(database, deadlines, now),
         scans=ScanDesk(
             wakeups=wakeups,
             keys=ring,

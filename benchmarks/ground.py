@@ -88,13 +88,13 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    settings: Settings, factory: str = "build", *, port: int | None = None
+    settings: Settings, factory: str = "benchmarks.server:build", *, port: int | None = None
 ) -> Iterator[tuple[int, psutil.Process]]:
     """Run the server under measurement as one process."""
     port = port or free_port()
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "uvicorn", f"benchmarks.server:{factory}", "--factory",
+            sys.executable, "-m", "uvicorn", factory, "--factory",
             "--port", str(port), "--no-access-log", "--log-level", "error",
             "--timeout-keep-alive", "75",
         ],

@@ -122,7 +122,7 @@ async def measure(ground: Ground) -> Sequence[Line]:
     console.print(f"filling the database with {agents:,} stations ...")
     made = await prepare(settings, stations=agents, workers=LATENCY_SCANS + PULSE_SCANS)
     console.print(f"{agents:,} polls at the bare handler ({WAIT_S + IDLE_S} s) ...")
-    with serving(settings, "build_bare") as (port, process):
+    with serving(settings, "benchmarks.bare:build") as (port, process):
         bare = await idle(made.posts, port, process, process.memory_info().rss)
     console.print(f"{agents:,} polls at the product ({WAIT_S + IDLE_S} s) ...")
     with serving(settings) as (port, process):
@@ -271,7 +271,7 @@ GROUP = Group(
     about=f"""
 One server process, one raw connection per controller, each asking the server to hold its poll for
 {WAIT_S} s, as the agent does. The bare handler is FastAPI with one route that only sleeps
-(`benchmarks/server.py`), in a process of its own under the same clients. Memory is that of the
+(`benchmarks/bare.py`), in a process of its own under the same clients. Memory is that of the
 whole process (RSS). A pulse is the instant at which the answer to the claim was read.
 """,
     measure=measure,

@@ -1,18 +1,17 @@
-"""The server under measurement: the product, and beside it the bare handlers it is compared with.
+"""The server under measurement: the product, and beside it the bare scan it is compared with.
 
 The bare scan uses the same framework, session class, pool and driver, inserts the same two rows and
 commits: what remains of the difference is what the product does. When a bell's topic was committed
 is noted, so that the way from commit to poll answer can be measured from outside.
 """
 
-import asyncio
 import secrets
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -110,18 +109,6 @@ def _note(session: Session) -> None:
     if noted := session.info.get(wakeups.NOTED):
         for topic in noted.topics:
             COMMITTED[topic] = now
-
-
-def build_bare() -> FastAPI:
-    """Build the bare poll handler: the same framework and server, and it only waits."""
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/v1/controller/commands", status_code=204)
-    async def poll(wait: Annotated[int, Query(ge=0, le=60)] = 25) -> Response:
-        await asyncio.sleep(wait)
-        return Response(status_code=204)
-
-    return app
 
 
 def build() -> FastAPI:

@@ -361,7 +361,11 @@ async def _watch_boot(held: Runtime, controller: KnownController, boot_id: str |
 async def _await_work(
     held: Runtime, controller: KnownController, wait_s: int, config_version: str | None
 ) -> Outlook | Problem:
-    """Look, wait for the bell, look again; nothing to do when a newer poll takes its place."""
+    """Look, wait for the bell, look again; nothing to do when a newer poll takes its place.
+
+    A wait that ends without a ring ends without a look: what a lost bell told of, the next poll
+    sees.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
     topics = (
@@ -369,26 +373,22 @@ async def _await_work(
         f"station:{controller.station_id}",
     )
     limit = held.settings.limit_polls
+    rung = False
     # The older poll hears the bell, sees that it is superseded, and ends.
     with held.controllers.polling(controller.controller_id, limit=limit) as superseded:
         held.wakeups.ring(topics[0])
         with held.wakeups.listen(*topics) as bell:
             while True:
-                async with held.database.read() as tx:
-                    seen = await commands.outlook(
-                        tx, controller.controller_id, clock=held.deadlines, at=held.now()
-                    )
+                seen = await held.lookout.look(controller.controller_id, at_once=rung)
                 if seen is None:
                     return CredentialRefused()
                 left = until - loop.time()
                 changed = config_version not in (None, seen.config_version)
-                if seen.commands or changed or left <= 0:
-                    return seen
                 # A poll that comes while the process stops must not wait either.
-                if held.stopping.is_set():
-                    return Outlook(seen.config_version, [])
-                await bell.wait(left)
-                if superseded():
+                if seen.commands or changed or left <= 0 or held.stopping.is_set():
+                    return seen
+                rung = await bell.wait(left)
+                if not rung or superseded():
                     return Outlook(seen.config_version, [])
 
 
