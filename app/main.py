@@ -93,6 +93,7 @@ def create_app(
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
     problems.install(app)
+    app.router.routes.insert(0, controller.PlainPoll())
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(

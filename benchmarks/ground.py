@@ -96,7 +96,7 @@ def serving(
         [
             sys.executable, "-m", "uvicorn", factory, "--factory",
             "--port", str(port), "--no-access-log", "--log-level", "error",
-            "--timeout-keep-alive", "75",
+            "--timeout-keep-alive", "75", "--no-proxy-headers", "--no-server-header",
         ],
         cwd=ROOT,
         env=os.environ
