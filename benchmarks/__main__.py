@@ -7,13 +7,14 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import nearby, polls, record, scans
+from benchmarks import fleet, nearby, polls, record, scans
 from benchmarks.ground import Ground, Group, console
 from tests.support.postgres import running_postgres
 
 GROUPS = {
     "scans": scans.GROUP,
     "polls": polls.GROUP,
+    "fleet": fleet.GROUP,
     "nearby": nearby.GROUP,
 }
 """In the order of the document."""

@@ -1,4 +1,4 @@
-"""The bare poll handler: the same framework and server, nothing of the product, and it only waits."""
+"""The bare poll handler: the same framework and server, without the product; it only waits."""
 
 import asyncio
 from typing import Annotated

@@ -104,6 +104,12 @@ async def committed(topic: str) -> dict[str, float]:
     return {topic: COMMITTED[topic]}
 
 
+@router.get("/polls")
+async def polls(held: Held) -> dict[str, int]:
+    """Give how many controllers wait, and how many this process has heard at all."""
+    return {"open": held.controllers.open_polls, "heard": len(held.controllers._heard)}
+
+
 def _note(session: Session) -> None:
     now = time.monotonic()
     if noted := session.info.get(wakeups.NOTED):
