@@ -97,6 +97,7 @@ async def _run(ground: Ground, settings: Settings, posts: Sequence[world.Post]) 
             console.print("kill -9 ...")
             server.kill()
             killed = time.monotonic()
+            server.wait(30)  # Until then its port may still answer.
             with serving(settings, port=port) as (_, again):
                 listening_s = time.monotonic() - killed
                 again.cpu_percent()
