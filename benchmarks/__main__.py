@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import fleet, nearby, polls, record, scans
+from benchmarks import fleet, journal, nearby, polls, record, scans
 from benchmarks.ground import Ground, Group, console
 from tests.support.postgres import running_postgres
 
@@ -15,6 +15,7 @@ GROUPS = {
     "scans": scans.GROUP,
     "polls": polls.GROUP,
     "fleet": fleet.GROUP,
+    "journal": journal.GROUP,
     "nearby": nearby.GROUP,
 }
 """In the order of the document."""

@@ -105,6 +105,7 @@ def serving(
             "YIZHAN_DATA_DIR": str(settings.data_dir),
             "YIZHAN_LIMIT_SCAN_MINUTE": "1000000",
             "YIZHAN_LIMIT_DOORS_HOUR": "1000000",
+            "YIZHAN_LIMIT_BODY_BYTES": "1000000",
             "YIZHAN_DATABASE_POOL_SIZE": str(CONNECTIONS),
         },
     )  # fmt: skip
