@@ -25,7 +25,7 @@ ROUNDS = 5
 BATCHES = 40
 """In one round."""
 
-EFFECT_BATCHES = 16
+EFFECT_BATCHES = 4
 
 
 async def measure(ground: Ground) -> Sequence[Line]:
