@@ -254,9 +254,9 @@ def storable(value: Any, depth: int = 0) -> Any:
     if depth > DEEPEST:
         return "(too deep)"
     match value:
+        case dict() if depth < DEEPEST and _are_plain(value) and _are_plain(value.values()):
+            return value  # Nearly every one: a batch has 500.
         case str():
-            if value.isascii() and "\x00" not in value:
-                return value  # Nearly every one: a batch has thousands.
             return value.replace("\x00", "\u2400").encode("utf-8", "replace").decode()
         case float() if not math.isfinite(value):
             return str(value)
@@ -268,6 +268,17 @@ def storable(value: Any, depth: int = 0) -> Any:
             return {storable(str(name)): storable(item, depth + 1) for name, item in value.items()}
         case _:
             return value
+
+
+def _are_plain(values: Iterable[Any]) -> bool:
+    return all(map(_is_plain, values))
+
+
+def _is_plain(value: Any) -> bool:
+    kind = type(value)
+    if kind is str:
+        return value.isascii() and "\x00" not in value
+    return kind is bool or value is None or (kind is int and abs(value) <= MAX_SEQ)
 
 
 class Why(StrEnum):
