@@ -268,25 +268,3 @@ async def test_a_fleet_without_credentials_asks_for_an_administrator(tmp_path: P
     plan = Plan("http://127.0.0.1:1", 3, tmp_path)
     with pytest.raises(TooFewStations, match="--admin NAME"):
         await run_fleet(plan, stop=asyncio.Event(), out=Console(quiet=True))
-
-
-def test_the_wire_works_on_the_loop_that_the_fleet_runs_on() -> None:
-    """Not that of the other tests: uvloop's transports are of no class of asyncio's."""
-
-    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        await writer.drain()
-        writer.close()
-
-    async def asks() -> int:
-        listening = await asyncio.start_server(answers, "127.0.0.1", 0)
-        async with listening:
-            wire = Wire("http://127.0.0.1:{}".format(listening.sockets[0].getsockname()[1]))
-            async with asyncio.timeout(5):
-                answer = await wire.request("GET", "/")
-            wire.cut()
-        return answer.status_code
-
-    with asyncio.Runner(loop_factory=run.fast_loop()) as runner:
-        assert runner.run(asks()) == 204
