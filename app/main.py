@@ -99,6 +99,7 @@ def create_app(
     app.add_middleware(
         Edge,
         limit=settings.limit_body_bytes,
+        paperwork_at_once=max(1, settings.database_pool_size // 2),
         monotonic=monotonic,
         now=now,
         docs_paths=("/docs",),

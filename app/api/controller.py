@@ -8,9 +8,8 @@ pooled connection for every waiting controller.
 import asyncio
 import random
 import uuid
-from collections.abc import Coroutine, MutableMapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
@@ -22,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
+from app.api.edge import told_now
 from app.api.problems import problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import (
@@ -390,21 +390,11 @@ async def next_commands(
 
 
 def _hung_up(receive: Receive) -> bool:
-    """Say whether the caller is gone, by what its connection has to tell at this instant.
-
-    One step of `receive`, without the cancellation by which the framework looks: for every poll of
-    a city that would be felt.
-    """
-    for _ in range(2):  # The first takes the request's empty body.
-        step = cast(Coroutine[Any, Any, MutableMapping[str, Any]], receive())
-        try:
-            step.send(None)
-        except StopIteration as told:
-            if told.value["type"] == "http.disconnect":
-                return True
-        else:
-            step.close()
-            break
+    """Say whether the caller is gone."""
+    for _ in range(2):  # The first look takes the request's empty body.
+        told = told_now(receive)
+        if told is None or told["type"] == "http.disconnect":
+            return told is not None
     return False
 
 
