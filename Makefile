@@ -32,8 +32,8 @@ check: $(VENV)/.dev ## Lint, format, types; no registry address in the locks
 format: $(VENV)/.dev ## Put the code in order
 	@$(PYTHON) -m ruff check --fix --quiet . ; $(PYTHON) -m ruff format .
 
-bench: $(VENV)/.dev ## Measure on PostgreSQL; writes docs/benchmarks.md
-	@$(PYTHON) -m benchmarks
+bench: $(VENV)/.dev ## Measure on PostgreSQL; writes docs/benchmarks.md; GROUPS="polls journal": only those
+	@$(PYTHON) -m benchmarks $(GROUPS)
 
 # `uv` resolves for all Pythons and systems at once; it lives in a folder of its own for that moment.
 lock: $(VENV)/.run ## Pin the newest allowed versions, with hashes

@@ -44,6 +44,7 @@ from app.db.wakeups import wakeups_for
 from app.doors import commands, controllers, keys
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
+from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk, ScanLimits
 from app.people.sms import sender_for
 from app.places import calendar
@@ -94,11 +95,13 @@ def create_app(
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
     problems.install(app)
+    app.router.routes.insert(0, controller.PlainPoll())
     for router in ROUTERS:
         app.include_router(router)
     app.add_middleware(
         Edge,
         limit=settings.limit_body_bytes,
+        paperwork_at_once=max(1, settings.database_pool_size // 2),
         monotonic=monotonic,
         now=now,
         docs_paths=("/docs",),
@@ -135,6 +138,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         calendar=days,
         keys=ring,
         controllers=desk,
+        lookout=Lookout(database, deadlines, now),
         scans=ScanDesk(
             wakeups=wakeups,
             keys=ring,

@@ -10,6 +10,7 @@ from app.db.engine import Database
 from app.db.wakeups import LocalWakeups
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
+from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
@@ -34,6 +35,8 @@ class Runtime:
     """Signing and verifying keys, in memory, reloaded on a bell."""
     controllers: ControllerDesk
     """Who the controllers are and when they were last heard, in memory."""
+    lookout: Lookout
+    """Reads for the polls what there is to do."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
     press: asyncio.Semaphore

@@ -1,18 +1,18 @@
 """The server under measurement: the product, and beside it the bare handlers it is compared with.
 
-The bare scan uses the same framework, session class, pool and driver, inserts the same two rows and
-commits: what remains of the difference is what the product does. When a bell's topic was committed
+The bare handlers use the same framework, session class, pool and driver, insert the same rows and
+commit: what remains of the difference is what the product does. When a bell's topic was committed
 is noted, so that the way from commit to poll answer can be measured from outside.
 """
 
-import asyncio
 import secrets
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query, Response
+import sqlalchemy as sa
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -20,10 +20,11 @@ from sqlalchemy.orm import Session
 from app.api.deps import Held
 from app.clock import monotonic, utc_now
 from app.db import wakeups
-from app.db.types import new_id
+from app.db.types import new_id, table_of
 from app.doors import commands, scans
 from app.doors.rules import CommandState, Outcome, Reason
-from app.doors.tables import CommandKind
+from app.doors.rules.journal import EventType, Quality
+from app.doors.tables import CommandKind, JournalEntry
 from app.main import create_app
 from app.people.tables import Occupation
 from app.places.rules import Because, Kind
@@ -33,6 +34,9 @@ router = APIRouter(prefix="/bench")
 
 COMMITTED: dict[str, float] = {}
 """Topic -> monotonic instant of its last commit; the clock is the machine's, for every process."""
+
+
+INSERT_EVENTS = sa.insert(table_of(JournalEntry))
 
 
 class BareScan(BaseModel):
@@ -99,10 +103,55 @@ async def bare_scan(body: BareScan, held: Held) -> dict[str, Any]:
     return {"id": str(scan_id)}
 
 
+class BareEvents(BaseModel):
+    """A batch of events whose controller is given outright."""
+
+    controller: uuid.UUID
+    events: list[Any]
+
+
+@router.post("/events")
+async def bare_events(body: BareEvents, held: Held) -> dict[str, int]:
+    """Insert the rows of a batch and commit."""
+    at = datetime.now(UTC)
+    rows = [
+        {
+            "id": new_id(),
+            "controller_id": body.controller,
+            "epoch": 1,
+            "seq": event["seq"],
+            "event_id": event["event_id"],
+            "boot_id": "b",
+            "type": EventType.NOTE,
+            "door_id": None,
+            "occurred_at": at,
+            "corrected_at": at,
+            "error_ms": None,
+            "quality": Quality.SYNCED,
+            "late": False,
+            "received_at": at,
+            "content_hash": bytes(32),
+            "body": event,
+            "applied_at": at,
+            "effect": None,
+        }
+        for event in body.events
+    ]
+    async with held.database.write() as tx:
+        await tx.execute(INSERT_EVENTS, rows)
+    return {"rows": len(rows)}
+
+
 @router.get("/committed")
 async def committed(topic: str) -> dict[str, float]:
     """Give when a topic was last committed."""
     return {topic: COMMITTED[topic]}
+
+
+@router.get("/polls")
+async def polls(held: Held) -> dict[str, int]:
+    """Give how many controllers wait, and how many this process has heard at all."""
+    return {"open": held.controllers.open_polls, "heard": len(held.controllers._heard)}
 
 
 def _note(session: Session) -> None:
@@ -110,18 +159,6 @@ def _note(session: Session) -> None:
     if noted := session.info.get(wakeups.NOTED):
         for topic in noted.topics:
             COMMITTED[topic] = now
-
-
-def build_bare() -> FastAPI:
-    """Build the bare poll handler: the same framework and server, and it only waits."""
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/v1/controller/commands", status_code=204)
-    async def poll(wait: Annotated[int, Query(ge=0, le=60)] = 25) -> Response:
-        await asyncio.sleep(wait)
-        return Response(status_code=204)
-
-    return app
 
 
 def build() -> FastAPI:

@@ -8,16 +8,20 @@ pooled connection for every waiting controller.
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
+from starlette.routing import BaseRoute, Match
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
+from app.api.edge import told_now
 from app.api.problems import problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import (
@@ -44,35 +48,74 @@ from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
 from app.runtime import Runtime
 
-_bearer = HTTPBearer(auto_error=False, scheme_name="controller")
-
 
 class CredentialRefused(Unauthorized):
     """This controller's credential is missing, wrong or revoked."""
 
 
-async def polling_controller(
-    request: Request,
-    held: Held,
-    at: Now,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> AsyncIterator[KnownController]:
-    """Say which controller calls; notes when its request began and ended."""
-    if credentials is None or len(credentials.credentials) > 200:
-        raise CredentialRefused
-    found = await held.controllers.find(held.database, held.wakeups, credentials.credentials, at=at)
-    if found is None:
-        raise CredentialRefused
-    try:
-        yield found
-    finally:
-        if not getattr(request.state, "hung_up", False):
-            held.controllers.heard(found.controller_id, held.now())
+class ControllerKey(HTTPBearer):
+    """Says which controller calls; one dependency without any of its own, as each costs."""
+
+    policy = "controller"
+    """Read by the policy test."""
+
+    @override
+    async def __call__(self, request: Request) -> KnownController:  # type: ignore[override]
+        """Find the controller by its credential, and note that its request began."""
+        held: Runtime = request.app.state.runtime
+        credentials = await super().__call__(request)
+        if credentials is None or len(credentials.credentials) > 200:
+            raise CredentialRefused
+        found = await held.controllers.find(
+            held.database, held.wakeups, credentials.credentials, at=held.now()
+        )
+        if found is None:
+            raise CredentialRefused
+        return found
 
 
-polling_controller.policy = "controller"  # type: ignore[attr-defined]  # Read by the policy test.
+_key = ControllerKey(auto_error=False, scheme_name="controller")
 
-Polling = Annotated[KnownController, Depends(polling_controller)]
+Polling = Annotated[KnownController, Depends(_key)]
+
+
+class PlainPoll(BaseRoute):
+    """The way of a plain poll around the framework's machinery, to the same handler.
+
+    To look for the route and to resolve its parameters costs more than all that a poll does, and
+    what stands on the stack meanwhile is held for every controller that waits. A poll that is not
+    plain passes by, to the documented route, and is told what is wrong.
+    """
+
+    path = "/v1/controller/commands"
+
+    @override
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See `BaseRoute`."""
+        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "GET":
+            return Match.NONE, {}
+        asked = _plain(scope["query_string"])
+        return (Match.NONE, {}) if asked is None else (Match.FULL, {"poll": asked})
+
+    @override
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See `BaseRoute`."""
+        request = Request(scope, receive)
+        response = await next_commands(request, await _key(request), *scope["poll"])
+        await response(scope, receive, send)
+
+
+def _plain(query: bytes) -> tuple[int, str | None, str | None] | None:
+    """Read a poll's query, if it is as an agent writes it."""
+    asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    boot_id, version = asked.pop("boot_id", None), asked.pop("config_version", None)
+    wait = asked.pop("wait", "25")
+    if asked or any(text is not None and len(text) > 128 for text in (boot_id, version)):
+        return None
+    if not (len(wait) <= 2 and wait.isascii() and wait.isdecimal() and int(wait) <= 60):
+        return None
+    return int(wait), boot_id, version
+
 
 router = APIRouter(tags=["controller"])
 """Routes behind a credential."""
@@ -298,7 +341,7 @@ class CommandsOut(Out):
 
 
 @router.get(
-    "/v1/controller/commands",
+    PlainPoll.path,
     response_model=CommandsOut,
     responses={
         **problems(CredentialRefused, controllers.TooManyPolls),
@@ -307,18 +350,18 @@ class CommandsOut(Out):
 )
 async def next_commands(
     request: Request,
-    held: Held,
     controller: Polling,
     wait: Annotated[int, Query(ge=0, le=60)] = 25,
     boot_id: Annotated[str | None, Query(max_length=128)] = None,
     config_version: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Wait for something to do: a command to claim, or a config to fetch."""
+    held: Runtime = request.app.state.runtime
     await _watch_boot(held, controller, boot_id)
     seen = await _await_work(held, controller, min(wait, held.settings.max_wait_s), config_version)
-    # The end of a poll that nobody waits for any more is no sign of life. The first look takes the
-    # request's empty body.
-    request.state.hung_up = await request.is_disconnected() or await request.is_disconnected()
+    # The end of a poll that nobody waits for any more is no sign of life.
+    if not _hung_up(request.receive):
+        held.controllers.heard(controller.controller_id, held.now())
     if isinstance(seen, Problem):
         return problem_response(seen)
     pause = next_poll_ms(
@@ -346,6 +389,15 @@ async def next_commands(
     )
 
 
+def _hung_up(receive: Receive) -> bool:
+    """Say whether the caller is gone."""
+    for _ in range(2):  # The first look takes the request's empty body.
+        told = told_now(receive)
+        if told is None or told["type"] == "http.disconnect":
+            return told is not None
+    return False
+
+
 async def _watch_boot(held: Runtime, controller: KnownController, boot_id: str | None) -> None:
     """Freeze a controller whose credential two devices use in turn."""
     if boot_id is None:
@@ -361,7 +413,11 @@ async def _watch_boot(held: Runtime, controller: KnownController, boot_id: str |
 async def _await_work(
     held: Runtime, controller: KnownController, wait_s: int, config_version: str | None
 ) -> Outlook | Problem:
-    """Look, wait for the bell, look again; nothing to do when a newer poll takes its place."""
+    """Look, wait for the bell, look again; nothing to do when a newer poll takes its place.
+
+    A wait that ends without a ring ends without a look: what a lost bell told of, the next poll
+    sees.
+    """
     loop = asyncio.get_running_loop()
     until = loop.time() + wait_s
     topics = (
@@ -369,26 +425,22 @@ async def _await_work(
         f"station:{controller.station_id}",
     )
     limit = held.settings.limit_polls
+    rung = False
     # The older poll hears the bell, sees that it is superseded, and ends.
     with held.controllers.polling(controller.controller_id, limit=limit) as superseded:
         held.wakeups.ring(topics[0])
         with held.wakeups.listen(*topics) as bell:
             while True:
-                async with held.database.read() as tx:
-                    seen = await commands.outlook(
-                        tx, controller.controller_id, clock=held.deadlines, at=held.now()
-                    )
+                seen = await held.lookout.look(controller.controller_id, at_once=rung)
                 if seen is None:
                     return CredentialRefused()
                 left = until - loop.time()
                 changed = config_version not in (None, seen.config_version)
-                if seen.commands or changed or left <= 0:
-                    return seen
                 # A poll that comes while the process stops must not wait either.
-                if held.stopping.is_set():
-                    return Outlook(seen.config_version, [])
-                await bell.wait(left)
-                if superseded():
+                if seen.commands or changed or left <= 0 or held.stopping.is_set():
+                    return seen
+                rung = await bell.wait(left)
+                if not rung or superseded():
                     return Outlook(seen.config_version, [])
 
 

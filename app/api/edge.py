@@ -1,7 +1,15 @@
 """The edge of the service: size limits, the instant a request was read, headers of every answer.
 
 Plain ASGI, since the framework's middleware class leaks tasks when a client goes away.
+
+What controllers can wait for stands in line for half of the database's connections. When thousands
+come at once, doors go first, and whoever gave up meanwhile is not served any more: work for callers
+who are gone would keep the rest waiting until they are gone too, and nobody would ever be served.
 """
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +27,11 @@ BATCH_FACTOR = 4
 
 CONTROLLER_PATHS = ("/v1/controller/",)
 """Answers that say what time it is: a controller has no clock that it could trust."""
+
+PAPERWORK = tuple(
+    f"/v1/controller/{name}" for name in ("config", "credential", "denials", "enrol", "events")
+)
+"""What controllers can wait for."""
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -47,11 +60,13 @@ class Edge:
         app: ASGIApp,
         *,
         limit: int,
+        paperwork_at_once: int,
         monotonic: Monotonic,
         now: Now,
         docs_paths: tuple[str, ...],
     ) -> None:
         self._app = app
+        self._line = asyncio.Semaphore(paperwork_at_once)
         self._limit = limit
         self._monotonic = monotonic
         self._now = now
@@ -71,7 +86,15 @@ class Edge:
         if not length.isdigit() or int(length) > limit:
             await problem_response(BodyTooLarge())(scope, receive, sends)
             return
-        await self._app(scope, self._measured(scope, receive, limit), sends)
+        if not path.startswith(PAPERWORK):
+            await self._app(scope, self._measured(scope, receive, limit), sends)
+            return
+        async with self._line:
+            told = told_now(receive)
+            if told is not None and told["type"] == "http.disconnect":
+                return
+            again = receive if told is None else _beginning_with(told, receive)
+            await self._app(scope, self._measured(scope, again, limit), sends)
 
     def _with_time(self, send: Send) -> Send:
         async def sends(message: Message) -> None:
@@ -97,6 +120,30 @@ class Edge:
             return message
 
         return measured
+
+
+def told_now(receive: Receive) -> Message | None:
+    """Give what a connection has to tell at this instant; None when we would have to wait.
+
+    One step of `receive`, without the cancellation by which the framework looks: for every poll of
+    a city that would be felt.
+    """
+    step = cast(Coroutine[Any, Any, Message], receive())
+    try:
+        step.send(None)
+    except StopIteration as told:
+        return cast(Message, told.value)
+    step.close()
+    return None
+
+
+def _beginning_with(first: Message, receive: Receive) -> Receive:
+    told = [first]
+
+    async def receives() -> Message:
+        return told.pop() if told else await receive()
+
+    return receives
 
 
 def _factor(path: str) -> int:

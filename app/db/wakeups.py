@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -35,31 +34,43 @@ _PAUSE_S = 0.005
 
 
 class Bell:
-    """Rings for one listener of one topic."""
+    """Rings for one listener of one topic; small, since every waiting controller has one."""
+
+    __slots__ = ("_rung", "_waiter")
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
 
     def ring(self) -> None:
         """Ring; a bell that nobody waits for keeps ringing until somebody does."""
-        self._rung.set()
+        self._rung = True
+        self._wake()
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a ring; False when the time is over. Clears the bell before it returns."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
+        if not self._rung:
+            loop = asyncio.get_running_loop()
+            self._waiter = loop.create_future()
+            timer = loop.call_later(seconds, self._wake)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+                self._waiter = None
+        rung, self._rung = self._rung, False
+        return rung
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class LocalWakeups:
     """Bells within one process."""
 
     def __init__(self) -> None:
-        self._bells: defaultdict[str, set[Bell]] = defaultdict(set)
+        self._bells: dict[str, tuple[Bell, ...]] = {}
         self._watchers: list[tuple[str, Callable[[str | None], None]]] = []
 
     async def wake(self, tx: AsyncSession, topic: str) -> None:
@@ -72,14 +83,15 @@ class LocalWakeups:
         """Hear these topics; listen first, then look."""
         bell = Bell()
         for topic in topics:
-            self._bells[topic].add(bell)
+            self._bells[topic] = (*self._bells.get(topic, ()), bell)
         try:
             yield bell
         finally:
             for topic in topics:
-                listeners = self._bells[topic]
-                listeners.discard(bell)
-                if not listeners:
+                left = tuple(each for each in self._bells[topic] if each is not bell)
+                if left:
+                    self._bells[topic] = left
+                else:
                     del self._bells[topic]
 
     def watch(self, prefix: str, react: Callable[[str | None], None]) -> None:

@@ -94,7 +94,7 @@ class Outlook:
     """What a poll sees."""
 
     config_version: str
-    commands: Sequence[PendingCommand]
+    commands: list[PendingCommand]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +168,23 @@ def config_version(version: int, timezone: str, at: datetime) -> str:
     return f"{version}-{local_day(at, timezone):%Y%m%d}"
 
 
-async def outlook(
-    tx: AsyncSession, controller_id: uuid.UUID, *, clock: DeadlineClock, at: datetime
-) -> Outlook | None:
-    """Say in one read what a poll sees; None when the controller was retired."""
-    rows = (await tx.execute(_outlook_query(clock), {"controller": controller_id})).all()
-    if not rows:
-        return None
-    return Outlook(
-        config_version(rows[0].config_version, rows[0].timezone, at),
-        [PendingCommand(row.id, row.kind, row.door_id) for row in rows if row.id is not None],
-    )
+async def outlooks(
+    tx: AsyncSession, controllers: Sequence[uuid.UUID], *, clock: DeadlineClock, at: datetime
+) -> dict[uuid.UUID, Outlook]:
+    """Say in one read what the polls of these controllers see; nothing of those that retired."""
+    # Few lengths, so that the database has planned each of them: the last stands there repeatedly.
+    length = 1 << (len(controllers) - 1).bit_length()
+    padded = [*controllers, *([controllers[-1]] * (length - len(controllers)))]
+    rows = await tx.execute(_outlook_query(clock), {"controllers": padded})
+    found: dict[uuid.UUID, Outlook] = {}
+    for row in rows:
+        seen = found.get(row.controller)
+        if seen is None:
+            version = config_version(row.config_version, row.timezone, at)
+            seen = found[row.controller] = Outlook(version, [])
+        if row.id is not None:
+            seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))
+    return found
 
 
 @lru_cache(maxsize=4)
@@ -187,6 +193,7 @@ def _outlook_query(clock: DeadlineClock) -> Any:
     station, controller, command = table_of(Station), table_of(Controller), table_of(Command)
     return (
         sa.select(
+            controller.c.id.label("controller"),
             station.c.config_version,
             station.c.timezone,
             command.c.id,
@@ -205,7 +212,7 @@ def _outlook_query(clock: DeadlineClock) -> Any:
             ),
         )
         .where(
-            controller.c.id == sa.bindparam("controller", type_=sa.Uuid()),
+            controller.c.id.in_(sa.bindparam("controllers", type_=sa.Uuid(), expanding=True)),
             controller.c.retired_at.is_(None),
         )
         .order_by(command.c.id)

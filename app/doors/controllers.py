@@ -93,14 +93,15 @@ class ControllerDesk:
         digest = hash_of(credential)
         known = self._known.get(digest)
         if known is None:
+            forgotten = self._forgotten
             async with database.read() as tx:
                 found = await _find(tx, digest, at=at)
             if found is not None and not found.credential_used and found.credential_hash == digest:
                 async with database.write() as tx:
                     await _mark_used(tx, wakeups, found.id, digest, at=at)
-            forgotten = self._forgotten
-            async with database.read() as tx:  # Again: it may have been revoked while we wrote.
-                found = await _find(tx, digest, at=at)
+                forgotten = self._forgotten
+                async with database.read() as tx:  # It may have been revoked while we wrote.
+                    found = await _find(tx, digest, at=at)
             if found is None:
                 return None
             until = None if found.credential_hash == digest else found.previous_until

@@ -19,7 +19,7 @@ from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind, skew_alert
 from app.alerts.tables import Alert
-from app.db.types import new_id
+from app.db.types import new_id, table_of
 from app.db.upsert import upsert
 from app.db.wakeups import LocalWakeups
 from app.doors import clones
@@ -209,10 +209,9 @@ async def _insert(
     if not events:
         return {}
     rows = [_row(controller_id, batch, told, at) for told in events]
+    entries = table_of(JournalEntry)  # For 500 rows the mapper's own work would be felt.
     result = await tx.execute(
-        upsert(tx, JournalEntry)
-        .on_conflict_do_nothing()
-        .returning(JournalEntry.seq, JournalEntry.event_id),
+        upsert(tx, entries).on_conflict_do_nothing().returning(entries.c.seq, entries.c.event_id),
         rows,
     )
     return {row.seq: row.event_id for row in result}

@@ -17,7 +17,7 @@ from app.api.shapes import In, Line, Out
 from app.audit import Action, record
 from app.db import cursors
 from app.db.cursors import CursorInvalid
-from app.doors import controllers, journal, keys, poster, qr, registry, remote
+from app.doors import controllers, journal, keys, qr, registry, remote
 from app.doors.controllers import ControllerNotFound
 from app.doors.registry import DoorNotFound, Located, NewDoor
 from app.doors.rules import Reason
@@ -208,6 +208,8 @@ def _draw(form: PosterFormat, url: str, located: Located, public_url: str) -> by
         case "png":
             return qr.png(url, scale=12)
         case "pdf":
+            from app.doors import poster  # Here: drawing takes 40 MB, from the first sheet on.
+
             return poster.poster_pdf(
                 url=url,
                 station_name=located.station.name,
