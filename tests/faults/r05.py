@@ -202,6 +202,9 @@ def judged(pulses: list[Pulse], read_ns: dict[str, int], granted: set[str]) -> l
 TRIAL = Trial(
     promise="R05",
     says="No relay pulses later than 10 s after the scan, through stalls, freezes and clock steps.",
+    rests_on="A grant says how many milliseconds are left, by one clock (`app/db/clock.py`); the"
+    " agent counts them from before it sent its claim, and looks at the relay"
+    " (`app/agent/commands.py`).",
     run=run,
     databases=("sqlite", "postgresql"),
     bugs=("ttl_from_wall_clock", "ttl_from_the_answer"),

@@ -114,6 +114,8 @@ TRIAL = Trial(
     promise="R09",
     says="PostgreSQL may go: nothing acknowledged is lost, only 503 is said, and 15 s after its"
     " return all is well.",
+    rests_on="A connection that broke is thrown away and the request answered 503; nothing is"
+    " tried again by itself (`app/db/engine.py`, `app/api/problems.py`).",
     run=run,
     databases=("postgresql",),
     bugs=("dead_pool", "ack_before_commit"),

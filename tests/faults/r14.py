@@ -16,7 +16,8 @@ EX_IOERR = 74
 async def run(round: Round) -> Verdict:
     """Let the k-th sync fail with EIO, for k = 1, 2, ..."""
     if not strace():
-        return Verdict({"skipped_strace_missing": 1})
+        missing = "strace is not installed" if round.full else ""
+        return Verdict({"skipped_strace_missing": 1}, empty=missing)
     most = 20 if round.full else 4
     oracle = Oracle(round.folder / "oracle.jsonl")
     violations: list[str] = []
@@ -63,6 +64,8 @@ async def run(round: Round) -> Verdict:
 TRIAL = Trial(
     promise="R14",
     says="After a sync that failed nothing is acknowledged; the process ends and recovers.",
+    rests_on="An error of the disk at a commit ends the process at once: a second sync may report"
+    " success without having written (`app/db/engine.py`).",
     run=run,
     databases=("sqlite",),
     bugs=("swallow_eio",),

@@ -76,6 +76,21 @@ def no_unique_seq() -> None:
 
 
 @bug
+def poison_blocks() -> None:
+    """One event that cannot be used turns its whole batch away (R03, T26)."""
+    from app.doors import journal
+    from app.errors import Invalid
+
+    async def quarantine(
+        tx: Any, controller_id: Any, station_id: Any, batch: Any, events: Any, *, at: Any
+    ) -> None:
+        if events:
+            raise Invalid("an event of this batch cannot be used")
+
+    vars(journal)["_quarantine"] = quarantine
+
+
+@bug
 def swallow_eio() -> None:
     """A commit that the disk refused counts as done (R14)."""
     from sqlalchemy.exc import OperationalError
