@@ -27,7 +27,7 @@ SHORT_ON_POSTGRESQL = ("R03", "R09", "R10")
 ROUNDS = 3
 """How often a round that shows nothing, as on a machine with no time for it, is run again."""
 
-out = Console(highlight=False)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def trials() -> Sequence[Trial]:

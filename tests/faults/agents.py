@@ -33,6 +33,7 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.faults.history import Pulse as Pulsed
 from tests.faults.history import pulses_in, read_lines
+from tests.faults.isolated import Life
 from tests.faults.promise import Round
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.server import free_port
@@ -289,6 +290,13 @@ class House(Generic[T]):
         file.write_text(json.dumps(listed))
         environment = clock.environment if clock else {}
         return self._begin(["agents", str(file)], name=first, environment=environment)
+
+    def isolated(self, life: Life) -> Child:
+        """Start a process that lives through days alone, or what is left of them."""
+        state = Path(life.state)
+        file = state / "life.json"
+        life.write(file)
+        return self._begin(["isolated", str(file)], name=state.name, environment={})
 
     def _begin(self, arguments: list[str], *, name: str, environment: Mapping[str, str]) -> Child:
         bug = {"FAULT_BUG": self.round.bug} if self.round.bug else {}

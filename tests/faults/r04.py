@@ -220,9 +220,9 @@ async def run(round: Round) -> Verdict:
 TRIAL = Trial(
     promise="R04",
     says="An unlock command fires at most once, through duplicates, cuts and power cuts.",
-    rests_on="One conditional update from pending to claimed, a second grant only to the same boot"
-    " and nonce (`app/doors/commands.py`); within a boot an agent takes a command once"
-    " (`app/agent/commands.py`).",
+    rests_on="One conditional update from pending to claimed, a second grant only to the same"
+    " boot and nonce (`app/doors/commands.py`); within a boot an agent takes a command"
+    " once (`app/agent/commands.py`).",
     run=run,
     databases=("sqlite", "postgresql"),
     bugs=("claim_without_state_check", "forgets_what_it_pulsed"),

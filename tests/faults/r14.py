@@ -64,8 +64,8 @@ async def run(round: Round) -> Verdict:
 TRIAL = Trial(
     promise="R14",
     says="After a sync that failed nothing is acknowledged; the process ends and recovers.",
-    rests_on="An error of the disk at a commit ends the process at once: a second sync may report"
-    " success without having written (`app/db/engine.py`).",
+    rests_on="An error of the disk at a commit ends the process at once: a second sync may"
+    " report success without having written (`app/db/engine.py`).",
     run=run,
     databases=("sqlite",),
     bugs=("swallow_eio",),

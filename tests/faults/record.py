@@ -120,11 +120,9 @@ def _plain(sentence: str) -> str:
 
 def table(rows: Sequence[Row]) -> Table:
     """Lay rows out for a terminal."""
-    found = Table(*COLUMNS[:2])
-    for name in COLUMNS[2:]:
-        found.add_column(name, overflow="fold")
+    found = Table(*COLUMNS[:-2])
     for row in rows:
-        found.add_row(*row.cells)
+        found.add_row(*row.cells[:-2])
     return found
 
 

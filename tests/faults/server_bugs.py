@@ -91,6 +91,30 @@ def poison_blocks() -> None:
 
 
 @bug
+def time_from_the_device() -> None:
+    """The device's wall clock is believed (R17)."""
+    from datetime import timedelta
+
+    from app.doors import journal
+    from app.doors.rules.journal import Corrected, Quality
+
+    def corrected(occurred_at: Any, *_: Any) -> Corrected:
+        return Corrected(occurred_at, timedelta(milliseconds=500), Quality.SYNCED)
+
+    vars(journal)["corrected"] = corrected
+
+
+@bug
+def forgets_the_drift() -> None:
+    """The error that is told leaves out that crystals run off (R17)."""
+    from datetime import timedelta
+
+    from app.doors.rules import journal
+
+    vars(journal)["_drift"] = lambda since: timedelta(0)
+
+
+@bug
 def swallow_eio() -> None:
     """A commit that the disk refused counts as done (R14)."""
     from sqlalchemy.exc import OperationalError

@@ -1,7 +1,8 @@
-"""What a trial starts: the server with an observer, or many agents in one process.
+"""What a trial starts: the server with an observer, many agents in one process, or a lonely one.
 
     FAULT_BUG=name FAULT_READS=file python -m tests.faults.watched serve --port 1234
     FAULT_BUG=name python -m tests.faults.watched agents boxes.json
+    FAULT_BUG=name python -m tests.faults.watched isolated life.json
 
 The observer writes down when each scan and each remote unlock had been read, on the system's
 monotonic clock, beside the product and not from its own figures. The process dies with the trial
@@ -22,7 +23,7 @@ from typing import Any
 from typing_extensions import override
 
 from app.agent.state import append_line
-from tests.faults import bugs
+from tests.faults import bugs, isolated
 
 OBSERVED = ("/v1/scans", "/unlock")
 """Requests with these ends make commands."""
@@ -94,6 +95,9 @@ def main() -> None:
     die_with_parent()
     if bug := os.environ.get("FAULT_BUG"):
         bugs.BUGS[bug]()
+    if sys.argv[1] == "isolated":
+        isolated.main(Path(sys.argv[2]))
+        return
     if sys.argv[1] == "agents":
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
