@@ -34,6 +34,7 @@ from app.settings import Settings
 from tests.faults.history import Pulse as Pulsed
 from tests.faults.history import pulses_in, read_lines
 from tests.faults.isolated import Life
+from tests.faults.nursery import Nursery, Sprung
 from tests.faults.promise import Round
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.server import free_port
@@ -48,8 +49,8 @@ from tests.support.worlds import (
 
 ROOT = Path(__file__).parent.parent.parent
 
-READY_S = 60.0
-"""How long a server may take to answer, in seconds."""
+READY_S = 300.0
+"""How long a server may take to answer, in seconds, on a machine that has other things to do."""
 
 LIMITS = {
     "YIZHAN_LIMIT_SCAN_MINUTE": "1000000",
@@ -112,7 +113,7 @@ class Child:
     """One process of ours."""
 
     log: Path
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | Sprung"
 
     @property
     def lives(self) -> bool:
@@ -234,6 +235,7 @@ class House(Generic[T]):
     """Where the server finds its database, if not where the trial does."""
     server: Child | None = None
     starts: int = 0
+    nursery: Nursery | None = None
     _children: list[Child] = field(default_factory=list)
 
     @property
@@ -301,10 +303,26 @@ class House(Generic[T]):
     def _begin(self, arguments: list[str], *, name: str, environment: Mapping[str, str]) -> Child:
         bug = {"FAULT_BUG": self.round.bug} if self.round.bug else {}
         log = self.round.folder / f"{name}.log"
-        child = started(arguments, log=log, environment={**environment, **bug})
+        if "LD_PRELOAD" in environment:
+            child = started(arguments, log=log, environment={**environment, **bug})
+        else:
+            child = self._sprung(arguments, log, {**environment, **bug})
         self._children = [other for other in self._children if other.lives]
         self._children.append(child)
         return child
+
+    def _sprung(self, arguments: list[str], log: Path, environment: Mapping[str, str]) -> Child:
+        """Start a process that needs no environment before its first instruction."""
+        if self.nursery is None:
+            bug = {"FAULT_BUG": self.round.bug} if self.round.bug else {}
+            self.nursery = Nursery.open(
+                [sys.executable, "-m", "tests.faults.watched", "nursery"],
+                self.round.folder / "exits",
+                log=self.round.folder / "nursery.log",
+                cwd=ROOT,
+                env={**os.environ, **bug},
+            )
+        return Child(log, self.nursery.spring(arguments, log=log, environment=environment))
 
     def pulses(self) -> list[Pulsed]:
         """Read every relay log of the round."""
@@ -349,6 +367,9 @@ class House(Generic[T]):
         for child in self._children:
             child.thaw()
             child.kill()
+        if self.nursery is not None:
+            self.nursery.close()
+            self.nursery = None
 
 
 @contextmanager

@@ -25,9 +25,9 @@ from tests.faults.proxy import NOTHING, Fault, Proxy, Seen, proxying
 Exchange = Literal["poll", "claim", "ack", "config", "events"]
 Place = Literal["waiting", "before", "in request", "before answer", "in answer"]
 
-REACHED_S = 30.0
-"""How long a case may take to come to its step, in seconds."""
-BACK_S = 40.0
+REACHED_S = 120.0
+"""How long a case may take to come to its step, in seconds, on a machine with little time."""
+BACK_S = 160.0
 """How long the agent may take to come back (its pauses grow to 10 s, a lost poll takes 35 s)."""
 SETTLE_S = 3.0
 

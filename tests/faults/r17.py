@@ -170,10 +170,10 @@ TRIAL = Trial(
     promise="R17",
     says="An event's corrected time is within 2 s of the truth when the server was heard within the"
     " hour, within 10 s after 72 h, or it is flagged.",
-    rests_on="Within the boot that uploads, the device's monotonic clock places an event beside an"
-    " instant that both sides knew, and the error told grows by 50 in a million"
-    " (`app/doors/rules/journal.py`, `app/agent/link.py`). Events of an earlier boot hang on the"
-    " device's wall clock and are marked so.",
+    rests_on="Within the boot that uploads, the device's monotonic clock places an event beside"
+    " an instant that both sides knew, and the error told grows by 50 in a million"
+    " (`app/doors/rules/journal.py`, `app/agent/link.py`). Events of an earlier boot"
+    " hang on the device's wall clock and are marked so.",
     run=run,
     databases=("sqlite",),
     bugs=("time_from_the_device", "forgets_the_drift"),

@@ -91,6 +91,23 @@ def poison_blocks() -> None:
 
 
 @bug
+def deadline_by_the_wall() -> None:
+    """The server counts a command's time on its wall clock alone (R18)."""
+    from app.db import clock
+
+    real = clock.ProcessClock.deadline
+
+    def deadline(self: Any, seen: Any, *, since: float, seconds: float) -> Any:
+        return replace(real(self, seen, since=since, seconds=seconds), expires_mono=None)
+
+    def live(self: Any, expires_at: Any, expires_mono: Any) -> Any:
+        return expires_at > self.now()
+
+    clock.ProcessClock.deadline = deadline  # type: ignore[method-assign]
+    clock.ProcessClock.live = live  # type: ignore[method-assign]
+
+
+@bug
 def time_from_the_device() -> None:
     """The device's wall clock is believed (R17)."""
     from datetime import timedelta
