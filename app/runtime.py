@@ -11,6 +11,7 @@ from app.db.wakeups import LocalWakeups
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.scans import ScanDesk
+from app.doors.uploads import UploadQueue
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
 from app.settings import Settings
@@ -36,6 +37,8 @@ class Runtime:
     """Who the controllers are and when they were last heard, in memory."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
+    uploads: UploadQueue
+    """Where uploads of journals wait, so that claims do not wait behind them."""
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""
     rehearsal: asyncio.Semaphore

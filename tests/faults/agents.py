@@ -234,6 +234,8 @@ class House(Generic[T]):
     server_database_url: str | None = None
     """Where the server finds its database, if not where the trial does."""
     server: Child | None = None
+    slow_upload_s: float = 0.0
+    """How much longer each upload takes than it would, as on a slow disk."""
     starts: int = 0
     nursery: Nursery | None = None
     _children: list[Child] = field(default_factory=list)
@@ -257,6 +259,7 @@ class House(Generic[T]):
                 "YIZHAN_DATA_DIR": str(self.settings.data_dir),
                 "YIZHAN_DATABASE_URL": self.server_database_url or self.settings.database_url,
                 "FAULT_READS": str(self.reads_log),
+                "FAULT_SLOW_UPLOAD_S": str(self.slow_upload_s),
                 **LIMITS,
                 **(self.clock.environment if self.clock else {}),
             },
@@ -385,7 +388,11 @@ def _database(round: Round) -> Iterator[PostgresServer | None]:
 
 @asynccontextmanager
 async def a_house(
-    round: Round, build: Callable[[Runtime], Awaitable[T]], *, clock: WallClock | None = None
+    round: Round,
+    build: Callable[[Runtime], Awaitable[T]],
+    *,
+    clock: WallClock | None = None,
+    slow_upload_s: float = 0.0,
 ) -> AsyncIterator[House[T]]:
     """Build a database and serve it until the block ends."""
     with ExitStack() as stack:
@@ -398,6 +405,7 @@ async def a_house(
         async with opened(held):
             built = await build(held)
         house = House(round, settings, built, clock=clock, postgres=postgres)
+        house.slow_upload_s = slow_upload_s
         stack.callback(house.end)
         await house.start()
         yield house

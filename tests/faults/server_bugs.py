@@ -132,6 +132,18 @@ def forgets_the_drift() -> None:
 
 
 @bug
+def uploads_crowd_doors_out() -> None:
+    """Every upload goes straight to the database, however many there are (R16)."""
+    from app.doors.uploads import UploadQueue
+
+    @asynccontextmanager
+    async def place(self: Any) -> AsyncIterator[None]:
+        yield
+
+    UploadQueue.place = place  # type: ignore[method-assign]
+
+
+@bug
 def swallow_eio() -> None:
     """A commit that the disk refused counts as done (R14)."""
     from sqlalchemy.exc import OperationalError

@@ -66,6 +66,19 @@ def observe(log: Path) -> None:
     vars(main)["Edge"] = Observed
 
 
+def slow_down(seconds: float) -> None:
+    """Let each upload take longer while it holds its transaction, as on a slow disk."""
+    from app.doors import journal
+
+    real = journal.take_in
+
+    async def take_in(*arguments: Any, **details: Any) -> Any:
+        await asyncio.sleep(seconds)
+        return await real(*arguments, **details)
+
+    vars(journal)["take_in"] = take_in
+
+
 async def run_boxes(boxes: list[dict[str, str]]) -> None:
     """Run agents until the process is told to stop."""
     from app.agent.contact import SimulatedDoor
@@ -108,6 +121,8 @@ def begin(arguments: Sequence[str]) -> None:
         return
     if reads := os.environ.get("FAULT_READS"):
         observe(Path(reads))
+    if slow_s := float(os.environ.get("FAULT_SLOW_UPLOAD_S") or 0):
+        slow_down(slow_s)
     from app.cli import app
 
     app()
