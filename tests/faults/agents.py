@@ -269,7 +269,7 @@ class House(Generic[T]):
         async with httpx.AsyncClient() as client:
             while True:
                 try:
-                    if (await client.get(f"{self.url}/readyz", timeout=2)).status_code == 200:
+                    if (await client.get(f"{self.url}/readyz", timeout=30)).status_code == 200:
                         return
                 except httpx.HTTPError:
                     pass

@@ -110,7 +110,7 @@ async def _at_every_call(house: House[Town], oracle: Oracle, *, full: bool) -> d
 async def _batch(house: House[Town], oracle: Oracle, seq: int) -> None:
     box = house.built.boxes[-1]
     events = [an_event(box, seq + n) for n in range(3)]
-    async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
+    async with httpx.AsyncClient(base_url=house.url, timeout=30) as http:
         with contextlib.suppress(httpx.HTTPError):
             for result in await sends(http, box, events):
                 oracle.event(box, 1, result["seq"], result["event_id"])

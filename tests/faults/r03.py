@@ -81,7 +81,7 @@ def _parts(events: list[dict[str, Any]], dice: random.Random) -> list[list[dict[
 
 async def _held(house: House[Town], box: Any, events: list[dict[str, Any]]) -> str:
     """Send until it is answered; says what is wrong with the answer."""
-    async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
+    async with httpx.AsyncClient(base_url=house.url, timeout=30) as http:
         for _ in range(500):
             try:
                 await sends(http, box, events)
@@ -106,7 +106,7 @@ async def _compared(
     )
     if sorted(row.seq for row in bad) != sorted(poison):
         found.append(f"{box.controller}: {len(bad)} events in quarantine for {len(poison)}")
-    async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
+    async with httpx.AsyncClient(base_url=house.url, timeout=30) as http:
         answer = await http.post(
             "/v1/controller/events",
             json={"boot_id": "b", "epoch": 1, "events": []},

@@ -125,6 +125,8 @@ class Story:
     house: House[Town]
     admin: httpx.AsyncClient
     history: History
+    reached: bool = True
+    """Whether the case came to its step at all."""
 
     async def tell(self) -> list[str]:
         """Cut, wait, restore; says what went otherwise than planned."""
@@ -139,7 +141,8 @@ class Story:
                     self.proxy.down()
                 await self.proxy.went_down.wait()
         except TimeoutError:
-            return [f"the link was never cut: {self.case}"]
+            self.reached = False
+            return []
         if not self.case.quiet:
             await self._unlock("second")
         await asyncio.sleep(self.case.outage_s)
@@ -204,13 +207,16 @@ async def run(round: Round) -> Verdict:
             if pulse.log in quiet
         ]
         violations += [sentence for sentences in told for sentence in sentences]
+        unreached = sum(not story.reached for story in stories)
         tries = {
-            "cuts": len(listed),
+            "cuts": len(listed) - unreached,
             "commands": len(history.operations),
             "pulses": len(pulses),
+            "unreached": unreached,
             "seconds": int(took_s),
         }
-        return Verdict(tries, violations, "" if pulses else "no relay ever pulsed")
+        empty = f"{unreached} cases never came to their step" if unreached else ""
+        return Verdict(tries, violations, empty if pulses else "no relay ever pulsed")
 
 
 TRIAL = Trial(

@@ -6,11 +6,11 @@ import sys
 import time
 from pathlib import Path
 
-from tests.faults.__main__ import trials
 from tests.faults.bugs import BUGS
 from tests.faults.nursery import Nursery
 from tests.faults.promise import DatabaseKind, Verdict
 from tests.faults.record import Row, kept, renewed
+from tests.faults.rounds import trials
 
 
 def test_every_trial_has_a_bug_it_must_find_and_every_bug_a_trial() -> None:
