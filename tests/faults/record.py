@@ -34,11 +34,14 @@ SEEN = 90
 
 ABOUT = """# Promises, and the runs that tried them
 
-Printed by `make faults-full`, on {machine}. Real processes on loopback are killed, frozen, cut
-off, lied to and given wrong clocks; a checker then compares what clients were told with what the
-database, the relay logs and the journals hold. A row without a bug must have no violation. A row
-with a seeded bug must have some: it shows that the trial can fail; it is a short round, with the
-first of what it saw.
+Printed by `make faults-full`, on
+{machine}.
+
+Real processes on loopback are killed, frozen, cut off, lied to and given wrong clocks; a checker
+then compares what clients were told with what the database, the relay logs and the journals hold.
+A row without a bug must have no violation. A row with a seeded bug must have some: it shows that
+the trial can fail; it is a short round, with the first of what it saw. A promise without a row has
+no full round on record yet, and so far is only tried by the short rounds of `make faults`.
 
 `python -m tests.faults --full --only R04` renews the rows of one promise and keeps the others.
 A seed chooses what is done; when the machine does it is not in its hand, so that a round with the
