@@ -138,8 +138,8 @@ async def _passes(
             people, (HOUR_S, 0), ("token_expired", "ok"), strict=True
         ):
             clock.step(given_at)
-            given = await _answered(http, "/v1/me/pass", {"door": str(box.door)}, worker.headers)
             begun = time.monotonic()
+            given = await _answered(http, "/v1/me/pass", {"door": str(box.door)}, worker.headers)
             clock.step(given_at + later_s)
             shown = await _answered(
                 http,
