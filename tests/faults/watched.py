@@ -73,8 +73,9 @@ def slow_down(seconds: float) -> None:
     real = journal.take_in
 
     async def take_in(*arguments: Any, **details: Any) -> Any:
-        await asyncio.sleep(seconds)
-        return await real(*arguments, **details)
+        taken = await real(*arguments, **details)
+        await asyncio.sleep(seconds)  # The transaction has begun, and is not yet committed.
+        return taken
 
     vars(journal)["take_in"] = take_in
 
