@@ -29,6 +29,10 @@ from tests.faults.promise import Round, Trial, Verdict
 from tests.faults.r05 import HOUR_S, steps
 from tests.support.worlds import SomeWorker
 
+AFTER_S = ((0, 2), (8, 14))
+"""When a claim comes after its scan: soon, or about when its time is over. A step forward between
+the two ends a command, and rightly so."""
+
 AT_ONCE = 24
 """So many doors side by side."""
 
@@ -44,12 +48,15 @@ async def run(round: Round) -> Verdict:
     town = a_town(doors + turns, workers=doors + 2 * turns)
     async with a_house(round, town, clock=clock) as house:
         boxes, workers = house.built.boxes, house.built.workers
-        jumps = asyncio.create_task(steps(clock, random.Random(dice.random()), gap_s=(0.5, 3)))
+        jumps = asyncio.create_task(steps(clock, random.Random(dice.random()), gap_s=(3, 9)))
         claims = Claims(house)
         for start in range(0, doors, AT_ONCE):
             pairs = zip(boxes[start : start + AT_ONCE], workers[start:], strict=False)
             await asyncio.gather(
-                *(claims.open(box, worker, dice.uniform(0, 14)) for box, worker in pairs)
+                *(
+                    claims.open(box, worker, dice.uniform(*dice.choice(AFTER_S)))
+                    for box, worker in pairs
+                )
             )
         jumps.cancel()
         await asyncio.gather(jumps, return_exceptions=True)
