@@ -46,6 +46,7 @@ from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk, ScanLimits
+from app.doors.uploads import EMBEDDED_PLACES, PLACES, UploadQueue
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
@@ -149,6 +150,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
             limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
             vault=vault,
         ),
+        uploads=UploadQueue(EMBEDDED_PLACES if database.is_embedded else PLACES),
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),

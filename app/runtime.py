@@ -12,6 +12,7 @@ from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk
+from app.doors.uploads import UploadQueue
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
 from app.settings import Settings
@@ -39,6 +40,8 @@ class Runtime:
     """Reads for the polls what there is to do."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
+    uploads: UploadQueue
+    """Where uploads of journals wait, so that claims do not wait behind them."""
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""
     rehearsal: asyncio.Semaphore

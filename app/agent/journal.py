@@ -6,11 +6,12 @@ that is gone or damaged begins a new epoch.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,8 +66,11 @@ class Journal:
         self.news = asyncio.Event()
         """Set while something waits for the server."""
         self.epoch, self._db, self.remembers = self._open(state)
+        self.held = self._counted()
+        """How many events the server may not have. Counted once: among tens of thousands that
+        would be the dearest part of writing one more down."""
         self._recover()
-        if self._count():
+        if self.held:
             self.news.set()
 
     def _open(self, state: StateFolder) -> tuple[int, sqlite3.Connection, bool]:
@@ -74,8 +78,8 @@ class Journal:
 
     def record(self, type: str, **fields: Any) -> int:
         """Write one event down; it is on the disk when this returns. Gives its number."""
-        with self._db:
-            if self._count() >= self._capacity:
+        with self._writing():
+            if self.held >= self._capacity:
                 self._give_way()
             seq = self._add(type, fields)
         self.news.set()
@@ -88,7 +92,7 @@ class Journal:
 
     def use(self, jti: str, expires_at: datetime) -> bool:
         """Remember that a pass was shown, on the disk; says whether it is the first time."""
-        with self._db:
+        with self._writing():
             return self._use(jti, expires_at, None)
 
     def begin(self, jti: str, expires_at: datetime, type: str, **fields: Any) -> bool:
@@ -98,12 +102,12 @@ class Journal:
         the next boot records the act as interrupted. Says False, and writes nothing, if the pass
         was used before.
         """
-        with self._db:
+        with self._writing():
             return self._use(jti, expires_at, self._event(type, fields | {"jti": jti}))
 
     def finish(self, jti: str, **changes: Any) -> None:
         """Record the act that was begun."""
-        with self._db:
+        with self._writing():
             self._finish(jti, changes)
         self.news.set()
 
@@ -121,7 +125,7 @@ class Journal:
         row = self._db.execute("SELECT act FROM used WHERE jti = ?", (jti,)).fetchone()
         if row is None or row[0] is None:
             return
-        if self._count() >= self._capacity:
+        if self.held >= self._capacity:
             self._give_way()
         self._insert(json.loads(row[0]) | changes)
         self._db.execute("UPDATE used SET act = NULL WHERE jti = ?", (jti,))
@@ -129,24 +133,23 @@ class Journal:
     def _recover(self) -> None:
         """Record what an earlier boot began and could not finish."""
         begun = self._db.execute("SELECT jti FROM used WHERE act IS NOT NULL").fetchall()
-        with self._db:
+        with self._writing():
             for (jti,) in begun:
                 self._finish(jti, {"interrupted": True})
 
     def waiting(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
         """Give the oldest events that the server may not have; says first what was lost."""
-        with self._db:
+        with self._writing():
             self._report_lost()
         rows = self._db.execute("SELECT event FROM events ORDER BY seq LIMIT ?", (limit,))
         return [json.loads(event) for (event,) in rows]
 
     def settle(self, numbers: Iterable[int]) -> None:
         """Forget what the server holds: taken in, known before, or in quarantine."""
-        with self._db:
-            self._db.executemany(
-                "DELETE FROM events WHERE seq = ?", [(number,) for number in numbers]
-            )
-        if not self._count() and self._kept("lost_first") is None:
+        with self._writing():
+            for number in numbers:
+                self._delete("seq = ?", number)
+        if not self.held and self._kept("lost_first") is None:
             self.news.clear()
 
     def clocks(self) -> dict[str, Any]:
@@ -179,6 +182,7 @@ class Journal:
         seq = (self._kept("last_seq") or 0) + 1
         line = json.dumps(event | {"seq": seq})
         self._db.execute("INSERT INTO events VALUES (?, ?)", (seq, line))
+        self.held += 1
         self._keep("last_seq", seq)
         return seq
 
@@ -194,7 +198,7 @@ class Journal:
         known = self._kept("lost_first")
         self._keep("lost_first", min(firsts) if known is None else min(known, *firsts))
         self._keep("lost_last", rows[-1][0])
-        self._db.execute("DELETE FROM events WHERE seq <= ?", (rows[-1][0],))
+        self._delete("seq <= ?", rows[-1][0])
         logger.warning("journal full lost_through=%d", rows[-1][0])
 
     def _report_lost(self) -> None:
@@ -204,7 +208,21 @@ class Journal:
         self._add("overflow", {"first_seq": first, "last_seq": last})
         self._db.execute("DELETE FROM kept WHERE name IN ('lost_first', 'lost_last')")
 
-    def _count(self) -> int:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Open a transaction; one that fails takes what it counted back."""
+        before = self.held
+        try:
+            with self._db:
+                yield
+        except BaseException:
+            self.held = before
+            raise
+
+    def _delete(self, which: str, number: int) -> None:
+        self.held -= self._db.execute(f"DELETE FROM events WHERE {which}", (number,)).rowcount
+
+    def _counted(self) -> int:
         (count,) = self._db.execute("SELECT count(*) FROM events").fetchone()
         return int(count)
 

@@ -44,6 +44,7 @@ from app.doors.rules.polls import next_poll_ms
 from app.doors.scans import Attempt
 from app.doors.tables import CommandKind
 from app.doors.tokens import TokenKind
+from app.doors.uploads import UploadsBusy
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
 from app.runtime import Runtime
@@ -551,11 +552,10 @@ class EventsOut(Out):
 @router.post(
     "/v1/controller/events",
     response_model=EventsOut,
-    responses=problems(CredentialRefused),
+    responses=problems(CredentialRefused, UploadsBusy),
 )
 async def events(
     body: EventsIn,
-    tx: WriteTx,
     held: Held,
     controller: Polling,
     at: Now,
@@ -571,7 +571,8 @@ async def events(
         sync=Sync(sync.server_time, sync.mono_ms, sync.rtt_ms) if sync else None,
     )
     batch = Batch(body.epoch, sending, body.events)
-    taken = await journal.take_in(tx, held.wakeups, controller.controller_id, batch, at=at)
+    async with held.uploads.place(), held.database.write() as tx:
+        taken = await journal.take_in(tx, held.wakeups, controller.controller_id, batch, at=at)
     if taken is None:
         raise CredentialRefused
     if taken.due:

@@ -29,9 +29,9 @@ CONTROLLER_PATHS = ("/v1/controller/",)
 """Answers that say what time it is: a controller has no clock that it could trust."""
 
 PAPERWORK = tuple(
-    f"/v1/controller/{name}" for name in ("config", "credential", "denials", "enrol", "events")
+    f"/v1/controller/{name}" for name in ("config", "credential", "denials", "enrol")
 )
-"""What controllers can wait for."""
+"""What controllers can wait for; uploads of journals have a line of their own."""
 
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "

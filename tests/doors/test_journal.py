@@ -1,6 +1,7 @@
 """A controller's journal over HTTP: each event once, nothing lost unsaid, effects that follow."""
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import effects, journal, watch
+from app.doors import effects, journal, uploads, watch
 from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
@@ -851,3 +852,24 @@ async def test_what_no_database_holds_is_kept_as_well_as_it_can_be(
     assert answer.status_code == 200, answer.text
     assert statuses(answer.json()) == ["accepted"] * 3 + ["quarantined"] * 3
     assert (await rows(runtime, JournalEntry))[0].body["text"] == "a\u2400b"
+
+
+async def test_an_upload_that_finds_no_place_is_put_off_and_loses_nothing(
+    runtime: Runtime, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = await a_scene(runtime)
+    event = an_event(1, runtime)
+    monkeypatch.setattr(uploads, "WAIT_S", 0)
+    places = uploads.EMBEDDED_PLACES if runtime.database.is_embedded else uploads.PLACES
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(places):
+            await stack.enter_async_context(runtime.uploads.place())
+        answer = await client.post(
+            "/v1/controller/events",
+            json={"boot_id": "b", "epoch": 1, "events": [event]},
+            headers=scene.controller_headers,
+        )
+    assert (answer.status_code, answer.json()["code"]) == (503, "uploads_busy")
+    assert answer.headers["Retry-After"] == "5"
+    assert await rows(runtime, JournalEntry) == []
+    assert statuses(await sends(client, scene, [event])) == ["accepted"]

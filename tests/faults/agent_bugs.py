@@ -160,6 +160,17 @@ def opens_when_back() -> None:
 
 
 @bug
+def silent_overflow() -> None:
+    """A full journal drops its oldest events and never says so (R15)."""
+    from app.agent.journal import Journal
+
+    def report_lost(self: Any) -> None:
+        self._db.execute("DELETE FROM kept WHERE name IN ('lost_first', 'lost_last')")
+
+    Journal._report_lost = report_lost  # type: ignore[method-assign]
+
+
+@bug
 def clamp_occupancy() -> None:
     """A counter beside the visits, kept by comings and goings, and never below 0 (R08)."""
     from app.visits import occupancy, presence

@@ -33,6 +33,8 @@ from app.runtime import Runtime
 from app.settings import Settings
 from tests.faults.history import Pulse as Pulsed
 from tests.faults.history import pulses_in, read_lines
+from tests.faults.isolated import Life
+from tests.faults.nursery import Nursery, Sprung
 from tests.faults.promise import Round
 from tests.support.postgres import PostgresServer, running_postgres
 from tests.support.server import free_port
@@ -47,8 +49,8 @@ from tests.support.worlds import (
 
 ROOT = Path(__file__).parent.parent.parent
 
-READY_S = 60.0
-"""How long a server may take to answer, in seconds."""
+READY_S = 300.0
+"""How long a server may take to answer, in seconds, on a machine that has other things to do."""
 
 LIMITS = {
     "YIZHAN_LIMIT_SCAN_MINUTE": "1000000",
@@ -111,7 +113,7 @@ class Child:
     """One process of ours."""
 
     log: Path
-    process: subprocess.Popen[bytes]
+    process: "subprocess.Popen[bytes] | Sprung"
 
     @property
     def lives(self) -> bool:
@@ -232,7 +234,10 @@ class House(Generic[T]):
     server_database_url: str | None = None
     """Where the server finds its database, if not where the trial does."""
     server: Child | None = None
+    slow_upload_s: float = 0.0
+    """How much longer each upload takes than it would, as on a slow disk."""
     starts: int = 0
+    nursery: Nursery | None = None
     _children: list[Child] = field(default_factory=list)
 
     @property
@@ -254,6 +259,7 @@ class House(Generic[T]):
                 "YIZHAN_DATA_DIR": str(self.settings.data_dir),
                 "YIZHAN_DATABASE_URL": self.server_database_url or self.settings.database_url,
                 "FAULT_READS": str(self.reads_log),
+                "FAULT_SLOW_UPLOAD_S": str(self.slow_upload_s),
                 **LIMITS,
                 **(self.clock.environment if self.clock else {}),
             },
@@ -263,7 +269,7 @@ class House(Generic[T]):
         async with httpx.AsyncClient() as client:
             while True:
                 try:
-                    if (await client.get(f"{self.url}/readyz", timeout=2)).status_code == 200:
+                    if (await client.get(f"{self.url}/readyz", timeout=30)).status_code == 200:
                         return
                 except httpx.HTTPError:
                     pass
@@ -290,13 +296,36 @@ class House(Generic[T]):
         environment = clock.environment if clock else {}
         return self._begin(["agents", str(file)], name=first, environment=environment)
 
+    def isolated(self, life: Life) -> Child:
+        """Start a process that lives through days alone, or what is left of them."""
+        state = Path(life.state)
+        file = state / "life.json"
+        life.write(file)
+        return self._begin(["isolated", str(file)], name=state.name, environment={})
+
     def _begin(self, arguments: list[str], *, name: str, environment: Mapping[str, str]) -> Child:
         bug = {"FAULT_BUG": self.round.bug} if self.round.bug else {}
         log = self.round.folder / f"{name}.log"
-        child = started(arguments, log=log, environment={**environment, **bug})
+        if "LD_PRELOAD" in environment:
+            child = started(arguments, log=log, environment={**environment, **bug})
+        else:
+            child = self._sprung(arguments, log, {**environment, **bug})
         self._children = [other for other in self._children if other.lives]
         self._children.append(child)
         return child
+
+    def _sprung(self, arguments: list[str], log: Path, environment: Mapping[str, str]) -> Child:
+        """Start a process that needs no environment before its first instruction."""
+        if self.nursery is None:
+            bug = {"FAULT_BUG": self.round.bug} if self.round.bug else {}
+            self.nursery = Nursery.open(
+                [sys.executable, "-m", "tests.faults.watched", "nursery"],
+                self.round.folder / "exits",
+                log=self.round.folder / "nursery.log",
+                cwd=ROOT,
+                env={**os.environ, **bug},
+            )
+        return Child(log, self.nursery.spring(arguments, log=log, environment=environment))
 
     def pulses(self) -> list[Pulsed]:
         """Read every relay log of the round."""
@@ -341,6 +370,9 @@ class House(Generic[T]):
         for child in self._children:
             child.thaw()
             child.kill()
+        if self.nursery is not None:
+            self.nursery.close()
+            self.nursery = None
 
 
 @contextmanager
@@ -356,7 +388,11 @@ def _database(round: Round) -> Iterator[PostgresServer | None]:
 
 @asynccontextmanager
 async def a_house(
-    round: Round, build: Callable[[Runtime], Awaitable[T]], *, clock: WallClock | None = None
+    round: Round,
+    build: Callable[[Runtime], Awaitable[T]],
+    *,
+    clock: WallClock | None = None,
+    slow_upload_s: float = 0.0,
 ) -> AsyncIterator[House[T]]:
     """Build a database and serve it until the block ends."""
     with ExitStack() as stack:
@@ -369,6 +405,7 @@ async def a_house(
         async with opened(held):
             built = await build(held)
         house = House(round, settings, built, clock=clock, postgres=postgres)
+        house.slow_upload_s = slow_upload_s
         stack.callback(house.end)
         await house.start()
         yield house

@@ -19,6 +19,9 @@ import sqlalchemy as sa
 from app.doors.tables import JournalEntry, Scan
 from tests.faults.agents import Box, House, Town
 
+CALL_S = 30.0
+"""On a busy machine a hurried client only adds to the work."""
+
 
 class Oracle:
     """What clients were told, on the disk before they go on; it outlives whatever is killed."""
@@ -91,7 +94,7 @@ class Uploader:
 
     async def run(self) -> None:
         """Upload batch after batch until cancelled."""
-        async with httpx.AsyncClient(base_url=self.house.url, timeout=5) as http:
+        async with httpx.AsyncClient(base_url=self.house.url, timeout=CALL_S) as http:
             while True:
                 size = self.dice.randint(1, 20)
                 events = [an_event(self.box, self.seq + n) for n in range(1, size + 1)]
@@ -123,7 +126,7 @@ async def scanning(
     answers: Counter[int] | None = None,
 ) -> None:
     """Let workers scan until cancelled; count the statuses if asked to."""
-    async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
+    async with httpx.AsyncClient(base_url=house.url, timeout=CALL_S) as http:
         while True:
             worker, box = dice.choice(house.built.workers), dice.choice(house.built.boxes)
             headers = {**worker.headers, "Idempotency-Key": f"{dice.getrandbits(64):x}"}

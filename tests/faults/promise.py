@@ -32,6 +32,8 @@ class Verdict:
     """What broke the promise, a sentence each."""
     empty: str = ""
     """Why the round shows nothing, such as that no relay ever pulsed; then another is run."""
+    stumbled: bool = False
+    """Whether the trial itself ended with an error: that finds no bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,9 @@ class Trial:
     promise: str
     """Its number, such as R01."""
     says: str
-    """The promise in one sentence, with its number of times."""
+    """The promise in one sentence."""
+    rests_on: str
+    """By what it holds, with the names of files, and what the trial does not show."""
     run: Callable[[Round], Awaitable[Verdict]]
     databases: tuple[DatabaseKind, ...]
     bugs: tuple[str, ...]

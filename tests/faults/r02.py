@@ -17,7 +17,8 @@ from tests.faults.storage import SENDS, attached, early_answers, strace
 async def run(round: Round) -> Verdict:
     """Watch the system calls of a server that takes batches and scans."""
     if not strace():
-        return Verdict({"skipped_strace_missing": 1})
+        missing = "strace is not installed" if round.full else ""
+        return Verdict({"skipped_strace_missing": 1}, empty=missing)
     dice = random.Random(round.seed)
     number = 300 if round.full else 60
     log = round.folder / "order.strace"
@@ -42,6 +43,8 @@ async def run(round: Round) -> Verdict:
 TRIAL = Trial(
     promise="R02",
     says="No good answer leaves over writes that were not synced.",
+    rests_on="SQLite runs with `synchronous=FULL`, PostgreSQL with `fsync` and"
+    " `synchronous_commit`, or the server does not start (`app/db/engine.py`).",
     run=run,
     databases=("sqlite",),
     bugs=("sync_normal",),

@@ -12,11 +12,12 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 
 from tests.faults.agents import (
+    READY_S,
     Child,
     House,
     Town,
@@ -35,7 +36,7 @@ from tests.faults.history import (
     within_deadline,
 )
 from tests.faults.promise import Round, Trial, Verdict
-from tests.faults.proxy import NOTHING, Fault, Plan, Seen, proxying
+from tests.faults.proxy import NOTHING, Fault, Plan, Proxy, Seen, proxying
 
 PROCESSES = 6
 DOORS = 6
@@ -141,6 +142,7 @@ async def run(round: Round) -> Verdict:
         a_house(round, a_town(PROCESSES * DOORS, workers=WORKERS * 6), clock=server_clock) as house,
     ):
         clocks, troubles, proxies = [], [], []
+        children: list[tuple[Child, WallClock | None, random.Random]] = []
         for nth in range(PROCESSES):
             boxes = {}
             for place in range(nth * DOORS, (nth + 1) * DOORS):
@@ -150,7 +152,9 @@ async def run(round: Round) -> Verdict:
                 boxes[f"agent-{place}"] = (house.built.boxes[place], proxy.url)
             clock = a_clock(f"agents-{nth}")
             child = house.agents(boxes, clock=clock)
-            own = random.Random(dice.random())
+            children.append((child, clock, random.Random(dice.random())))
+        await _there(proxies)
+        for child, clock, own in children:
             troubles.append(
                 asyncio.create_task(freezes(functools.partial(_itself, child), own, gap_s=(2, 8)))
             )
@@ -182,6 +186,15 @@ async def run(round: Round) -> Verdict:
         )
 
 
+async def _there(proxies: Sequence[Proxy]) -> None:
+    """Wait until every agent has turned to its server; the troubles begin then."""
+    until = time.monotonic() + READY_S
+    while any(proxy.seen == 0 for proxy in proxies):
+        if time.monotonic() > until:
+            raise TimeoutError("the agents never came")
+        await asyncio.sleep(0.2)
+
+
 def _itself(child: Child) -> Child:
     return child
 
@@ -202,6 +215,9 @@ def judged(pulses: list[Pulse], read_ns: dict[str, int], granted: set[str]) -> l
 TRIAL = Trial(
     promise="R05",
     says="No relay pulses later than 10 s after the scan, through stalls, freezes and clock steps.",
+    rests_on="A grant says how many milliseconds are left, by one clock (`app/db/clock.py`); the"
+    " agent counts them from before it sent its claim, and looks at the relay"
+    " (`app/agent/commands.py`).",
     run=run,
     databases=("sqlite", "postgresql"),
     bugs=("ttl_from_wall_clock", "ttl_from_the_answer"),

@@ -25,9 +25,9 @@ from tests.faults.proxy import NOTHING, Fault, Proxy, Seen, proxying
 Exchange = Literal["poll", "claim", "ack", "config", "events"]
 Place = Literal["waiting", "before", "in request", "before answer", "in answer"]
 
-REACHED_S = 30.0
-"""How long a case may take to come to its step, in seconds."""
-BACK_S = 40.0
+REACHED_S = 120.0
+"""How long a case may take to come to its step, in seconds, on a machine with little time."""
+BACK_S = 160.0
 """How long the agent may take to come back (its pauses grow to 10 s, a lost poll takes 35 s)."""
 SETTLE_S = 3.0
 
@@ -125,6 +125,8 @@ class Story:
     house: House[Town]
     admin: httpx.AsyncClient
     history: History
+    reached: bool = True
+    """Whether the case came to its step at all."""
 
     async def tell(self) -> list[str]:
         """Cut, wait, restore; says what went otherwise than planned."""
@@ -139,7 +141,8 @@ class Story:
                     self.proxy.down()
                 await self.proxy.went_down.wait()
         except TimeoutError:
-            return [f"the link was never cut: {self.case}"]
+            self.reached = False
+            return []
         if not self.case.quiet:
             await self._unlock("second")
         await asyncio.sleep(self.case.outage_s)
@@ -204,18 +207,25 @@ async def run(round: Round) -> Verdict:
             if pulse.log in quiet
         ]
         violations += [sentence for sentences in told for sentence in sentences]
+        unreached = sum(not story.reached for story in stories)
         tries = {
-            "cuts": len(listed),
+            "cuts": len(listed) - unreached,
             "commands": len(history.operations),
             "pulses": len(pulses),
+            "unreached": unreached,
             "seconds": int(took_s),
         }
-        return Verdict(tries, violations, "" if pulses else "no relay ever pulsed")
+        empty = f"{unreached} cases never came to their step" if unreached else ""
+        return Verdict(tries, violations, empty if pulses else "no relay ever pulsed")
 
 
 TRIAL = Trial(
     promise="R07",
     says="Losing and regaining the link at any step never pulses a relay.",
+    rests_on="A poll only says that a command exists, and nobody catches up with an unlock: it"
+    " is claimed or it ends (`app/doors/commands.py`, `app/agent/loop.py`). Outages last"
+    " up to three minutes here; what is longer differs from them in nothing that a poll"
+    " knows.",
     run=run,
     databases=("sqlite", "postgresql"),
     bugs=("unlock_in_shadow", "opens_when_back"),

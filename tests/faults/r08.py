@@ -444,6 +444,9 @@ async def _telling(wandering: Wandering, place: Place, seed: float) -> None:
 TRIAL = Trial(
     promise="R08",
     says="Occupancy is entries minus exits of recorded events, in whatever order they arrive.",
+    rests_on="Visits are intervals in the order of the facts' own time, and occupancy counts"
+    " them (`app/visits/presence.py`, `app/visits/occupancy.py`); a contact's word is"
+    " applied in that order (`app/doors/effects.py`).",
     run=run,
     databases=("sqlite", "postgresql"),
     bugs=("clamp_occupancy", "visit_begins_when_told"),

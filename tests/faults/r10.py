@@ -141,6 +141,8 @@ async def _compared(house: House[Town], client: _Client) -> list[str]:
 TRIAL = Trial(
     promise="R10",
     says="A repeated tap or batch has one effect, wherever its first commit or answer was lost.",
+    rests_on="The key of a tap and the number of an event are written in the transaction of"
+    " their effect (`app/doors/scans.py`, `app/doors/journal.py`).",
     run=run,
     databases=("postgresql",),
     bugs=("retry_after_commit",),

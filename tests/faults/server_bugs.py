@@ -76,6 +76,74 @@ def no_unique_seq() -> None:
 
 
 @bug
+def poison_blocks() -> None:
+    """One event that cannot be used turns its whole batch away (R03, T26)."""
+    from app.doors import journal
+    from app.errors import Invalid
+
+    async def quarantine(
+        tx: Any, controller_id: Any, station_id: Any, batch: Any, events: Any, *, at: Any
+    ) -> None:
+        if events:
+            raise Invalid("an event of this batch cannot be used")
+
+    vars(journal)["_quarantine"] = quarantine
+
+
+@bug
+def deadline_by_the_wall() -> None:
+    """The server counts a command's time on its wall clock alone (R18)."""
+    from app.db import clock
+
+    real = clock.ProcessClock.deadline
+
+    def deadline(self: Any, seen: Any, *, since: float, seconds: float) -> Any:
+        return replace(real(self, seen, since=since, seconds=seconds), expires_mono=None)
+
+    def live(self: Any, expires_at: Any, expires_mono: Any) -> Any:
+        return expires_at > self.now()
+
+    clock.ProcessClock.deadline = deadline  # type: ignore[method-assign]
+    clock.ProcessClock.live = live  # type: ignore[method-assign]
+
+
+@bug
+def time_from_the_device() -> None:
+    """The device's wall clock is believed (R17)."""
+    from datetime import timedelta
+
+    from app.doors import journal
+    from app.doors.rules.journal import Corrected, Quality
+
+    def corrected(occurred_at: Any, *_: Any) -> Corrected:
+        return Corrected(occurred_at, timedelta(milliseconds=500), Quality.SYNCED)
+
+    vars(journal)["corrected"] = corrected
+
+
+@bug
+def forgets_the_drift() -> None:
+    """The error that is told leaves out that crystals run off (R17)."""
+    from datetime import timedelta
+
+    from app.doors.rules import journal
+
+    vars(journal)["_drift"] = lambda since: timedelta(0)
+
+
+@bug
+def uploads_crowd_doors_out() -> None:
+    """Every upload goes straight to the database, however many there are (R16)."""
+    from app.doors.uploads import UploadQueue
+
+    @asynccontextmanager
+    async def place(self: Any) -> AsyncIterator[None]:
+        yield
+
+    UploadQueue.place = place  # type: ignore[method-assign]
+
+
+@bug
 def swallow_eio() -> None:
     """A commit that the disk refused counts as done (R14)."""
     from sqlalchemy.exc import OperationalError

@@ -48,7 +48,7 @@ def attached(child: Child, *options: str, log: Path) -> Iterator[None]:
 
 def _until_attached(tracer: "subprocess.Popen[bytes]", child: Child) -> None:
     """Wait until every thread of the process is traced."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         if not child.lives:
             return  # The call it was to die at came while it was being attached to.
@@ -65,7 +65,7 @@ def _until_attached(tracer: "subprocess.Popen[bytes]", child: Child) -> None:
             assert tracer.stderr is not None
             raise RuntimeError(f"strace ended: {tracer.stderr.read().decode()[-300:]}")
         time.sleep(0.02)
-    raise RuntimeError("strace did not attach within 10 s")
+    raise RuntimeError("strace did not attach within two minutes")
 
 
 _CALL = re.compile(r"^\d+\s+(?P<call>\w+)\((?P<fd>\d+)<(?P<file>[^>]*)>(?P<rest>.*)$")

@@ -1,7 +1,9 @@
-"""What a trial starts: the server with an observer, or many agents in one process.
+"""What a trial starts: the server with an observer, many agents in one process, or a lonely one.
 
     FAULT_BUG=name FAULT_READS=file python -m tests.faults.watched serve --port 1234
     FAULT_BUG=name python -m tests.faults.watched agents boxes.json
+    FAULT_BUG=name python -m tests.faults.watched isolated life.json
+    FAULT_BUG=name python -m tests.faults.watched nursery exits
 
 The observer writes down when each scan and each remote unlock had been read, on the system's
 monotonic clock, beside the product and not from its own figures. The process dies with the trial
@@ -10,19 +12,21 @@ that started it, however that one ends.
 
 import asyncio
 import ctypes
+import importlib
 import json
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
 from app.agent.state import append_line
-from tests.faults import bugs
+from tests.faults import bugs, isolated, nursery
 
 OBSERVED = ("/v1/scans", "/unlock")
 """Requests with these ends make commands."""
@@ -62,6 +66,20 @@ def observe(log: Path) -> None:
     vars(main)["Edge"] = Observed
 
 
+def slow_down(seconds: float) -> None:
+    """Let each upload take longer while it holds its transaction, as on a slow disk."""
+    from app.doors import journal
+
+    real = journal.take_in
+
+    async def take_in(*arguments: Any, **details: Any) -> Any:
+        taken = await real(*arguments, **details)
+        await asyncio.sleep(seconds)  # The transaction has begun, and is not yet committed.
+        return taken
+
+    vars(journal)["take_in"] = take_in
+
+
 async def run_boxes(boxes: list[dict[str, str]]) -> None:
     """Run agents until the process is told to stop."""
     from app.agent.contact import SimulatedDoor
@@ -89,23 +107,39 @@ async def run_boxes(boxes: list[dict[str, str]]) -> None:
     await asyncio.gather(*(one(box) for box in boxes))
 
 
-def main() -> None:
-    """Put the bug in, then start what was asked for."""
-    die_with_parent()
-    if bug := os.environ.get("FAULT_BUG"):
-        bugs.BUGS[bug]()
-    if sys.argv[1] == "agents":
+def begin(arguments: Sequence[str]) -> None:
+    """Do what the arguments say: serve, or be agents, or one that is alone."""
+    sys.argv = ["watched", *arguments]
+    if arguments[0] == "isolated":
+        isolated.main(Path(arguments[1]))
+        return
+    if arguments[0] == "agents":
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
         )
         logging.getLogger("httpx").setLevel(logging.WARNING)
-        asyncio.run(run_boxes(json.loads(Path(sys.argv[2]).read_text())))
+        asyncio.run(run_boxes(json.loads(Path(arguments[1]).read_text())))
         return
     if reads := os.environ.get("FAULT_READS"):
         observe(Path(reads))
+    if slow_s := float(os.environ.get("FAULT_SLOW_UPLOAD_S") or 0):
+        slow_down(slow_s)
     from app.cli import app
 
     app()
+
+
+def main() -> None:
+    """Put the bug in, then start what was asked for, or be ready to."""
+    die_with_parent()
+    if bug := os.environ.get("FAULT_BUG"):
+        bugs.BUGS[bug]()
+    if sys.argv[1] == "nursery":
+        for name in ("app.cli", "app.main", "app.agent.loop", "app.agent.contact"):
+            importlib.import_module(name)
+        nursery.serve(begin, die_with_parent)
+    else:
+        begin(sys.argv[1:])
 
 
 if __name__ == "__main__":

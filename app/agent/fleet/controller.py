@@ -241,9 +241,9 @@ class MemoryJournal(Journal):
     @override
     def settle(self, numbers: Iterable[int]) -> None:
         """Forget what the server holds, and count it."""
-        before = self._count()
+        before = self.held
         super().settle(numbers)
-        self._memory.tally.events += before - self._count()
+        self._memory.tally.events += before - self.held
 
     @override
     def close(self) -> None:
