@@ -26,6 +26,7 @@ from app.api import controller, problems, public, site
 from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
 from app.api.admin import doors as admin_doors
+from app.api.admin import forecasts as admin_forecasts
 from app.api.admin import people as admin_people
 from app.api.admin import places as admin_places
 from app.api.admin import reports as admin_reports
@@ -70,6 +71,7 @@ ROUTERS = (
     admin_visits.router,
     admin_whatif.router,
     admin_reports.router,
+    admin_forecasts.router,
     admin_alerts.router,
     admin_webhooks.router,
     admin_audit.router,
