@@ -22,7 +22,7 @@ from fastapi import FastAPI
 
 from app import jobs
 from app.alerts.webhooks.courier import Courier
-from app.api import controller, problems, public, site
+from app.api import controller, feed, problems, public, site
 from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
 from app.api.admin import doors as admin_doors
@@ -49,6 +49,7 @@ from app.doors.scans import ScanDesk, ScanLimits
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
+from app.reports.feed import Feed
 from app.runtime import Runtime
 from app.settings import Settings
 from app.vault import Vault, development_kek
@@ -61,6 +62,7 @@ ROUTERS = (
     doors.router,
     site.router,
     public.router,
+    feed.router,
     account.router,
     visits.router,
     controller.enrolment_router,
@@ -150,6 +152,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
+        feed=Feed(database, days, desk, monotonic, settings.public_url),
         courier=Courier(frozenset(settings.webhook_hosts), monotonic),
         started_at=monotonic(),
         stopping=asyncio.Event(),
