@@ -53,6 +53,9 @@ LONGEST_CHANGE = timedelta(days=366)
 ANNOUNCED = timedelta(days=7)
 """So long ahead a closing is announced."""
 
+AT_ONCE = 500
+"""Rows read between two turns of the loop."""
+
 CLOSING = (ChangeKind.CLOSED, ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)
 _ANNOUNCED_BECAUSE = (Because.EXCEPTION, Because.OVERRIDE, Because.EMERGENCY)
 
@@ -204,7 +207,8 @@ class Standing:
 
 async def read_standing(tx: AsyncSession) -> Standing:
     """Read the stations in use and all districts: two statements."""
-    stations = await tx.execute(
+    stations = await _rows(
+        tx,
         sa.select(
             Station.code,
             Station.name,
@@ -218,9 +222,17 @@ async def read_standing(tx: AsyncSession) -> Standing:
             Station.access_hours,
         )
         .where(Station.retired_at.is_(None))
-        .order_by(Station.code)
+        .order_by(Station.code),
     )
-    return Standing(stations.all(), await districts.list_districts(tx))
+    return Standing(stations, await districts.list_districts(tx))
+
+
+async def _rows(tx: AsyncSession, query: sa.Select[*tuple[Any, ...]]) -> list[Any]:
+    """Read many rows, some at a time: between them the loop serves the doors."""
+    found: list[Any] = []
+    async for some in (await tx.stream(query)).partitions(AT_ONCE):
+        found += some
+    return found
 
 
 def standing_documents(rows: Standing, public_url: str) -> Mapping[FeedFile, Document]:
@@ -285,7 +297,8 @@ class Live:
 
 async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
     """Read what holds at all stations in use: five statements, however many there are."""
-    stations = await tx.execute(
+    stations = await _rows(
+        tx,
         sa.select(
             Station.id,
             Station.code,
@@ -295,9 +308,10 @@ async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
             Station.access_hours,
         )
         .where(Station.retired_at.is_(None))
-        .order_by(Station.code)
+        .order_by(Station.code),
     )
-    changes = await tx.execute(
+    changes = await _rows(
+        tx,
         sa.select(
             ModeChange.station_id,
             ModeChange.kind,
@@ -310,23 +324,25 @@ async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
             ModeChange.retired_at.is_(None),
             ModeChange.until_at > at,
             ModeChange.from_at < at + LONGEST_CHANGE,
-        )
+        ),
     )
-    facilities = await tx.execute(
+    facilities = await _rows(
+        tx,
         sa.select(Facility.station_id, Facility.kind, Facility.name, Facility.status)
         .where(Facility.retired_at.is_(None))
-        .order_by(Facility.id)
+        .order_by(Facility.id),
     )
-    controllers = await tx.execute(
+    controllers = await _rows(
+        tx,
         sa.select(Controller.station_id, Controller.id, Controller.seen_at).where(
             Controller.retired_at.is_(None)
-        )
+        ),
     )
     return Live(
-        stations.all(),
-        _by_station(changes.all()),
-        _by_station(facilities.all()),
-        controllers.all(),
+        stations,
+        _by_station(changes),
+        _by_station(facilities),
+        controllers,
         await occupancy.inside_everywhere(tx, at=at),
     )
 
