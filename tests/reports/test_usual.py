@@ -1,7 +1,7 @@
 """What is usual at stations, from rollups: profiles, live figures, forecasts, and who sees."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -21,6 +21,7 @@ from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
 from tests.conftest import Clock
+from tests.reports.test_rollup import a_visit
 from tests.support.statements import statements_of
 from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
 
@@ -304,3 +305,28 @@ async def test_profiles_are_made_anew_every_night_and_whenever_asked(
         kept = await tx.get_one(UsualProfile, (station.id, "workday"))
     assert kept.medians[23 * 4] == 6
     assert (kept.made_at, kept.days) == (runtime.now(), 39)  # Yesterday has no row.
+
+
+async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    eight = datetime(2026, 11, 16, tzinfo=UTC)  # 08:00 on the Monday before.
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=eight - timedelta(days=1), capacity=12)
+        admin = await an_admin(tx, at=runtime.now())
+        workers = [await a_worker(tx, runtime, at=eight) for _ in range(11)]
+        for day in range(5):
+            for worker in workers:
+                at = eight + timedelta(days=day)
+                tx.add(a_visit(station, at, 60, written=at, worker_id=worker.id))
+    for name in ("roll-up", "usual-profiles"):
+        job = jobs.find(name)
+        assert job is not None
+        await jobs.run_once(runtime, job)
+    found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
+    assert found["levels"] == ["空闲"] * 8 + ["已满"] + ["空闲"] * 15
+    for place in (f"stations/{station.id}", f"units/{station.unit_id}"):
+        ahead = await told(client, f"/v1/admin/{place}/forecast", admin)
+        persons = {hour["from"]: hour["persons"] for hour in ahead["hours"]}
+        assert persons.pop("2026-11-24T00:00:00Z") == 11
+        assert set(persons.values()) == {0}
