@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.places.rules import Calendar
+from app.reports.rules import Grain
 from app.reports.rules.usual import (
     Expected,
     Means,
@@ -23,7 +24,7 @@ from app.reports.rules.usual import (
     known_at,
     like_days,
 )
-from app.reports.tables import Grain, Rollup
+from app.reports.tables import Rollup
 from app.reports.usual import means_of
 
 AHEAD = 24

@@ -18,6 +18,7 @@ from app.places.rules import Calendar, local_day
 from app.places.tables import Station
 from app.reports import crowds, vectors
 from app.reports.rollup import CITY_ZONE
+from app.reports.rules import Grain
 from app.reports.rules.counters import HOURS, QUARTERS, C
 from app.reports.rules.usual import (
     HOURS_OF_DAY,
@@ -34,7 +35,7 @@ from app.reports.rules.usual import (
     quarter_means,
     usual_levels,
 )
-from app.reports.tables import Grain, Rollup, UsualProfile
+from app.reports.tables import Rollup, UsualProfile
 
 AT_ONCE = 100
 """Stations whose profiles are made in one read and one write."""

@@ -15,8 +15,9 @@ from app.people.rules import Role
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
+from app.reports.rules import Grain
 from app.reports.rules.counters import QUARTERS, C
-from app.reports.tables import Grain, Rollup, UsualProfile
+from app.reports.tables import Rollup, UsualProfile
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival

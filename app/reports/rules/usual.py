@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
 
-from app.places.rules import Calendar, DayClass
+from app.places.rules import Calendar
 from app.reports.rules.arithmetic import nearest_rank
 from app.reports.rules.counters import QUARTERS
+from app.reports.rules.slots import Class
+from app.reports.rules.slots import class_of as kind_of
 from app.visits.rules import Level, level
 
 FEWEST = 4
@@ -44,13 +46,9 @@ class UsualClass(StrEnum):
 
 def class_of(day: date, calendar: Calendar) -> UsualClass:
     """Say which days a day is like; by its weekday where the calendar says nothing."""
-    match calendar.day_class(day):
-        case DayClass.PUBLIC_HOLIDAY:
-            return UsualClass.PUBLIC_HOLIDAY
-        case DayClass.MAKEUP_WORKDAY:
-            return UsualClass.WORKDAY
-        case None:
-            return UsualClass.WORKDAY if day.isoweekday() <= 5 else UsualClass.WEEKEND
+    found = kind_of(calendar, day)
+    is_makeup = found is Class.MAKEUP_WORKDAY
+    return UsualClass.WORKDAY if is_makeup else UsualClass(found.value)
 
 
 def like_days(
