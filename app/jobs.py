@@ -11,7 +11,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
@@ -32,7 +32,8 @@ from app.doors.rules import SCREEN_DEAD_AFTER
 from app.people import sign_in
 from app.places import calendar
 from app.places import held as modes
-from app.reports import rollup
+from app.places.rules import local_day
+from app.reports import rollup, usual
 from app.runtime import Runtime
 from app.visits import presence
 
@@ -56,6 +57,8 @@ class Job:
     every: timedelta
     run: Callable[[Runtime], Awaitable[None]]
     """Does the work once; running it twice does no harm."""
+    is_nightly: bool = False
+    """Runs once a day, as soon as the day before is counted; looks so often whether it is time."""
 
 
 async def expire_commands(held: Runtime) -> None:
@@ -126,6 +129,13 @@ async def roll_up(held: Runtime) -> None:
         log.info("rolled up found=%s settled=%s", done.found, done.settled)
 
 
+async def make_usual_profiles(held: Runtime) -> None:
+    """Make anew what is usual at every station."""
+    days = (await held.calendar.fresh(held.database)).current
+    made = await usual.make_profiles(held.database, days, at=held.now())
+    log.info("usual profiles made stations=%s", made)
+
+
 async def retain(held: Runtime) -> None:
     """Take the person out of what is past its retention time."""
     days = held.settings.retention_days
@@ -159,6 +169,7 @@ JOBS: tuple[Job, ...] = (
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
     Job("record-modes", timedelta(minutes=15), record_modes),
     Job("roll-up", timedelta(minutes=1), roll_up),
+    Job("usual-profiles", timedelta(minutes=15), make_usual_profiles, is_nightly=True),
     Job("retain", timedelta(hours=1), retain),
     Job("warn-calendar", timedelta(hours=1), warn_calendar),
 )
@@ -194,11 +205,28 @@ async def run_all(held: Runtime) -> None:
 async def _repeat(held: Runtime, job: Job, holder: str) -> None:
     while True:
         try:
-            if await _may_run(held, job, holder):
+            if await is_time(held, job) and await _may_run(held, job, holder):
                 await run_once(held, job)
         except Exception:
             log.exception("job failed name=%s", job.name)
         await asyncio.sleep(job.every.total_seconds())
+
+
+NIGHT_BEGINS = timedelta(hours=1)
+"""So long after midnight the day before is counted."""
+
+
+async def is_time(held: Runtime, job: Job) -> bool:
+    """Whether a job is to run at this look: one of the night's work only once a night."""
+    if not job.is_nightly:
+        return True
+    async with held.database.read() as tx:
+        last = (await last_runs(tx)).get(job.name)
+    return last is None or _night_of(last) < _night_of(held.now())
+
+
+def _night_of(at: datetime) -> date:
+    return local_day(at - NIGHT_BEGINS, rollup.CITY_ZONE)
 
 
 async def _may_run(held: Runtime, job: Job, holder: str) -> bool:

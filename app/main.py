@@ -22,10 +22,11 @@ from fastapi import FastAPI
 
 from app import jobs
 from app.alerts.webhooks.courier import Courier
-from app.api import controller, problems, public, site
+from app.api import controller, feed, problems, public, site
 from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
 from app.api.admin import doors as admin_doors
+from app.api.admin import forecasts as admin_forecasts
 from app.api.admin import people as admin_people
 from app.api.admin import places as admin_places
 from app.api.admin import reports as admin_reports
@@ -50,6 +51,7 @@ from app.doors.uploads import EMBEDDED_PLACES, PLACES, UploadQueue
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
+from app.reports.feed import Feed
 from app.runtime import Runtime
 from app.settings import Settings
 from app.vault import Vault, development_kek
@@ -62,6 +64,7 @@ ROUTERS = (
     doors.router,
     site.router,
     public.router,
+    feed.router,
     account.router,
     visits.router,
     controller.enrolment_router,
@@ -72,6 +75,7 @@ ROUTERS = (
     admin_visits.router,
     admin_whatif.router,
     admin_reports.router,
+    admin_forecasts.router,
     admin_alerts.router,
     admin_webhooks.router,
     admin_audit.router,
@@ -154,6 +158,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
+        feed=Feed(database, days, desk, monotonic, settings.public_url),
         courier=Courier(frozenset(settings.webhook_hosts), monotonic),
         started_at=monotonic(),
         stopping=asyncio.Event(),

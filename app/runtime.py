@@ -15,6 +15,7 @@ from app.doors.scans import ScanDesk
 from app.doors.uploads import UploadQueue
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
+from app.reports.feed import Feed
 from app.settings import Settings
 from app.vault import Vault
 
@@ -46,6 +47,8 @@ class Runtime:
     """Held while a sheet is drawn: one at a time, in a process of its own."""
     rehearsal: asyncio.Semaphore
     """Held while a what-if is replayed: one at a time, so that doors have the processor."""
+    feed: Feed
+    """The public feed's files, in memory, built at most once per ttl."""
     sms: SmsSender
     courier: Courier
     """Carries webhooks out of the house."""

@@ -14,6 +14,7 @@ from app.doors.rules import Reason
 from app.doors.rules.journal import EventType, Why
 from app.main import create_app
 from app.places.rules import Kind
+from app.reports.feed import TTL_S, FeedFile, part_of
 from app.settings import Settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -50,6 +51,14 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_mode_is_a_word_of_the_readme() -> None:
     for kind in Kind:
         assert f"`{kind.value}`" in README
+
+
+FEED = (Path(__file__).parent.parent / "docs" / "feed.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", FeedFile)
+def test_every_file_of_the_feed_is_described_with_its_ttl(name: FeedFile) -> None:
+    assert f"| `GET /v1/feed/{name.value}.json` | {TTL_S[part_of(name)]} s |" in FEED
 
 
 PROTOCOL = (Path(__file__).parent.parent / "docs" / "controller-protocol.md").read_text("utf-8")

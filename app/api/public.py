@@ -10,19 +10,22 @@ from pydantic import StringConstraints
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.deps import Held, Now, Page, ReadTx, link_next
+from app.api.deps import Held, Lang, Now, Page, ReadTx, link_next
 from app.api.problems import problems
 from app.api.shapes import Out, Rfc3339
 from app.api.site import public
+from app.api.words import Language, usually
 from app.db import cursors
 from app.db.cursors import CursorInvalid, PageRequest
 from app.errors import Invalid
 from app.places import facilities, nearby, stations, units
 from app.places.coordinates import CoordinateSystem, from_wgs84, to_wgs84
 from app.places.nearby import MAX_RADIUS_M, NearStation
-from app.places.rules import Because, Calendar, Kind, Mode
+from app.places.rules import Because, Calendar, Kind, Mode, local_hour
 from app.places.stations import StationNotFound
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
+from app.reports import usual
+from app.reports.rules.usual import K_PUBLIC, UsualClass
 from app.visits import occupancy
 from app.visits.rules import Level, level
 
@@ -85,11 +88,25 @@ class FacilityOut(Out):
     status_at: datetime
 
 
+class UsualOut(Out):
+    day_class: UsualClass
+    levels: list[Level | None]
+    """By hour of the day; None: suppressed, or fewer than four such days in eight weeks."""
+    suppressed: bool
+    """Fewer than `k` distinct workers stand behind it."""
+    k: int
+    says: str | None
+    """How it usually is at this hour."""
+    made_at: datetime
+
+
 class StationOut(StationLine):
     timezone: str
     staffed_hours: HoursOut | None
     access_hours: HoursOut | None
     facilities: list[FacilityOut]
+    usual: UsualOut | None
+    """What is usual on a day like today, never in numbers; None: nothing was made out yet."""
 
 
 System = Annotated[CoordinateSystem, Query()]
@@ -234,9 +251,10 @@ async def get_station(
     tx: ReadTx,
     held: Held,
     at: Now,
+    lang: Lang,
     coordinate_system: System = CoordinateSystem.WGS84,
 ) -> Any:
-    """Give one station: its hours, what holds now, its facilities."""
+    """Give one station: its hours, what holds now, its facilities, what is usual there."""
     station = await stations.get_by_code(tx, code)
     calendar = (await held.calendar.fresh(held.database)).current
     modes = await nearby.modes_of(tx, calendar, [station], at=at)
@@ -248,6 +266,26 @@ async def get_station(
         "staffed_hours": station.staffed_hours,
         "access_hours": station.access_hours,
         "facilities": things[station.id],
+        "usual": await _usual(tx, station, calendar, lang, at),
+    }
+
+
+async def _usual(
+    tx: AsyncSession, station: Station, calendar: Calendar, lang: Language, at: datetime
+) -> dict[str, Any] | None:
+    today = usual.today_at(station, calendar, at)
+    profile = (await usual.profiles_of(tx, {station.id: today})).get(station.id)
+    if profile is None:
+        return None
+    hour = local_hour(at, station.timezone)
+    now = profile.levels[hour]
+    return {
+        "day_class": profile.day_class,
+        "levels": profile.levels,
+        "suppressed": profile.suppressed,
+        "k": K_PUBLIC,
+        "says": None if now is None else usually(Level(now), hour, lang),
+        "made_at": profile.made_at,
     }
 
 

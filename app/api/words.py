@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from app.doors.rules import Reason
 from app.reports.whatif import Assumption
+from app.visits.rules import Level
 
 
 class Language(StrEnum):
@@ -163,6 +164,32 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
     },
 }
 """What a what-if takes for granted."""
+
+
+USUALLY: dict[Level, dict[Language, str]] = {
+    Level.EMPTY: {
+        Language.ZH: "{hour:02d}:00 左右通常空闲。",
+        Language.EN: "Usually quiet at {hour:02d}:00.",
+    },
+    Level.FEW: {
+        Language.ZH: "{hour:02d}:00 左右通常人较少。",
+        Language.EN: "Usually not busy at {hour:02d}:00.",
+    },
+    Level.MANY: {
+        Language.ZH: "{hour:02d}:00 左右通常人较多。",
+        Language.EN: "Usually busy at {hour:02d}:00.",
+    },
+    Level.FULL: {
+        Language.ZH: "{hour:02d}:00 左右通常已满。",
+        Language.EN: "Usually full at {hour:02d}:00.",
+    },
+}
+"""How a station usually is at an hour; a test checks that every level has its words."""
+
+
+def usually(level: Level, hour: int, lang: Language) -> str:
+    """Say how full a station usually is at an hour of its day."""
+    return USUALLY[level][lang].format(hour=hour)
 
 
 def sentence(

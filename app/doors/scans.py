@@ -10,6 +10,7 @@ the first, the presence row's lock gives a place away once.
 import hashlib
 import secrets
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -412,11 +413,14 @@ async def _expire_own(
         )
 
 
-async def count_reserved(tx: AsyncSession, station_id: uuid.UUID, *, clock: DeadlineClock) -> int:
-    """Count the persons for whom a place is kept now."""
-    found = await tx.scalar(
-        sa.select(sa.func.coalesce(sa.func.sum(Scan.party_size), 0)).where(
-            Scan.station_id == station_id, Scan.reserved_until > clock.now()
-        )
+async def reserved_by_station(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, clock: DeadlineClock
+) -> Mapping[uuid.UUID, int]:
+    """Count the persons for whom a place is kept now, by station: one statement for all."""
+    rows = await tx.execute(
+        sa.select(Scan.station_id, sa.func.sum(Scan.party_size).label("persons"))
+        .where(Scan.station_id.in_(station_ids), Scan.reserved_until > clock.now())
+        .group_by(Scan.station_id)
     )
-    return int(found or 0)
+    kept = {row.station_id: int(row.persons) for row in rows}
+    return {station_id: kept.get(station_id, 0) for station_id in station_ids}

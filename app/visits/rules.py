@@ -22,8 +22,8 @@ class Level(StrEnum):
     FULL = "已满"
 
 
-def level(inside: int, capacity: int) -> Level | None:
-    """Say how full a station is; None where no places are counted (metrics 25).
+def level(inside: float, capacity: int) -> Level | None:
+    """Say how full a station is, or with a mean usually is; None where no places are counted.
 
     Nobody and one person look alike: one person alone at 02:00 is nobody's business.
     """

@@ -10,8 +10,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from app.api.problems import catalogue
-from app.api.words import REASONS, Language
+from app.api.words import REASONS, Language, usually
 from app.doors.rules import Reason
+from app.visits.rules import Level
 
 pytestmark = pytest.mark.anyio
 
@@ -93,7 +94,9 @@ def test_problem_codes_are_unique_and_titles_are_sentences() -> None:
         assert kind.title().endswith("."), kind
 
 
-def test_every_reason_has_its_words_in_every_language() -> None:
-    for reason in Reason:
-        for language in Language:
+def test_every_reason_and_level_has_its_words_in_every_language() -> None:
+    for language in Language:
+        for reason in Reason:
             assert REASONS[reason][language]
+        for level in Level:
+            assert "02:00" in usually(level, 2, language)

@@ -222,6 +222,14 @@ STATION = LINE | {
     "staffed_hours": HOURS,
     "access_hours": HOURS,
     "facilities": [FACILITY],
+    "usual": {
+        "day_class": str,
+        "levels": [str],
+        "suppressed": bool,
+        "k": int,
+        "says": str,
+        "made_at": str,
+    },
 }
 """All that the public may see; whoever adds a field adds it here."""
 

@@ -101,7 +101,7 @@ async def test_administrators_see_the_series_its_resets_and_its_drift(
         )
         assert sent.status_code == 200, sent.text
     chief = await the_chief(runtime)
-    found = await reads(client, scene, chief, **{"from": began.isoformat()})
+    found = await reads(client, scene, chief, **{"since": began.isoformat()})
     assert [(hour["people_in"], hour["people_out"], hour["inside"]) for hour in found["hours"]] == [
         (3, 1, 2),
         (0, 2, -1),
@@ -112,7 +112,7 @@ async def test_administrators_see_the_series_its_resets_and_its_drift(
     assert (reset["counted"], reset["reset_to"], reset["drift"], reset["entries"]) == (2, 1, 1, 3)
     # What came before a time decides where its count begins.
     since = (began + timedelta(minutes=75)).isoformat()
-    later = await reads(client, scene, chief, **{"from": since})
+    later = await reads(client, scene, chief, **{"since": since})
     assert (later["inside"], later["lowest"], later["resets"]) == (0, -1, [])
 
 
@@ -128,5 +128,5 @@ async def test_a_station_elsewhere_is_none_and_a_time_must_make_sense(
     assert (await client.get(path, headers=keeper.headers)).status_code == 404
     now = runtime.now()
     for since in (now, now + timedelta(1), now - timedelta(32)):
-        answer = await client.get(path, params={"from": since.isoformat()}, headers=chief.headers)
+        answer = await client.get(path, params={"since": since.isoformat()}, headers=chief.headers)
         assert (answer.status_code, answer.json()["code"]) == (422, "count_period_invalid")

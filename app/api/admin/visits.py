@@ -1,22 +1,32 @@
 """HTTP for administrators of visits: occupancy now, people counters, head counts of walk-ins."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ConfigDict, Field, StrictInt
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
 from app.api.problems import problems
 from app.api.shapes import In, Out, Rfc3339
+from app.db import cursors
 from app.db.cursors import CursorInvalid
 from app.doors import people_counts, scans
 from app.errors import Invalid
-from app.people.admins import SignedInAdmin, get_station
+from app.people.admins import SignedInAdmin, get_station, visible_stations, visible_units
 from app.people.rules import Permission
+from app.places import units
 from app.places.stations import StationNotFound
+from app.places.tables import Station, Unit
+from app.places.units import UnitNotFound
+from app.reports import usual
+from app.reports.rules.usual import busy_vs_capacity
+from app.runtime import Runtime
 from app.visits import headcounts, occupancy
 from app.visits.headcounts import HeadCount, HeadCountInvalid, HeadCountOverlaps
 from app.visits.rules import Level, level
@@ -38,7 +48,41 @@ class OccupancyOut(Out):
     """Persons for whom a place is kept now."""
     capacity: int
     level: Level | None
+    busy_vs_capacity: float | None
+    busy_vs_usual: float | None
+    """Beside the median of the last eight such days at this time; None: fewer than four."""
     as_of: datetime
+
+
+class OccupancyLine(OccupancyOut):
+    id: uuid.UUID
+    code: str
+    name: str
+
+
+async def _occupancies(
+    tx: AsyncSession, held: Runtime, stations: Sequence[Station], at: datetime
+) -> list[dict[str, Any]]:
+    ids = [station.id for station in stations]
+    calendar = (await held.calendar.fresh(held.database)).current
+    inside = await occupancy.inside_by_station(tx, ids, at=at)
+    reserved = await scans.reserved_by_station(tx, ids, clock=held.deadlines)
+    busy = await usual.busy_by_station(tx, stations, inside, calendar, at=at)
+    return [
+        {
+            "id": station.id,
+            "code": station.code,
+            "name": station.name,
+            "inside": inside[station.id],
+            "reserved": reserved[station.id],
+            "capacity": station.capacity,
+            "level": level(inside[station.id], station.capacity),
+            "busy_vs_capacity": busy_vs_capacity(inside[station.id], station.capacity),
+            "busy_vs_usual": busy[station.id],
+            "as_of": at,
+        }
+        for station in stations
+    ]
 
 
 @router.get(
@@ -49,16 +93,37 @@ class OccupancyOut(Out):
 async def station_occupancy(
     station_id: uuid.UUID, tx: ReadTx, admin: Reader, held: Held, at: Now
 ) -> Any:
-    """Say who is inside a station now, in numbers."""
+    """Say who is inside a station now, in numbers, beside its places and what is usual."""
     station = await get_station(tx, admin, station_id)
-    inside = (await occupancy.inside_by_station(tx, [station.id], at=at))[station.id]
-    return OccupancyOut(
-        inside=inside,
-        reserved=await scans.count_reserved(tx, station.id, clock=held.deadlines),
-        capacity=station.capacity,
-        level=level(inside, station.capacity),
-        as_of=at,
+    (found,) = await _occupancies(tx, held, [station], at)
+    return found
+
+
+@router.get(
+    "/v1/admin/occupancy",
+    response_model=list[OccupancyLine],
+    responses=problems(NotSignedIn, AdminForbidden, UnitNotFound, CursorInvalid),
+)
+async def list_occupancy(
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    admin: Reader,
+    held: Held,
+    at: Now,
+    page: Page,
+    unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
+) -> Any:
+    """Say who is inside each station in use now, by code."""
+    among = sa.select(Station).where(
+        Station.id.in_(visible_stations(admin)), Station.retired_at.is_(None)
     )
+    if unit is not None:
+        branch = await units.get_unit(tx, unit, within=visible_units(admin))
+        among = among.where(Station.unit_id.in_(sa.select(Unit.id).where(units.under(branch.path))))
+    found = await cursors.page(tx, among, by=[Station.code], request=page)
+    link_next(request, response, found)
+    return await _occupancies(tx, held, found.rows, at)
 
 
 class CountedHourOut(Out):
@@ -114,7 +179,7 @@ async def station_people_counts(
     tx: ReadTx,
     admin: Reader,
     at: Now,
-    since: Annotated[Rfc3339 | None, Query(alias="from")] = None,
+    since: Rfc3339 | None = None,
     until: Rfc3339 | None = None,
 ) -> Any:
     """Give what the people counter of a station said, by the hour; by default of the last day."""

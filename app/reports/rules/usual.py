@@ -1,0 +1,227 @@
+"""What is usual at a place: like days, their middle, what is to be expected, and how good that is.
+
+Days are like one another when they are of one class: a make-up working day is a workday, whatever
+its weekday. A figure that stands on fewer than four of them is not given (metrics 25, 49, 50).
+"""
+
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from enum import StrEnum
+
+from app.places.rules import Calendar
+from app.reports.rules.arithmetic import nearest_rank
+from app.reports.rules.counters import QUARTERS
+from app.reports.rules.slots import Class
+from app.reports.rules.slots import class_of as kind_of
+from app.visits.rules import Level, level
+
+FEWEST = 4
+"""So many values at least stand behind a figure."""
+LIKE_DAYS = 8
+"""So many days, the last of the class, stand behind a usual figure and a forecast."""
+PROFILE_WEEKS = 8
+"""What the public sees is put together from the days of so many weeks."""
+LOOK_BACK = timedelta(days=366)
+"""How far back a day of a rare class is looked for."""
+K_PUBLIC = 10
+"""So many distinct workers at least stand behind what the public sees (metrics 50)."""
+BACKTEST = 28
+"""Over so many days a forecast is compared with what came."""
+WEEK = timedelta(days=7)
+HOURS_OF_DAY = 24
+
+_QUARTER_MS = 900_000
+_ONE_DAY = timedelta(days=1)
+
+
+class UsualClass(StrEnum):
+    """Days that are like one another."""
+
+    WORKDAY = "workday"
+    WEEKEND = "weekend"
+    PUBLIC_HOLIDAY = "public_holiday"
+
+
+def class_of(day: date, calendar: Calendar) -> UsualClass:
+    """Say which days a day is like; by its weekday where the calendar says nothing."""
+    found = kind_of(calendar, day)
+    is_makeup = found is Class.MAKEUP_WORKDAY
+    return UsualClass.WORKDAY if is_makeup else UsualClass(found.value)
+
+
+def like_days(
+    wanted: UsualClass, before: date, calendar: Calendar, *, count: int = LIKE_DAYS
+) -> Sequence[date]:
+    """Give the last days of a class before a day, the newest first."""
+    found: list[date] = []
+    day = before - _ONE_DAY
+    while len(found) < count and day >= before - LOOK_BACK:
+        if class_of(day, calendar) is wanted:
+            found.append(day)
+        day -= _ONE_DAY
+    return found
+
+
+def profile_days(wanted: UsualClass, before: date, calendar: Calendar) -> Sequence[date]:
+    """Give the days of a class in the weeks of a public profile, the newest first."""
+    since = before - PROFILE_WEEKS * WEEK
+    days = (before - number * _ONE_DAY for number in range(1, (before - since).days + 1))
+    return [day for day in days if class_of(day, calendar) is wanted]
+
+
+@dataclass(frozen=True, slots=True)
+class HourOf:
+    """An hour of a station's or unit's day, as the rollup counted it."""
+
+    quarters_ms: Sequence[int]
+    """Person-time of its quarters."""
+    commissioned_ms: int = 0
+    online_ms: int = 0
+
+    @property
+    def is_known(self) -> bool:
+        """Whether an empty hour means that nobody was there.
+
+        Where controllers were not heard for more than half of their time, nobody could come in, or
+        nobody knows of it: that is not a zero (law 16).
+        """
+        return 2 * (self.commissioned_ms - self.online_ms) <= self.commissioned_ms
+
+
+Means = Sequence[float | None]
+"""Means of persons inside, by quarter or hour of a day; None where it is not known."""
+
+
+def quarter_means(hours: Sequence[HourOf]) -> Means:
+    """Give the mean of persons inside of each quarter hour of a day."""
+    return [
+        ms / _QUARTER_MS if hour.is_known else None for hour in hours for ms in hour.quarters_ms
+    ]
+
+
+def hour_means(quarters: Means) -> Means:
+    """Give the means of a day by hour."""
+    found: list[float | None] = []
+    for start in range(0, len(quarters), QUARTERS):
+        known = [value for value in quarters[start : start + QUARTERS] if value is not None]
+        found.append(sum(known) / QUARTERS if len(known) == QUARTERS else None)
+    return found
+
+
+def known_at(days: Sequence[Means | None], number: int) -> list[float]:
+    """Give what is known of one quarter or hour over some days; None: a day without a row."""
+    values = [day[number] for day in days if day is not None]
+    return [value for value in values if value is not None]
+
+
+def middle(values: Sequence[float]) -> float | None:
+    """Give the median; None with fewer than four values."""
+    return round(statistics.median(values), 4) if len(values) >= FEWEST else None
+
+
+def medians(days: Sequence[Means | None], bins: int) -> Means:
+    """Give the median of every quarter or hour of some days."""
+    return [middle(known_at(days, number)) for number in range(bins)]
+
+
+def usual_levels(days: Sequence[Means | None], capacity: int) -> Sequence[Level | None]:
+    """Say how full a station usually is, by hour: the level of the mean, never the mean itself."""
+    found: list[Level | None] = []
+    for hour in range(HOURS_OF_DAY):
+        values = known_at(days, hour)
+        is_enough = len(values) >= FEWEST
+        found.append(level(statistics.fmean(values), capacity) if is_enough else None)
+    return found
+
+
+def is_public(workers: int) -> bool:
+    """Whether enough distinct workers stand behind a profile for the public to see it."""
+    return workers >= K_PUBLIC
+
+
+def busy_vs_capacity(inside: int, capacity: int) -> float | None:
+    """Compare who is inside with the places; None where no places are counted."""
+    return round(inside / capacity, 4) if capacity > 0 else None
+
+
+def busy_vs_usual(inside: int, usual: float | None) -> float | None:
+    """Compare who is inside with what is usual, of which less than one counts as one."""
+    return None if usual is None else round(inside / max(1.0, usual), 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How many persons are to be expected, and between what numbers most such days lay."""
+
+    persons: float
+    low: float
+    """The 20th percentile."""
+    high: float
+    """The 80th."""
+
+
+def expected(values: Sequence[float]) -> Expected | None:
+    """Say what is to be expected after what was; None with fewer than four values."""
+    persons = middle(values)
+    if persons is None:
+        return None
+    ordered = sorted(values)
+    low, high = (round(nearest_rank(ordered, percent), 4) for percent in (20, 80))
+    # Of an even number of values the middle lies between two, and the band around it.
+    return Expected(persons, min(low, persons), max(high, persons))
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """How far forecasts were off, beside taking the value of a week before."""
+
+    hours: int
+    """How many hours were compared: those of which all three values are known."""
+    mae: float | None
+    """Mean distance of the forecast from what came, in persons."""
+    mae_last_week: float | None
+    """The same of last week's value."""
+    skill: float | None
+    """1 - mae / mae_last_week; None when last week was never off, or nothing was compared."""
+
+
+def backtest(series: Mapping[date, Means], calendar: Calendar, today: date) -> Skill:
+    """Forecast each of the last days from what was known before it, and compare."""
+    off, off_last_week = [], []
+    for number in range(1, BACKTEST + 1):
+        day = today - number * _ONE_DAY
+        came, last_week = series.get(day), series.get(day - WEEK)
+        if came is None or last_week is None:
+            continue
+        before = _like(series, day, calendar)
+        for hour in range(HOURS_OF_DAY):
+            actual, naive = came[hour], last_week[hour]
+            guess = middle(known_at(before, hour))
+            if actual is not None and naive is not None and guess is not None:
+                off.append(abs(guess - actual))
+                off_last_week.append(abs(naive - actual))
+    if not off:
+        return Skill(0, None, None, None)
+    mae, naive_mae = statistics.fmean(off), statistics.fmean(off_last_week)
+    skill = round(1 - mae / naive_mae, 4) if naive_mae > 0 else None
+    return Skill(len(off), round(mae, 4), round(naive_mae, 4), skill)
+
+
+def _like(series: Mapping[date, Means], day: date, calendar: Calendar) -> Sequence[Means | None]:
+    return [series.get(one) for one in like_days(class_of(day, calendar), day, calendar)]
+
+
+def forecast_days(calendar: Calendar, today: date, ahead: Collection[date]) -> set[date]:
+    """Give the days whose rows a forecast of some days ahead and its backtest need."""
+    return set(_needed(calendar, today, ahead))
+
+
+def _needed(calendar: Calendar, today: date, ahead: Collection[date]) -> Iterator[date]:
+    for day in ahead:
+        yield from like_days(class_of(day, calendar), today, calendar)
+    for number in range(1, BACKTEST + 1):
+        day = today - number * _ONE_DAY
+        yield from (day, day - WEEK)
+        yield from like_days(class_of(day, calendar), day, calendar)

@@ -1,0 +1,202 @@
+"""What is usual at stations: profiles made every night from the rollups, read by whoever asks."""
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.db.engine import Database
+from app.db.upsert import upsert
+from app.places.rules import Calendar, local_day
+from app.places.tables import Station
+from app.reports import crowds, vectors
+from app.reports.rollup import CITY_ZONE
+from app.reports.rules import Grain
+from app.reports.rules.counters import HOURS, QUARTERS, C
+from app.reports.rules.usual import (
+    HOURS_OF_DAY,
+    HourOf,
+    Means,
+    UsualClass,
+    busy_vs_usual,
+    class_of,
+    hour_means,
+    is_public,
+    like_days,
+    medians,
+    profile_days,
+    quarter_means,
+    usual_levels,
+)
+from app.reports.tables import Rollup, UsualProfile
+
+AT_ONCE = 100
+"""Stations whose profiles are made in one read and one write."""
+
+_COUNTERS = ((C.QUARTER, C.QUARTER + QUARTERS), (C.COMMISSIONED_MS, C.ONLINE_MS + 1))
+
+
+def means_of(hours: Sequence[bytes]) -> list[Means]:
+    """Read the means of every quarter hour from vectors by hour, one for each day."""
+    if not hours:
+        return []
+    table = vectors.summed_hours(hours, range(len(hours)), len(hours), _COUNTERS)
+    quarters = [table[C.QUARTER + number].tolist() for number in range(QUARTERS)]
+    commissioned, online = table[C.COMMISSIONED_MS].tolist(), table[C.ONLINE_MS].tolist()
+    return [
+        quarter_means(
+            [
+                HourOf([quarter[line] for quarter in quarters], commissioned[line], online[line])
+                for line in range(day * HOURS, day * HOURS + HOURS_OF_DAY)
+            ]
+        )
+        for day in range(len(hours))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """Which days stand behind the profiles of a class."""
+
+    day_class: UsualClass
+    like: Sequence[date]
+    """For the medians."""
+    weeks: Sequence[date]
+    """For the levels."""
+
+
+def _bases(calendar: Calendar, today: date) -> Sequence[_Basis]:
+    return [
+        _Basis(one, like_days(one, today, calendar), profile_days(one, today, calendar))
+        for one in UsualClass
+    ]
+
+
+async def make_profiles(database: Database, calendar: Calendar, *, at: datetime) -> int:
+    """Make the profiles of every station anew; gives of how many."""
+    bases = _bases(calendar, local_day(at, CITY_ZONE))
+    days = {day for basis in bases for day in (*basis.like, *basis.weeks)}
+    async with database.read() as tx:
+        query = sa.select(Station.id, Station.capacity).where(Station.retired_at.is_(None))
+        stations = (await tx.execute(query.order_by(Station.id))).all()
+    for start in range(0, len(stations), AT_ONCE):
+        some = {row.id: row.capacity for row in stations[start : start + AT_ONCE]}
+        async with database.read() as tx:
+            rows = await _rolled(tx, some, days)
+        # Beside the loop that doors wait on.
+        made = await asyncio.to_thread(_profiles, some, rows, bases, at)
+        async with database.write() as tx:
+            insert = upsert(tx, UsualProfile)
+            keys = ("station_id", "day_class")
+            changes = {name: insert.excluded[name] for name in made[0] if name not in keys}
+            await tx.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), made)
+    return len(stations)
+
+
+async def _rolled(
+    tx: AsyncSession, stations: Collection[uuid.UUID], days: Collection[date]
+) -> Mapping[uuid.UUID, Sequence[Any]]:
+    query = sa.select(
+        Rollup.place_id, Rollup.from_day, Rollup.hours, Rollup.crowd, Rollup.uniques
+    ).where(Rollup.place_id.in_(stations), Rollup.grain == Grain.DAY, Rollup.from_day.in_(days))
+    found: defaultdict[uuid.UUID, list[Any]] = defaultdict(list)
+    for row in await tx.execute(query):
+        found[row.place_id].append(row)
+    return found
+
+
+def _profiles(
+    stations: Mapping[uuid.UUID, int],
+    rows: Mapping[uuid.UUID, Sequence[Any]],
+    bases: Sequence[_Basis],
+    at: datetime,
+) -> list[dict[str, Any]]:
+    return [
+        {"station_id": station, "made_at": at} | profile
+        for station, capacity in stations.items()
+        for profile in _of_station(capacity, rows.get(station, ()), bases)
+    ]
+
+
+def _of_station(
+    capacity: int, rows: Sequence[Any], bases: Sequence[_Basis]
+) -> list[dict[str, Any]]:
+    means = means_of([row.hours for row in rows])
+    by_day = dict(zip((row.from_day for row in rows), means, strict=True))
+    hourly = {day: hour_means(quarters) for day, quarters in by_day.items()}
+    found = []
+    for basis in bases:
+        weeks = set(basis.weeks)
+        shown = is_public(_workers([row for row in rows if row.from_day in weeks]))
+        levels = usual_levels([hourly.get(day) for day in basis.weeks], capacity)
+        found.append(
+            {
+                "day_class": basis.day_class,
+                # What nobody may see is not kept either.
+                "levels": list(levels) if shown else [None] * HOURS_OF_DAY,
+                "suppressed": not shown,
+                "days": len(weeks & by_day.keys()),
+                "medians": list(
+                    medians([by_day.get(day) for day in basis.like], HOURS_OF_DAY * QUARTERS)
+                ),
+            }
+        )
+    return found
+
+
+def _workers(rows: Sequence[Any]) -> int:
+    """Count the distinct workers of some days; those without consent cannot be told apart.
+
+    Of a day that has lost its workers the number is known: at least so many there were.
+    """
+    crowd = crowds.union([crowds.unpacked(row.crowd) for row in rows if row.crowd is not None])
+    lost = [row.uniques or 0 for row in rows if row.crowd is None]
+    return max([len(crowds.everybody(crowd)), *lost])
+
+
+async def profiles_of(
+    tx: AsyncSession, stations: Mapping[uuid.UUID, UsualClass]
+) -> Mapping[uuid.UUID, UsualProfile]:
+    """Give the profile of each station for a class of days, where there is one; one statement."""
+    rows = await tx.scalars(
+        sa.select(UsualProfile).where(
+            UsualProfile.station_id.in_(stations),
+            UsualProfile.day_class.in_(set(stations.values())),
+        )
+    )
+    return {row.station_id: row for row in rows if row.day_class is stations[row.station_id]}
+
+
+def today_at(station: Station, calendar: Calendar, at: datetime) -> UsualClass:
+    """Say which days it is like at a station."""
+    return class_of(local_day(at, station.timezone), calendar)
+
+
+async def busy_by_station(
+    tx: AsyncSession,
+    stations: Sequence[Station],
+    inside: Mapping[uuid.UUID, int],
+    calendar: Calendar,
+    *,
+    at: datetime,
+) -> Mapping[uuid.UUID, float | None]:
+    """Compare who is inside with what is usual on such a day at this time (metrics 25)."""
+    profiles = await profiles_of(tx, {one.id: today_at(one, calendar, at) for one in stations})
+    found = {}
+    for station in stations:
+        profile = profiles.get(station.id)
+        usual = None if profile is None else profile.medians[_quarter(station.timezone, at)]
+        found[station.id] = busy_vs_usual(inside[station.id], usual)
+    return found
+
+
+def _quarter(timezone: str, at: datetime) -> int:
+    local = at.astimezone(ZoneInfo(timezone))
+    return local.hour * QUARTERS + local.minute * QUARTERS // 60

@@ -1,0 +1,187 @@
+"""What is usual, as tables: classes of days, medians, levels, forecasts and their backtest."""
+
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.places.rules import Calendar, DayClass
+from app.reports.rules.usual import (
+    FEWEST,
+    Expected,
+    HourOf,
+    Means,
+    UsualClass,
+    backtest,
+    busy_vs_capacity,
+    busy_vs_usual,
+    class_of,
+    expected,
+    forecast_days,
+    hour_means,
+    is_public,
+    like_days,
+    medians,
+    middle,
+    profile_days,
+    quarter_means,
+    usual_levels,
+)
+from app.visits.rules import Level
+
+CALENDAR = Calendar(
+    {
+        date(2026, 10, 1): DayClass.PUBLIC_HOLIDAY,
+        date(2026, 10, 2): DayClass.PUBLIC_HOLIDAY,
+        date(2026, 10, 10): DayClass.MAKEUP_WORKDAY,
+    },
+    frozenset({2026}),
+)
+TODAY = date(2026, 11, 24)
+"""A Tuesday."""
+
+
+@pytest.mark.parametrize(
+    ("day", "found"),
+    [
+        (date(2026, 10, 1), UsualClass.PUBLIC_HOLIDAY),
+        (date(2026, 10, 10), UsualClass.WORKDAY),  # A Saturday on which people work.
+        (date(2026, 10, 11), UsualClass.WEEKEND),
+        (date(2026, 10, 12), UsualClass.WORKDAY),
+        (date(2027, 1, 1), UsualClass.WORKDAY),  # A Friday of a year nobody knows of yet.
+    ],
+)
+def test_a_day_is_like_others_of_its_class(day: date, found: UsualClass) -> None:
+    assert class_of(day, CALENDAR) is found
+
+
+def test_the_last_like_days_are_the_newest_before_a_day() -> None:
+    found = like_days(UsualClass.WORKDAY, date(2026, 10, 13), CALENDAR, count=3)
+    assert found == [date(2026, 10, 12), date(2026, 10, 10), date(2026, 10, 9)]
+
+
+def test_a_rare_class_is_looked_for_for_a_year_and_no_longer() -> None:
+    assert like_days(UsualClass.PUBLIC_HOLIDAY, TODAY, CALENDAR) == [
+        date(2026, 10, 2),
+        date(2026, 10, 1),
+    ]
+    assert like_days(UsualClass.PUBLIC_HOLIDAY, date(2027, 10, 4), CALENDAR) == []
+
+
+def test_a_public_profile_stands_on_the_days_of_eight_weeks() -> None:
+    found = profile_days(UsualClass.WEEKEND, TODAY, CALENDAR)
+    assert found[0] == date(2026, 11, 22)
+    assert found[-1] == date(2026, 10, 3)
+    assert len(found) == 15  # Sixteen, and people worked on one.
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([], None),
+        ([1, 1, 1], None),
+        ([0, 0, 0, 0], 0),
+        ([1, 2, 3, 10], 2.5),
+        ([5, 1, 9, 2, 2], 2),
+    ],
+)
+def test_a_median_needs_four_values(values: list[float], found: float | None) -> None:
+    assert middle(values) == found
+
+
+def test_an_hour_in_which_nobody_heard_the_controller_is_not_a_zero() -> None:
+    hour = 3_600_000
+    heard = HourOf([900_000, 0, 450_000, 0], hour, hour)
+    barely = HourOf([0, 0, 0, 0], hour, hour // 2)
+    silent = HourOf([0, 0, 0, 0], hour, hour // 2 - 1)
+    without = HourOf([0, 0, 0, 1_800_000])
+    assert quarter_means([heard, barely, silent, without]) == (
+        [1, 0, 0.5, 0] + [0] * 4 + [None] * 4 + [0, 0, 0, 2]
+    )
+    assert hour_means(quarter_means([heard, silent])) == [0.375, None]
+
+
+def test_a_quarter_has_the_median_of_the_days_on_which_it_is_known() -> None:
+    days: list[Means | None] = [[1.0, None], [3.0, 1.0], None, [5.0, 1.0], [7.0, 1.0]]
+    assert medians(days, 2) == [4, None]
+
+
+def test_usual_levels_are_of_the_mean_and_hide_one_person() -> None:
+    full = [9.0] * 24
+    days = [[1.0] * 12 + full[:12], [1.0] * 12 + full[:12], full, None, [1.0] * 12 + full[:12]]
+    found = usual_levels(days, 10)
+    assert found[0] is Level.FEW  # A mean of three of ten.
+    assert found[23] is Level.FULL
+    assert usual_levels([[1.0] * 24] * 4, 1) == [Level.EMPTY] * 24
+    assert usual_levels([full] * 3, 10) == [None] * 24
+    assert usual_levels([full] * 4, 0) == [None] * 24
+
+
+def test_ten_distinct_workers_make_a_profile_public() -> None:
+    assert [is_public(workers) for workers in (0, 9, 10)] == [False, False, True]
+
+
+def test_busy_is_told_beside_the_places_and_beside_what_is_usual() -> None:
+    assert busy_vs_capacity(5, 20) == 0.25
+    assert busy_vs_capacity(25, 20) == 1.25
+    assert busy_vs_capacity(1, 0) is None
+    assert busy_vs_usual(3, 2.0) == 1.5
+    assert busy_vs_usual(3, 0.0) == 3  # Less than one counts as one.
+    assert busy_vs_usual(3, None) is None
+
+
+def test_a_forecast_is_the_median_with_the_band_around_it() -> None:
+    assert expected([1, 2, 3]) is None
+    assert expected([8, 1, 2, 3, 4, 5, 6, 7]) == Expected(4.5, 2, 7)
+
+
+@given(st.lists(st.floats(0, 1000), min_size=FEWEST, max_size=8))
+def test_what_is_expected_lies_in_its_band_and_the_band_among_what_was(
+    values: list[float],
+) -> None:
+    found = expected(values)
+    assert found is not None
+    assert found.low <= found.persons <= found.high
+    assert min(values) - 1e-4 <= found.low
+    assert found.high <= max(values) + 1e-4
+    assert expected(values[::-1]) == found
+
+
+def series(days: int, value: int = 1) -> dict[date, list[float | None]]:
+    return {TODAY - timedelta(days=one): [float(value)] * 24 for one in range(1, days + 1)}
+
+
+def test_off_once_where_last_week_was_off_twice_is_a_skill_of_one_half() -> None:
+    known = series(60)
+    odd = TODAY - timedelta(days=10)
+    known[odd] = [3.0] * 24
+    found = backtest(known, CALENDAR, TODAY)
+    assert found.hours == 28 * 24
+    # Last week's value is off a week later, too.
+    assert (found.mae, found.mae_last_week) == (round(2 / 28, 4), round(4 / 28, 4))
+    assert found.skill == 0.5
+
+
+def test_skill_is_null_where_last_week_was_never_off_or_nothing_was_compared() -> None:
+    never_off = backtest(series(60), CALENDAR, TODAY)
+    assert (never_off.mae, never_off.mae_last_week, never_off.skill) == (0, 0, None)
+    nothing = backtest(series(5), CALENDAR, TODAY)
+    assert (nothing.hours, nothing.mae, nothing.skill) == (0, None, None)
+
+
+def test_an_unknown_hour_is_not_compared() -> None:
+    known = series(60)
+    known[TODAY - timedelta(days=1)] = [None, *[1.0] * 23]
+    assert backtest(known, CALENDAR, TODAY).hours == 28 * 24 - 1
+
+
+@given(st.dates(date(2026, 1, 1), date(2026, 12, 1)))
+def test_all_days_that_a_forecast_and_its_backtest_look_at_are_read(today: date) -> None:
+    everything = {today - timedelta(days=one): [float(one % 7)] * 24 for one in range(1, 500)}
+    ahead = {today, today + timedelta(days=1)}
+    needed = forecast_days(CALENDAR, today, ahead)
+    read = {day: means for day, means in everything.items() if day in needed}
+    assert backtest(read, CALENDAR, today) == backtest(everything, CALENDAR, today)
+    for day in ahead:
+        assert set(like_days(class_of(day, CALENDAR), today, CALENDAR)) <= needed

@@ -1,0 +1,333 @@
+"""What is usual at stations, from rollups: profiles, live figures, forecasts, and who sees."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app import jobs
+from app.db.upsert import upsert
+from app.people.rules import Role
+from app.places.rules import Kind
+from app.places.tables import Station, Unit
+from app.reports import crowds, vectors
+from app.reports.rules import Grain
+from app.reports.rules.counters import QUARTERS, C
+from app.reports.tables import Rollup, UsualProfile
+from app.runtime import Runtime
+from app.visits import presence
+from app.visits.presence import Arrival
+from tests.conftest import Clock
+from tests.reports.test_rollup import a_visit
+from tests.support.statements import statements_of
+from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
+
+pytestmark = pytest.mark.anyio
+
+TODAY = date(2026, 11, 23)
+"""The Monday of the tests' clock, in Chongqing."""
+
+
+async def a_day(
+    tx: AsyncSession,
+    place: Station | Unit,
+    day: date,
+    inside: Mapping[int, float],
+    *,
+    workers: Iterable[int] = (),
+) -> None:
+    """Write down a day as if it had been counted: persons inside by hour, who came."""
+    hours = {
+        hour: {C.QUARTER + quarter: round(persons * 900_000) for quarter in range(QUARTERS)}
+        for hour, persons in inside.items()
+    }
+    crowd = crowds.crowd_of({"rider": workers})
+    await tx.execute(
+        upsert(tx, Rollup).values(
+            place_id=place.id,
+            grain=Grain.DAY,
+            from_day=day,
+            counts=b"",
+            hours=vectors.packed_hours(hours),
+            peak=0.0,
+            uniques=len(crowds.everybody(crowd)),
+            crowd=crowds.packed(crowd),
+            rolled_at=place.created_at,
+        )
+    )
+
+
+async def weeks(
+    tx: AsyncSession, place: Station | Unit, inside: Mapping[int, float], *, workers: int
+) -> None:
+    """Write down eight weeks in which every day was the same."""
+    for number in range(1, 57):
+        day = TODAY - timedelta(days=number)
+        await a_day(tx, place, day, inside, workers=range(workers))
+
+
+async def make(runtime: Runtime) -> None:
+    job = jobs.find("usual-profiles")
+    assert job is not None
+    await jobs.run_once(runtime, job)
+
+
+async def put_inside(runtime: Runtime, station: Station, persons: int) -> None:
+    async with runtime.database.write() as tx:
+        for _ in range(persons):
+            worker = await a_worker(tx, runtime, at=runtime.now())
+            arrival = Arrival(
+                station_id=station.id,
+                timezone=station.timezone,
+                owner_key=worker.owner_key,
+                worker_id=worker.id,
+                occupation=None,
+                mode=Kind.SCAN,
+                party_size=1,
+                max_stay=timedelta(hours=1),
+            )
+            await presence.open_visit(tx, arrival, started_at=runtime.now())
+
+
+async def told(client: httpx.AsyncClient, path: str, admin: SomeAdmin) -> Any:
+    answer = await client.get(path, headers=admin.headers)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+async def test_a_station_with_few_visitors_shows_no_level_and_says_that_it_hides_them(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        unit = await a_unit(tx, at=early)
+        quiet = await a_station(tx, unit=unit, at=early, code="QUIET")
+        lively = await a_station(tx, unit=unit, at=early, code="LIVELY")
+        await a_station(tx, unit=unit, at=early, code="NEW")
+        await weeks(tx, quiet, {23: 12}, workers=3)
+        await weeks(tx, lively, {23: 12, 2: 1}, workers=10)
+    before = (await client.get("/v1/stations/QUIET")).json()
+    assert before["usual"] is None
+    await make(runtime)
+
+    found = (await client.get("/v1/stations/QUIET")).json()["usual"]
+    assert (found["suppressed"], found["k"]) == (True, 10)
+    assert (found["levels"], found["says"]) == ([None] * 24, None)
+    async with runtime.database.read() as tx:
+        kept = await tx.get_one(UsualProfile, (quiet.id, "workday"))
+        assert kept.levels == [None] * 24
+
+    found = (await client.get("/v1/stations/LIVELY")).json()["usual"]
+    assert (found["day_class"], found["suppressed"]) == ("workday", False)
+    assert found["levels"] == ["空闲"] * 23 + ["较多"]
+    assert found["says"] == "23:00 左右通常人较多。"
+
+    # Nothing was ever counted there: that is no emptiness.
+    found = (await client.get("/v1/stations/NEW")).json()["usual"]
+    assert (found["suppressed"], found["levels"]) == (True, [None] * 24)
+
+
+async def test_what_is_usual_is_said_for_the_hour_in_the_callers_language(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=runtime.now() - timedelta(days=100))
+        await weeks(tx, station, {23: 12}, workers=12)
+    await make(runtime)
+    clock.advance(3 * 3600)
+    path = f"/v1/stations/{station.code}"
+    english = await client.get(path, headers={"Accept-Language": "en"})
+    assert english.json()["usual"]["says"] == "Usually quiet at 02:00."
+    assert (await client.get(path)).json()["usual"]["says"] == "02:00 左右通常空闲。"
+
+
+async def test_workers_without_consent_and_lost_ones_count_for_no_more_than_is_known(
+    runtime: Runtime,
+) -> None:
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=runtime.now() - timedelta(days=100))
+        # Every day another two: ten different ones in five days.
+        for number in range(5):
+            day = TODAY - timedelta(days=number + 3)
+            await a_day(tx, station, day, {8: 5}, workers=(2 * number, 2 * number + 1))
+        await tx.execute(sa.update(Rollup).values(crowd=None))
+    await make(runtime)
+    async with runtime.database.read() as tx:
+        kept = await tx.get_one(UsualProfile, (station.id, "workday"))
+    assert kept.suppressed
+
+
+async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        unit = await a_unit(tx, at=early)
+        usual_two = await a_station(tx, unit=unit, at=early, code="B", capacity=20)
+        new = await a_station(tx, unit=unit, at=early, code="A", capacity=0)
+        await a_station(tx, unit=unit, at=early, code="GONE", retired_at=runtime.now())
+        await weeks(tx, usual_two, {23: 2}, workers=1)
+        admin = await an_admin(tx, at=runtime.now())
+    await make(runtime)
+    await put_inside(runtime, usual_two, 5)
+    one = await told(client, f"/v1/admin/stations/{usual_two.id}/occupancy", admin)
+    assert (one["inside"], one["busy_vs_capacity"], one["busy_vs_usual"]) == (5, 0.25, 2.5)
+    assert (one["level"], one["reserved"]) == ("较少", 0)
+    listed = await told(client, "/v1/admin/occupancy", admin)
+    assert [row["code"] for row in listed] == ["A", "B"]
+    assert listed[1] == one | {"id": str(usual_two.id), "code": "B", "name": "解放碑驿站"}
+    assert listed[0]["id"] == str(new.id)
+    assert (listed[0]["busy_vs_capacity"], listed[0]["busy_vs_usual"]) == (None, None)
+
+
+async def test_the_live_list_is_paged_and_costs_the_same_however_many_it_shows(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        unit = await a_unit(tx, at=runtime.now())
+        for number in range(5):
+            await a_station(tx, unit=unit, at=runtime.now(), code=f"C{number}")
+        admin = await an_admin(tx, at=runtime.now())
+    seen, costs, url = [], set(), "/v1/admin/occupancy?limit=2"
+    await told(client, url, admin)  # A connection's first statements are its own.
+    while url:
+        with statements_of(runtime.database) as sent:
+            answer = await client.get(url, headers=admin.headers)
+        seen += [row["code"] for row in answer.json()]
+        costs.add(len(sent))
+        url = answer.links.get("next", {}).get("url", "")
+    assert seen == [f"C{number}" for number in range(5)]
+    assert len(costs) == 1
+
+
+async def test_live_figures_and_forecasts_stop_at_the_branch(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        at = runtime.now()
+        root = await a_unit(tx, at=at)
+        near = await a_unit(tx, parent=root, at=at, name="渝中区总工会")
+        far = await a_unit(tx, parent=root, at=at, name="江津区总工会")
+        own = await a_station(tx, unit=near, at=at, code="OWN")
+        other = await a_station(tx, unit=far, at=at, code="OTHER")
+        admin = await an_admin(tx, at=at, role=Role.UNIT_ADMIN, unit=near)
+        keeper = await an_admin(tx, at=at, role=Role.STATION_KEEPER, station=own)
+    listed = await told(client, "/v1/admin/occupancy", admin)
+    assert [row["code"] for row in listed] == ["OWN"]
+    listed = await told(client, f"/v1/admin/occupancy?unit={near.id}", admin)
+    assert [row["code"] for row in listed] == ["OWN"]
+    await told(client, f"/v1/admin/units/{near.id}/forecast", admin)
+    await told(client, f"/v1/admin/stations/{own.id}/forecast", keeper)
+    for who, path in (
+        (admin, f"/v1/admin/occupancy?unit={far.id}"),
+        (admin, f"/v1/admin/stations/{other.id}/forecast"),
+        (admin, f"/v1/admin/units/{far.id}/forecast"),
+        (admin, f"/v1/admin/units/{root.id}/forecast"),
+        (keeper, f"/v1/admin/stations/{other.id}/forecast"),
+        (keeper, f"/v1/admin/units/{near.id}/forecast"),
+    ):
+        answer = await client.get(path, headers=who.headers)
+        assert answer.status_code == 404, path
+    assert (await client.get(f"/v1/admin/stations/{own.id}/forecast")).status_code == 401
+
+
+async def test_a_station_and_a_unit_are_forecast_for_24_hours_with_their_skill(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        unit = await a_unit(tx, at=early)
+        station = await a_station(tx, unit=unit, at=early)
+        for number in range(1, 60):
+            day = TODAY - timedelta(days=number)
+            await a_day(tx, station, day, {8: number % 8})
+            await a_day(tx, unit, day, {8: 100})
+        admin = await an_admin(tx, at=runtime.now())
+    found = await told(client, f"/v1/admin/stations/{station.id}/forecast", admin)
+    hours = found["hours"]
+    assert len(hours) == 24
+    assert hours[0]["from"] == "2026-11-23T15:00:00Z"  # 23:00, which has begun.
+    assert hours[-1]["until"] == "2026-11-24T15:00:00Z"
+    assert (hours[0]["persons"], hours[0]["values"]) == (0, 8)
+    eight = next(hour for hour in hours if hour["from"] == "2026-11-24T00:00:00Z")
+    # The last eight workdays lie 3, 4, 5, 6, 7, 10, 11, 12 days back.
+    assert (eight["persons"], eight["low"], eight["high"]) == (4, 3, 6)
+    assert found["skill"]["hours"] == 28 * 24
+    assert found["skill"]["skill"] < 1
+    found = await told(client, f"/v1/admin/units/{unit.id}/forecast", admin)
+    eight = next(hour for hour in found["hours"] if hour["from"] == "2026-11-24T00:00:00Z")
+    assert (eight["persons"], eight["low"], eight["high"]) == (100, 100, 100)
+    assert (found["skill"]["mae"], found["skill"]["skill"]) == (0, None)
+
+
+async def test_a_forecast_of_fewer_than_four_days_is_null(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=runtime.now())
+        for number in (3, 4, 5):
+            await a_day(tx, station, TODAY - timedelta(days=number), {8: 2})
+        admin = await an_admin(tx, at=runtime.now())
+    found = await told(client, f"/v1/admin/stations/{station.id}/forecast", admin)
+    assert {(hour["persons"], hour["values"]) for hour in found["hours"]} == {(None, 3)}
+    assert found["skill"] == {
+        "days": 28,
+        "hours": 0,
+        "mae": None,
+        "mae_last_week": None,
+        "skill": None,
+    }
+
+
+async def test_profiles_are_made_anew_every_night_and_whenever_asked(
+    runtime: Runtime, clock: Clock
+) -> None:
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=runtime.now() - timedelta(days=100))
+        await weeks(tx, station, {23: 2}, workers=12)
+    await make(runtime)
+    job = jobs.find("usual-profiles")
+    assert job is not None
+    assert not await jobs.is_time(runtime, job)
+    clock.advance(3600)  # 00:40: yesterday may not be counted yet.
+    assert not await jobs.is_time(runtime, job)
+    clock.advance(3600)
+    assert await jobs.is_time(runtime, job)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.delete(Rollup))
+        await weeks(tx, station, {23: 6}, workers=12)
+    await make(runtime)
+    assert not await jobs.is_time(runtime, job)
+    async with runtime.database.read() as tx:
+        kept = await tx.get_one(UsualProfile, (station.id, "workday"))
+    assert kept.medians[23 * 4] == 6
+    assert (kept.made_at, kept.days) == (runtime.now(), 39)  # Yesterday has no row.
+
+
+async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    eight = datetime(2026, 11, 16, tzinfo=UTC)  # 08:00 on the Monday before.
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=eight - timedelta(days=1), capacity=12)
+        admin = await an_admin(tx, at=runtime.now())
+        workers = [await a_worker(tx, runtime, at=eight) for _ in range(11)]
+        for day in range(5):
+            for worker in workers:
+                at = eight + timedelta(days=day)
+                tx.add(a_visit(station, at, 60, written=at, worker_id=worker.id))
+    for name in ("roll-up", "usual-profiles"):
+        job = jobs.find(name)
+        assert job is not None
+        await jobs.run_once(runtime, job)
+    found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
+    assert found["levels"] == ["空闲"] * 8 + ["已满"] + ["空闲"] * 15
+    for place in (f"stations/{station.id}", f"units/{station.unit_id}"):
+        ahead = await told(client, f"/v1/admin/{place}/forecast", admin)
+        persons = {hour["from"]: hour["persons"] for hour in ahead["hours"]}
+        assert persons.pop("2026-11-24T00:00:00Z") == 11
+        assert set(persons.values()) == {0}
