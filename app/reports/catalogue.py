@@ -245,6 +245,21 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "outages": ("outages of controllers that ended", "count"),
     "outage_hours": ("their lengths summed up", "hours"),
     "mttr_min": ("outage_hours / outages", "minutes"),
+    "occupation": ("what the workers of the visits said they do; not_said: nothing", "text"),
+    "all_visits": ("visits of all occupations and of who said nothing", "count"),
+    "visits_share": ("visits / all_visits; null without any", "share"),
+    "told_visits": (
+        "visits of workers who said what they do; null where not_said is suppressed",
+        "count",
+    ),
+    "occupation_share": ("visits / told_visits; null for not_said and without any", "share"),
+    "suppressed": (
+        "whether the figures are hidden: fewer than k distinct workers, nought included, or so "
+        "many that a small cell could be worked out from what else is published; over several "
+        "months, if in any of them",
+        "truth",
+    ),
+    "k": ("distinct workers that must stand behind a figure of a personal attribute", "count"),
     "serial": ("serial number of the controller", "text"),
     "firmware": ("what it said of its firmware when it was enrolled", "text"),
     "seen_at": ("when it last began or ended a request", "instant"),
@@ -258,6 +273,15 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
 """How each figure is computed, and in what it is measured."""
 
 FORMULAS_OF: Mapping[tuple[str, str], str] = {
+    ("occupations", "visits"): (
+        "visits of the occupation, as in the report of visits; null where suppressed, beyond "
+        "retention, or until all months of the row are over and counted"
+    ),
+    ("occupations", "persons"): "sum of party_size over these visits; null where visits are",
+    ("occupations", "unique_workers"): "distinct workers of these visits; null where visits are",
+    ("occupations", "beyond_retention"): (
+        "whether the row begins with a month that the retention time has reached: null then"
+    ),
     ("promise", "unknown_hours"): "of the promised hours, those of which nothing is known",
     ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
     ("controllers", "executed"): "of the commands, those whose relay pulsed",
@@ -271,6 +295,10 @@ SAYS: Mapping[str, tuple[type, str]] = {
     "occupancy": (rows.OccupancyRow, "how many were inside, and how full it was"),
     "facilities": (rows.FacilitiesRow, "what was used, how often and for how long"),
     "promise": (rows.PromiseRow, "whether stations were open when that was promised"),
+    "occupations": (
+        rows.OccupationsRow,
+        "what workers do who came, for whole months, small cells hidden",
+    ),
     "controllers": (
         rows.ControllersRow,
         "which controllers are heard, and what became of their commands",
@@ -278,18 +306,25 @@ SAYS: Mapping[str, tuple[type, str]] = {
 }
 
 
+CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
+    "occupations": ([By.STATION, By.UNIT, By.ALL, By.MONTH], [Bucket.MONTH]),
+    "controllers": ([By.STATION], []),
+}
+"""Reports that are not cut in every way."""
+
+
 def described() -> Sequence[Described]:
     """Give the catalogue."""
     found = []
     for report, (row, says) in SAYS.items():
-        cut = report != "controllers"
+        by, buckets = CUTS_OF.get(report, (list(By), list(Bucket)))
         names: Sequence[str] = row._fields  # type: ignore[attr-defined]  # Rows are named tuples.
         found.append(
             Described(
                 report=report,
                 says=says,
-                by=[by.value for by in By] if cut else [By.STATION.value],
-                buckets=[bucket.value for bucket in Bucket] if cut else [],
+                by=[each.value for each in by],
+                buckets=[each.value for each in buckets],
                 fields=[_field(report, name) for name in names],
             )
         )

@@ -211,6 +211,31 @@ class PromiseRow(NamedTuple):
     mttr_min: float | None
 
 
+class OccupationsRow(NamedTuple):
+    """What workers do who came, where enough of them came (metrics 7, 50)."""
+
+    station: str | None
+    unit: str | None
+    name: str
+    day: date | None
+    """The first of the month, where rows are cut by month."""
+    known_share: float
+    occupation: str
+    visits: int | None
+    persons: int | None
+    unique_workers: int | None
+    all_visits: int | None
+    """Of all occupations together: what visits_share is of."""
+    visits_share: float | None
+    told_visits: int | None
+    """Of those who said what they do: what occupation_share is of."""
+    occupation_share: float | None
+    suppressed: bool
+    """Hidden: fewer than k workers, or a small cell could be worked out from it."""
+    k: int
+    beyond_retention: bool
+
+
 class ControllersRow(NamedTuple):
     """How a station's controller does, and what became of the station's commands."""
 

@@ -33,6 +33,7 @@ from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admi
 pytestmark = pytest.mark.anyio
 
 REPORTS = ("visits", "access", "occupancy", "facilities", "promise", "controllers")
+"""Those that speak of any day."""
 TODAY = {"from": "2026-11-23", "to": "2026-11-24"}
 
 

@@ -46,7 +46,7 @@ from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.reports import queries
-from app.reports.catalogue import described
+from app.reports.catalogue import SAYS, described
 from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import (
@@ -58,9 +58,9 @@ from app.reports.frame import (
     frame,
     progress,
 )
+from app.reports.occupations import occupations
 from app.reports.queries import REPORTS
 from app.reports.rollup import CITY_ZONE, retained_since
-from app.reports.rows import ControllersRow
 from app.reports.rules import Bucket, By, Completeness, Period, completeness
 from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
@@ -84,6 +84,7 @@ class Report(StrEnum):
     OCCUPANCY = "occupancy"
     FACILITIES = "facilities"
     PROMISE = "promise"
+    OCCUPATIONS = "occupations"
     CONTROLLERS = "controllers"
 
 
@@ -99,7 +100,7 @@ XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
 
 COLUMNS: dict[Report, tuple[str, ...]] = {
-    report: ControllersRow._fields if report is Report.CONTROLLERS else REPORTS[report].row._fields
+    report: SAYS[report][0]._fields  # type: ignore[attr-defined]  # Rows are named tuples.
     for report in Report
 }
 
@@ -245,7 +246,7 @@ async def report(
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await _scope(tx, admin, asked, (unit, station), days, held, at)
-        if form is Format.CSV and report is not Report.CONTROLLERS:
+        if form is Format.CSV and report in REPORTS:
             made = await frame(tx, scope, most=MOST_STREAMED)
         else:
             made = None
@@ -429,6 +430,8 @@ async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) 
             return await queries.facilities(tx, scope)
         case Report.PROMISE:
             return await queries.promise(tx, scope)
+        case Report.OCCUPATIONS:
+            return await occupations(tx, scope)
         case Report.CONTROLLERS:
             silent_since = scope.at - timedelta(seconds=silence_s)
             return await queries.controllers(tx, scope, silent_since=silent_since)

@@ -1,0 +1,195 @@
+"""What workers do who came, over HTTP: right where shown, hidden where few, the same for all."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from app.people.rules import Role
+from app.people.tables import Occupation
+from app.places.rules import Kind
+from app.places.tables import Station, Unit
+from app.runtime import Runtime
+from app.visits import presence
+from app.visits.presence import Arrival
+from tests.conftest import NIGHT
+from tests.support.counting import rolled
+from tests.support.worlds import SomeAdmin, SomeWorker, a_station, a_unit, a_worker, an_admin
+
+pytestmark = pytest.mark.anyio
+
+MONTHS = {"from": "2026-09-01", "to": "2026-11-01"}
+SEPTEMBER = datetime(2026, 9, 10, 4, tzinfo=UTC)
+OCTOBER = datetime(2026, 10, 10, 4, tzinfo=UTC)
+PLAN: dict[tuple[datetime, str, str], Iterable[int]] = {
+    (OCTOBER, "CQ0001", "rider"): range(9),
+    (OCTOBER, "CQ0002", "rider"): range(4, 10),
+    (OCTOBER, "CQ0003", "rider"): range(7),
+    (OCTOBER, "CQ0004", "rider"): range(8),
+    (OCTOBER, "CQ0001", "courier"): range(10, 16),
+    (OCTOBER, "CQ0002", "courier"): range(10, 17),
+    (OCTOBER, "CQ0003", "courier"): range(10, 12),
+    (OCTOBER, "CQ0004", "courier"): range(10, 17),
+    (OCTOBER, "CQ0001", "driver"): range(17, 19),
+    (SEPTEMBER, "CQ0001", "rider"): range(6),
+    (SEPTEMBER, "CQ0004", "rider"): range(3),
+    (SEPTEMBER, "CQ0004", "courier"): range(10, 16),
+}
+"""When, where, what they do, and which workers; CQ0001 and 2 are the district's own, 3 a street's
+in it, 4 another district's."""
+
+
+class City:
+    near: Unit
+    far: Unit
+    stations: dict[str, Station]
+    auditor: SomeAdmin
+
+
+@pytest.fixture
+async def city(runtime: Runtime) -> City:
+    made, early = City(), NIGHT - timedelta(days=400)
+    async with runtime.database.write() as tx:
+        root = await a_unit(tx, at=early)
+        made.near = await a_unit(tx, parent=root, at=early, name="渝中区总工会")
+        street = await a_unit(tx, parent=made.near, at=early, name="街道工会")
+        made.far = await a_unit(tx, parent=root, at=early, name="江津区总工会")
+        homes = {"CQ0001": made.near, "CQ0002": made.near, "CQ0003": street, "CQ0004": made.far}
+        made.stations = {
+            code: await a_station(tx, unit=unit, at=early, code=code)
+            for code, unit in homes.items()
+        }
+        made.auditor = await an_admin(tx, at=NIGHT, role=Role.AUDITOR)
+        workers = [await a_worker(tx, runtime, at=early) for _ in range(20)]
+        for place, (key, of) in enumerate(PLAN.items()):
+            at, code, occupation = key
+            for number in of:
+                begun = at + timedelta(hours=3 * place, minutes=number)
+                await come(tx, made.stations[code], workers[number], Occupation(occupation), begun)
+    await rolled(runtime)
+    return made
+
+
+async def come(
+    tx: Any, station: Station, worker: SomeWorker, occupation: Occupation, at: datetime
+) -> None:
+    arrival = Arrival(
+        station_id=station.id,
+        timezone=station.timezone,
+        owner_key=worker.owner_key,
+        worker_id=worker.id,
+        occupation=occupation,
+        mode=Kind.SCAN,
+        party_size=2,
+        max_stay=timedelta(minutes=60),
+    )
+    await presence.open_visit(tx, arrival, started_at=at)
+
+
+async def asks(client: httpx.AsyncClient, who: SomeAdmin, **query: Any) -> httpx.Response:
+    return await client.get(
+        "/v1/admin/reports/occupations", params=MONTHS | query, headers=who.headers
+    )
+
+
+async def rows(client: httpx.AsyncClient, who: SomeAdmin, **query: Any) -> list[dict[str, Any]]:
+    answer = await asks(client, who, **query)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["rows"]
+    return found
+
+
+def planned(codes: Iterable[str], occupation: str, months: Iterable[datetime]) -> tuple[int, int]:
+    sets = [set(PLAN.get((month, code, occupation), ())) for code in codes for month in months]
+    return sum(map(len, sets)), len(set().union(*sets))
+
+
+async def test_what_is_shown_is_what_happened_and_few_are_never_shown(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    branches = {
+        "station": {code: [code] for code in city.stations},
+        "unit": {
+            "渝中区总工会": ["CQ0001", "CQ0002"],
+            "街道工会": ["CQ0003"],
+            "江津区总工会": ["CQ0004"],
+        },
+        "all": {"全部": list(city.stations)},
+    }
+    for by, places in branches.items():
+        shown = defaultdict(set)
+        for row in await rows(client, city.auditor, **{"from": "2026-10-01"}, by=by):
+            codes = places[row["station"] or row["name"]]
+            visits, workers = planned(codes, row["occupation"], [OCTOBER])
+            assert row["k"] == 5
+            assert row["suppressed"] is (row["visits"] is None)
+            if workers < 5:
+                assert row["suppressed"], row
+            if not row["suppressed"]:
+                shown[row["occupation"]].add(codes[0])
+                told = (row["visits"], row["persons"], row["unique_workers"])
+                assert told == (visits, 2 * visits, workers), row
+                assert row["visits_share"] == round(visits / row["all_visits"], 4)
+            names = {key[2] for key in PLAN}
+            assert row["all_visits"] == sum(planned(codes, n, [OCTOBER])[0] for n in names)
+        assert shown, by
+
+
+async def test_one_hidden_month_hides_the_sum_of_months_and_no_question_is_answered_otherwise(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        keeper = await an_admin(
+            tx, at=NIGHT, role=Role.STATION_KEEPER, station=city.stations["CQ0004"]
+        )
+    both = await rows(client, city.auditor)
+    by_month = await rows(client, city.auditor, bucket="month")
+    for row in both:
+        mine = [
+            one
+            for one in by_month
+            if (one["station"], one["occupation"]) == (row["station"], row["occupation"])
+        ]
+        assert len(mine) == 2
+        if any(one["suppressed"] for one in mine):
+            assert row["visits"] is None
+        else:
+            assert row["visits"] == sum(one["visits"] for one in mine)
+    (riders,) = [row for row in both if (row["station"], row["occupation"]) == ("CQ0004", "rider")]
+    assert riders["suppressed"], "three riders came in September"
+    # Whoever asks, and about whatever part, hears the same.
+    mine = [row for row in both if row["station"] == "CQ0004"]
+    assert await rows(client, keeper) == mine
+    assert await rows(client, city.auditor, unit=str(city.far.id)) == mine
+    assert await rows(client, city.auditor, station=str(city.stations["CQ0004"].id)) == mine
+
+
+async def test_only_whole_months_that_are_over_and_places_of_the_tree(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    for query in (
+        {"from": "2026-10-02"},
+        {"to": "2026-11-02"},
+        {"by": "day"},
+        {"by": "operating_model"},
+        {"bucket": "week"},
+    ):
+        answer = await asks(client, city.auditor, **query)
+        assert (answer.status_code, answer.json()["code"]) == (422, "period_invalid"), query
+    now = {"from": "2026-11-01", "to": "2026-12-01"}
+    for row in await rows(client, city.auditor, **now):
+        assert (row["visits"], row["suppressed"], row["all_visits"]) == (None, False, None)
+    past = {"from": "2026-03-01", "to": "2026-04-01"}
+    for row in await rows(client, city.auditor, **past, by="month"):
+        assert (row["visits"], row["beyond_retention"]) == (None, True)
+    empty = {"from": "2026-08-01", "to": "2026-09-01"}
+    for row in await rows(client, city.auditor, **empty, by="all"):
+        assert (row["visits"], row["suppressed"], row["all_visits"]) == (None, True, 0)
+
+
+async def test_the_report_leaves_as_a_file(client: httpx.AsyncClient, city: City) -> None:
+    for form in ("csv", "xlsx"):
+        assert (await asks(client, city.auditor, format=form)).status_code == 200
