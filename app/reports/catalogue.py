@@ -325,13 +325,14 @@ def described() -> Sequence[Described]:
                 says=says,
                 by=[each.value for each in by],
                 buckets=[each.value for each in buckets],
-                fields=[_field(report, name) for name in names],
+                fields=[field_of(report, name) for name in names],
             )
         )
     return found
 
 
-def _field(report: str, name: str) -> Field:
+def field_of(report: str, name: str) -> Field:
+    """Give what a field of a report is."""
     formula, unit = FORMULAS[name]
     return Field(name, TITLES[name], FORMULAS_OF.get((report, name), formula), unit)
 

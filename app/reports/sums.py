@@ -109,6 +109,17 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     return sums
 
 
+async def used(
+    tx: AsyncSession, part: Part, ask: Ask
+) -> tuple[int, datetime | None, datetime | None]:
+    """Say how many rollups a part is the sum of, and when the first and the last was counted."""
+    frame = part.frame
+    spans = frame.days if frame.slots.by_hour and ask.peaks else frame.spans
+    found = await _select(tx, part, spans, [_ROLLUP.c.rolled_at])
+    at = found.columns[0]
+    return len(at), min(at, default=None), max(at, default=None)
+
+
 async def _select(
     tx: AsyncSession,
     part: Part,

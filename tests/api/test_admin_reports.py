@@ -339,3 +339,58 @@ async def test_a_report_holds_no_write(
     monkeypatch.setattr(queries, "visits", slow)
     for form in ("json", "csv", "xlsx"):
         assert (await asks(client, city.auditor, format=form)).status_code == 200
+
+
+async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    station = city.stations[0]
+    async with runtime.database.write() as tx:
+        await came(tx, runtime, station, NIGHT - timedelta(minutes=20))
+    await rolled(runtime)
+
+    async def source(**query: Any) -> httpx.Response:
+        params = TODAY | {"figure": "visits"} | query
+        url = f"/v1/admin/reports/{query.pop('report', 'visits')}/source"
+        return await client.get(url, params=params, headers=city.auditor.headers)
+
+    one = {"station": str(station.id)}
+    first = (await source(**one, limit=1)).json()
+    assert (first["value"], first["title"], first["unit"]) == (2, "人次", "count")
+    assert first["formula"].startswith("visits with started_at in the row's time")
+    assert first["counters"] == [
+        {"name": "visits_free", "sum": 0},
+        {"name": "visits_scan", "sum": 2},
+        {"name": "visits_offline", "sum": 0},
+    ]
+    assert first["rollups"]["count"] == 1
+    assert first["completeness"]["days_begun"] == 1
+    second = (await source(**one, limit=1, cursor=first["next"])).json()
+    assert second["next"] is None
+    rows = [*first["rows"], *second["rows"]]
+    assert [row["started_at"] for row in rows] == sorted(row["started_at"] for row in rows)
+    for row in rows:
+        assert not {name for name in row if "worker" in name or "owner" in name}
+        assert "occupation" not in row
+    assert len({row["id"] for row in rows}) == 2
+    # No rows without a station, nor of a time in which one worker's habits would show.
+    whole = (await source()).json()
+    assert (whole["value"], whole["rows"], whole["station"]) == (2, None, None)
+    assert (await source(**one, **{"from": "2026-10-24"})).json()["rows"] == rows
+    assert (await source(**one, **{"from": "2026-10-23"})).json()["rows"] is None
+    entries = await audited(runtime)
+    assert len(entries) == 5
+    assert entries[0].after is not None
+    assert (entries[0].after["figure"], entries[0].after["station"]) == ("visits", "CQ0001")
+    for wrong in ({"figure": "name"}, {"report": "occupations"}, {"figure": "grant_rate"}):
+        answer = await source(**wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+    async with runtime.database.write() as tx:
+        far = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=city.far)
+    for query in (one, {"unit": str(city.near.id)}):
+        answer = await client.get(
+            "/v1/admin/reports/visits/source",
+            params=TODAY | {"figure": "visits"} | query,
+            headers=far.headers,
+        )
+        assert answer.status_code == 404

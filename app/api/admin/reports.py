@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,11 +26,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.background import BackgroundTask
 
-from app.api.deps import Held, Now
+from app.api.deps import Held, Now, Page
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
 from app.api.problems import RequestInvalid, problems
 from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
+from app.db.cursors import CursorInvalid
+from app.doors.rules import CommandState, Outcome, Reason
 from app.errors import Unavailable
 from app.people.admins import (
     Roots,
@@ -41,12 +44,12 @@ from app.people.admins import (
 )
 from app.people.rules import Permission
 from app.places import stations, units
-from app.places.rules import Calendar, local_day
+from app.places.rules import Because, Calendar, Kind, local_day
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
-from app.reports import queries
-from app.reports.catalogue import SAYS, described
+from app.reports import queries, source
+from app.reports.catalogue import SAYS, described, field_of
 from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import (
@@ -64,6 +67,7 @@ from app.reports.rollup import CITY_ZONE, retained_since
 from app.reports.rules import Bucket, By, Completeness, Period, completeness
 from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
+from app.visits.tables import EndSource
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +147,14 @@ REPORT_SCHEMA = {
         "generated_at": {"type": "string", "format": "date-time"},
     },
 }
+
+
+class CompletenessOut(Out):
+    days_asked: int
+    days_over: int
+    days_begun: int
+    days_to_come: int
+    share: float
 
 
 class FieldOut(Out):
@@ -268,6 +280,146 @@ async def report(
     if form is Format.CSV:
         return _csv(asked, _written(asked, rows))
     return await _excel(asked, rows, known, at)
+
+
+class VisitRowOut(Out):
+    id: uuid.UUID
+    started_at: datetime
+    stay_until: datetime
+    ended_at: datetime | None
+    end_source: EndSource | None
+    mode: Kind
+    party_size: int
+    re_entry: bool
+
+
+class ScanRowOut(Out):
+    id: uuid.UUID
+    scanned_at: datetime
+    outcome: Outcome
+    reason: Reason
+    mode: Kind | None
+    because: Because | None
+    party_size: int
+
+
+class CommandRowOut(Out):
+    id: uuid.UUID
+    created_at: datetime
+    expires_at: datetime
+    claimed_at: datetime | None
+    pulsed_at: datetime | None
+    opened_at: datetime | None
+    state: CommandState
+
+
+class UseRowOut(Out):
+    id: uuid.UUID
+    facility_id: uuid.UUID
+    begun_at: datetime
+    ended_at: datetime | None
+    quantity: Decimal | None
+
+
+class CounterOut(Out):
+    name: str
+    sum: int
+
+
+class RollupsOut(Out):
+    count: int
+    rolled_from: datetime | None
+    rolled_to: datetime | None
+
+
+class SourceOut(Out):
+    report: str
+    figure: str
+    title: str
+    formula: str
+    unit: str
+    value: Any
+    known_share: float
+    completeness: CompletenessOut
+    counters: list[CounterOut]
+    rollups: RollupsOut
+    row_kind: source.Rows | None
+    station: str | None
+    rows: list[VisitRowOut] | list[ScanRowOut] | list[CommandRowOut] | list[UseRowOut] | None
+    next: str | None
+
+
+_ROWS_OUT: dict[source.Rows, type[Out]] = {
+    source.Rows.VISITS: VisitRowOut,
+    source.Rows.SCANS: ScanRowOut,
+    source.Rows.COMMANDS: CommandRowOut,
+    source.Rows.USES: UseRowOut,
+}
+
+
+@router.get(
+    "/v1/admin/reports/{report}/source",
+    response_model=SourceOut,
+    responses=problems(
+        NotSignedIn, AdminForbidden, UnitNotFound, StationNotFound, PeriodInvalid, CursorInvalid
+    ),
+)
+async def source_of(
+    report: Report,
+    admin: Reader,
+    held: Held,
+    at: Now,
+    page: Page,
+    figure: Annotated[str, Query(max_length=40, description="A field of the report.")],
+    from_day: Annotated[LocalDay, Query(alias="from", description="First local day.")],
+    to_day: Annotated[LocalDay, Query(alias="to", description="The day after the last.")],
+    unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
+    station: Annotated[uuid.UUID | None, Query(description="Only this station.")] = None,
+) -> Any:
+    """Say where a figure comes from: formula, counters, completeness, and raw rows page by page.
+
+    Rows are given of one station and of at most 31 days, null otherwise; they name no worker.
+    """
+    made = source.MADE.get(report, {}).get(figure)
+    if made is None:
+        known = ", ".join(source.MADE.get(report, {})) or "none: its small cells are hidden"
+        raise RequestInvalid(f"the figures of this report are: {known}")
+    asked = Asked(report, period_of(from_day, to_day), By.ALL, None)
+    days = (await held.calendar.fresh(held.database)).current
+    async with held.database.read() as tx:
+        scope = await _scope(tx, admin, asked, (unit, station), days, held, at)
+        (part,) = (await frame(tx, scope)).parts()
+        found = await source.source(tx, part, report, figure)
+        one = rows = None
+        if station is not None and made.rows is not None and source.may_list(scope):
+            one = await get_station(tx, admin, station)
+            rows = await source.behind(tx, scope, one, made, page)
+    async with held.database.write() as tx:
+        subject = Subject("report", report.value, unit_path=admin.unit_path)
+        after = asked.echo() | {"figure": figure, "station": one.code if one else None}
+        await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
+    says = field_of(report, figure)
+    shape = None if made.rows is None else _ROWS_OUT[made.rows]
+    return {
+        "report": report,
+        "figure": figure,
+        "title": says.title,
+        "formula": says.formula,
+        "unit": says.unit,
+        "value": found.value,
+        "known_share": found.known_share,
+        "completeness": completeness(asked.period, local_day(at, CITY_ZONE)),
+        "counters": found.counters,
+        "rollups": {
+            "count": found.rollups,
+            "rolled_from": found.rolled_from,
+            "rolled_to": found.rolled_to,
+        },
+        "row_kind": made.rows,
+        "station": one.code if one else None,
+        "rows": [shape.model_validate(row) for row in rows.rows] if rows and shape else None,
+        "next": rows.next if rows else None,
+    }
 
 
 def _json(
