@@ -134,6 +134,9 @@ TITLES: Mapping[str, str] = {
 }
 """What each column is called in Chinese; every field of every report has a title."""
 
+COMPARED: Mapping[str, str] = {"_before": "（前期，按本期日期构成）", "_change": "变化率"}
+"""Endings of the columns that compare, and what they are called."""
+
 _REFUSALS = tuple(reason for reason in Reason if reason is not Reason.OK)
 
 
@@ -155,9 +158,17 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
+def title_of(column: str) -> str:
+    """Give what a column is called; compared figures have their own beside them."""
+    for ending, more in COMPARED.items():
+        if column.endswith(ending):
+            return f"{TITLES[column.removesuffix(ending)]}{more}"
+    return TITLES[column]
+
+
 def spread_titles(column: str) -> Sequence[str]:
     """Give the titles of a field's columns; counts by reason have one per reason."""
-    title = TITLES[column]
+    title = title_of(column)
     if column == "by_reason":
         return [f"{title} ({column}.{reason.value})" for reason in _REFUSALS]
     return [f"{title} ({column})"]

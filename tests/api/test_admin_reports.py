@@ -4,7 +4,7 @@ import csv
 import io
 import os
 import tempfile
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -394,3 +394,38 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
             headers=far.headers,
         )
         assert answer.status_code == 404
+
+
+async def test_a_report_is_compared_with_the_period_before(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """2026-11-19 and 20 were a Thursday and a Friday, as the 21st and 22nd a weekend."""
+    async with runtime.database.write() as tx:
+        for day, times in ((17, 2), (18, 1), (19, 3), (20, 1), (21, 5), (22, 0)):
+            for number in range(times):
+                at = datetime(2026, 11, day, 4, tzinfo=UTC) + timedelta(hours=number)
+                await came(tx, runtime, city.stations[0], at)
+    await rolled(runtime)
+    query = {"from": "2026-11-19", "to": "2026-11-21", "compare": "before"}
+    body = (await asks(client, city.auditor, **query)).json()
+    assert (body["before_from"], body["before_to"]) == ("2026-11-17", "2026-11-19")
+    first, second = body["rows"]
+    assert (first["visits"], first["visits_before"], first["visits_change"]) == (4, 3.0, 0.3333)
+    assert (second["visits"], second["visits_before"], second["visits_change"]) == (0, 0.0, None)
+    # A weekend cannot be compared with workdays, and a day that goes on not at all.
+    for days in (("2026-11-21", "2026-11-23"), ("2026-11-23", "2026-11-24")):
+        query = {"from": days[0], "to": days[1], "compare": "before", "by": "all"}
+        (row,) = (await asks(client, city.auditor, **query)).json()["rows"]
+        assert (row["visits_before"], row["visits_change"]) == (None, None)
+    answer = await asks(client, city.auditor, **query, format="csv")
+    (header, _) = list(csv.reader(io.StringIO(answer.text.removeprefix("\ufeff"), newline="")))
+    assert "人次（前期，按本期日期构成） (visits_before)" in header
+    assert (await asks(client, city.auditor, **query, format="xlsx")).status_code == 200
+    (*_, entry) = await audited(runtime)
+    assert entry.after is not None
+    assert entry.after["before_from"] == "2026-11-22"
+    for wrong in ({"by": "day"}, {"bucket": "day"}):
+        answer = await asks(client, city.auditor, compare="before", **wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "comparison_invalid")
+    answer = await asks(client, city.auditor, "controllers", compare="before")
+    assert answer.json()["code"] == "comparison_invalid"

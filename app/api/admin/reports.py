@@ -48,8 +48,9 @@ from app.places.rules import Because, Calendar, Kind, local_day
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
-from app.reports import queries, source
+from app.reports import comparing, queries, source
 from app.reports.catalogue import SAYS, described, field_of
+from app.reports.comparing import ComparisonInvalid
 from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import (
@@ -65,6 +66,7 @@ from app.reports.occupations import occupations
 from app.reports.queries import REPORTS
 from app.reports.rollup import CITY_ZONE, retained_since
 from app.reports.rules import Bucket, By, Completeness, Period, completeness
+from app.reports.rules.comparison import period_before
 from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
 from app.visits.tables import EndSource
@@ -90,6 +92,12 @@ class Report(StrEnum):
     PROMISE = "promise"
     OCCUPATIONS = "occupations"
     CONTROLLERS = "controllers"
+
+
+class Compare(StrEnum):
+    """What a report is compared with."""
+
+    BEFORE = "before"
 
 
 class Format(StrEnum):
@@ -128,6 +136,9 @@ REPORT_SCHEMA = {
         "to": {"type": "string", "format": "date"},
         "by": {"type": "string"},
         "bucket": {"type": ["string", "null"]},
+        "compare": {"type": "string", "description": "Where the period before was asked for."},
+        "before_from": {"type": "string", "format": "date"},
+        "before_to": {"type": "string", "format": "date"},
         "rows": {"type": "array", "items": {"type": "object"}},
         "completeness": {"type": "object"},
         "refused_without_station": {
@@ -222,7 +233,14 @@ async def station_sheet(
     "/v1/admin/reports/{report}",
     response_class=Response,
     responses={
-        **problems(NotSignedIn, AdminForbidden, UnitNotFound, StationNotFound, PeriodInvalid),
+        **problems(
+            NotSignedIn,
+            AdminForbidden,
+            UnitNotFound,
+            StationNotFound,
+            PeriodInvalid,
+            ComparisonInvalid,
+        ),
         200: {
             "description": "The report.",
             "content": {
@@ -246,30 +264,41 @@ async def report(
     unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
     station: Annotated[uuid.UUID | None, Query(description="Only this station.")] = None,
     bucket: Annotated[Bucket | None, Query(description="Cut each row into pieces of time.")] = None,
+    compare: Annotated[
+        Compare | None,
+        Query(description="Beside each count: the period before on the same mix of days."),
+    ] = None,
     form: Annotated[Format, Query(alias="format", description="JSON, or a file: CSV or Excel.")] = (
         Format.JSON
     ),
 ) -> Response:
     """Give a report over local days, `to` excluded."""
-    asked = Asked(report, period_of(from_day, to_day), by, bucket)
+    asked = Asked(report, period_of(from_day, to_day), by, bucket, compare)
+    if compare is not None:
+        comparing.check(report, by.is_place and bucket is None)
     if report is Report.CONTROLLERS:
         _refuse_cuts(by, bucket)
     known = completeness(asked.period, local_day(at, CITY_ZONE))
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await _scope(tx, admin, asked, (unit, station), days, held, at)
-        if form is Format.CSV and report in REPORTS:
+        columns: Sequence[str] = COLUMNS[report]
+        if form is Format.CSV and report in REPORTS and compare is None:
             made = await frame(tx, scope, most=MOST_STREAMED)
         else:
             made = None
             rows = await _rows(tx, report, scope, held.settings.controller_silence_s)
+            if compare is not None:
+                beside = await comparing.compared(tx, scope, report)
+                columns = [*columns, *beside.columns]
+                rows = [(*row, *more) for row, more in zip(rows, beside.rows, strict=True)]
             counted = await progress(tx)
         nowhere = None
         if report is Report.ACCESS and admin.has_city and unit is None and station is None:
             nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     if form is Format.JSON:
         return Response(
-            await asyncio.to_thread(_json, asked, rows, known, counted, nowhere, at),
+            await asyncio.to_thread(_json, asked, columns, rows, known, counted, nowhere, at),
             media_type="application/json",
         )
     async with held.database.write() as tx:
@@ -278,8 +307,8 @@ async def report(
     if made is not None:
         return _csv(asked, _streamed(held, made, asked))
     if form is Format.CSV:
-        return _csv(asked, _written(asked, rows))
-    return await _excel(asked, rows, known, at)
+        return _csv(asked, _written(columns, rows))
+    return await _excel(asked, columns, rows, known, at)
 
 
 class VisitRowOut(Out):
@@ -424,6 +453,7 @@ async def source_of(
 
 def _json(
     asked: "Asked",
+    columns: Sequence[str],
     rows: Sequence[Any],
     known: Completeness,
     counted: Progress,
@@ -431,7 +461,6 @@ def _json(
     at: datetime,
 ) -> bytes:
     """Write the answer; a hundred thousand values take a while, so beside the loop."""
-    columns = COLUMNS[asked.report]
     body = asked.echo() | {
         "rows": [dict(zip(columns, row, strict=True)) for row in rows],
         "completeness": asdict(known),
@@ -458,18 +487,21 @@ async def _streamed(held: Held, made: Frame, asked: "Asked") -> AsyncIterator[st
         yield await asyncio.to_thread(csv_text, columns, rows)
 
 
-async def _written(asked: "Asked", rows: Sequence[Any]) -> AsyncIterator[str]:
-    columns = COLUMNS[asked.report]
+async def _written(columns: Sequence[str], rows: Sequence[Any]) -> AsyncIterator[str]:
     yield csv_head(columns)
     yield csv_text(columns, rows)
 
 
 async def _excel(
-    asked: "Asked", rows: Sequence[Any], known: Completeness, at: datetime
+    asked: "Asked",
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    known: Completeness,
+    at: datetime,
 ) -> Response:
     # Thousands of rows take a while: beside the loop that doors wait on.
     about = _about(asked, known, at)
-    path = await asyncio.to_thread(_workbook, COLUMNS[asked.report], rows, about)
+    path = await asyncio.to_thread(_workbook, columns, rows, about)
     gone = BackgroundTask(path.unlink, missing_ok=True)
     headers = _attached(asked, Format.XLSX)
     return FileResponse(path, media_type=XLSX_TYPE, headers=headers, background=gone)
@@ -497,12 +529,18 @@ def _workbook(
 def _about(asked: "Asked", known: Completeness, at: datetime) -> list[tuple[str, str]]:
     """Say on the file itself what it is, of when, and how complete."""
     made = at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
+    said = asked.echo()
     return [
         ("报表 report", asked.report.value),
         ("起 from", asked.period.from_day.isoformat()),
         ("止（不含）to", asked.period.to_day.isoformat()),
         ("行 by", asked.by.value + (f" / {asked.bucket.value}" if asked.bucket else "")),
         ("生成时间 generated_at", made),
+        *(
+            [("对比期 before", f"{said['before_from']} – {said['before_to']}")]
+            if "before_from" in said
+            else []
+        ),
         ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
         ("空格 empty cell", "没有数据，不是零。No data, which is not zero."),
     ]
@@ -535,15 +573,24 @@ class Asked:
     period: Period
     by: By
     bucket: Bucket | None
+    compare: Compare | None = None
 
     def echo(self) -> dict[str, Any]:
         """Say it again."""
-        return {
+        said = {
             "report": self.report.value,
             "from": self.period.from_day.isoformat(),
             "to": self.period.to_day.isoformat(),
             "by": self.by.value,
             "bucket": self.bucket.value if self.bucket else None,
+        }
+        if self.compare is None:
+            return said
+        before = period_before(self.period)
+        return said | {
+            "compare": self.compare.value,
+            "before_from": before.from_day.isoformat(),
+            "before_to": before.to_day.isoformat(),
         }
 
 

@@ -29,6 +29,7 @@ from app.reports.rules.counters import (
 
 DAY_QUARTERS = 24 * QUARTERS
 QUARTER_MS = 900_000
+DAY_MS = 86_400_000
 CROWDED = 0.9
 """Of the seats (metrics 21)."""
 CROWDED_FOR_MS = 300_000

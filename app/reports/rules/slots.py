@@ -110,21 +110,21 @@ def _bases(period: Period, kind: By, calendar: Calendar) -> Sequence[Slot]:
     days = period.days
     match kind:
         case By.DAY:
-            return [Slot(_ranges([day]), day) for day in days]
+            return [Slot(ranges_of([day]), day) for day in days]
         case By.WEEK:
             weeks = _grouped(days, [day - timedelta(days=day.weekday()) for day in days])
-            return [Slot(_ranges(each), monday) for monday, each in weeks.items()]
+            return [Slot(ranges_of(each), monday) for monday, each in weeks.items()]
         case By.MONTH:
             months = _grouped(days, [day.replace(day=1) for day in days])
-            return [Slot(_ranges(each), first) for first, each in months.items()]
+            return [Slot(ranges_of(each), first) for first, each in months.items()]
         case By.WEEKDAY:
             found = _grouped(days, [day.isoweekday() for day in days])
-            return [Slot(_ranges(found[number]), weekday=number) for number in sorted(found)]
+            return [Slot(ranges_of(found[number]), weekday=number) for number in sorted(found)]
         case By.DAY_CLASS:
             of = _grouped(days, [class_of(calendar, day) for day in days])
-            return [Slot(_ranges(of[each]), day_class=each) for each in Class if each in of]
+            return [Slot(ranges_of(of[each]), day_class=each) for each in Class if each in of]
         case _:
-            return [Slot(_ranges(days))]
+            return [Slot(ranges_of(days))]
 
 
 Name = TypeVar("Name")
@@ -137,7 +137,7 @@ def _grouped(days: Sequence[date], names: Sequence[Name]) -> dict[Name, list[dat
     return found
 
 
-def _ranges(days: Sequence[date]) -> Sequence[tuple[date, date]]:
+def ranges_of(days: Sequence[date]) -> Sequence[tuple[date, date]]:
     """Put days that follow each other together."""
     found: list[tuple[date, date]] = []
     for day in days:

@@ -1,0 +1,78 @@
+"""A period beside the one before it, on the same mix of days (metrics 48). Pure.
+
+A month with ten days of holidays is not worse than the month before because fewer came on them. So
+what came on workdays, weekends and holidays is taken as means per day of each, and the means of the
+period before are weighted with the days of this one: that is what it would have been. Days at work
+to make up for a holiday are workdays.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import NamedTuple
+
+from app.places.rules import Calendar
+from app.reports.rules.arithmetic import Period
+from app.reports.rules.slots import Class, Slot, Slots, class_of, ranges_of
+
+MIX: Mapping[Class, Class] = {
+    Class.WORKDAY: Class.WORKDAY,
+    Class.MAKEUP_WORKDAY: Class.WORKDAY,
+    Class.WEEKEND: Class.WEEKEND,
+    Class.PUBLIC_HOLIDAY: Class.PUBLIC_HOLIDAY,
+}
+CLASSES = (Class.WORKDAY, Class.WEEKEND, Class.PUBLIC_HOLIDAY)
+
+
+def period_before(period: Period) -> Period:
+    """Give the period before: of whole months as many months, else as many days."""
+    first, end = period.from_day, period.to_day
+    if first.day == 1 and end.day == 1:
+        months = (end.year - first.year) * 12 + end.month - first.month
+        years, month = divmod(first.year * 12 + first.month - 1 - months, 12)
+        return Period(date(years, month + 1, 1), first)
+    return Period(first - (end - first), first)
+
+
+def mixed(period: Period, calendar: Calendar, *, until: date) -> Slots:
+    """Cut a period into its workdays, weekends and holidays; only days that are over."""
+    days: dict[Class, list[date]] = {each: [] for each in CLASSES}
+    for day in period.days:
+        if day < until:
+            days[MIX[class_of(calendar, day)]].append(day)
+    some = [each for each in CLASSES if days[each]]
+    return Slots([Slot(ranges_of(days[each]), day_class=each) for each in some], by_hour=False)
+
+
+class OnDays(NamedTuple):
+    """What came on the days of one class."""
+
+    days: float
+    """How many of them are known."""
+    value: int | None
+
+
+def expected(before: Mapping[Class, OnDays], now: Mapping[Class, OnDays]) -> float | None:
+    """Give what the period before comes to with this period's days.
+
+    None where this period has days of a class of which nothing is known before.
+    """
+    found = 0.0
+    for each, mine in now.items():
+        if not mine.days:
+            continue
+        was = before.get(each)
+        if was is None or was.value is None or not was.days:
+            return None
+        found += was.value / was.days * mine.days
+    return round(found, 2) if any(mine.days for mine in now.values()) else None
+
+
+def total(now: Mapping[Class, OnDays]) -> int | None:
+    """Sum up what came on the known days; None where none is."""
+    values = [mine.value for mine in now.values() if mine.days and mine.value is not None]
+    return sum(values) if values else None
+
+
+def change(value: int | None, before: float | None) -> float | None:
+    """Say by what part of it a value differs from the one before; None where that is nought."""
+    return None if value is None or not before else round(value / before - 1, 4)
