@@ -260,6 +260,25 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "truth",
     ),
     "k": ("distinct workers that must stand behind a figure of a personal attribute", "count"),
+    "peer_group": (
+        "operating model and size by seats (0, 1-9, 10-19, 20-39, 40+): the stations of the whole "
+        "city that are compared",
+        "text",
+    ),
+    "figure": ("by what stations are ranked, as asked for", "text"),
+    "value": (
+        "the figure, as in the report that it is from; visits_per_seat is new here",
+        "number",
+    ),
+    "numerator": ("what a share was divided of; of a count the count itself", "number"),
+    "denominator": ("what a share was divided by; null for a count", "number"),
+    "peers": ("other stations of the group of which the figure is known", "count"),
+    "percentile": (
+        "(peers with less + half of those with the same) / peers; null with fewer than 8 peers, "
+        "and for a station known for less than 0.9 of the time that its best known peer is",
+        "share",
+    ),
+    "rank": ("1 + peers with more; null where the percentile is", "number"),
     "serial": ("serial number of the controller", "text"),
     "firmware": ("what it said of its firmware when it was enrolled", "text"),
     "seen_at": ("when it last began or ended a request", "instant"),
@@ -273,6 +292,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
 """How each figure is computed, and in what it is measured."""
 
 FORMULAS_OF: Mapping[tuple[str, str], str] = {
+    ("ranking", "operating_model"): "who keeps the station going",
     ("occupations", "visits"): (
         "visits of the occupation, as in the report of visits; null where suppressed, beyond "
         "retention, or until all months of the row are over and counted"
@@ -299,6 +319,10 @@ SAYS: Mapping[str, tuple[type, str]] = {
         rows.OccupationsRow,
         "what workers do who came, for whole months, small cells hidden",
     ),
+    "ranking": (
+        rows.RankingRow,
+        "where stations stand among their peers by one figure",
+    ),
     "controllers": (
         rows.ControllersRow,
         "which controllers are heard, and what became of their commands",
@@ -308,6 +332,7 @@ SAYS: Mapping[str, tuple[type, str]] = {
 
 CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
     "occupations": ([By.STATION, By.UNIT, By.ALL, By.MONTH], [Bucket.MONTH]),
+    "ranking": ([By.STATION], []),
     "controllers": ([By.STATION], []),
 }
 """Reports that are not cut in every way."""

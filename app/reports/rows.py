@@ -236,6 +236,26 @@ class OccupationsRow(NamedTuple):
     beyond_retention: bool
 
 
+class RankingRow(NamedTuple):
+    """Where a station stands among its peers (metrics 47)."""
+
+    station: str | None
+    name: str
+    operating_model: str
+    capacity: int
+    peer_group: str
+    """Operating model and size: the stations it is compared with."""
+    known_share: float
+    figure: str
+    value: float | None
+    numerator: float | None
+    denominator: float | None
+    peers: int
+    percentile: float | None
+    """The share of the peers that have less."""
+    rank: int | None
+
+
 class ControllersRow(NamedTuple):
     """How a station's controller does, and what became of the station's commands."""
 

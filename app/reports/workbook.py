@@ -101,4 +101,4 @@ def _write(
 
 def is_share(column: str) -> bool:
     """Whether a column's figures are parts of one."""
-    return column.endswith(("_share", "_rate", "_utilization", "_change"))
+    return column.endswith(("_share", "_rate", "_utilization", "_change", "percentile"))

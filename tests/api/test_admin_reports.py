@@ -32,7 +32,7 @@ from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admi
 
 pytestmark = pytest.mark.anyio
 
-REPORTS = ("visits", "access", "occupancy", "facilities", "promise", "controllers")
+REPORTS = ("visits", "access", "occupancy", "facilities", "promise", "ranking", "controllers")
 """Those that speak of any day."""
 TODAY = {"from": "2026-11-23", "to": "2026-11-24"}
 
@@ -155,7 +155,8 @@ async def test_every_report_answers_as_json_and_as_csv(
     assert len(entries) == 2
     for entry in entries:
         assert (entry.admin_id, entry.subject) == (city.auditor.id, f"report:{report}")
-        assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY
+        figure = {"figure": "visits"} if report == "ranking" else {}
+        assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY | figure
 
 
 async def test_a_workbook_leaves_no_file_behind(
@@ -429,3 +430,47 @@ async def test_a_report_is_compared_with_the_period_before(
         assert (answer.status_code, answer.json()["code"]) == (422, "comparison_invalid")
     answer = await asks(client, city.auditor, "controllers", compare="before")
     assert answer.json()["code"] == "comparison_invalid"
+
+
+async def test_stations_are_ranked_among_their_peers_of_the_whole_city(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    early = NIGHT - timedelta(days=400)
+    day = datetime(2026, 11, 20, 4, tzinfo=UTC)
+    async with runtime.database.write() as tx:
+        far = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=city.far)
+        for number in range(9):
+            unit = city.far if number < 2 else city.near
+            station = await a_station(
+                tx, unit=unit, at=early, code=f"CQ1{number:03d}", capacity=15 + number % 3
+            )
+            for visit in range(min(number, 5)):
+                await came(tx, runtime, station, day + timedelta(hours=visit))
+        await a_station(tx, unit=city.near, at=day, code="CQ2000", capacity=15)
+    await rolled(runtime)
+    query = {"from": "2026-11-18", "to": "2026-11-22"}
+    answer = await asks(client, city.auditor, "ranking", **query)
+    assert answer.status_code == 200, answer.text
+    rows = {row["station"]: row for row in answer.json()["rows"]}
+    group = [row for row in rows.values() if row["peer_group"].endswith(" 10-19")]
+    assert [row["station"] for row in group][-1] == "CQ2000", "not known for long enough"
+    ranked = [row for row in group if row["rank"]]
+    told = [(row["station"], row["value"], row["percentile"], row["rank"]) for row in ranked]
+    assert [row[1] for row in told] == [5, 5, 5, 5, 4, 3, 2, 1, 0]
+    assert {row[2] for row in told[:4]} == {0.8125}
+    assert [row[2] for row in told[4:]] == [0.5, 0.375, 0.25, 0.125, 0.0]
+    assert [row[3] for row in told] == [1, 1, 1, 1, 5, 6, 7, 8, 9]
+    assert {row["peers"] for row in ranked} == {8}
+    assert {row["percentile"] for row in rows.values() if row not in group} <= {None}
+    mine = (await asks(client, far, "ranking", **query)).json()["rows"]
+    assert {row["station"] for row in mine} == {"CQ0002", "CQ1000", "CQ1001"}
+    assert all(row == rows[row["station"]] for row in mine)
+    for figure in ("visits_per_seat", "grant_rate", "seat_utilization", "promise_rate"):
+        body = (await asks(client, far, "ranking", figure=figure, **query)).json()
+        assert body["figure"] == figure
+        for row in body["rows"]:
+            if row["denominator"]:
+                assert abs(row["numerator"] / row["denominator"] - row["value"]) < 0.001
+    for report, wrong in (("visits", {"figure": "visits"}), ("ranking", {"by": "day"})):
+        answer = await asks(client, city.auditor, report, **wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")

@@ -64,6 +64,7 @@ from app.reports.frame import (
 )
 from app.reports.occupations import occupations
 from app.reports.queries import REPORTS
+from app.reports.ranking import Ranked, ranking
 from app.reports.rollup import CITY_ZONE, retained_since
 from app.reports.rules import Bucket, By, Completeness, Period, completeness
 from app.reports.rules.comparison import period_before
@@ -91,6 +92,7 @@ class Report(StrEnum):
     FACILITIES = "facilities"
     PROMISE = "promise"
     OCCUPATIONS = "occupations"
+    RANKING = "ranking"
     CONTROLLERS = "controllers"
 
 
@@ -136,6 +138,7 @@ REPORT_SCHEMA = {
         "to": {"type": "string", "format": "date"},
         "by": {"type": "string"},
         "bucket": {"type": ["string", "null"]},
+        "figure": {"type": "string", "description": "Of `ranking`: by what."},
         "compare": {"type": "string", "description": "Where the period before was asked for."},
         "before_from": {"type": "string", "format": "date"},
         "before_to": {"type": "string", "format": "date"},
@@ -268,16 +271,23 @@ async def report(
         Compare | None,
         Query(description="Beside each count: the period before on the same mix of days."),
     ] = None,
+    figure: Annotated[
+        Ranked | None, Query(description="Of `ranking`: by what; visits by default.")
+    ] = None,
     form: Annotated[Format, Query(alias="format", description="JSON, or a file: CSV or Excel.")] = (
         Format.JSON
     ),
 ) -> Response:
     """Give a report over local days, `to` excluded."""
-    asked = Asked(report, period_of(from_day, to_day), by, bucket, compare)
+    if report is Report.RANKING:
+        figure = figure or Ranked.VISITS
+    elif figure is not None:
+        raise RequestInvalid("only the ranking is by a figure")
+    asked = Asked(report, period_of(from_day, to_day), by, bucket, compare, figure)
     if compare is not None:
         comparing.check(report, by.is_place and bucket is None)
-    if report is Report.CONTROLLERS:
-        _refuse_cuts(by, bucket)
+    if report in (Report.CONTROLLERS, Report.RANKING):
+        _refuse_cuts(report, by, bucket)
     known = completeness(asked.period, local_day(at, CITY_ZONE))
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
@@ -287,7 +297,7 @@ async def report(
             made = await frame(tx, scope, most=MOST_STREAMED)
         else:
             made = None
-            rows = await _rows(tx, report, scope, held.settings.controller_silence_s)
+            rows = await _rows(tx, asked, scope, held.settings.controller_silence_s)
             if compare is not None:
                 beside = await comparing.compared(tx, scope, report)
                 columns = [*columns, *beside.columns]
@@ -411,7 +421,7 @@ async def source_of(
     """
     made = source.MADE.get(report, {}).get(figure)
     if made is None:
-        known = ", ".join(source.MADE.get(report, {})) or "none: its small cells are hidden"
+        known = ", ".join(source.MADE.get(report, {})) or "none of its own"
         raise RequestInvalid(f"the figures of this report are: {known}")
     asked = Asked(report, period_of(from_day, to_day), By.ALL, None)
     days = (await held.calendar.fresh(held.database)).current
@@ -546,10 +556,10 @@ def _about(asked: "Asked", known: Completeness, at: datetime) -> list[tuple[str,
     ]
 
 
-def _refuse_cuts(by: By, bucket: Bucket | None) -> None:
+def _refuse_cuts(report: Report, by: By, bucket: Bucket | None) -> None:
     """Refuse to ignore what was asked: this report has a row per station for the whole period."""
     cuts = {"by": by is not By.STATION, "bucket": bucket is not None}
-    message = "the report of controllers has one row per station for the whole period"
+    message = f"the report of {report.value} has one row per station for the whole period"
     errors = [
         {"loc": ["query", name], "message": message} for name, is_cut in cuts.items() if is_cut
     ]
@@ -574,16 +584,19 @@ class Asked:
     by: By
     bucket: Bucket | None
     compare: Compare | None = None
+    figure: Ranked | None = None
 
     def echo(self) -> dict[str, Any]:
         """Say it again."""
-        said = {
+        said: dict[str, Any] = {
             "report": self.report.value,
             "from": self.period.from_day.isoformat(),
             "to": self.period.to_day.isoformat(),
             "by": self.by.value,
             "bucket": self.bucket.value if self.bucket else None,
         }
+        if self.figure is not None:
+            said["figure"] = self.figure.value
         if self.compare is None:
             return said
         before = period_before(self.period)
@@ -617,8 +630,8 @@ async def _scope(
     )
 
 
-async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) -> Sequence[Any]:
-    match report:
+async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence_s: int) -> Sequence[Any]:
+    match asked.report:
         case Report.VISITS:
             return await queries.visits(tx, scope)
         case Report.ACCESS:
@@ -631,6 +644,8 @@ async def _rows(tx: AsyncSession, report: Report, scope: Scope, silence_s: int) 
             return await queries.promise(tx, scope)
         case Report.OCCUPATIONS:
             return await occupations(tx, scope)
+        case Report.RANKING:
+            return await ranking(tx, scope, asked.figure or Ranked.VISITS)
         case Report.CONTROLLERS:
             silent_since = scope.at - timedelta(seconds=silence_s)
             return await queries.controllers(tx, scope, silent_since=silent_since)
