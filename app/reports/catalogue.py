@@ -11,8 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.reports import rows
+from app.reports.comparing import FIGURES as COMPARED
 from app.reports.export import TITLES
 from app.reports.rules import Bucket, By
+from app.reports.rules.ranking import FEWEST_PEERS
+from app.reports.rules.suppression import K
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,9 @@ class Field:
     """In Chinese, as in files."""
     formula: str
     unit: str
+    numerator: str | None
+    """Of a rate: what is divided, in fields of the same row."""
+    denominator: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,10 @@ class Described:
     """What it can have a row for."""
     buckets: Sequence[str]
     """Into what pieces of time a row can be cut."""
+    compared: Sequence[str]
+    """The figures that can be set beside those of the period before."""
+    privacy: str
+    """What it hides of persons."""
     fields: Sequence[Field]
 
 
@@ -330,6 +340,54 @@ SAYS: Mapping[str, tuple[type, str]] = {
 }
 
 
+RATES: Mapping[str, tuple[str, str]] = {
+    "offhours_share": ("out_of_hours_visits", "visits"),
+    "free_mode_coverage": ("covered_hours", "staffed_hours"),
+    "night_uplift": ("out_of_hours_visits / unstaffed_hours", "visits_free / staffed_hours"),
+    "dwell_mean_s": ("stay_hours", "stays"),
+    "imputed_exit_share": ("imputed_exits", "ended"),
+    "grant_rate": ("granted + walk_in", "decided"),
+    "open_success_rate": ("executed", "granted"),
+    "proven_open_rate": ("opened", "with_contact"),
+    "avg_occupancy": ("person_hours", "measured_hours"),
+    "avg_when_used": ("person_hours", "used_hours"),
+    "seat_utilization": ("person_hours", "seat_hours"),
+    "time_utilization": ("used_hours", "station_hours"),
+    "uses_per_visit": ("uses", "visits"),
+    "availability": ("standing_hours - out_of_order_hours", "standing_hours"),
+    "unknown_share": ("unknown_hours", "standing_hours"),
+    "repair_mean_min": ("repair_hours", "repairs"),
+    "promise_rate": ("usable_hours", "promised_hours - unknown_hours"),
+    "controller_uptime": ("online_hours", "commissioned_hours"),
+    "mttr_min": ("outage_hours", "outages"),
+    "visits_share": ("visits", "all_visits"),
+    "occupation_share": ("visits", "told_visits"),
+}
+"""Of what and by what each rate is divided, in fields of its row."""
+
+RATES_OF: Mapping[tuple[str, str], tuple[str, str]] = {
+    ("promise", "unknown_share"): ("unknown_hours", "promised_hours"),
+}
+
+PRIVACY = (
+    "counts and rates of places and times, which name no worker; distinct workers are a number, "
+    "null where the workers are beyond retention"
+)
+PRIVACY_OF: Mapping[str, str] = {
+    "occupations": (
+        f"cells of fewer than {K} distinct workers are hidden, nought included, with what they "
+        "could be worked out from; whole months that are over, and places of the tree, only"
+    ),
+    "facilities": "counts and times of things at places, which name no worker",
+    "promise": "times of places, which say nothing of workers",
+    "ranking": (
+        "figures of the stations of your scope; of other stations only how many have less, and of "
+        f"fewer than {FEWEST_PEERS} nothing"
+    ),
+    "controllers": "counts of commands and states of devices, which name no worker",
+}
+
+
 CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
     "occupations": ([By.STATION, By.UNIT, By.ALL, By.MONTH], [Bucket.MONTH]),
     "ranking": ([By.STATION], []),
@@ -350,6 +408,8 @@ def described() -> Sequence[Described]:
                 says=says,
                 by=[each.value for each in by],
                 buckets=[each.value for each in buckets],
+                compared=COMPARED.get(report, ()),
+                privacy=PRIVACY_OF.get(report, PRIVACY),
                 fields=[field_of(report, name) for name in names],
             )
         )
@@ -359,7 +419,9 @@ def described() -> Sequence[Described]:
 def field_of(report: str, name: str) -> Field:
     """Give what a field of a report is."""
     formula, unit = FORMULAS[name]
-    return Field(name, TITLES[name], FORMULAS_OF.get((report, name), formula), unit)
+    numerator, denominator = RATES_OF.get((report, name), RATES.get(name, (None, None)))
+    says = FORMULAS_OF.get((report, name), formula)
+    return Field(name, TITLES[name], says, unit, numerator, denominator)
 
 
 def page() -> str:
@@ -369,6 +431,8 @@ def page() -> str:
         "",
         "Every figure, how it is computed, and when it is null. Printed from the catalogue;",
         "the same is at `GET /v1/admin/reports`. Days are the station's own; `to` is excluded.",
+        "`GET /v1/admin/reports/{report}/source?figure=...` tells of any figure its counters, how",
+        "complete they are, and of one station and at most 31 days the rows that were counted.",
         "",
     ]
     for one in described():
@@ -376,9 +440,18 @@ def page() -> str:
         lines += [f"A row for each: {', '.join(one.by)}."]
         if one.buckets:
             lines[-1] += f" Cut by: {', '.join(one.buckets)}."
-        lines += ["", "| field | 名称 | formula | in |", "|---|---|---|---|"]
+        lines += ["", f"Privacy: {one.privacy}."]
+        if one.compared:
+            names = ", ".join(f"`{name}`" for name in one.compared)
+            lines += ["", f"With `compare=before`, beside each of {names}:"]
+            lines += ["`_before`, what the period before comes to with this period's workdays,"]
+            lines += [
+                "weekends and holidays, and `_change`, by what part of it the figure differs."
+            ]
+        lines += ["", "| field | 名称 | formula | in | of | by |", "|---|---|---|---|---|---|"]
         lines += [
-            f"| `{field.name}` | {field.title} | {field.formula} | {field.unit} |"
+            f"| `{field.name}` | {field.title} | {field.formula} | {field.unit} "
+            f"| {field.numerator or ''} | {field.denominator or ''} |"
             for field in one.fields
         ]
         lines += [""]

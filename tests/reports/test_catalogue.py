@@ -1,5 +1,6 @@
 """Where a figure comes from: every one has a formula, and the page says what the code says."""
 
+import re
 from pathlib import Path
 
 import httpx
@@ -12,6 +13,9 @@ from tests.api.test_admin_reports import city as city
 
 pytestmark = pytest.mark.anyio
 
+MEANS = {"dwell_mean_s", "repair_mean_min", "mttr_min", "avg_occupancy", "avg_when_used"}
+NO_FIELDS = {"known_share", "percentile"}
+"""Shares of time and of peers, which are no fields of the row."""
 PAGE = Path(__file__).parents[2] / "docs" / "reports.md"
 
 
@@ -25,6 +29,18 @@ def test_every_figure_of_every_report_has_a_formula_and_no_formula_is_left_over(
         for field in one.fields:
             assert len(field.formula) > 10, field.name
             assert not field.title.isascii()
+
+
+def test_every_rate_names_the_fields_it_was_divided_of_and_by() -> None:
+    for one in described():
+        names = {field.name for field in one.fields}
+        for field in one.fields:
+            said = (field.numerator, field.denominator)
+            is_rate = field.unit in ("share", "ratio") or field.name in MEANS
+            assert (None not in said) is (is_rate and field.name not in NO_FIELDS), field.name
+            for side in said:
+                assert set(re.findall("[a-z_]+", side or "")) <= names
+        assert one.privacy
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -42,4 +58,11 @@ async def test_an_administrator_can_ask_what_there_is(
     assert visits["buckets"] == ["hour", "day", "week", "month"]
     share = next(field for field in visits["fields"] if field["name"] == "offhours_share")
     assert share["formula"] == "out_of_hours_visits / visits; null without visits"
+    assert (share["numerator"], share["denominator"]) == ("out_of_hours_visits", "visits")
+    occupations = next(one for one in answer.json() if one["report"] == "occupations")
+    assert (occupations["by"], occupations["buckets"]) == (
+        ["station", "unit", "all", "month"],
+        ["month"],
+    )
+    assert "fewer than 5 distinct workers" in occupations["privacy"]
     assert (await client.get("/v1/admin/reports")).status_code == 401

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from app.db.cursors import PageRequest
 from app.people.admins import Roots
 from app.places.tables import FacilityKind, Station
-from app.reports.catalogue import FORMULAS, SAYS
+from app.reports.catalogue import FORMULAS, SAYS, field_of
 from app.reports.frame import Part, frame
 from app.reports.queries import REPORTS
 from app.reports.rules import By
@@ -29,6 +29,8 @@ pytestmark = pytest.mark.anyio
 NAMES = {"text", "id", "date", "hour", "number", "truth", "instant"}
 """What is measured in these is a name or a state of a row, and no figure."""
 HISTOGRAMS = {DWELL: 5, PICKUP: 7, PULSE: 9, DOOR: 11}
+UNITS = {"share": 1, "ratio": 1, "persons": 1, "minutes": 60, "seconds": 3_600}
+"""How many of a rate's unit are one of what it was divided of, which are counts or hours."""
 HOUR_MS = 3_600_000
 NOT_COUNTED = {"peak_occupancy", "peak_at", "max_observed", "unique_workers"}
 """Kept beside the counters."""
@@ -97,7 +99,22 @@ async def test_a_figure_names_just_the_counters_that_move_it(
         for figure in MADE[report]:
             if figure not in NOT_COUNTED:
                 assert moved[figure] == names(MADE[report][figure]), (report, figure)
+        for figure in MADE[report]:
+            says = field_of(report, figure)
+            if says.numerator and says.denominator:
+                divided = worth(says.numerator, base) / worth(says.denominator, base)
+                assert base[figure] == pytest.approx(divided * UNITS[says.unit], rel=0.01), figure
         assert made.row is SAYS[report][0]
+
+
+def worth(terms: str, figures: dict[str, Any]) -> float:
+    """The worth of a sum, a difference or a quotient of figures."""
+    first, *rest = terms.split()
+    found = float(figures[first])
+    for sign, name in zip(rest[::2], rest[1::2], strict=True):
+        other = float(figures[name])
+        found = {"+": found + other, "-": found - other, "/": found / other}[sign]
+    return found
 
 
 def figures_of(part: Part, report: str, values: dict[int, int]) -> dict[str, Any]:

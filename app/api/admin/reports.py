@@ -176,6 +176,8 @@ class FieldOut(Out):
     title: str
     formula: str
     unit: str
+    numerator: str | None
+    denominator: str | None
 
 
 class DescribedOut(Out):
@@ -183,6 +185,8 @@ class DescribedOut(Out):
     says: str
     by: list[str]
     buckets: list[str]
+    compared: list[str]
+    privacy: str
     fields: list[FieldOut]
 
 
@@ -377,6 +381,8 @@ class SourceOut(Out):
     title: str
     formula: str
     unit: str
+    numerator: str | None
+    denominator: str | None
     value: Any
     known_share: float
     completeness: CompletenessOut
@@ -445,6 +451,8 @@ async def source_of(
         "title": says.title,
         "formula": says.formula,
         "unit": says.unit,
+        "numerator": says.numerator,
+        "denominator": says.denominator,
         "value": found.value,
         "known_share": found.known_share,
         "completeness": completeness(asked.period, local_day(at, CITY_ZONE)),
