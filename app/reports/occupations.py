@@ -7,6 +7,7 @@ no two questions together tell more than all of them. Over several months a figu
 is shown in each of them.
 """
 
+import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -195,15 +196,19 @@ async def _read_month(tx: AsyncSession, month: date, tree: _Tree, wanted: Iterab
     if len(ids) <= NAMED:
         query = query.where(_ROLLUP.c.place_id.in_(ids))
     read = [row for row in await tx.execute(query) if row.place_id in ids]
+    return await asyncio.to_thread(_shown, read, tree, below)
+
+
+def _shown(read: Sequence[Any], tree: _Tree, below: Mapping[Node, Sequence[Node]]) -> _Shown:
+    """Sum up the nodes, and hide cells: of a whole city a second's work, beside the loop."""
     of = dict(zip((row.place_id for row in read), _cells(read), strict=True))
-    cells = {
-        node: _together([of[id] for id in tree.own[node.id] if id in of])
-        if node.is_own
-        else of.get(node.id, NOTHING)
-        for node in nodes
-        if node.id is not None
-    }
-    cells[CITY] = _together([cells[node] for node in tree.below[CITY]])
+    cells: dict[Node, _Cells] = {}
+    for node in (node for each in below.values() for node in each):
+        if node.id is not None and node.is_own:
+            cells[node] = _together([of[id] for id in tree.own[node.id] if id in of])
+        elif node.id is not None:
+            cells[node] = of.get(node.id, NOTHING)
+    cells[CITY] = _together([cells[node] for node in below[CITY]])
     came = {node for node in cells if sum(cells[node].visits)}
     if CITY not in came:
         return _Shown(cells, {})
