@@ -2,7 +2,8 @@
 
 Every figure names the counters that its formula is made of, and the raw rows that they count. Rows
 name no worker and no occupation, and are shown of one station and of at most 31 days (law 15).
-Of a report that hides small cells nothing more is told than its formula: its counters are them.
+Of a report that hides small cells nothing more is told than its formula, for its counters are them;
+nor of a ranking, whose figures are those of other reports.
 """
 
 from collections.abc import Mapping, Sequence
@@ -243,6 +244,31 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "outage_hours": Made([C.OUTAGE_MS]),
         "mttr_min": Made([C.OUTAGE_MS, C.OUTAGES]),
     },
+    "occupations": {
+        name: Made()
+        for name in (
+            "visits",
+            "persons",
+            "unique_workers",
+            "all_visits",
+            "visits_share",
+            "told_visits",
+            "occupation_share",
+            "k",
+        )
+    },
+    "ranking": {
+        name: Made()
+        for name in (
+            "capacity",
+            "value",
+            "numerator",
+            "denominator",
+            "peers",
+            "percentile",
+            "rank",
+        )
+    },
     "controllers": {
         "commands": _commands([command(state) for state in COMMANDS], None),
         "live": _commands([command(CommandState.PENDING), command(CommandState.CLAIMED)], None),
@@ -272,7 +298,8 @@ class Source:
     """Where a figure comes from."""
 
     value: Any
-    """The figure of the whole scope and period; of facilities by kind; None for controllers."""
+    """The figure of the whole scope and period; of facilities by kind; None where it is not summed
+    from counters, and for controllers."""
     known_share: float
     counters: Sequence[Counter]
     rollups: int

@@ -383,7 +383,10 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
     assert len(entries) == 5
     assert entries[0].after is not None
     assert (entries[0].after["figure"], entries[0].after["station"]) == ("visits", "CQ0001")
-    for wrong in ({"figure": "name"}, {"report": "occupations"}, {"figure": "grant_rate"}):
+    hidden = (await source(report="occupations", **one)).json()
+    assert (hidden["value"], hidden["counters"], hidden["rows"]) == (None, [], None)
+    assert hidden["formula"].startswith("visits of the occupation")
+    for wrong in ({"figure": "name"}, {"report": "ranking"}, {"figure": "grant_rate"}):
         answer = await source(**wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
     async with runtime.database.write() as tx:

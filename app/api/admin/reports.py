@@ -425,10 +425,9 @@ async def source_of(
 
     Rows are given of one station and of at most 31 days, null otherwise; they name no worker.
     """
-    made = source.MADE.get(report, {}).get(figure)
+    made = source.MADE[report].get(figure)
     if made is None:
-        known = ", ".join(source.MADE.get(report, {})) or "none of its own"
-        raise RequestInvalid(f"the figures of this report are: {known}")
+        raise RequestInvalid(f"the figures of this report are: {', '.join(source.MADE[report])}")
     asked = Asked(report, period_of(from_day, to_day), By.ALL, None)
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
