@@ -24,7 +24,7 @@ from app.places.rules import local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
 from app.reports.crowds import Crowd
-from app.reports.frame import PeriodInvalid, Scope, base_of, frame, progress
+from app.reports.frame import Frame, PeriodInvalid, Scope, base_of, frame, progress
 from app.reports.rollup import CITY_ZONE
 from app.reports.rows import OccupationsRow
 from app.reports.rules import Bucket, By, Grain, Slot, rate, span_end
@@ -124,6 +124,12 @@ async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow
         )
         if is_over and month >= scope.retained_since:
             months[month] = await _read_month(tx, month, tree, wanted)
+    return await asyncio.to_thread(_all_rows, made, nodes, months)
+
+
+def _all_rows(
+    made: Frame, nodes: Sequence[Node | None], months: Mapping[date, _Shown]
+) -> Sequence[OccupationsRow]:
     rows: list[OccupationsRow] = []
     for part in made.parts():
         shares = part.known.shares.tolist()
@@ -137,7 +143,7 @@ async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow
                 "day": base.day,
                 "known_share": shares[row],
             }
-            is_lost = _months(base)[0] < scope.retained_since
+            is_lost = _months(base)[0] < made.scope.retained_since
             rows += _rows(names, node, [months.get(month) for month in _months(base)], is_lost)
     return rows
 
