@@ -405,7 +405,7 @@ async def test_a_report_is_compared_with_the_period_before(
 ) -> None:
     """2026-11-19 and 20 were a Thursday and a Friday, as the 21st and 22nd a weekend."""
     async with runtime.database.write() as tx:
-        for day, times in ((17, 2), (18, 1), (19, 3), (20, 1), (21, 5), (22, 0)):
+        for day, times in ((12, 2), (17, 2), (18, 1), (19, 3), (20, 1), (21, 5), (22, 0)):
             for number in range(times):
                 at = datetime(2026, 11, day, 4, tzinfo=UTC) + timedelta(hours=number)
                 await came(tx, runtime, city.stations[0], at)
@@ -416,7 +416,11 @@ async def test_a_report_is_compared_with_the_period_before(
     first, second = body["rows"]
     assert (first["visits"], first["visits_before"], first["visits_change"]) == (4, 3.0, 0.3333)
     assert (second["visits"], second["visits_before"], second["visits_change"]) == (0, 0.0, None)
-    # A weekend cannot be compared with workdays, and a day that goes on not at all.
+    # Of the week only Monday goes on: four workdays are compared, of five with two visits before.
+    week = {"from": "2026-11-17", "to": "2026-11-24", "compare": "before", "by": "all"}
+    (row,) = (await asks(client, city.auditor, **week)).json()["rows"]
+    assert (row["visits"], row["visits_before"], row["visits_change"]) == (13, 1.6, 6.5)
+    # A weekend cannot be compared with workdays, nor a day that goes on with anything.
     for days in (("2026-11-21", "2026-11-23"), ("2026-11-23", "2026-11-24")):
         query = {"from": days[0], "to": days[1], "compare": "before", "by": "all"}
         (row,) = (await asks(client, city.auditor, **query)).json()["rows"]
