@@ -28,9 +28,7 @@ BATCH_FACTOR = 4
 CONTROLLER_PATHS = ("/v1/controller/",)
 """Answers that say what time it is: a controller has no clock that it could trust."""
 
-PAPERWORK = tuple(
-    f"/v1/controller/{name}" for name in ("config", "credential", "denials", "enrol")
-)
+PAPERWORK = tuple(f"/v1/controller/{name}" for name in ("config", "credential", "denials", "enrol"))
 """What controllers can wait for; uploads of journals have a line of their own."""
 
 CSP = (

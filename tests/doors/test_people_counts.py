@@ -101,7 +101,7 @@ async def test_administrators_see_the_series_its_resets_and_its_drift(
         )
         assert sent.status_code == 200, sent.text
     chief = await the_chief(runtime)
-    found = await reads(client, scene, chief, **{"since": began.isoformat()})
+    found = await reads(client, scene, chief, since=began.isoformat())
     assert [(hour["people_in"], hour["people_out"], hour["inside"]) for hour in found["hours"]] == [
         (3, 1, 2),
         (0, 2, -1),
@@ -112,7 +112,7 @@ async def test_administrators_see_the_series_its_resets_and_its_drift(
     assert (reset["counted"], reset["reset_to"], reset["drift"], reset["entries"]) == (2, 1, 1, 3)
     # What came before a time decides where its count begins.
     since = (began + timedelta(minutes=75)).isoformat()
-    later = await reads(client, scene, chief, **{"since": since})
+    later = await reads(client, scene, chief, since=since)
     assert (later["inside"], later["lowest"], later["resets"]) == (0, -1, [])
 
 
