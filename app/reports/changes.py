@@ -32,6 +32,9 @@ STATION_DAYS, UNIT_DAYS, SPANS = 0, 1_000, 2_000
 AT_ONCE = 2_000
 """Rows written by one statement."""
 
+NOON = 12
+"""A visit that begins after this hour was not moved there from the day before."""
+
 Due = tuple[uuid.UUID, Grain, date, int]
 """A place, a span, its depth."""
 
@@ -166,8 +169,10 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
     )
     async for station, zone, created_at in await tx.stream(commands):
         yield station, local_day(created_at, zone)
-    async for station, zone, first, until in await tx.stream(_stays(new(Visit.changed_at))):
+    async for station, zone, first, hour, until in await tx.stream(_stays(new(Visit.changed_at))):
         yield station, first
+        if hour < NOON:
+            yield station, first - timedelta(days=1)
         for day in _days(first + timedelta(days=1), local_day(min(until, at), zone)):
             yield station, day
     if since is None:
@@ -196,12 +201,19 @@ def _spells(table: Any, since: datetime) -> Any:
 def _stays(changed: sa.ColumnElement[bool]) -> Any:
     """Select visits' days, and until when the longest of each lasts or ever seemed to last.
 
-    An end that was moved to an earlier day leaves `stay_until` where it was.
+    An end that was moved to an earlier day leaves `stay_until` where it was. A beginning that late
+    word moved over midnight leaves nothing on the day before: that day is counted again too.
     """
     ended = sa.func.coalesce(Visit.ended_at, Visit.stay_until)
     lasts = sa.case((ended > Visit.stay_until, ended), else_=Visit.stay_until)
     return (
-        sa.select(Visit.station_id, Station.timezone, Visit.local_day, sa.func.max(lasts))
+        sa.select(
+            Visit.station_id,
+            Station.timezone,
+            Visit.local_day,
+            sa.func.min(Visit.local_hour),
+            sa.func.max(lasts),
+        )
         .join(Station, Station.id == Visit.station_id)
         .where(sa.or_(changed, Visit.ended_at.is_(None)))
         .group_by(Visit.station_id, Station.timezone, Visit.local_day)

@@ -149,6 +149,25 @@ async def test_a_stay_that_turns_out_shorter_leaves_the_day_it_never_reached(
     )
 
 
+async def test_a_beginning_that_late_word_moves_over_midnight_leaves_no_visit_behind(
+    runtime: Runtime,
+) -> None:
+    evening = datetime(2026, 11, 16, 15, 50, tzinfo=UTC)  # 23:50
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        visit = a_visit(station, evening, 60, written=evening)
+        tx.add(visit)
+    await roll(runtime, NOON)
+    async with runtime.database.write() as tx:
+        found = await tx.get_one(Visit, visit.id)
+        found.started_at += timedelta(minutes=20)
+        found.local_day, found.local_hour = date(2026, 11, 17), 0
+        found.changed_at = NOON + timedelta(hours=3)
+    counted = await roll(runtime, NOON + timedelta(hours=4))
+    days = [counted[station.id, Grain.DAY, date(2026, 11, day)] for day in (16, 17)]
+    assert [visits_of(row) for row in days] == [0, 1]
+
+
 async def test_what_a_slow_writer_commits_after_a_search_is_found_by_the_next(
     runtime: Runtime,
 ) -> None:
