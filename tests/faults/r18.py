@@ -33,6 +33,9 @@ AFTER_S = ((0, 2), (8, 14))
 """When a claim comes after its scan: soon, or about when its time is over. A step forward between
 the two ends a command, and rightly so."""
 
+SPREAD_S = 20.0
+"""Over so many seconds people come, so that one step does not meet all of them alike."""
+
 AT_ONCE = 24
 """So many doors side by side."""
 
@@ -54,7 +57,9 @@ async def run(round: Round) -> Verdict:
             pairs = zip(boxes[start : start + AT_ONCE], workers[start:], strict=False)
             await asyncio.gather(
                 *(
-                    claims.open(box, worker, dice.uniform(*dice.choice(AFTER_S)))
+                    claims.open(
+                        box, worker, dice.uniform(0, SPREAD_S), dice.uniform(*dice.choice(AFTER_S))
+                    )
                     for box, worker in pairs
                 )
             )
@@ -80,8 +85,9 @@ class Claims:
         self._ends_ns: dict[str, int] = {}
         """When a pulse is allowed no more, by the key of its scan."""
 
-    async def open(self, box: Box, worker: SomeWorker, after_s: float) -> None:
-        """Scan, wait, and claim."""
+    async def open(self, box: Box, worker: SomeWorker, begins_s: float, after_s: float) -> None:
+        """Come, scan, wait, and claim."""
+        await asyncio.sleep(begins_s)
         key = f"r18-{box.door}"
         async with httpx.AsyncClient(base_url=self._house.url, timeout=60) as http:
             said = await _answered(
