@@ -149,8 +149,11 @@ class Journal:
         with self._writing():
             for number in numbers:
                 self._delete("seq = ?", number)
-        if not self.held and self._kept("lost_first") is None:
-            self.news.clear()
+        # Asked of the disk, not of the count: news of nothing would keep the upload busy for ever.
+        if self._db.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None:
+            self.held = 0
+            if self._kept("lost_first") is None:
+                self.news.clear()
 
     def clocks(self) -> dict[str, Any]:
         """Say what our clocks show now, for the server to place the events on its own."""

@@ -56,6 +56,18 @@ async def test_numbers_go_on_after_a_restart_and_nothing_is_forgotten(
     assert again.record("note") == 4
 
 
+async def test_news_end_when_the_disk_holds_nothing_whatever_was_counted(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    journal, earlier = a_journal(tmp_path, clock), a_journal(tmp_path, clock)
+    seq = journal.record("note")
+    # A boot before this one still writes: what it uploads is gone for both.
+    earlier.settle([seq])
+    journal.settle([])
+    assert not journal.news.is_set()
+    assert journal.held == 0
+
+
 async def test_a_journal_that_is_gone_or_damaged_begins_a_new_epoch(
     clock: VirtualClock, tmp_path: Path
 ) -> None:
