@@ -180,7 +180,12 @@ class Author:
         story = self.story
         for visit in self.random.sample(story.visits, min(6, len(story.visits))):
             visit.changed_at = written
-            match self.random.randrange(4):
+            match self.random.randrange(5):
+                case 4:
+                    # Word of the door's contact came late: the visit that was counted never was.
+                    visit.ended_at, visit.end_source = visit.started_at, None
+                    visit.voided_at, visit.void_because = written, VoidBecause.NOT_OPENED
+                    visit.owner_key = None
                 case 0:
                     visit.party_size = self.random.randint(1, 5)
                 case 1:
