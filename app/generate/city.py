@@ -27,7 +27,7 @@ from app.generate.plan import Plan
 from app.generate.timetable import DAY, MINUTE, Ints, Timetable, instant_of, midnight
 from app.people.rules import Role
 from app.people.tables import Admin, Consent, Occupation, Worker
-from app.people.workers import CONSENT_VERSIONS
+from app.people.workers import CONSENT_VERSIONS, NUMBER_BITS
 from app.places import calendar as calendar_days
 from app.places import districts
 from app.places.districts import ZONE
@@ -725,7 +725,10 @@ def _workers(make: Builder, stations: Stations) -> tuple[Workers, Sequence[tuple
     consent_until = np.where(withdrawn & (later < make.horizon), later, NEVER)
     blocked_at = np.where(rng.random(total) < 0.001, inside, NEVER)
     ids = new_ids(rng, created)
-    spare = np.unique(rng.integers(0, 1 << 32, total + total // 10 + 100, dtype=np.int64))
+    # As `workers.free_number` gives them: of few bits, so that sets of many are small.
+    spare = np.unique(
+        rng.integers(0, max(1 << NUMBER_BITS, 4 * total), 2 * total + 100, dtype=np.int64)
+    )
     numbers = rng.permutation(spare)[:total]
     workers = Workers(ids, numbers, occupations, consent_from, consent_until, blocked_at)
     gave = np.flatnonzero(consent_from < NEVER)

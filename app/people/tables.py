@@ -42,7 +42,7 @@ class Worker(Base):
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(sa.BigInteger, unique=True)
-    """Random, 32 bits: for compact sets of workers."""
+    """Random, of few bits: for compact sets of workers (`workers.free_number`)."""
     phone_sealed: Mapped[bytes | None]
     """The number under AES-GCM; None once erased."""
     phone_index: Mapped[bytes | None] = mapped_column(unique=True)

@@ -103,7 +103,7 @@ async def register(
     listed: bool,
     at: datetime,
 ) -> Worker:
-    """Add a worker with a random 32-bit number of his own."""
+    """Add a worker with a random number of his own."""
     worker_id = new_id()
     worker = Worker(
         id=worker_id,
@@ -123,12 +123,22 @@ async def register(
     return worker
 
 
+NUMBER_BITS = 25
+NUMBER_TRIES = 8
+
+
 async def free_number(tx: AsyncSession) -> int:
-    """Give a random 32-bit number that no worker has."""
+    """Give a random number that no worker has: of few bits, so that sets of many are small.
+
+    In a set the upper bits are shared. Of 2^25 numbers six million workers take a fifth; where a
+    country took most of them, a few tries would fail and the next number is of 32 bits.
+    """
+    tries = 0
     while True:
-        number = secrets.randbits(32)
+        number = secrets.randbits(NUMBER_BITS if tries < NUMBER_TRIES else 32)
         if await tx.scalar(sa.select(Worker.id).where(Worker.number == number)) is None:
             return number
+        tries += 1
 
 
 async def keep_out(

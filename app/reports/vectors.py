@@ -21,9 +21,10 @@ Ints = npt.NDArray[np.int64]
 
 def packed(counts: Mapping[int, int]) -> bytes:
     """Write counters down."""
-    entries = np.empty(len(counts), ENTRY)
-    for number, key in enumerate(sorted(counts)):
-        entries[number] = (key, counts[key])
+    keys = sorted(counts)
+    entries = np.empty(len(keys), ENTRY)
+    entries["key"] = keys
+    entries["value"] = [counts[key] for key in keys]
     return entries.tobytes()
 
 
