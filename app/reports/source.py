@@ -374,6 +374,8 @@ async def behind(
         query = query.where(
             table.local_day >= scope.period.from_day, table.local_day < scope.period.to_day
         )
+    if made.rows is Rows.VISITS:
+        query = query.where(Visit.voided_at.is_(None))
     if made.where is not None:
         query = query.where(made.where).params(at=scope.at)
     return await cursors.page(tx, query, by=[begun, table.id], request=request)

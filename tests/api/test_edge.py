@@ -12,7 +12,7 @@ from app.api.edge import Edge
 pytestmark = pytest.mark.anyio
 
 CONFIG = "/v1/controller/config"
-EVENTS = "/v1/controller/events"
+DENIALS = "/v1/controller/denials"
 CLAIM = "/v1/controller/commands/1/claim"
 
 
@@ -73,8 +73,8 @@ def a_body(content: bytes) -> Message:
 async def test_whoever_gave_up_in_the_line_is_not_served() -> None:
     stage = Stage()
     slow = await stage.calls("slow", CONFIG, a_body(b""))
-    gone = await stage.calls("gone", EVENTS, {"type": "http.disconnect"})
-    stays = await stage.calls("stays", EVENTS, a_body(b"events"))
+    gone = await stage.calls("gone", DENIALS, {"type": "http.disconnect"})
+    stays = await stage.calls("stays", DENIALS, a_body(b"events"))
     assert stage.names == ["slow"]
     stage.handlers.free.set()
     await asyncio.gather(slow, gone, stays)
@@ -100,7 +100,7 @@ async def test_a_body_that_is_still_on_its_way_is_waited_for() -> None:
         await coming.wait()
         return a_body(b"late")
 
-    scope = {"type": "http", "path": EVENTS, "headers": [], "name": "late"}
+    scope = {"type": "http", "path": DENIALS, "headers": [], "name": "late"}
     task = asyncio.create_task(stage.edge(scope, receive, nothing))
     await asyncio.sleep(0)
     assert stage.names == []

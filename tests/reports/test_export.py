@@ -19,6 +19,8 @@ ROWS = (
     rows.PromiseRow,
     rows.FacilitiesRow,
     rows.ControllersRow,
+    rows.OccupationsRow,
+    rows.RankingRow,
 )
 
 
