@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from app import jobs
 from app.clock import monotonic, utc_now
 from app.db import schema
 from app.db.engine import Database
@@ -71,6 +72,11 @@ async def prepare(settings: Settings, *, stations: int, workers: int) -> World:
     await schema.migrate(held.database)
     async with opened(held):
         made = await world.build(held, stations=stations, workers=workers)
+        # As in a city that has run for a while: the day before is recorded and counted.
+        for name in ("record-modes", "roll-up"):
+            job = jobs.find(name)
+            assert job is not None
+            await jobs.run_once(held, job)
     database = Database(settings.database_url, pool_size=2)
     async with database.engine.connect() as connection:
         await connection.exec_driver_sql("ANALYZE")

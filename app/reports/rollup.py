@@ -49,6 +49,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 250
 """Spans settled in one write."""
+STATIONS_AT_ONCE = 60
+"""Stations' days settled in one write: between two of them doors have their turn."""
 UNITS_AT_ONCE = 20
 """Units' days settled in one write: each may be the sum of hundreds."""
 
@@ -132,8 +134,10 @@ async def _lowest(tx: AsyncSession) -> Sequence[RollupDue]:
         RollupDue.grain == first.grain,
         RollupDue.from_day == first.from_day,
     )
-    is_units = STATION_DAYS < first.depth < SPANS
-    return (await tx.scalars(query.limit(UNITS_AT_ONCE if is_units else AT_ONCE))).all()
+    most = AT_ONCE if first.depth >= SPANS else UNITS_AT_ONCE
+    if first.depth == STATION_DAYS:
+        most = STATIONS_AT_ONCE
+    return (await tx.scalars(query.limit(most))).all()
 
 
 async def _take(tx: AsyncSession, dues: Sequence[RollupDue]) -> set[uuid.UUID]:
