@@ -130,7 +130,7 @@ class WhatIfOut(Out):
 async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang: Lang) -> Any:
     """Decide the recorded scans of at most 366 days again under other rules; changes nothing.
 
-    A million scans take about a minute of a core; one replay runs at a time in each process.
+    One replay runs at a time in each process.
     """
     period = period_of(body.from_day, body.to_day)
     supposed = _supposed(body.change)
