@@ -242,7 +242,7 @@ async def _write_heard(held: Runtime) -> None:
     while True:
         await asyncio.sleep(outages.LISTENS_EVERY.total_seconds())
         try:
-            await held.controllers.write_heard(held.database, at=held.now())
+            await held.controllers.write_heard(at=held.now())
         except Exception:
             log.exception("job failed name=write-heard")
 

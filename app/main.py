@@ -44,9 +44,9 @@ from app.db.lock import WriterLock
 from app.db.schema import require_current
 from app.db.wakeups import wakeups_for
 from app.doors import commands, controllers, keys
+from app.doors.commands import lookout
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
-from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk, ScanLimits
 from app.doors.uploads import EMBEDDED_PLACES, PLACES, UploadQueue
 from app.people.sms import sender_for
@@ -128,7 +128,9 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
     wakeups = wakeups_for(database)
     vault = Vault(kek_of(settings))
     ring, days = KeyRing(vault), CalendarCache()
-    desk = ControllerDesk(monotonic, silence_s=settings.controller_silence_s)
+    desk = ControllerDesk(
+        database, wakeups, now=now, monotonic=monotonic, silence_s=settings.controller_silence_s
+    )
     deadlines = deadline_clock(database, now, monotonic)
     wakeups.watch(keys.TOPIC, ring.forget)
     wakeups.watch(calendar.TOPIC, days.forget)
@@ -144,7 +146,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         calendar=days,
         keys=ring,
         controllers=desk,
-        lookout=Lookout(database, deadlines, now),
+        lookout=lookout(database, deadlines, now),
         scans=ScanDesk(
             wakeups=wakeups,
             keys=ring,
@@ -208,7 +210,7 @@ def _lifespan(
                         yield
                 finally:
                     await _ended(background)
-                    await held.controllers.write_heard(held.database, at=held.now())
+                    await held.controllers.write_heard(at=held.now())
 
     return lifespan
 

@@ -1,16 +1,18 @@
 """What one server process holds: the database, its clocks and bells, keys and caches."""
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 
 from app.alerts.webhooks.courier import Courier
 from app.clock import Monotonic, Now
 from app.db.clock import DeadlineClock
 from app.db.engine import Database
+from app.db.gathered import Gathered
 from app.db.wakeups import LocalWakeups
+from app.doors.commands import Outlook
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
-from app.doors.lookout import Lookout
 from app.doors.scans import ScanDesk
 from app.doors.uploads import UploadQueue
 from app.people.sms import SmsSender
@@ -37,7 +39,7 @@ class Runtime:
     """Signing and verifying keys, in memory, reloaded on a bell."""
     controllers: ControllerDesk
     """Who the controllers are and when they were last heard, in memory."""
-    lookout: Lookout
+    lookout: Gathered[uuid.UUID, Outlook]
     """Reads for the polls what there is to do."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""

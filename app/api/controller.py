@@ -67,9 +67,7 @@ class ControllerKey(HTTPBearer):
         credentials = await super().__call__(request)
         if credentials is None or len(credentials.credentials) > 200:
             raise CredentialRefused
-        found = await held.controllers.find(
-            held.database, held.wakeups, credentials.credentials, at=held.now()
-        )
+        found = await held.controllers.find(credentials.credentials, at=held.now())
         if found is None:
             raise CredentialRefused
         return found
@@ -432,7 +430,7 @@ async def _await_work(
         held.wakeups.ring(topics[0])
         with held.wakeups.listen(*topics) as bell:
             while True:
-                seen = await held.lookout.look(controller.controller_id, at_once=rung)
+                seen = await held.lookout.ask(controller.controller_id, at_once=rung)
                 if seen is None:
                     return CredentialRefused()
                 left = until - loop.time()

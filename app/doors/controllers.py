@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.rules import AlertKind
 from app.audit import Action, Actor, Subject, record
-from app.clock import Monotonic
+from app.clock import Monotonic, Now
 from app.db.engine import Database
-from app.db.types import new_id
+from app.db.gathered import Gathered, padded
+from app.db.types import new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import clones, outages
@@ -65,14 +67,33 @@ class KnownController:
     """When a replaced credential ends; None for the newest, and while the newest was not used."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    known: KnownController
+    is_used: bool
+    """Whether the device has shown that it holds it."""
+
+
 class ControllerDesk:
     """What one process remembers of the controllers."""
 
-    def __init__(self, monotonic: Monotonic, *, silence_s: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakeups: LocalWakeups,
+        *,
+        now: Now,
+        monotonic: Monotonic,
+        silence_s: int,
+    ) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._now = now
         self._monotonic = monotonic
         self._silence = timedelta(seconds=silence_s)
         self._started = monotonic()
         self._known: dict[bytes, KnownController] = {}
+        self._credentials = Gathered(self._read)
         self._forgotten = 0
         self._heard: dict[uuid.UUID, datetime] = {}
         self._unwritten: dict[uuid.UUID, datetime] = {}
@@ -86,32 +107,31 @@ class ControllerDesk:
         self._known.clear()
         self._forgotten += 1
 
-    async def find(
-        self, database: Database, wakeups: LocalWakeups, credential: str, *, at: datetime
-    ) -> KnownController | None:
+    async def find(self, credential: str, *, at: datetime) -> KnownController | None:
         """Say whose credential this is; opens and closes its own read when it must look."""
         digest = hash_of(credential)
         known = self._known.get(digest)
         if known is None:
             forgotten = self._forgotten
-            async with database.read() as tx:
-                found = await _find(tx, digest, at=at)
-            if found is not None and not found.credential_used and found.credential_hash == digest:
-                async with database.write() as tx:
-                    await _mark_used(tx, wakeups, found.id, digest, at=at)
+            found = await self._credentials.ask(digest)
+            if found is not None and not found.is_used:
+                async with self._database.write() as tx:
+                    await _mark_used(tx, self._wakeups, found.known.controller_id, digest, at=at)
                 forgotten = self._forgotten
-                async with database.read() as tx:  # It may have been revoked while we wrote.
-                    found = await _find(tx, digest, at=at)
+                found = await self._credentials.ask(digest)  # Revoked while we wrote, perhaps.
             if found is None:
                 return None
-            until = None if found.credential_hash == digest else found.previous_until
-            known = KnownController(found.id, found.station_id, until)
+            known = found.known
             if forgotten == self._forgotten:
                 self._known[digest] = known
         if known.until is not None and at >= known.until:
             return None
         self.heard(known.controller_id, at)
         return known
+
+    async def _read(self, digests: Sequence[bytes]) -> Mapping[bytes, _Credential]:
+        async with self._database.read() as tx:
+            return await _credentials(tx, digests, at=self._now())
 
     def heard(self, controller_id: uuid.UUID, at: datetime) -> None:
         """Note that a request began or ended."""
@@ -158,7 +178,7 @@ class ControllerDesk:
         """How many controllers wait in this process now."""
         return len(self._polls)
 
-    async def write_heard(self, database: Database, *, at: datetime) -> int:
+    async def write_heard(self, *, at: datetime) -> int:
         """Write what was heard since the last time, the greater value kept; one UPDATE a second.
 
         Also that this process was there to hear, and the outages that are over.
@@ -169,7 +189,7 @@ class ControllerDesk:
         for controller_id, heard_at in noted.items():
             by_second.setdefault(heard_at.replace(microsecond=0), []).append(controller_id)
         try:
-            async with database.write() as tx:
+            async with self._database.write() as tx:
                 if returned:
                     await outages.note_returns(tx, returned, silence=self._silence, at=at)
                 for heard_at, ids in sorted(by_second.items()):
@@ -185,18 +205,36 @@ class ControllerDesk:
         return len(noted)
 
 
-async def _find(tx: AsyncSession, digest: bytes, *, at: datetime) -> Controller | None:
-    return await tx.scalar(
-        sa.select(Controller).where(
-            Controller.retired_at.is_(None),
-            sa.or_(
-                Controller.credential_hash == digest,
-                sa.and_(
-                    Controller.previous_hash == digest,
-                    sa.or_(Controller.previous_until.is_(None), Controller.previous_until > at),
-                ),
-            ),
-        )
+async def _credentials(
+    tx: AsyncSession, digests: Sequence[bytes], *, at: datetime
+) -> Mapping[bytes, _Credential]:
+    """Find whose credentials these are; nothing of those that are wrong, revoked or over."""
+    rows = await tx.execute(_credentials_query(), {"digests": padded(digests)})
+    found: dict[bytes, _Credential] = {}
+    for row in rows:
+        newest = KnownController(row.id, row.station_id, None)
+        found[row.credential_hash] = _Credential(newest, row.credential_used)
+        if row.previous_hash is not None and (
+            row.previous_until is None or row.previous_until > at
+        ):
+            replaced = KnownController(row.id, row.station_id, row.previous_until)
+            found[row.previous_hash] = _Credential(replaced, is_used=True)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _credentials_query() -> Any:
+    c = table_of(Controller).c  # A row of the mapper's own costs more than all the rest.
+    digests = sa.bindparam("digests", type_=c.credential_hash.type, expanding=True)
+    return sa.select(
+        c.id,
+        c.station_id,
+        c.credential_hash,
+        c.credential_used,
+        c.previous_hash,
+        c.previous_until,
+    ).where(
+        c.retired_at.is_(None), sa.or_(c.credential_hash.in_(digests), c.previous_hash.in_(digests))
     )
 
 

@@ -792,7 +792,7 @@ async def test_silence_and_its_end_are_noticed(runtime: Runtime, clock: Clock) -
     found = (await alerts(runtime))[AlertKind.CONTROLLER_SILENT]
     assert (found.count, found.opened_at) == (1, last_heard + timedelta(seconds=75))
     runtime.controllers.heard(scene.controller_id, runtime.now())
-    await runtime.controllers.write_heard(runtime.database, at=runtime.now())
+    await runtime.controllers.write_heard(at=runtime.now())
     await looks()
     assert await alerts(runtime) == {}
 

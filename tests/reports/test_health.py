@@ -33,7 +33,13 @@ async def a_place(runtime: Runtime) -> Station:
 
     From 5:30 to 6:00 no server was there to hear.
     """
-    process = ControllerDesk(lambda: 1000.0, silence_s=75)
+    process = ControllerDesk(
+        runtime.database,
+        runtime.wakeups,
+        now=runtime.now,
+        monotonic=lambda: 1000.0,
+        silence_s=75,
+    )
     async with runtime.database.write() as tx:
         station = await a_station(tx, at=at(-30))
         controller_id, _ = await a_controller(tx, station, at=at(-30))
@@ -44,7 +50,7 @@ async def a_place(runtime: Runtime) -> Station:
     for minute in range(-30 * 60, 25 * 60 + 1):
         if not 5 * 60 < minute < 6.5 * 60:
             process.heard(controller_id, at(minute / 60))
-    await process.write_heard(runtime.database, at=at(25))
+    await process.write_heard(at=at(25))
     async with runtime.database.write() as tx:
         for status, hours in ((FacilityStatus.WORKING, 9.5), (FacilityStatus.OUT_OF_ORDER, 7.5)):
             await facilities.report_status(tx, oven.id, status, status_at=at(hours), at=at(24))

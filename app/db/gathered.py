@@ -1,41 +1,38 @@
-"""What the polls of thousands of controllers see, read for many of them in one statement.
+"""Reads for thousands who ask for one row each, many of them in one statement.
 
-A poll that merely begins can wait for a moment: one read serves all that began meanwhile. A poll
-whose bell rang is read for at once, and so is the first one after a quiet moment.
+Whoever merely begins can wait for a moment: one read serves all that came meanwhile. Whoever is in
+a hurry is read for at once, and so is the first one after a quiet moment.
 """
 
 import asyncio
-import uuid
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from typing import Generic, TypeVar
 
-from app.clock import Now
-from app.db.clock import DeadlineClock
-from app.db.engine import Database
-from app.doors.commands import Outlook, outlooks
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 GATHER_S = 0.05
-"""Reads for polls that merely begin are so far apart, in seconds."""
+"""Reads for those who are in no hurry are so far apart, in seconds."""
 
 MOST = 256
-"""Controllers in one read."""
+"""Keys in one read."""
 
 
-class Lookout:
+class Gathered(Generic[K, V]):
     """Reads for whoever asks; what it gives was read after it was asked for."""
 
-    def __init__(self, database: Database, clock: DeadlineClock, now: Now) -> None:
-        self._database = database
-        self._clock = clock
-        self._now = now
-        self._asked: list[tuple[uuid.UUID, asyncio.Future[Outlook | None]]] = []
+    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+        self._read_many = read
+        self._asked: list[tuple[K, asyncio.Future[V | None]]] = []
         self._hurry = False
         self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def look(self, controller_id: uuid.UUID, *, at_once: bool) -> Outlook | None:
-        """Say what a controller has to do; None when it was retired."""
-        answer: asyncio.Future[Outlook | None] = asyncio.get_running_loop().create_future()
-        self._asked.append((controller_id, answer))
+    async def ask(self, key: K, *, at_once: bool = False) -> V | None:
+        """Give what the read finds for a key; None when it finds nothing."""
+        answer: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
+        self._asked.append((key, answer))
         self._hurry = self._hurry or at_once
         self._plan()
         return await answer
@@ -63,17 +60,21 @@ class Lookout:
         self._hurry = self._hurry and bool(self._asked)
         self._not_before = asyncio.get_running_loop().time() + GATHER_S
         try:
-            async with self._database.read() as tx:
-                ids = [controller_id for controller_id, _ in asked]
-                seen = await outlooks(tx, ids, clock=self._clock, at=self._now())
+            found = await self._read_many([key for key, _ in asked])
         except Exception as error:
             for _, answer in asked:
                 if not answer.done():
                     answer.set_exception(error)
         else:
-            for controller_id, answer in asked:
-                if not answer.done():  # Its poll may have gone away.
-                    answer.set_result(seen.get(controller_id))
+            for key, answer in asked:
+                if not answer.done():  # Whoever asked may have gone away.
+                    answer.set_result(found.get(key))
         finally:
             self._reading = None
             self._plan()
+
+
+def padded(keys: Sequence[K]) -> list[K]:
+    """Repeat the last key up to a power of two, so that the database has planned each length."""
+    length = 1 << (len(keys) - 1).bit_length()
+    return [*keys, *([keys[-1]] * (length - len(keys)))]
