@@ -47,8 +47,8 @@ from app.doors import commands, controllers, keys
 from app.doors.commands import lookout
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
+from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
 from app.doors.scans import ScanDesk, ScanLimits
-from app.doors.uploads import EMBEDDED_PLACES, PLACES, UploadQueue
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
@@ -107,7 +107,7 @@ def create_app(
     app.add_middleware(
         Edge,
         limit=settings.limit_body_bytes,
-        paperwork_at_once=max(1, settings.database_pool_size // 2),
+        paperwork=Line(max(1, settings.database_pool_size // 2), monotonic=monotonic),
         monotonic=monotonic,
         now=now,
         docs_paths=("/docs",),
@@ -157,7 +157,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
             limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
             vault=vault,
         ),
-        uploads=UploadQueue(EMBEDDED_PLACES if database.is_embedded else PLACES),
+        uploads=Line(EMBEDDED_UPLOADS if database.is_embedded else UPLOADS, monotonic=monotonic),
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),

@@ -13,8 +13,8 @@ from app.db.wakeups import LocalWakeups
 from app.doors.commands import Outlook
 from app.doors.controllers import ControllerDesk
 from app.doors.keys import KeyRing
+from app.doors.line import Line
 from app.doors.scans import ScanDesk
-from app.doors.uploads import UploadQueue
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
 from app.reports.feed import Feed
@@ -43,7 +43,7 @@ class Runtime:
     """Reads for the polls what there is to do."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
-    uploads: UploadQueue
+    uploads: Line
     """Where uploads of journals wait, so that claims do not wait behind them."""
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""

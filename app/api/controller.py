@@ -37,6 +37,7 @@ from app.doors import (
 from app.doors.commands import Ack, Claim, Outlook
 from app.doors.controllers import KnownController
 from app.doors.journal import Batch, Status
+from app.doors.line import ServerBusy
 from app.doors.registry import DoorNotFound
 from app.doors.rules import CommandState, Reason
 from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
@@ -44,7 +45,6 @@ from app.doors.rules.polls import next_poll_ms
 from app.doors.scans import Attempt
 from app.doors.tables import CommandKind
 from app.doors.tokens import TokenKind
-from app.doors.uploads import UploadsBusy
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
 from app.runtime import Runtime
@@ -550,7 +550,7 @@ class EventsOut(Out):
 @router.post(
     "/v1/controller/events",
     response_model=EventsOut,
-    responses=problems(CredentialRefused, UploadsBusy),
+    responses=problems(CredentialRefused, ServerBusy),
 )
 async def events(
     body: EventsIn,

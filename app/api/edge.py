@@ -2,12 +2,10 @@
 
 Plain ASGI, since the framework's middleware class leaks tasks when a client goes away.
 
-What controllers can wait for stands in line for half of the database's connections. When thousands
-come at once, doors go first, and whoever gave up meanwhile is not served any more: work for callers
-who are gone would keep the rest waiting until they are gone too, and nobody would ever be served.
+What controllers can wait for stands in line (`doors/line.py`) for half of the database's
+connections: when thousands come at once, doors go first. Whoever gave up is not served any more.
 """
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
@@ -15,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.clock import Monotonic, Now
+from app.doors.line import Line, ServerBusy
 from app.errors import Problem
 
 IMPORT_PATHS = ("/v1/admin/stations/import", "/v1/admin/calendar")
@@ -58,13 +57,13 @@ class Edge:
         app: ASGIApp,
         *,
         limit: int,
-        paperwork_at_once: int,
+        paperwork: Line,
         monotonic: Monotonic,
         now: Now,
         docs_paths: tuple[str, ...],
     ) -> None:
         self._app = app
-        self._line = asyncio.Semaphore(paperwork_at_once)
+        self._paperwork = paperwork
         self._limit = limit
         self._monotonic = monotonic
         self._now = now
@@ -87,12 +86,15 @@ class Edge:
         if not path.startswith(PAPERWORK):
             await self._app(scope, self._measured(scope, receive, limit), sends)
             return
-        async with self._line:
-            told = told_now(receive)
-            if told is not None and told["type"] == "http.disconnect":
-                return
-            again = receive if told is None else _beginning_with(told, receive)
-            await self._app(scope, self._measured(scope, again, limit), sends)
+        try:
+            async with self._paperwork.place():
+                told = told_now(receive)
+                if told is not None and told["type"] == "http.disconnect":
+                    return
+                again = receive if told is None else _beginning_with(told, receive)
+                await self._app(scope, self._measured(scope, again, limit), sends)
+        except ServerBusy as busy:
+            await problem_response(busy)(scope, receive, sends)
 
     def _with_time(self, send: Send) -> Send:
         async def sends(message: Message) -> None:
