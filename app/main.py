@@ -45,7 +45,7 @@ from app.db.schema import require_current
 from app.db.wakeups import wakeups_for
 from app.doors import commands, controllers, keys
 from app.doors.commands import lookout
-from app.doors.controllers import ControllerDesk
+from app.doors.controllers import ControllerDesk, config_desk
 from app.doors.keys import KeyRing
 from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
 from app.doors.scans import ScanDesk, ScanLimits
@@ -147,6 +147,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         keys=ring,
         controllers=desk,
         lookout=lookout(database, deadlines, now),
+        configs=config_desk(database, days, now),
         scans=ScanDesk(
             wakeups=wakeups,
             keys=ring,

@@ -11,7 +11,7 @@ from app.db.engine import Database
 from app.db.gathered import Gathered
 from app.db.wakeups import LocalWakeups
 from app.doors.commands import Outlook
-from app.doors.controllers import ControllerDesk
+from app.doors.controllers import Config, ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.line import Line
 from app.doors.scans import ScanDesk
@@ -41,6 +41,8 @@ class Runtime:
     """Who the controllers are and when they were last heard, in memory."""
     lookout: Gathered[uuid.UUID, Outlook]
     """Reads for the polls what there is to do."""
+    configs: Gathered[uuid.UUID, Config]
+    """Reads what the controllers of a station work by."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
     uploads: Line

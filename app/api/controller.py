@@ -234,15 +234,14 @@ class ConfigOut(Out):
 )
 async def config(
     response: Response,
-    tx: ReadTx,
     held: Held,
     controller: Polling,
-    at: Now,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Any:
     """Give what the controller works by, with the modes of the next 14 days."""
-    calendar = (await held.calendar.fresh(held.database)).current
-    found = await controllers.config(tx, controller, calendar, at=at)
+    found = await held.configs.ask(controller.station_id)
+    if found is None:
+        raise CredentialRefused
     etag = f'"{found.version}"'
     if unchanged(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})

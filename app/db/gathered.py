@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-GATHER_S = 0.05
+APART_S = 0.05
 """Reads for those who are in no hurry are so far apart, in seconds."""
 
 MOST = 256
@@ -21,8 +21,14 @@ MOST = 256
 class Gathered(Generic[K, V]):
     """Reads for whoever asks; what it gives was read after it was asked for."""
 
-    def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]) -> None:
+    def __init__(
+        self,
+        read: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]],
+        *,
+        apart_s: float = APART_S,
+    ) -> None:
         self._read_many = read
+        self._apart_s = apart_s
         self._asked: list[tuple[K, asyncio.Future[V | None]]] = []
         self._hurry = False
         self._not_before = 0.0
@@ -58,7 +64,7 @@ class Gathered(Generic[K, V]):
     async def _read(self) -> None:
         asked, self._asked = self._asked[:MOST], self._asked[MOST:]
         self._hurry = self._hurry and bool(self._asked)
-        self._not_before = asyncio.get_running_loop().time() + GATHER_S
+        self._not_before = asyncio.get_running_loop().time() + self._apart_s
         try:
             found = await self._read_many([key for key, _ in asked])
         except Exception as error:

@@ -33,9 +33,10 @@ from app.doors.outages import Presence
 from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
 from app.people.secrets import hash_of
+from app.places.calendar import CalendarCache
 from app.places.rules import Calendar, Window, local_day, mode_windows
 from app.places.standing import list_changes, station_rules
-from app.places.tables import Station, Unit
+from app.places.tables import ModeChange, Station, Unit
 
 TOPIC = "credentials"
 """Rings when a credential changed or a controller was retired."""
@@ -397,7 +398,7 @@ async def _enrolled(
     tx: AsyncSession, controller_id: uuid.UUID, station_id: uuid.UUID, credential: str
 ) -> Enrolled:
     station = await tx.get_one(Station, station_id)
-    return Enrolled(controller_id, credential, station, await _doors(tx, station_id))
+    return Enrolled(controller_id, credential, station, await _doors(tx, [station_id]))
 
 
 async def rotate_credential(
@@ -535,10 +536,10 @@ async def _subject(tx: AsyncSession, kind: str, id: uuid.UUID, station: Station)
     return Subject(kind, id, unit_path=path, station_id=station.id)
 
 
-async def _doors(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[Door]:
+async def _doors(tx: AsyncSession, station_ids: Sequence[uuid.UUID]) -> Sequence[Door]:
     found = await tx.scalars(
         sa.select(Door)
-        .where(Door.station_id == station_id, Door.retired_at.is_(None))
+        .where(Door.station_id.in_(station_ids), Door.retired_at.is_(None))
         .order_by(Door.id)
     )
     return found.all()
@@ -555,13 +556,50 @@ class Config:
     """Resolved modes, contiguous and half-open, from the last local midnight for 14 days."""
 
 
-async def config(
-    tx: AsyncSession, known: KnownController, calendar: Calendar, *, at: datetime
+def config_desk(
+    database: Database, calendar: CalendarCache, now: Now
+) -> Gathered[uuid.UUID, Config]:
+    """Make what reads the configs of many stations: after a power cut all ask at once."""
+
+    async def read(stations: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Config]:
+        days = (await calendar.fresh(database)).current
+        async with database.read() as tx:
+            return await configs(tx, stations, days, at=now())
+
+    return Gathered(read, apart_s=0.01)  # Few are in line at a time.
+
+
+async def configs(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID], calendar: Calendar, *, at: datetime
+) -> Mapping[uuid.UUID, Config]:
+    """Give what the controllers of some stations work by.
+
+    The stations are read first: a version that is too old for what it names is asked for again, one
+    that is too new would stay.
+    """
+    keys = padded(station_ids)
+    stations = await tx.scalars(sa.select(Station).where(Station.id.in_(keys)))
+    found = stations.all()
+    changes = await list_changes(tx, keys, at=at, horizon=CONFIG_HORIZON)
+    doors: dict[uuid.UUID, list[Door]] = {}
+    for door in await _doors(tx, keys):
+        doors.setdefault(door.station_id, []).append(door)
+    return {
+        station.id: _config(
+            station, changes.get(station.id, ()), doors.get(station.id, ()), calendar, at=at
+        )
+        for station in found
+    }
+
+
+def _config(
+    station: Station,
+    changes: Sequence[ModeChange],
+    doors: Sequence[Door],
+    calendar: Calendar,
+    *,
+    at: datetime,
 ) -> Config:
-    """Give what a controller works by."""
-    station = await tx.get_one(Station, known.station_id)
-    changes = await list_changes(tx, [station.id], at=at, horizon=CONFIG_HORIZON)
-    rules = station_rules(station, changes.get(station.id, ()))
     # From midnight, so that one version has one content all day.
     start = datetime.combine(
         local_day(at, station.timezone), time.min, ZoneInfo(station.timezone)
@@ -569,8 +607,10 @@ async def config(
     return Config(
         version=config_version(station.config_version, station.timezone, at),
         station=station,
-        doors=await _doors(tx, station.id),
-        windows=mode_windows(rules, calendar, start, start + CONFIG_HORIZON),
+        doors=doors,
+        windows=mode_windows(
+            station_rules(station, changes), calendar, start, start + CONFIG_HORIZON
+        ),
     )
 
 
