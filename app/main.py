@@ -101,9 +101,9 @@ def create_app(
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
     problems.install(app)
-    app.router.routes.insert(0, controller.PlainPoll())
     for router in ROUTERS:
         app.include_router(router)
+    app.add_middleware(controller.PlainPolls)
     app.add_middleware(
         Edge,
         limit=settings.limit_body_bytes,

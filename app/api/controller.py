@@ -16,13 +16,13 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Re
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
-from starlette.routing import BaseRoute, Match
-from starlette.types import Receive, Scope, Send
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
 from app.api.edge import told_now
-from app.api.problems import problem_response, problems
+from app.api.problems import expected_failures, problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import (
     clones,
@@ -78,7 +78,10 @@ _key = ControllerKey(auto_error=False, scheme_name="controller")
 Polling = Annotated[KnownController, Depends(_key)]
 
 
-class PlainPoll(BaseRoute):
+POLLS = "/v1/controller/commands"
+
+
+class PlainPolls:
     """The way of a plain poll around the framework's machinery, to the same handler.
 
     To look for the route and to resolve its parameters costs more than all that a poll does, and
@@ -86,22 +89,25 @@ class PlainPoll(BaseRoute):
     plain passes by, to the documented route, and is told what is wrong.
     """
 
-    path = "/v1/controller/commands"
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._polls = ExceptionMiddleware(_answered, handlers=expected_failures())
 
-    @override
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """See `BaseRoute`."""
-        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "GET":
-            return Match.NONE, {}
-        asked = _plain(scope["query_string"])
-        return (Match.NONE, {}) if asked is None else (Match.FULL, {"poll": asked})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request through."""
+        if scope["type"] == "http" and scope["path"] == POLLS and scope["method"] == "GET":
+            asked = _plain(scope["query_string"])
+            if asked is not None:
+                scope["poll"] = asked
+                await self._polls(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
-    @override
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See `BaseRoute`."""
-        request = Request(scope, receive)
-        response = await next_commands(request, await _key(request), *scope["poll"])
-        await response(scope, receive, send)
+
+async def _answered(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    response = await next_commands(request, await _key(request), *scope["poll"])
+    await response(scope, receive, send)
 
 
 def _plain(query: bytes) -> tuple[int, str | None, str | None] | None:
@@ -339,7 +345,7 @@ class CommandsOut(Out):
 
 
 @router.get(
-    PlainPoll.path,
+    POLLS,
     response_model=CommandsOut,
     responses={
         **problems(CredentialRefused, controllers.TooManyPolls),

@@ -76,10 +76,8 @@ class Edge:
             return
         path: str = scope["path"]
         limit = self._limit * _factor(path)
-        sends = _with_headers(send, bare=path.startswith(self._docs_paths))
-        if path.startswith(CONTROLLER_PATHS):
-            sends = self._with_time(sends)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        sends = self._with_headers(send, path)
+        length = next((text for name, text in scope["headers"] if name == b"content-length"), b"0")
         if not length.isdigit() or int(length) > limit:
             await problem_response(BodyTooLarge())(scope, receive, sends)
             return
@@ -96,11 +94,17 @@ class Edge:
         except ServerBusy as busy:
             await problem_response(busy)(scope, receive, sends)
 
-    def _with_time(self, send: Send) -> Send:
+    def _with_headers(self, send: Send, path: str) -> Send:
+        own = () if path.startswith(self._docs_paths) else _HEADERS
+        tells_time = path.startswith(CONTROLLER_PATHS)
+
         async def sends(message: Message) -> None:
             if message["type"] == "http.response.start":
-                time = (b"server-time", self._now().isoformat().encode())
-                message["headers"] = [*message["headers"], time]
+                headers = message["headers"]
+                present = {name.lower() for name, _ in headers}
+                message["headers"] = more = [*headers, *(h for h in own if h[0] not in present)]
+                if tells_time:
+                    more.append((b"server-time", self._now().isoformat().encode()))
             await send(message)
 
         return sends
@@ -150,16 +154,3 @@ def _factor(path: str) -> int:
     if path.startswith(IMPORT_PATHS):
         return IMPORT_FACTOR
     return BATCH_FACTOR if path.startswith(BATCH_PATHS) else 1
-
-
-def _with_headers(send: Send, *, bare: bool) -> Send:
-    async def sends(message: Message) -> None:
-        if message["type"] == "http.response.start" and not bare:
-            present = {name.lower() for name, _ in message["headers"]}
-            message["headers"] = [
-                *message["headers"],
-                *(header for header in _HEADERS if header[0] not in present),
-            ]
-        await send(message)
-
-    return sends

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-APART_S = 0.05
+APART_S = 0.2
 """Reads for those who are in no hurry are so far apart, in seconds."""
 
 MOST = 256
