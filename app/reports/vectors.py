@@ -120,14 +120,14 @@ class Lines:
     @classmethod
     def by_hour(cls, hours: Sequence[Mapping[int, Mapping[int, int]]]) -> "Lines":
         """Take the counters of each hour."""
-        flat = [
-            (line << 32 | hour * HOUR + key, value)
-            for line, counts in enumerate(hours)
-            for hour, some in counts.items()
-            for key, value in some.items()
-        ]
-        found = np.array(flat, np.int64).reshape(-1, 2)
-        return cls._of(found[:, 0], found[:, 1])
+        asked: list[int] = []
+        values: list[int] = []
+        for line, counts in enumerate(hours):
+            for hour, some in counts.items():
+                base = line << 32 | hour * HOUR
+                asked += [base + key for key in some]
+                values += some.values()
+        return cls._of(np.array(asked, np.int64), np.array(values, np.int64))
 
     @classmethod
     def _of(cls, asked: Ints, values: Ints) -> "Lines":
