@@ -60,8 +60,8 @@ async def a_place(runtime: Runtime) -> Station:
 
 async def hours(runtime: Runtime, station: Station) -> list[Hour]:
     async with runtime.database.read() as tx:
-        days = await read_days(tx, [station.id], DAY, silence=SILENCE, at=at(25))
-    return list(hours_of(days[station.id]))
+        days = await read_days(tx, {station.id: [DAY]}, silence=SILENCE, at=at(25))
+    return list(hours_of(days[station.id, DAY]))
 
 
 async def test_a_day_is_read_as_it_was(runtime: Runtime) -> None:
@@ -92,6 +92,6 @@ async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtim
     for some in (stations[:1], stations):
         async with runtime.database.read() as tx:
             with statements_of(runtime.database) as statements:
-                await read_days(tx, [one.id for one in some], DAY, silence=SILENCE, at=at(25))
+                await read_days(tx, {one.id: [DAY] for one in some}, silence=SILENCE, at=at(25))
         counts.append(len(statements))
     assert counts[0] == counts[1] <= 7
