@@ -1,0 +1,137 @@
+/* What the page of reports says, in both languages; titles and formulas come from the catalogue. */
+'use strict';
+window.REPORT_WORDS = {
+  zh: {
+    reports: '报表', skip: '跳到报表', adminSignIn: '管理员登录', username: '用户名', password: '密码', totp: '动态码（开启了两步验证才填）',
+    signInDo: '登录', badLogin: '请填写用户名和密码。', badTotp: '动态码是 6 位数字；没有开启就空着。', again401: '登录已过期，请重新登录；登录后回到刚才的报表。',
+    scope: '范围', scopeHint: '输入名称或编号查找', everything: '全部', wholeCity: '全市', searching: '正在查找…', noPlace: '没有找到。请换一个词，或输入驿站编号。',
+    unitIs: '工会', stationIs: '驿站', retired: '已停用',
+    seesCity: '您看到全市所有驿站。', seesUnit: '您只看得到“{name}”及其下属的驿站；范围以外的驿站不在表中，也不计入合计。',
+    seesStation: '您只看得到“{name}”一个驿站；其他驿站不在表中，也不计入合计。', seesNone: '您的账号没有分到任何驿站，所以这里没有数据。请找市级管理员设置范围。',
+    period: '时间', fromDay: '从', toDay: '到', inclusive: '（含当天）', thisMonth: '本月', lastMonth: '上月', lastDays: '最近 7 天', thisYear: '今年',
+    by: '每行是', bucket: '再按时间拆分', noBucket: '不拆分', rankBy: '按哪项指标排名', compare: '与前期比较',
+    compareNote: '前期：{from} 至 {to}，折算成与本期相同的工作日、周末和节假日天数。',
+    says: '{says}。', range: '{from} 至 {to}（含），共 {days} 天', over: '已结束 {n} 天', begun: '进行中 {n} 天', toCome: '还没到 {n} 天',
+    counted: '统计到 {at} 为止的变化', notCounted: '还没有统计过，请一分钟后刷新', recounting: '有些数据正在重新统计，过一会儿刷新可能会变',
+    begunNote: '进行中的日子数字还会增加', complete: '数据完整', partly: '只有部分时间可知',
+    noStations: '这个范围里没有驿站。请在“范围”里另选一个。', nothingYet: '这段时间还没有任何可知的数据：还没到、还没统计，或驿站还没登记。这不是零。请换一段时间。',
+    futureOnly: '这段时间还没有到，所以没有数据。这不是零。请选择已经开始的日子。',
+    nowhere: '另有 {n} 次拒绝认不出驿站（如假码、旧码），不属于任何一行：{list}。', nowhereHidden: '认不出驿站的拒绝（如假码）不属于任何驿站，只有全市报表才列出。',
+    rankingNote: '与全市同类驿站比较，但只列出您范围内的驿站。', monthsOnly: '职业构成只按整月统计，时间已改为 {from} 至 {to}。',
+    dash: '— 表示没有数据，不是 0。', hiddenNote: '“不足 {k} 人”表示人数太少，为保护个人不显示（0 人也一样）。', lostNote: '“超保留期”表示人的记录已按规定删除，无法再去重。',
+    filter: '筛选名称或编号', allColumns: '显示全部 {n} 列', fewColumns: '只显示主要 {n} 列', csv: '下载 CSV', xlsx: '下载 Excel', print: '打印',
+    sheet: '{month}月报 PDF', getting: '正在准备文件…', got: '已收到 {size} …', saved: '已下载：{name}', chart: '图：', chartAll: '全部种类',
+    shown: '显示 {shown} 行，共 {all} 行', shownAll: '共 {all} 行', filtered: '（筛选自 {of} 行）', more: '再显示 {n} 行', total: '合计',
+    sortBy: '按此列排序', none: '没有符合筛选的行。请改一下筛选的字。', receiving: '正在计算…', received: '已收到 {size} …',
+    tooBig: '这张报表超过 {size}，浏览器放不下。请选更短的时间、更小的范围或更粗的拆分，或直接下载 CSV（多长都可以）。',
+    openSource: '这个数怎么来的', source: '这个数怎么来的', formula: '公式', calc: '代入', counts: '计数', completeness: '完整度', rows: '明细行', close: '关闭',
+    knownIs: '这一行的时间中，{share} 可知（已经过去、已经统计、驿站已登记）', scopeKnown: '统计期内 {share} 可知',
+    daysAre: '所选 {asked} 天：已结束 {over} 天，进行中 {begun} 天，还没到 {come} 天',
+    rollups: '由 {n} 份汇总相加；最早统计于 {first}，最近统计于 {last}。', rollupsNone: '不由汇总相加。', noRollups: '这段时间没有任何汇总。',
+    noCounters: '这个数不由计数相加。', histogramIs: '（直方图中的个数）',
+    rowsStation: '明细行一次只列一个驿站。请先在表中选一个驿站，或按驿站拆开看。', rowsShort: '明细行一次最多列 31 天。请选短一点的时间。',
+    rowsNone: '这个数没有逐条的明细：它是时间或状态的累计。', rowsEmpty: '没有一条明细。', rowsPrivacy: '明细不含姓名、电话和职业。', rowsPrivate: '为保护个人，只给公式，不给计数和明细。',
+    rowsElsewhere: '排名用的是别的报表里的数。', openReport: '打开“{name}”报表', moreRows: '再列 {n} 条', byStation: '按驿站拆开看',
+    wholePeriod: '来源只能按地点和日期查询：下面的计数和明细是整个统计期的，不只是“{row}”。', wholeScope: '下面的计数是整个范围的，不只是“{row}”。',
+    beforeIs: '前期（{from} 至 {to}）每类日子的平均，乘以本期同类日子的天数', changeIs: '本期 / 前期 − 1', beforeNote: '下面是前期的计数和明细。',
+    exact: '精确值 {value}', of: '分子', per: '分母', loadingSource: '正在查…', page: '已列 {n} 条',
+    today: '今天', weekOf: '{day} 起的一周', yes: '是', no: '否', top: '其余 {n}', noChange: '本期没有可比的前期',
+    networkNow: '网络不通，没有收到回答。请检查网络，再点“重试”。', retry: '重试', suppressed: '不足 {k} 人', lost: '超保留期',
+    badDays: '请填写两个日期，格式如 2026-11-30。', badOrder: '“到”早于“从”。请改一个日期。', tooLong: '一次最多看 366 天。请缩短时间，或分几次看。',
+    noSuchStation: '没有编号为“{code}”的驿站，或它不在您的范围内。请在“范围”里重新选择。',
+    problems: {
+      login_refused: '用户名、密码或动态码不对。请检查后再试。', too_many_logins: '密码错误次数太多。请稍后再试。',
+      admin_forbidden: '您的角色不能看报表。请换一个账号，或找市级管理员开通。', unit_not_found: '没有这个工会组织，或它不在您的范围内。请在“范围”里重新选择。',
+      station_not_found: '没有这个驿站，或它不在您的范围内。请在“范围”里重新选择。',
+      period_invalid: '这样的时间或拆分不能统计，或者行数太多。请选更短的时间、更小的范围或更粗的拆分。',
+      comparison_invalid: '这样拆分时不能与前期比较。请选按驿站、工会、运营模式或合计，并且不按时间拆分。',
+      request_invalid: '这样的选择不能统计。请改一下“每行是”或“再按时间拆分”。', cursor_invalid: '明细列表已变。请关闭后重新打开。',
+      sheet_unavailable: '月报暂时画不出来。请过一会儿再试。', database_unavailable: '系统忙。请过一会儿再试。', internal_error: '系统出错了。请再试一次；还不行就联系维护人员。',
+      not_signed_in: '请先登录。'
+    },
+    waitRetry: '请等待 {s} 秒再试。'
+  },
+  en: {
+    reports: 'Reports', skip: 'Skip to the report', adminSignIn: 'Administrators: sign in', username: 'User name', password: 'Password', totp: 'Second factor (only if you have one)',
+    signInDo: 'Sign in', badLogin: 'Please enter your user name and password.', badTotp: 'The second factor has 6 digits; leave it empty if you have none.', again401: 'Your session is over. Please sign in again; you will come back to this report.',
+    scope: 'Where', scopeHint: 'Type a name or code', everything: 'Everything', wholeCity: 'Whole city', searching: 'Looking…', noPlace: 'Nothing found. Try another word, or a station\'s code.',
+    unitIs: 'Union', stationIs: 'Station', retired: 'retired',
+    seesCity: 'You see every station of the city.', seesUnit: 'You see the stations of “{name}” and below only; others are not in the tables, nor in their totals.',
+    seesStation: 'You see one station only, “{name}”; others are not in the tables, nor in their totals.', seesNone: 'Your account has no stations, so there is nothing here. Ask a city administrator to set its scope.',
+    period: 'When', fromDay: 'from', toDay: 'to', inclusive: '(inclusive)', thisMonth: 'This month', lastMonth: 'Last month', lastDays: 'Last 7 days', thisYear: 'This year',
+    by: 'A row for each', bucket: 'Cut by time', noBucket: 'not cut', rankBy: 'Ranked by', compare: 'Compare with the period before',
+    compareNote: 'Before: {from} to {to}, weighed to the same workdays, weekends and holidays as this period.',
+    says: '{says}.', range: '{from} to {to} inclusive, {days} days', over: '{n} over', begun: '{n} going on', toCome: '{n} to come',
+    counted: 'counted: all changes up to {at}', notCounted: 'nothing was counted yet; reload in a minute', recounting: 'some of it is being counted anew and may change soon',
+    begunNote: 'figures of a day going on will grow', complete: 'complete', partly: 'known for a part of the time only',
+    noStations: 'There are no stations here. Choose another place under “Where”.', nothingYet: 'Nothing is known of this period yet: it is to come, not counted, or before the stations were registered. That is not zero. Choose other days.',
+    futureOnly: 'This period has not begun, so there is no data. That is not zero. Choose days that have begun.',
+    nowhere: 'Besides, {n} refusals name no station (forged or old codes) and are in no row: {list}.', nowhereHidden: 'Refusals that name no station (such as forged codes) belong to nobody\'s stations; only the report of the whole city lists them.',
+    rankingNote: 'Compared with like stations of the whole city; listed are those of your scope only.', monthsOnly: 'Occupations are counted by whole months; the period became {from} to {to}.',
+    dash: '— means no data, which is not 0.', hiddenNote: '“under {k}” means too few people to show without telling who (nobody counts as few).', lostNote: '“beyond retention” means that names are gone by rule, so people cannot be told apart any more.',
+    filter: 'Filter by name or code', allColumns: 'Show all {n} columns', fewColumns: 'Show the main {n} columns', csv: 'CSV', xlsx: 'Excel', print: 'Print',
+    sheet: 'Sheet {month} (PDF)', getting: 'Preparing the file…', got: '{size} received…', saved: 'Saved: {name}', chart: 'Chart:', chartAll: 'All kinds',
+    shown: '{shown} of {all} rows', shownAll: '{all} rows', filtered: ' (filtered from {of})', more: 'Show {n} more', total: 'Total',
+    sortBy: 'Sort by this column', none: 'No row fits the filter. Change its words.', receiving: 'Computing…', received: '{size} received…',
+    tooBig: 'This report is over {size}, too much for a browser. Choose a shorter period, a smaller place or a coarser cut; or take the CSV, which may be as long as it likes.',
+    openSource: 'Where does this come from', source: 'Where does this come from', formula: 'Formula', calc: 'With these figures', counts: 'Counts', completeness: 'Completeness', rows: 'Rows', close: 'Close',
+    knownIs: '{share} of this row\'s time is known (passed, counted, station registered)', scopeKnown: '{share} of the period is known',
+    daysAre: 'Of {asked} days: {over} over, {begun} going on, {come} to come',
+    rollups: 'The sum of {n} rollups; the oldest counted {first}, the newest {last}.', rollupsNone: 'Not a sum of rollups.', noRollups: 'There are no rollups of this time.',
+    noCounters: 'This figure is not a sum of counters.', histogramIs: ' (values in the histogram)',
+    rowsStation: 'Rows are listed of one station at a time. Choose a station first, or look station by station.', rowsShort: 'Rows are listed of at most 31 days. Choose a shorter period.',
+    rowsNone: 'There are no single rows behind this figure: it sums up time or states.', rowsEmpty: 'There is not one row.', rowsPrivacy: 'Rows name no worker, number or occupation.', rowsPrivate: 'To protect people only the formula is given, no counts and no rows.',
+    rowsElsewhere: 'The ranking takes its figures from other reports.', openReport: 'Open the report “{name}”', moreRows: 'List {n} more', byStation: 'Look station by station',
+    wholePeriod: 'Sources are given by place and day: the counts and rows below are of the whole period, not of “{row}” alone.', wholeScope: 'The counts below are of the whole scope, not of “{row}” alone.',
+    beforeIs: 'mean of each kind of day of the period before ({from} to {to}), times the days of that kind in this period', changeIs: 'this period / period before − 1', beforeNote: 'Below are the counts and rows of the period before.',
+    exact: 'exactly {value}', of: 'numerator', per: 'denominator', loadingSource: 'Looking…', page: '{n} listed',
+    today: 'today', weekOf: 'week of {day}', yes: 'yes', no: 'no', top: '{n} more', noChange: 'nothing to compare with',
+    networkNow: 'No connection, no answer. Check your network, then choose “Try again”.', retry: 'Try again', suppressed: 'under {k}', lost: 'beyond retention',
+    badDays: 'Please enter two dates, such as 2026-11-30.', badOrder: '“To” is before “from”. Change one of them.', tooLong: 'A report covers at most 366 days. Choose a shorter period, or look in parts.',
+    noSuchStation: 'There is no station “{code}”, or it is outside your scope. Choose again under “Where”.',
+    problems: {
+      login_refused: 'User name, password or second factor is wrong. Check them and try again.', too_many_logins: 'Too many wrong passwords. Please try again later.',
+      admin_forbidden: 'Your role may not read reports. Use another account, or ask a city administrator.', unit_not_found: 'There is no such unit, or it is outside your scope. Choose again under “Where”.',
+      station_not_found: 'There is no such station, or it is outside your scope. Choose again under “Where”.',
+      period_invalid: 'This period or cut cannot be reported, or would have too many rows. Choose a shorter period, a smaller place or a coarser cut.',
+      comparison_invalid: 'Cut like this, there is nothing to compare. Choose rows by station, unit, operating model or total, not cut by time.',
+      request_invalid: 'These choices do not go together. Change the rows or the cut.', cursor_invalid: 'The list of rows changed. Close it and open it again.',
+      sheet_unavailable: 'The sheet cannot be drawn just now. Please try again in a while.', database_unavailable: 'The system is busy. Please try again in a while.', internal_error: 'Something went wrong on our side. Try again; if it stays, tell those who run the system.',
+      not_signed_in: 'Please sign in.'
+    },
+    waitRetry: 'Please wait {s} s and try again.'
+  }
+};
+
+/* Values that the API names by a word: [Chinese, English]. */
+window.VALUES = {
+  report: { visits: ['到访', 'Visits'], access: ['扫码开门', 'Access'], occupancy: ['在站人数', 'Occupancy'], facilities: ['设施使用', 'Facilities'], promise: ['兑现承诺', 'Promise'], occupations: ['职业构成', 'Occupations'], ranking: ['同类排名', 'Ranking'], controllers: ['控制器', 'Controllers'] },
+  by: { station: ['驿站', 'station'], unit: ['工会组织', 'unit'], operating_model: ['运营模式', 'operating model'], all: ['合计', 'total'], hour: ['小时（一天中）', 'hour of the day'], day: ['日', 'day'], weekday: ['星期', 'day of the week'], day_class: ['日期类别', 'class of day'], week: ['周', 'week'], month: ['月', 'month'] },
+  bucket: { hour: ['按小时', 'by hour'], day: ['按日', 'by day'], week: ['按周', 'by week'], month: ['按月', 'by month'] },
+  role: { city_admin: ['市级管理员', 'city administrator'], unit_admin: ['工会管理员', 'unit administrator'], station_keeper: ['驿站管理员', 'station keeper'], auditor: ['审计员', 'auditor'] },
+  unit_kind: { city: ['市级', 'city'], district: ['区县', 'district'], street: ['街道乡镇', 'street'], industry: ['产业', 'industry'] },
+  operating_model: { union_built: ['工会自建', 'Union-built'], commerce_supported: ['以商养站', 'Commerce-supported'], enterprise_partnered: ['头部企业共建', 'Enterprise-partnered'], idle_premises: ['闲置资产再利用', 'Idle premises'] },
+  day_class: { workday: ['工作日', 'Workday'], weekend: ['周末', 'Weekend'], public_holiday: ['法定节假日', 'Public holiday'], makeup_workday: ['调休工作日', 'Make-up workday'] },
+  kind: { water: ['饮水机', 'Water'], microwave: ['微波炉', 'Microwave'], charger: ['充电', 'Charger'], battery_swap: ['换电柜', 'Battery swap'], air_conditioner: ['空调', 'Air conditioner'], first_aid: ['急救药箱', 'First aid'], aed: ['除颤仪 AED', 'AED'], books: ['书屋', 'Books'], legal_aid: ['法律援助', 'Legal aid'], toilet: ['卫生间', 'Toilet'], locker: ['工具柜', 'Locker'], laundry: ['洗衣', 'Laundry'], haircut: ['理发', 'Haircut'], coffee: ['咖啡', 'Coffee'], meals: ['餐食', 'Meals'], nursing_room: ['母婴室', 'Nursing room'], rest: ['休息位', 'Seats to rest'] },
+  occupation: { not_said: ['没有填', 'Not said'] },
+  reason: { ok: ['放行', 'allowed'], token_invalid: ['不是门码', 'not a door code'], token_expired: ['码已过期', 'code expired'], token_revoked: ['码已作废', 'code revoked'], wrong_kind: ['码的种类不对', 'wrong kind of code'], worker_blocked: ['账号停用', 'account blocked'], station_closed: ['驿站不开放', 'station closed'], staff_only: ['只供工作人员', 'staff only'], lockdown: ['紧急关闭', 'lockdown'], evacuation: ['疏散', 'evacuation'], station_full: ['驿站已满', 'station full'], controller_offline: ['控制器离线', 'controller offline'], door_retired: ['门已停用', 'door retired'], rate_limited: ['扫码太频繁', 'too many scans'], impossible_travel: ['行程不合理', 'impossible travel'], display_required: ['须扫屏幕码', 'screen code required'], presence_required: ['须先按按钮', 'button first'] },
+  outcome: { granted: ['同意开门', 'granted'], walk_in: ['直接进入', 'walked in'], refused: ['拒绝', 'refused'] },
+  mode: { free: ['值守', 'staffed, free'], scan: ['扫码', 'scan'], staff_only: ['只供工作人员', 'staff only'], closed: ['关闭', 'closed'], evacuation: ['疏散', 'evacuation'] },
+  because: { weekly: ['每周时间', 'weekly hours'], public_holiday: ['节假日', 'public holiday'], makeup_workday: ['调休', 'make-up workday'], exception: ['特别安排', 'exception'], override: ['临时安排', 'override'], emergency: ['紧急', 'emergency'], staff_absent: ['无人在岗', 'staff absent'], no_access_hours: ['未设扫码时间', 'no access hours'] },
+  state: { pending: ['等待', 'pending'], claimed: ['已取走', 'claimed'], executed: ['已执行', 'executed'], refused: ['拒绝', 'refused'], failed: ['失败', 'failed'], expired: ['过期', 'expired'], unknown: ['结果未知', 'unknown'] },
+  end_source: { worker: ['本人', 'worker'], contact: ['门磁', 'door contact'], other_station: ['到了别的驿站', 'came elsewhere'], staff: ['工作人员', 'staff'], imputed: ['推定', 'imputed'] },
+  counter: { visits_free: ['值守时段人次', 'visits in free mode'], visits_scan: ['扫码时段人次', 'visits in other modes'], visits_offline: ['离线开门人次', 'visits opened alone'], persons: ['总人数', 'persons'], anonymous: ['匿名人次', 'anonymous visits'], returns: ['十分钟内返回', 'returns'], over: ['已结束停留', 'stays that are over'], imputed: ['推定离开', 'imputed exits'], dwells: ['看到结束的停留', 'observed stays'], dwell_ms: ['停留时长', 'their length'], heads: ['点数人数', 'heads counted'], walk_ins: ['直接进入', 'walked in'], granted: ['同意开门', 'granted'], refused: ['拒绝', 'refused'], unmet: ['未满足需求', 'unmet demand'], claimed: ['已取令', 'claimed'], executed: ['已吸合', 'executed'], opened: ['门磁证实', 'opened'], with_contact: ['有门磁的开门', 'with a contact'], alone_opened: ['离线放行', 'opened alone'], alone_refused: ['离线拒绝', 'refused alone'], alone_flagged: ['离线放行但应拒绝', 'opened alone, flagged'], person_ms: ['在站人时', 'person-time'], used_ms: ['有人时间', 'time in use'], crowded_ms: ['拥挤时间', 'crowded time'], promised_ms: ['承诺时间', 'promised time'], usable_ms: ['可用时间', 'usable time'], unknown_ms: ['状态未知时间', 'unknown time'], staffed_ms: ['值守时间', 'staffed time'], covered_ms: ['有记录的值守时间', 'covered staffed time'], commissioned_ms: ['投用时间', 'commissioned time'], online_ms: ['在线时间', 'online time'], outages: ['中断次数', 'outages'], outage_ms: ['中断时间', 'time of outages'], deaf_ms: ['服务器停机时间', 'time without a server'], recorded_ms: ['有记录的时间', 'recorded time'], distinct_workers: ['不同的人', 'distinct workers'], dwell_histogram: ['停留时长', 'stays'], pickup_histogram: ['取令时长', 'pick-up times'], pulse_histogram: ['吸合时长', 'pulse times'], door_histogram: ['开门时长', 'door times'] },
+  used: { uses: ['使用次数', 'uses'], open_uses: ['使用中', 'open uses'], quantity: ['用量', 'quantity'], in_use_ms: ['使用时间', 'time in use'], standing_ms: ['在场时间', 'standing time'], out_ms: ['故障时间', 'out of order'], degraded_ms: ['带病运行时间', 'degraded'], unknown_ms: ['状态未知时间', 'unknown'], repairs: ['修复次数', 'repairs'], repair_ms: ['修复时间', 'time of repairs'] },
+  row: { started_at: ['开始', 'began'], stay_until: ['计入到', 'counts until'], ended_at: ['结束', 'ended'], end_source: ['结束依据', 'ended by'], mode: ['模式', 'mode'], party_size: ['人数', 'party'], re_entry: ['返回', 'return'], scanned_at: ['扫码', 'scanned'], outcome: ['结果', 'outcome'], reason: ['原因', 'reason'], because: ['依据', 'because'], created_at: ['生成', 'created'], expires_at: ['到期', 'expires'], claimed_at: ['取走', 'claimed'], pulsed_at: ['吸合', 'pulsed'], opened_at: ['门开', 'opened'], state: ['状态', 'state'], begun_at: ['开始', 'began'], quantity: ['用量', 'quantity'] }
+};
+window.WEEKDAYS = [['星期一', 'Monday'], ['星期二', 'Tuesday'], ['星期三', 'Wednesday'], ['星期四', 'Thursday'], ['星期五', 'Friday'], ['星期六', 'Saturday'], ['星期日', 'Sunday']];
+window.UNITS = { hours: ['小时', 'h'], seconds: ['分钟', 'min'], milliseconds: ['毫秒', 'ms'], persons: ['人', 'persons'], minutes: ['分钟', 'min'], ratio: ['倍', '×'] };
+
+/* The catalogue's titles are Chinese; in English a field is called by its name, or by these. */
+window.ENGLISH = {
+  station: 'Station', name: 'Name', day: 'Day', known_share: 'Time known', unique_workers: 'Unique workers', offhours_share: 'Out-of-hours share', visits_free: 'Visits, staffed', visits_scan: 'Visits, scanned', visits_offline: 'Visits, offline',
+  dwell_mean_s: 'Mean stay', dwell_median_s: 'Median stay', dwell_p90_s: 'Stay, P90', pickup_p50_ms: 'Pick-up P50', pickup_p95_ms: 'Pick-up P95', pickup_p99_ms: 'Pick-up P99',
+  pulse_p50_ms: 'Pulse P50', pulse_p95_ms: 'Pulse P95', pulse_p99_ms: 'Pulse P99', door_p50_ms: 'Door P50', door_p95_ms: 'Door P95', door_p99_ms: 'Door P99',
+  repair_mean_min: 'Mean repair', mttr_min: 'Mean recovery', k: 'k', visits_per_seat: 'Visits per seat', capacity: 'Seats', units: 'Number there', live: 'Going on', seen_at: 'Last heard', unknown: 'Outcome unknown', by_reason: 'Why refused', walk_in: 'Walked in'
+};
+window.CHINESE = { visits_per_seat: '每座位人次' };
