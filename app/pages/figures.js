@@ -71,17 +71,24 @@ window.yizhanFigures = function (t, lang) {
   function ofDay(day) { return weekday((new Date(day + 'T00:00:00Z').getUTCDay() + 6) % 7 + 1); }
 
   /* The unit stands in the head of its column; a share carries its sign itself. */
-  function title(field, keepUnit) {
-    var base = field.name, ending = '';
-    if (field.of) { base = field.of; ending = field.ending; }
-    var text;
-    if (zh()) { text = field.title.replace(keepUnit ? /$^/ : /（(秒|小时|毫秒|分钟)）$/, ''); } else { text = window.ENGLISH[base] || plain(base); }
-    if (ending === '_before') { text += zh() ? '（前期）' : ', before'; }
-    if (ending === '_change') { text += zh() ? '变化' : ', change'; }
+  function title(field) {
+    var base = field.of || field.name, text;
+    if (field.ranked) { return rankedTitle(field.ranked); }
+    if (zh()) { text = field.title.replace(/（(秒|小时|毫秒|分钟)）$/, ''); } else { text = window.ENGLISH[base] || plain(base); }
     return text;
   }
-  function unit(field) { return window.UNITS[field.unit] ? pick(window.UNITS[field.unit]) : ''; }
+  /* What stands below the title: in what it is measured, or what is compared. */
+  function unit(field) {
+    if (field.ending) { return t(field.ending === '_before' ? 'before' : 'change'); }
+    return window.UNITS[field.unit] ? pick(window.UNITS[field.unit]) : '';
+  }
 
+  /* Field names in a formula become the titles that the table shows. */
+  function readable(text, fields) {
+    var known = {};
+    fields.forEach(function (field) { known[field.name] = title(field); });
+    return text.replace(/[a-z][a-z_0-9]*[a-z0-9]/g, function (name) { return name.indexOf('_') > 0 || / (\/|\+) /.test(text) ? known[name] || name : name; });
+  }
   /* What a cell says: {text, mark}; mark tells why there is no number. */
   function cell(field, row) {
     var value = row[field.name];
@@ -94,7 +101,7 @@ window.yizhanFigures = function (t, lang) {
   }
   function said(field, value, row) {
     if (field.ending === '_change') { return percent(value, true); }
-    if (field.ending === '_before') { return grouped(value, Number.isInteger(value) ? 0 : 1); }
+    if (field.ending === '_before') { return grouped(value, 1); }
     if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, Number.isInteger(value) ? 0 : 2); }
     if (field.name === 'figure') { return rankedTitle(value); }
     if (field.name === 'peer_group') {
@@ -145,11 +152,11 @@ window.yizhanFigures = function (t, lang) {
   }
 
   /* What a row is about: its place, its time, its kind. */
-  function place(row, by) {
+  function place(row) {
     if (row.station) { return row.name; }
     if (row.operating_model) { return word('operating_model', row.operating_model); }
     if (row.unit) { return row.name; }
-    return by === 'all' ? t('total') : '';
+    return '';
   }
   function when(row, by, bucket) {
     var found = [];
@@ -165,13 +172,13 @@ window.yizhanFigures = function (t, lang) {
     if (row.occupation) { return word('occupation', row.occupation); }
     return '';
   }
-  function named(row, by, bucket) { return [place(row, by), when(row, by, bucket), sort(row)].filter(Boolean).join(' · '); }
+  function named(row, by, bucket) { return [place(row, by), when(row, by, bucket), sort(row)].filter(Boolean).join(' · ') || t('total'); }
   function key(row) {
     return [row.station, row.unit, row.operating_model, row.day, row.weekday, row.day_class, row.hour, row.kind, row.occupation].map(function (part) { return part === null || part === undefined ? '' : part; }).join('~');
   }
   function size(bytes) { return bytes < 1048576 ? Math.max(1, Math.round(bytes / 1024)) + ' KB' : (bytes / 1048576).toFixed(1) + ' MB'; }
 
   return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, today: today, plus: plus, daysBetween: daysBetween,
-    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, cell: cell, said: said, exact: exact, reasons: reasons,
+    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
     rankedTitle: rankedTitle, place: place, when: when, sort: sort, named: named, key: key, size: size, pick: pick, plain: plain };
 };

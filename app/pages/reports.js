@@ -3,6 +3,8 @@
 (function () {
   var MOST_BYTES = 32 * 1048576;
   var LONGEST_DAYS = 366;
+  /* Known for less of its time, a bar is pale. */
+  var SURE = 0.95;
   var WAIT_TYPING_MS = 250;
   /* What is shown of each report at first; all columns are one click away. */
   var MAIN = {
@@ -65,7 +67,7 @@
         });
       });
     }).catch(function (error) { return { status: error.name === 'AbortError' ? -2 : 0, body: null, retryAfter: 0 }; }).then(function (found) {
-      if (found.status === 401 && path !== '/v1/admin/login') { signedOut(t('again401')); }
+      if (found.status === 401 && path !== '/v1/admin/login') { signedOut(stored('yizhan.admin') ? t('again401') : ''); }
       return found;
     });
   }
@@ -130,6 +132,7 @@
     catalogue = null;
     $('table').textContent = '';
     $('drawing').textContent = '';
+    if (note) { $('username').value = who().username || ''; }
     $(note ? 'password' : 'username').focus();
   }
   function signIn(event) {
@@ -162,7 +165,7 @@
   function start() {
     speak();
     call('GET', '/v1/admin/reports').then(function (answer) {
-      if (answer.status === 401) { $('login-note').textContent = stored('yizhan.admin') ? t('again401') : ''; return; }
+      if (answer.status === 401) { return; }
       if (answer.status !== 200) {
         only('login');
         $('login-error').textContent = problem(answer);
@@ -187,11 +190,10 @@
       });
     }).then(sayWho);
   }
+  function who() { try { return JSON.parse(stored('yizhan.admin')) || {}; } catch (e) { return {}; } }
   function sayWho() {
-    var known = null;
-    try { known = JSON.parse(stored('yizhan.admin')); } catch (e) { known = null; }
-    var who = known ? known.username + ' · ' + figures.word('role', known.role) + ' · ' : '';
-    $('who').textContent = who + figures.fill(t(seen.kind), { name: seen.name });
+    var name = who().username ? who().username + ' · ' + figures.word('role', who().role) + ' · ' : '';
+    $('who').textContent = name + figures.fill(t(seen.kind), { name: seen.name });
   }
 
   /* --- The choices: they stand in the address, so that a link tells them and the back button works. --- */
@@ -476,7 +478,7 @@
   function fields() {
     var found = [];
     describedAs(chosen.report).fields.forEach(function (field) {
-      found.push(field);
+      found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
         found.push({ name: field.name + '_before', of: field.name, ending: '_before', title: field.title, unit: 'count' });
         found.push({ name: field.name + '_change', of: field.name, ending: '_change', title: field.title, unit: 'share' });
@@ -485,10 +487,13 @@
     return found;
   }
   function columns(all) {
+    var main = MAIN[chosen.report];
+    function rank(field) { return all ? Number(field.name === 'known_share') : main.indexOf(field.of || field.name); }
     return fields().filter(function (field) {
-      if (NAMES.indexOf(field.name) >= 0) { return false; }
-      return all || MAIN[chosen.report].indexOf(field.of || field.name) >= 0;
-    });
+      return NAMES.indexOf(field.name) < 0 && (all || main.indexOf(field.of || field.name) >= 0);
+    }).map(function (field, index) { return { field: field, rank: rank(field), index: index }; }).sort(function (a, b) {
+      return a.rank - b.rank || a.index - b.index;
+    }).map(function (one) { return one.field; });
   }
 
   function tell() {
@@ -548,15 +553,15 @@
   function drawTable() {
     table.show({
       rows: told.rows, fields: columns(chosen.columns === 'all'), total: told.total, by: chosen.by, bucket: chosen.bucket, sort: chosen.sort || '', filter: $('filter').value,
-      nameTitle: nameTitle(), caption: $('title').textContent + ' · ' + periodText(),
-      says: function (field) { return formulaOf(field); },
+      isTimed: PLACES.indexOf(chosen.by) < 0 && !hasKinds(), nameTitle: nameTitle(), caption: $('title').textContent + ' · ' + periodText(),
+      says: function (field) { return figures.readable(formulaOf(field), describedAs(chosen.report).fields); },
       opens: function (field) { return NO_FIGURES.indexOf(field.unit) < 0 && field.name !== 'seen_at'; },
       into: into
     });
   }
   function nameTitle() {
-    var words = [figures.word('by', chosen.by)];
-    if (chosen.bucket) { words.push(figures.word('by', chosen.bucket === 'hour' ? 'hour' : chosen.bucket)); }
+    var words = chosen.by === 'all' && (chosen.bucket || hasKinds()) ? [] : [figures.word('by', chosen.by)];
+    if (chosen.bucket) { words.push(t('period')); }
     if (chosen.report === 'facilities') { words.push(lang === 'zh' ? '设施' : 'facility'); }
     if (chosen.report === 'occupations') { words.push(lang === 'zh' ? '职业' : 'occupation'); }
     var text = words.join(' · ');
@@ -607,15 +612,20 @@
     drawChart();
   }
   function drawChart() {
-    if (!told || $('chart').hidden) { return; }
+    if (!told || !isTimed()) { return; }
     var field = chartable().filter(function (one) { return one.name === $('chart-figure').value; })[0];
     var series = $('chart-series').value;
     var rows = told.rows.filter(function (row) { return !(row.kind || row.occupation) || (row.kind || row.occupation) === series; });
     var points = rows.map(function (row) {
       var found = figures.cell(field, row), value = row[field.name];
       var hidden = value === null || value === undefined;
-      return { key: figures.key(row), value: hidden ? null : field.unit === 'seconds' ? value / 60 : value, partial: row.known_share < 1, name: figures.named(row, chosen.by, chosen.bucket), short: shortName(row), text: found.text };
+      return { key: figures.key(row), value: hidden ? null : field.unit === 'seconds' ? value / 60 : value, partial: row.known_share < SURE, name: figures.named(row, chosen.by, chosen.bucket), short: shortName(row), text: found.text };
     });
+    var isEmpty = points.every(function (point) { return point.value === null; });
+    show('chart', !isEmpty);
+    if (isEmpty) { return; }
+    var legend = [points.some(function (point) { return point.partial && point.value !== null; }) ? t('unsure') : '', points.some(function (point) { return point.value === null; }) ? t('unknown') : ''];
+    $('legend').textContent = legend.filter(Boolean).join(lang === 'zh' ? '；' : '; ');
     var label = $('chart-figure').selectedOptions[0].textContent + ' · ' + periodText();
     window.yizhanChart($('drawing'), points, function (tick) {
       if (field.unit === 'share') { return figures.grouped(tick * 100, tick * 100 % 1 ? 1 : 0) + '%'; }
@@ -647,7 +657,7 @@
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
     var found = {
       field: field, row: row, report: chosen.report, fields: what.fields, formula: formulaOf(field), name: name, notes: [], isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
-      period: figures.date(span.from) + ' – ' + figures.date(figures.plus(span.to, -1)),
+      period: spanText(span),
       byStation: address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
@@ -657,13 +667,17 @@
     }
     if (figure === 'known_share') { return found; }
     if (!isTotal && (row.weekday || row.day_class || (row.hour !== null && row.hour !== undefined))) { found.notes.push(figures.fill(t('wholePeriod'), { row: figures.when(row, chosen.by, chosen.bucket) })); }
-    if (!isTotal && row.operating_model) { found.notes.push(figures.fill(t('wholeScope'), { row: figures.place(row, chosen.by) })); }
+    if (!isTotal && row.operating_model) { found.notes.push(figures.fill(t('wholeScope'), { row: figures.place(row) })); }
     if (field.ending === '_before') { span = { from: told.before_from, to: told.before_to }; }
     var place = row.station ? stationOf(row.station).then(function (station) { return station && station.id ? { station: station.id } : null; }) : Promise.resolve(row.unit ? { unit: row.unit } : told.place);
     found.query = place.then(function (where) {
       return where === null ? null : query(where, { from: span.from, to: span.to, by: '', bucket: '', compare: '', figure: figure });
     });
     return found;
+  }
+  function spanText(span) {
+    var last = figures.plus(span.to, -1);
+    return span.from === last ? figures.date(last) : figures.fill(t('range'), { from: figures.date(span.from), to: figures.date(last), days: figures.daysBetween(span.from, span.to) });
   }
   function openSource(figure, key) {
     history.pushState({ panel: true }, '', address({ source: figure, row: key }));
@@ -672,9 +686,10 @@
     reopen();
   }
   function closeSource() {
-    var back = cameFrom;
-    if (history.state && history.state.panel) { history.back(); } else { note({ source: '', row: '' }); panel.close(); }
-    if (back) { table.focus(back.figure, back.key); }
+    if (history.state && history.state.panel) { history.back(); return; }
+    note({ source: '', row: '' });
+    panel.close();
+    if (cameFrom) { table.focus(cameFrom.figure, cameFrom.key); }
   }
 
   /* --- Taking it away --- */
@@ -780,14 +795,24 @@
     var point = event.target.closest('.point');
     if (point) { openSource($('chart-figure').value, point.getAttribute('data-key')); }
   });
-  window.addEventListener('resize', function () { clearTimeout(drawTimer); drawTimer = setTimeout(drawChart, 150); });
+  /* Also when the panel opens beside it. */
+  var width = 0;
+  function fit() {
+    if ($('drawing').clientWidth === width || $('chart').hidden) { return; }
+    width = $('drawing').clientWidth;
+    drawChart();
+  }
+  if (window.ResizeObserver) { new ResizeObserver(fit).observe($('drawing')); } else { window.addEventListener('resize', fit); }
   window.addEventListener('popstate', function () {
     if (!catalogue) { return; }
-    var before = query(told && told.place || {});
-    var report = chosen.report, place = chosen.station + '~' + chosen.unit;
+    var before = chosen, isOpen = panel.isOpen();
     read();
-    /* Only the panel, the sorting or the columns changed: nothing is asked anew. */
-    if (told && report === chosen.report && place === chosen.station + '~' + chosen.unit && before === query(told.place)) { paint(); tell(); } else { load(); }
+    function differ(names) { return names.some(function (name) { return before[name] !== chosen[name]; }); }
+    if (!told || differ(['report', 'station', 'unit', 'from', 'to', 'by', 'bucket', 'compare', 'figure'])) { load(); return; }
+    /* Nothing is asked anew for the panel, the sorting or the columns. */
+    if (differ(['sort', 'columns'])) { tell(); return; }
+    reopen();
+    if (isOpen && !panel.isOpen() && cameFrom) { table.focus(cameFrom.figure, cameFrom.key); }
   });
   start();
 }());

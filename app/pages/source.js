@@ -16,12 +16,6 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     box.appendChild(section);
     return section;
   }
-  /* Field names in a formula become the titles that the table shows. */
-  function readable(text, fields) {
-    var known = {};
-    fields.forEach(function (field) { known[field.name] = figures.title(field); });
-    return text.replace(/[a-z][a-z_0-9]*[a-z0-9]/g, function (name) { return name.indexOf('_') > 0 || / (\/|\+) /.test(text) ? known[name] || name : name; });
-  }
   function withValues(expression, fields, row) {
     return expression.replace(/[a-z][a-z_0-9]*/g, function (name) {
       var field = fields.filter(function (one) { return one.name === name; })[0];
@@ -71,7 +65,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     if (field.unit === 'counts' && !found.mark) { value.textContent = figures.reasons(row[field.name], 99); value.className = 'value long'; }
 
     var formula = part(t('formula'));
-    formula.appendChild(made('p', readable(asked.formula, asked.fields), 'formula'));
+    formula.appendChild(made('p', figures.readable(asked.formula, asked.fields), 'formula'));
     if (field.numerator && !field.ending) {
       var list = made('dl');
       [['of', field.numerator], ['per', field.denominator]].forEach(function (side) {

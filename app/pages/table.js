@@ -91,7 +91,7 @@ window.yizhanTable = function (box, figures, t, acts) {
   function draw() {
     list = sorted();
     box.textContent = '';
-    var table = made('table');
+    var table = made('table', undefined, view.isTimed ? 'timed' : '');
     table.setAttribute('role', 'grid');
     table.appendChild(made('caption', view.caption));
     table.appendChild(head());
