@@ -30,7 +30,8 @@ window.yizhanChart = function (box, points, said, label) {
   var between = Math.max(1, Math.ceil((points.reduce(function (max, point) { return Math.max(max, point.short.length); }, 1) * 8 + 10) / room));
   points.forEach(function (point, index) {
     if (index % between === 0) {
-      svg.appendChild(node('text', { x: x(index) + room / 2, y: HEIGHT - 14, 'class': 'tick', 'text-anchor': 'middle' }, point.short));
+      var middle = x(index) + room / 2, isLast = middle + point.short.length * 4 > WIDTH;
+      svg.appendChild(node('text', { x: isLast ? WIDTH - 1 : middle, y: HEIGHT - 14, 'class': 'tick', 'text-anchor': isLast ? 'end' : 'middle' }, point.short));
     }
   });
   var line = '', isOpen = false;

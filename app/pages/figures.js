@@ -43,9 +43,10 @@ window.yizhanFigures = function (t, lang) {
       .formatToParts(new Date(instant)).forEach(function (part) { found[part.type] = part.value; });
     return found;
   }
-  function time(instant, withSeconds) {
+  function clock(instant) { var at = parts(instant); return at.month + '-' + at.day + ' ' + at.hour + ':' + at.minute + ':' + at.second; }
+  function time(instant) {
     var at = parts(instant);
-    return at.year + '-' + at.month + '-' + at.day + ' ' + at.hour + ':' + at.minute + (withSeconds ? ':' + at.second : '');
+    return at.year + '-' + at.month + '-' + at.day + ' ' + at.hour + ':' + at.minute;
   }
   function today() { var at = parts(Date.now()); return at.year + '-' + at.month + '-' + at.day; }
   function plus(day, days) {
@@ -93,7 +94,7 @@ window.yizhanFigures = function (t, lang) {
   function cell(field, row) {
     var value = row[field.name];
     if (value === null || value === undefined) {
-      if (row.suppressed) { return { text: fill(t('suppressed'), { k: row.k }), mark: 'hidden' }; }
+      if (row.suppressed) { return { text: t('suppressed'), mark: 'hidden' }; }
       if (row.beyond_retention && /unique_workers|anonymous_visits|^visits$|persons|_share$/.test(field.name)) { return { text: t('lost'), mark: 'lost' }; }
       return { text: DASH, mark: 'none' };
     }
@@ -102,7 +103,8 @@ window.yizhanFigures = function (t, lang) {
   function said(field, value, row) {
     if (field.ending === '_change') { return percent(value, true); }
     if (field.ending === '_before') { return grouped(value, 1); }
-    if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, Number.isInteger(value) ? 0 : 2); }
+    if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, /per_seat/.test(row.figure) ? 2 : 0); }
+    if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /promise|uptime|seat_utilization/.test(row.figure) ? 1 : 0); }
     if (field.name === 'figure') { return rankedTitle(value); }
     if (field.name === 'peer_group') {
       var cut = value.lastIndexOf(' ');
@@ -148,7 +150,7 @@ window.yizhanFigures = function (t, lang) {
     var number = Number(value).toLocaleString(zh() ? 'zh-CN' : 'en-GB', { maximumFractionDigits: 6 });
     if (field.unit === 'seconds') { return number + (zh() ? ' 秒' : ' s'); }
     if (field.unit === 'share') { return number + ' = ' + percent(value); }
-    return number + (unit(field) ? ' ' + unit(field) : '');
+    return number + (!field.ending && unit(field) ? ' ' + unit(field) : '');
   }
 
   /* What a row is about: its place, its time, its kind. */
@@ -178,7 +180,7 @@ window.yizhanFigures = function (t, lang) {
   }
   function size(bytes) { return bytes < 1048576 ? Math.max(1, Math.round(bytes / 1024)) + ' KB' : (bytes / 1048576).toFixed(1) + ' MB'; }
 
-  return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, today: today, plus: plus, daysBetween: daysBetween,
+  return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, clock: clock, today: today, plus: plus, daysBetween: daysBetween,
     monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
     rankedTitle: rankedTitle, place: place, when: when, sort: sort, named: named, key: key, size: size, pick: pick, plain: plain };
 };

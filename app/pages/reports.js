@@ -316,7 +316,7 @@
       if (mine !== finder.run || document.activeElement !== $('scope')) { return; }
       var found = words ? [] : [{ text: everything(), changes: { unit: '', station: '' } }];
       if (both[0].status === 200) {
-        both[0].body.forEach(function (unit) {
+        both[0].body.sort(function (a, b) { return a.path.localeCompare(b.path, 'en', { numeric: true }); }).forEach(function (unit) {
           if (!words && unit.parent_id === null && seen.isCity) { return; }
           places.unit[unit.id] = unit;
           found.push({ kind: t('unitIs'), text: unit.name, more: figures.word('unit_kind', unit.kind) + (unit.retired_at ? ' · ' + t('retired') : ''), changes: { unit: unit.id, station: '' } });
@@ -328,10 +328,12 @@
           found.push({ kind: t('stationIs'), text: station.name, more: station.code + (station.retired_at ? ' · ' + t('retired') : ''), changes: { station: station.code, unit: '' } });
         });
       }
-      list(found, both[0].status === 0 ? t('networkNow') : t('noPlace'));
+      var isMore = [0, 1].some(function (each) { return both[each].headers && both[each].headers.get('Link'); });
+      list(found, both[0].status === 0 ? t('networkNow') : found.length ? isMore ? t('morePlaces') : '' : t('noPlace'));
     });
   }
   function list(found, otherwise) {
+    /* Said below what was found, or instead of it. */
     var box = $('places');
     box.textContent = '';
     finder.list = found;
@@ -347,7 +349,7 @@
       item.addEventListener('mousedown', function (event) { event.preventDefault(); take(index); });
       box.appendChild(item);
     });
-    if (!found.length) {
+    if (otherwise) {
       var nothing = made('li', otherwise, 'sub');
       nothing.setAttribute('role', 'option');
       nothing.setAttribute('aria-disabled', 'true');
@@ -656,7 +658,7 @@
     var span = isTotal ? { from: chosen.from, to: chosen.to } : spanOf(row);
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
     var found = {
-      field: field, row: row, report: chosen.report, fields: what.fields, formula: formulaOf(field), name: name, notes: [], isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
+      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, notes: [], isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
       period: spanText(span),
       byStation: address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };

@@ -19,7 +19,9 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
   function withValues(expression, fields, row) {
     return expression.replace(/[a-z][a-z_0-9]*/g, function (name) {
       var field = fields.filter(function (one) { return one.name === name; })[0];
-      return field ? figures.title(field) + ' ' + figures.cell(field, row).text + (figures.unit(field) ? ' ' + figures.unit(field) : '') : name;
+      if (!field) { return name; }
+      var unit = field.ending ? '' : figures.unit(field);
+      return figures.title(field) + ' ' + figures.cell(field, row).text + (unit ? ' ' + unit : '');
     });
   }
   function counterName(name) {
@@ -36,7 +38,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
   }
   function rowCell(name, value) {
     if (value === null || value === undefined) { return figures.DASH; }
-    if (/_(at|until)$/.test(name)) { return figures.time(value, true); }
+    if (/_(at|until)$/.test(name)) { return figures.clock(value); }
     if (typeof value === 'boolean') { return value ? t('yes') : t('no'); }
     if (typeof value === 'string' && window.VALUES[name]) { return figures.word(name, value); }
     return String(value);
@@ -47,7 +49,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     var field = asked.field, row = asked.row;
     box.textContent = '';
     var top = made('div', undefined, 'top');
-    var heading = made('h2', figures.title(field));
+    var heading = made('h2', figures.title(field) + (field.ending ? ' · ' + figures.unit(field) : ''));
     heading.id = 'source-title';
     var close = made('button', t('close'), 'tool');
     close.type = 'button';
@@ -59,16 +61,17 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     box.appendChild(made('p', [asked.name, asked.period].filter(Boolean).join(' · '), 'sub'));
     var found = figures.cell(field, row);
     var value = made('p', found.text, 'value');
-    if (!found.mark && figures.unit(field)) { value.appendChild(made('small', ' ' + figures.unit(field))); }
+    if (!found.mark && !field.ending && figures.unit(field)) { value.appendChild(made('small', ' ' + figures.unit(field))); }
     box.appendChild(value);
     if (typeof row[field.name] === 'number') { box.appendChild(made('p', figures.fill(t('exact'), { value: figures.exact(field, row[field.name]) }), 'sub')); }
     if (field.unit === 'counts' && !found.mark) { value.textContent = figures.reasons(row[field.name], 99); value.className = 'value long'; }
 
     var formula = part(t('formula'));
     formula.appendChild(made('p', figures.readable(asked.formula, asked.fields), 'formula'));
-    if (field.numerator && !field.ending) {
+    var sides = field.numerator ? [['of', field.numerator], ['per', field.denominator]] : field.ending === '_change' ? [['nowIs', field.of], ['before', field.of + '_before']] : [];
+    if (sides.length) {
       var list = made('dl');
-      [['of', field.numerator], ['per', field.denominator]].forEach(function (side) {
+      sides.forEach(function (side) {
         list.appendChild(made('dt', t(side[0])));
         list.appendChild(made('dd', withValues(side[1], asked.fields, row)));
       });

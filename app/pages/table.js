@@ -77,7 +77,7 @@ window.yizhanTable = function (box, figures, t, acts) {
     tr.setAttribute('data-key', isTotal ? 'total' : figures.key(row));
     view.fields.forEach(function (field) {
       var found = figures.cell(field, row);
-      var td = made('td', found.text, (isText(field) ? '' : 'num') + (found.mark ? ' ' + found.mark : ''));
+      var td = made('td', found.text, (field.unit === 'counts' ? 'long' : isText(field) ? '' : 'num') + (found.mark ? ' ' + found.mark : ''));
       td.tabIndex = -1;
       if (view.opens(field)) {
         td.className += ' open';

@@ -460,6 +460,10 @@ def page() -> str:
         "`GET /v1/admin/reports/{report}/source?figure=...` tells of any figure its counters, how",
         "complete they are, and of one station and at most 31 days the rows that were counted.",
         "",
+        "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
+        "API as any other client; its choices stand in its address, so that a link to a figure can",
+        "be sent, and be opened by whoever may see the same.",
+        "",
     ]
     for one in described():
         lines += [f"## {one.report}", "", f"{one.says[0].upper()}{one.says[1:]}.", ""]

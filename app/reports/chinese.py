@@ -59,7 +59,9 @@ FORMULAS: Mapping[str, str] = {
     "stays": "看到结束的停留，含返回",
     "stay_hours": "这些停留的时长之和",
     "dwell_mean_s": "stay_hours / stays，在取整之前",
-    "dwell_median_s": "停留时长的中位数，取整到分钟，按直方图的最近秩：取所在格的下限，误差 3.2 % 以内",
+    "dwell_median_s": (
+        "停留时长的中位数，取整到分钟，按直方图的最近秩：取所在格的下限，误差 3.2 % 以内"
+    ),
     "dwell_p90_s": "停留时长的第 90 百分位，同样用最近秩",
     "ended": "已经结束的停留，含返回",
     "imputed_exits": "其中只因时间到而视为离开的",
@@ -95,7 +97,8 @@ FORMULAS: Mapping[str, str] = {
     "station_hours": "每个驿站各自的可知小时之和",
     "seat_hours": "座位数 × 每个驿站的小时，求和",
     "person_hours": (
-        "站内人数对时间的积分；到访在 started_at <= t < coalesce(ended_at, started_at + max_stay) 时计入"
+        "站内人数对时间的积分；到访在 started_at <= t < "
+        "coalesce(ended_at, started_at + max_stay) 时计入"
     ),
     "used_hours": "station_hours 中至少有一人在站的小时",
     "avg_occupancy": "person_hours / measured_hours：这一行所有驿站合计的站内人数",
@@ -137,7 +140,8 @@ FORMULAS: Mapping[str, str] = {
     "told_visits": "填了职业的人的到访；not_said 被隐藏时为空",
     "occupation_share": "visits / told_visits；not_said 为空，没有也为空",
     "suppressed": (
-        "是否隐藏：不同的人少于 k（含 0），或者公布后能推算出人数少的格子；几个月合计时，任一月隐藏即隐藏"
+        "是否隐藏：不同的人少于 k（含 0），或者公布后能推算出人数少的格子；"
+        "几个月合计时，任一月隐藏即隐藏"
     ),
     "k": "个人属性的数字背后至少要有的人数",
     "peer_group": "运营模式和座位规模（0、1-9、10-19、20-39、40+）相同的全市驿站，互相比较",
@@ -166,7 +170,8 @@ FORMULAS: Mapping[str, str] = {
 FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("ranking", "operating_model"): "驿站由谁运营",
     ("occupations", "visits"): (
-        "这一职业的到访，算法与到访报表相同；被隐藏、超出保留期，或这一行的月份还没全部结束并统计完时为空"
+        "这一职业的到访，算法与到访报表相同；被隐藏、超出保留期，"
+        "或这一行的月份还没全部结束并统计完时为空"
     ),
     ("occupations", "persons"): "这些到访的同行人数之和；visits 为空时也为空",
     ("occupations", "unique_workers"): "这些到访中不同的人；visits 为空时也为空",

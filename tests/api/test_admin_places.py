@@ -13,7 +13,7 @@ from app.people.rules import Role
 from app.places import districts, facilities, stations, units
 from app.places.tables import Facility, ModeChange, Station, Unit
 from app.runtime import Runtime
-from tests.conftest import Clock
+from tests.conftest import NIGHT, Clock
 from tests.support.worlds import (
     DAY_AND_NIGHT,
     OFFICE_HOURS,

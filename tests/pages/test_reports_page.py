@@ -70,10 +70,14 @@ class City:
         return {"from": self.day, "to": self.after}
 
 
-async def an_account(held: Runtime, name: str, role: Role, unit: Unit | None = None) -> None:
+async def an_account(
+    held: Runtime, name: str, role: Role, unit: Unit | None = None, station: Station | None = None
+) -> None:
     hashed = await admins.hash_password(PASSWORD)
     async with held.database.write() as tx:
-        new = admins.NewAdmin(name, hashed, role, unit.id if unit else None)
+        new = admins.NewAdmin(
+            name, hashed, role, unit.id if unit else None, station.id if station else None
+        )
         await admins.create(tx, new, vault=held.vault, actor=COMMAND_LINE, at=held.now())
 
 
@@ -105,6 +109,7 @@ async def build(held: Runtime) -> City:
             await presence.open_visit(tx, arrival, started_at=came)
     await an_account(held, "boss", Role.CITY_ADMIN)
     await an_account(held, "near", Role.UNIT_ADMIN, near)
+    await an_account(held, "keeper", Role.STATION_KEEPER, station=station)
     await rolled(held)
     day = local_day(came, CITY_ZONE)
     days = [day, day + timedelta(days=1), day + timedelta(days=365)]
@@ -330,6 +335,36 @@ def test_what_a_scope_hides_is_said(city: City, desk: BrowserContext) -> None:
     picture(page, "reports-09-outside")
 
 
+def test_a_keeper_sees_his_station_and_is_told_so(city: City, desk: BrowserContext) -> None:
+    page = opened(desk, city, "keeper", report="access", by="station", **city.that_day)
+    expect(page.locator("#who")).to_contain_text("您只看得到“解放碑驿站”一个驿站")
+    expect(page.locator("tbody tr:not(.total)")).to_have_count(1)
+    expect(page.locator("#notes")).to_contain_text("只有全市报表才列出")
+    page.locator("#scope").focus()
+    expect(page.locator("#places li")).to_have_count(2)
+
+
+def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="visits", by="all", compare="before", **city.that_day)
+    expect(figure(page, 0, "visits")).to_have_text(str(CAME))
+    figure(page, 0, "visits_before").click()
+    expect(page.locator("#source h2")).to_have_text("人次 · 前期")
+    expect(page.locator("#source .formula")).to_contain_text("每类日子的平均")
+
+
+def test_occupations_are_asked_for_by_whole_months_and_hide_small_cells(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="occupations", by="all", **city.that_day)
+    expect(page.locator("#state")).to_contain_text("职业构成只按整月统计，时间已改为")
+    month = choices_of(page)["from"][:7]
+    expect(page.locator("#from")).to_have_value(f"{month}-01")
+    figure(page, 0, "visits").click()
+    expect(page.locator("#source")).to_contain_text("只给公式，不给计数和明细")
+
+
 def test_a_whole_city_by_station_stays_fluent(city: City, desk: BrowserContext) -> None:
     page = opened(desk, city, report="visits", by="station", **city.that_day)
     figure(page, 0, "visits").wait_for()
@@ -372,9 +407,7 @@ EVERY = (
 
 
 @pytest.mark.parametrize("lang", ["zh", "en"])
-def test_every_report_speaks_in_words_and_fits(
-    city: City, desk: BrowserContext, lang: str
-) -> None:
+def test_every_report_speaks_in_words_and_fits(city: City, desk: BrowserContext, lang: str) -> None:
     page = opened(desk, city, **city.that_day)
     wrong: list[str] = []
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
