@@ -5,7 +5,6 @@
   var LONGEST_DAYS = 366;
   /* Known for less of its time, a bar is pale. */
   var SURE = 0.95;
-  var WAIT_TYPING_MS = 250;
   /* What is shown of each report at first; all columns are one click away. */
   var MAIN = {
     visits: ['visits', 'persons', 'unique_workers', 'out_of_hours_visits', 'offhours_share', 'night_uplift', 'free_mode_coverage', 'refused', 'unmet_demand', 'dwell_median_s', 'imputed_exit_share', 'known_share'],
@@ -24,16 +23,18 @@
   var KEPT = ['report', 'station', 'unit', 'from', 'to', 'by', 'bucket', 'compare', 'figure', 'sort', 'columns', 'source', 'row'];
 
   var lang = stored('yizhan.lang') || (/^zh/i.test(navigator.language || 'zh') ? 'zh' : 'en');
-  var figures = window.yizhanFigures(t, function () { return lang; });
+  var figures = window.yizhanFigures(t, inLang);
+  var client = window.yizhanClient(t, inLang, figures, { most: MOST_BYTES, signedOut: function () { signedOut(stored('yizhan.admin') ? t('again401') : ''); } });
+  var call = client.call, problem = client.problem;
   var catalogue = null;
   var chosen = {};
   var told = null;
   var seen = null;
-  var places = { station: {}, unit: {} };
   var asking = null;
   var cameFrom = null;
   var drawTimer = null;
 
+  function inLang() { return lang; }
   function $(id) { return document.getElementById(id); }
   function t(key) { var words = window.REPORT_WORDS[lang][key]; return words === undefined ? window.WORDS[lang][key] : words; }
   function stored(key) { try { return localStorage.getItem(key); } catch (e) { return null; } }
@@ -48,51 +49,6 @@
   }
   function option(value, text) { var node = made('option', text); node.value = value; return node; }
 
-  /* One way to call the API: answers {status, body, bytes}; a lost network is status 0, too much is status -1. */
-  function call(method, path, body, more) {
-    more = more || {};
-    var headers = { 'Accept-Language': lang };
-    if (body !== undefined) { headers['Content-Type'] = 'application/json'; }
-    return fetch(path, {
-      method: method, headers: headers, credentials: 'same-origin', cache: 'no-store', signal: more.signal,
-      body: body === undefined ? undefined : JSON.stringify(body)
-    }).then(function (answer) {
-      var found = { status: answer.status, body: null, headers: answer.headers, retryAfter: Number(answer.headers.get('Retry-After')) || 0 };
-      return received(answer, more).then(function (blob) {
-        if (blob === null) { found.status = -1; return found; }
-        if (more.asFile && answer.status === 200) { found.body = blob; return found; }
-        return blob.text().then(function (text) {
-          try { found.body = text ? JSON.parse(text) : null; } catch (e) { found.body = null; }
-          return found;
-        });
-      });
-    }).catch(function (error) { return { status: error.name === 'AbortError' ? -2 : 0, body: null, retryAfter: 0 }; }).then(function (found) {
-      if (found.status === 401 && path !== '/v1/admin/login') { signedOut(stored('yizhan.admin') ? t('again401') : ''); }
-      return found;
-    });
-  }
-  function received(answer, more) {
-    if (!more.progress || !answer.body || !answer.body.getReader) { return answer.blob(); }
-    var reader = answer.body.getReader(), parts = [], bytes = 0;
-    function next() {
-      return reader.read().then(function (part) {
-        if (part.done) { return new Blob(parts, { type: answer.headers.get('Content-Type') || '' }); }
-        parts.push(part.value);
-        bytes += part.value.length;
-        if (more.most && bytes > more.most) { reader.cancel(); return null; }
-        more.progress(bytes);
-        return next();
-      });
-    }
-    return next();
-  }
-  function problem(answer) {
-    if (answer.status === 0) { return t('networkNow'); }
-    if (answer.status === -1) { return figures.fill(t('tooBig'), { size: figures.size(MOST_BYTES) }); }
-    var body = answer.body || {};
-    var says = t('problems')[body.code] || body.detail || body.title || t('problems').internal_error;
-    return says + (answer.status === 429 && answer.retryAfter ? ' ' + figures.fill(t('waitRetry'), { s: answer.retryAfter }) : '');
-  }
   function fail(text, withRetry) {
     var box = $('error');
     box.textContent = text;
@@ -150,7 +106,7 @@
       if (answer.status !== 200) { refuse(problem(answer)); $('password').focus(); return; }
       store('yizhan.admin', JSON.stringify({ username: answer.body.admin.username, role: answer.body.admin.role }));
       $('password').value = '';
-      places = { station: {}, unit: {} };
+      places.forget();
       start();
     });
   }
@@ -298,118 +254,24 @@
   }
   function everything() { return seen.isCity ? t('wholeCity') : t('everything') + (seen.name ? '（' + seen.name + '）' : ''); }
   function scopeName() {
-    if (chosen.station) { var station = places.station[chosen.station]; return station ? station.name + ' ' + station.code : chosen.station; }
-    if (chosen.unit) { return places.unit[chosen.unit] ? places.unit[chosen.unit].name : ''; }
+    if (chosen.station) { var station = places.known.station[chosen.station]; return station ? station.name + ' ' + station.code : chosen.station; }
+    if (chosen.unit) { return places.known.unit[chosen.unit] ? places.known.unit[chosen.unit].name : ''; }
     return everything();
   }
   function sayScope() { if (document.activeElement !== $('scope')) { $('scope').value = scopeName(); } }
 
-  /* --- Finding a place --- */
+  /* --- Places --- */
 
-  var finder = { run: 0, timer: null, list: [], at: -1 };
-  function find(words) {
-    var mine = ++finder.run;
-    var query = words ? '&q=' + encodeURIComponent(words) : '';
-    var units = call('GET', '/v1/admin/units?limit=' + (words ? 12 : 60) + query);
-    var stations = call('GET', '/v1/admin/stations?limit=12' + query);
-    Promise.all([units, stations]).then(function (both) {
-      if (mine !== finder.run || document.activeElement !== $('scope')) { return; }
-      var found = words ? [] : [{ text: everything(), changes: { unit: '', station: '' } }];
-      if (both[0].status === 200) {
-        both[0].body.sort(function (a, b) { return a.path.localeCompare(b.path, 'en', { numeric: true }); }).forEach(function (unit) {
-          if (!words && unit.parent_id === null && seen.isCity) { return; }
-          places.unit[unit.id] = unit;
-          found.push({ kind: t('unitIs'), text: unit.name, more: figures.word('unit_kind', unit.kind) + (unit.retired_at ? ' · ' + t('retired') : ''), changes: { unit: unit.id, station: '' } });
-        });
-      }
-      if (both[1].status === 200) {
-        both[1].body.forEach(function (station) {
-          places.station[station.code] = station;
-          found.push({ kind: t('stationIs'), text: station.name, more: station.code + (station.retired_at ? ' · ' + t('retired') : ''), changes: { station: station.code, unit: '' } });
-        });
-      }
-      var isMore = [0, 1].some(function (each) { return both[each].headers && both[each].headers.get('Link'); });
-      list(found, both[0].status === 0 ? t('networkNow') : found.length ? isMore ? t('morePlaces') : '' : t('noPlace'));
-    });
-  }
-  function list(found, otherwise) {
-    /* Said below what was found, or instead of it. */
-    var box = $('places');
-    box.textContent = '';
-    finder.list = found;
-    finder.at = -1;
-    found.forEach(function (one, index) {
-      var item = made('li');
-      item.id = 'place-' + index;
-      item.setAttribute('role', 'option');
-      item.setAttribute('aria-selected', 'false');
-      if (one.kind) { item.appendChild(made('span', one.kind, 'kind')); }
-      item.appendChild(made('span', one.text));
-      if (one.more) { item.appendChild(made('small', one.more)); }
-      item.addEventListener('mousedown', function (event) { event.preventDefault(); take(index); });
-      box.appendChild(item);
-    });
-    if (otherwise) {
-      var nothing = made('li', otherwise, 'sub');
-      nothing.setAttribute('role', 'option');
-      nothing.setAttribute('aria-disabled', 'true');
-      box.appendChild(nothing);
-    }
-    box.hidden = false;
-    $('scope').setAttribute('aria-expanded', 'true');
-    $('scope').removeAttribute('aria-activedescendant');
-  }
-  function shut() {
-    finder.run += 1;
-    clearTimeout(finder.timer);
-    show('places', false);
-    $('scope').setAttribute('aria-expanded', 'false');
-    $('scope').removeAttribute('aria-activedescendant');
-  }
-  function take(index) {
-    var one = finder.list[index];
-    shut();
-    $('scope').blur();
-    /* One station by station is one row: day by day says more. */
-    var by = one.changes.station && chosen.by === 'station' && describedAs(chosen.report).by.indexOf('day') >= 0 ? { by: 'day' } : {};
-    choose({ unit: one.changes.unit, station: one.changes.station, by: by.by || chosen.by });
-  }
-  function point(step) {
-    if (!finder.list.length) { return; }
-    var items = $('places').children;
-    if (items[finder.at]) { items[finder.at].setAttribute('aria-selected', 'false'); }
-    finder.at = (finder.at + step + finder.list.length) % finder.list.length;
-    items[finder.at].setAttribute('aria-selected', 'true');
-    items[finder.at].scrollIntoView({ block: 'nearest' });
-    $('scope').setAttribute('aria-activedescendant', 'place-' + finder.at);
-  }
-  /* The address names a station by its code, which people know; the API by its id. */
-  function stationOf(code) {
-    if (places.station[code]) { return Promise.resolve(places.station[code]); }
-    return call('GET', '/v1/admin/stations?limit=200&q=' + encodeURIComponent(code.slice(0, 50))).then(function (answer) {
-      if (answer.status !== 200) { return answer; }
-      var found = answer.body.filter(function (one) { return one.code === code; })[0];
-      if (found) { places.station[code] = found; }
-      return found || null;
-    });
-  }
-  function unitOf(id) {
-    if (places.unit[id]) { return Promise.resolve(places.unit[id]); }
-    return call('GET', '/v1/admin/units/' + encodeURIComponent(id)).then(function (answer) {
-      if (answer.status === 200) { places.unit[id] = answer.body; }
-      return answer.status === 200 ? answer.body : answer;
-    });
-  }
   /* Gives {station, unit} as the API wants them, or {wrong: sentence}. */
   function placeAsked() {
     if (chosen.station) {
-      return stationOf(chosen.station).then(function (found) {
+      return places.station(chosen.station).then(function (found) {
         if (found && found.id) { return { station: found.id }; }
         return { wrong: found === null ? figures.fill(t('noSuchStation'), { code: chosen.station }) : problem(found), status: found && found.status };
       });
     }
     if (chosen.unit) {
-      return unitOf(chosen.unit).then(function (found) {
+      return places.unit(chosen.unit).then(function (found) {
         return found.id ? { unit: found.id } : { wrong: found.status === 422 ? t('problems').unit_not_found : problem(found), status: found.status };
       });
     }
@@ -671,7 +533,7 @@
     if (!isTotal && (row.weekday || row.day_class || (row.hour !== null && row.hour !== undefined))) { found.notes.push(figures.fill(t('wholePeriod'), { row: figures.when(row, chosen.by, chosen.bucket) })); }
     if (!isTotal && row.operating_model) { found.notes.push(figures.fill(t('wholeScope'), { row: figures.place(row) })); }
     if (field.ending === '_before') { span = { from: told.before_from, to: told.before_to }; }
-    var place = row.station ? stationOf(row.station).then(function (station) { return station && station.id ? { station: station.id } : null; }) : Promise.resolve(row.unit ? { unit: row.unit } : told.place);
+    var place = row.station ? places.station(row.station).then(function (station) { return station && station.id ? { station: station.id } : null; }) : Promise.resolve(row.unit ? { unit: row.unit } : told.place);
     found.query = place.then(function (where) {
       return where === null ? null : query(where, { from: span.from, to: span.to, by: '', bucket: '', compare: '', figure: figure });
     });
@@ -730,6 +592,16 @@
       $('more').textContent = figures.fill(t('more'), { n: left });
     }
   });
+  var places = window.yizhanPlaces($('scope'), $('places'), figures, t, call, {
+    everything: everything,
+    name: scopeName,
+    isTop: function (unit) { return seen.isCity && unit.parent_id === null; },
+    take: function (place) {
+      /* One station by station is one row: day by day says more. */
+      if (place.station && chosen.by === 'station' && describedAs(chosen.report).by.indexOf('day') >= 0) { place.by = 'day'; }
+      choose(place);
+    }
+  });
   var panel = window.yizhanSource($('source'), figures, t, call, problem, { close: closeSource });
 
   $('login').addEventListener('submit', signIn);
@@ -771,18 +643,6 @@
       choose({ from: $('from').value, to: figures.plus($('to').value, 1) });
       $(id).focus();
     });
-  });
-  $('scope').addEventListener('focus', function () { $('scope').select(); find(''); });
-  $('scope').addEventListener('input', function () {
-    clearTimeout(finder.timer);
-    finder.timer = setTimeout(function () { find($('scope').value.trim()); }, WAIT_TYPING_MS);
-  });
-  $('scope').addEventListener('blur', function () { shut(); $('scope').value = scopeName(); });
-  $('scope').addEventListener('keydown', function (event) {
-    if (event.isComposing) { return; }
-    if (event.key === 'ArrowDown' || event.key === 'ArrowUp') { event.preventDefault(); point(event.key === 'ArrowDown' ? 1 : -1); }
-    if (event.key === 'Enter') { event.preventDefault(); if (finder.list.length && !$('places').hidden) { take(Math.max(0, finder.at)); } }
-    if (event.key === 'Escape') { shut(); $('scope').value = scopeName(); $('scope').select(); }
   });
   $('filter').addEventListener('input', function () { clearTimeout(drawTimer); drawTimer = setTimeout(drawTable, 120); });
   $('columns').addEventListener('click', function () { note({ columns: chosen.columns === 'all' ? '' : 'all' }); tell(); });
