@@ -86,7 +86,7 @@ window.yizhanFigures = function (t, lang) {
 
   /* Field names in a formula become the titles that the table shows. */
   function readable(text, fields) {
-    var known = {};
+    var known = { visits_per_seat: rankedTitle('visits_per_seat') };
     fields.forEach(function (field) { known[field.name] = title(field); });
     return text.replace(/[a-z][a-z_0-9]*[a-z0-9]/g, function (name) { return name.indexOf('_') > 0 || / (\/|\+) /.test(text) ? known[name] || name : name; });
   }

@@ -49,6 +49,8 @@ window.REPORT_WORDS = {
       sheet_unavailable: '月报暂时画不出来。请过一会儿再试。', database_unavailable: '系统忙。请过一会儿再试。', internal_error: '系统出错了。请再试一次；还不行就联系维护人员。',
       not_signed_in: '请先登录。'
     },
+    ahead: '接下来 24 小时预计在站人数', aheadNothing: '同类日子还不足 4 天，无法预计。过几天再看。', aheadHour: '小时', aheadPersons: '预计人数', aheadRange: '第 20–80 百分位', aheadDays: '依据天数',
+    skill: '近 {days} 天试算：平均差 {mae} 人；照搬上周同一时刻平均差 {week} 人。', noSkill: '历史还不够试算这样的预计有多准。',
     waitRetry: '请等待 {s} 秒再试。'
   },
   en: {
@@ -99,6 +101,8 @@ window.REPORT_WORDS = {
       sheet_unavailable: 'The sheet cannot be drawn just now. Please try again in a while.', database_unavailable: 'The system is busy. Please try again in a while.', internal_error: 'Something went wrong on our side. Try again; if it stays, tell those who run the system.',
       not_signed_in: 'Please sign in.'
     },
+    ahead: 'Persons inside to be expected, next 24 hours', aheadNothing: 'There are fewer than 4 days like these yet, so nothing can be expected. Look again in some days.', aheadHour: 'Hour', aheadPersons: 'Expected', aheadRange: 'P20–P80', aheadDays: 'Days like it',
+    skill: 'Tried on the last {days} days: {mae} persons off on average; last week\'s value would be {week} off.', noSkill: 'There is too little history to try how good this is.',
     waitRetry: 'Please wait {s} s and try again.'
   }
 };

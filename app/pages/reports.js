@@ -139,10 +139,10 @@
   function whatIsSeen() {
     return call('GET', '/v1/admin/units?limit=1').then(function (units) {
       var top = units.status === 200 && units.body[0];
-      if (top) { seen = { kind: top.parent_id === null ? 'seesCity' : 'seesUnit', name: top.name, isCity: top.parent_id === null }; return; }
+      if (top) { seen = { kind: top.parent_id === null ? 'seesCity' : 'seesUnit', name: top.name, isCity: top.parent_id === null, unit: top.id }; return; }
       return call('GET', '/v1/admin/stations?limit=2').then(function (stations) {
         var one = stations.status === 200 && stations.body[0];
-        seen = one ? { kind: 'seesStation', name: one.name } : { kind: 'seesNone', name: '' };
+        seen = one ? { kind: 'seesStation', name: one.name, station: one.id } : { kind: 'seesNone', name: '' };
       });
     }).then(sayWho);
   }
@@ -294,7 +294,8 @@
     told = null;
     paint();
     fail('');
-    ['tools', 'chart', 'more', 'download'].forEach(function (id) { show(id, false); });
+    $('ahead').open = false;
+    ['tools', 'chart', 'ahead', 'more', 'download'].forEach(function (id) { show(id, false); });
     ['table', 'count', 'notes', 'drawing'].forEach(function (id) { $(id).textContent = ''; });
     $('filter').value = '';
     sayTitle();
@@ -371,6 +372,7 @@
     show('sheet', !!chosen.station);
     $('sheet').textContent = figures.fill(t('sheet'), { month: figures.month(chosen.from) });
     if (!rows.length) { return; }
+    show('ahead', chosen.report === 'occupancy' && !!aheadOf());
     chartChoices();
     drawTable();
     reopen();
@@ -504,6 +506,12 @@
     return figures.when(row, chosen.by, chosen.bucket);
   }
 
+  /* A forecast is of one unit's branch or one station: of all that is seen, its top. */
+  function aheadOf() {
+    var station = told.place.station || (told.place.unit ? '' : seen.station), unit = told.place.unit || seen.unit;
+    return station ? '/v1/admin/stations/' + station + '/forecast' : unit ? '/v1/admin/units/' + unit + '/forecast' : '';
+  }
+
   /* --- Where does this come from --- */
 
   function reopen() {
@@ -602,6 +610,7 @@
       choose(place);
     }
   });
+  var ahead = window.yizhanAhead($('ahead-told'), figures, t, call, problem);
   var panel = window.yizhanSource($('source'), figures, t, call, problem, { close: closeSource });
 
   $('login').addEventListener('submit', signIn);
@@ -614,6 +623,7 @@
     sayWho();
     paint();
     sayTitle();
+    $('ahead').open = false;
     if (told) { tell(); } else { load(); }
   });
   $('choices').addEventListener('submit', function (event) { event.preventDefault(); });
@@ -647,6 +657,7 @@
   $('filter').addEventListener('input', function () { clearTimeout(drawTimer); drawTimer = setTimeout(drawTable, 120); });
   $('columns').addEventListener('click', function () { note({ columns: chosen.columns === 'all' ? '' : 'all' }); tell(); });
   $('more').addEventListener('click', table.more);
+  $('ahead').addEventListener('toggle', function () { if ($('ahead').open) { ahead.show(aheadOf()); } });
   $('print').addEventListener('click', function () { window.print(); });
   document.querySelectorAll('[data-file]').forEach(function (button) {
     button.addEventListener('click', function () { download(button.getAttribute('data-file')); });

@@ -344,6 +344,25 @@ def test_a_keeper_sees_his_station_and_is_told_so(city: City, desk: BrowserConte
     expect(page.locator("#places li")).to_have_count(2)
 
 
+def test_what_is_to_be_expected_stands_with_the_persons_inside(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="occupancy", by="day", **city.that_day)
+    with page.expect_response(re.compile(r"/v1/admin/units/.*/forecast$")) as answered:
+        page.click("#ahead summary")
+    told = page.locator("#ahead-told")
+    expect(told).to_contain_text("同类日子还不足 4 天，无法预计")
+    answer = page.request.get(answered.value.url).json()
+    for number, hour in enumerate(answer["hours"]):
+        hour |= {"persons": number / 4, "low": number / 8, "high": number, "values": 8}
+    page.route("**/forecast", lambda route: route.fulfill(json=answer))
+    page.goto(city.page(report="occupancy", by="day", station="CQ0001", **city.that_day))
+    with page.expect_request(re.compile(r"/v1/admin/stations/.*/forecast$")):
+        page.click("#ahead summary")
+    expect(told.locator("svg .bar")).to_have_count(24)
+    expect(told.locator("tbody tr").last).to_contain_text(re.compile(r"5\.8.*2\.9–23\.0"))
+
+
 def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
     city: City, desk: BrowserContext
 ) -> None:
@@ -483,6 +502,7 @@ def test_it_loads_little_and_only_from_here(city: City, desk: BrowserContext) ->
     page.on("requestfinished", lambda request: note(request.response()))
     page.goto(city.page())
     expect(page.locator("#login")).to_be_visible()
+    page.wait_for_load_state("networkidle")
     own = {url: size for url, size in loaded.items() if "/v1/" not in url}
     assert len(own) >= 9
     assert all(url.startswith(city.address) for url in own)
