@@ -29,6 +29,7 @@
   var catalogue = null;
   var chosen = {};
   var told = null;
+  var placed = {};
   var seen = null;
   var asking = null;
   var cameFrom = null;
@@ -49,16 +50,24 @@
   }
   function option(value, text) { var node = made('option', text); node.value = value; return node; }
 
-  function fail(text, withRetry) {
+  /* A sentence, and perhaps the button that it speaks of. */
+  function fail(text, word, act) {
     var box = $('error');
     box.textContent = text;
-    if (text && withRetry) {
-      var again = made('button', t('retry'), 'tool');
-      again.type = 'button';
-      again.addEventListener('click', load);
-      box.appendChild(again);
+    if (text && word) {
+      var button = made('button', t(word), 'tool');
+      button.type = 'button';
+      button.addEventListener('click', act);
+      box.appendChild(button);
     }
     show('error', !!text);
+  }
+  function failed(answer) {
+    /* What a browser cannot hold is still written to a file. */
+    var isMuch = answer.status === -1 || (answer.body && answer.body.code === 'period_invalid' && /rows/.test(answer.body.detail));
+    if (isMuch) { fail(answer.status === -1 ? problem(answer) : t('tooMany'), 'csv', function () { download('csv'); }); return; }
+    if (answer.status === 0 || answer.status >= 500) { fail(problem(answer), 'retry', load); return; }
+    fail(problem(answer));
   }
 
   function speak() {
@@ -305,7 +314,7 @@
     $('result').setAttribute('aria-busy', 'true');
     placeAsked().then(function (place) {
       if (mine.signal.aborted || !catalogue) { return; }
-      if (place.wrong) { $('state').textContent = ''; $('result').setAttribute('aria-busy', 'false'); fail(place.wrong, place.status === 0); return; }
+      if (place.wrong) { $('state').textContent = ''; $('result').setAttribute('aria-busy', 'false'); fail(place.wrong, place.status === 0 ? 'retry' : '', load); return; }
       sayScope();
       sayTitle();
       var path = '/v1/admin/reports/' + chosen.report + '?';
@@ -317,9 +326,9 @@
         $('result').setAttribute('aria-busy', 'false');
         $('state').textContent = '';
         if (both[0].status === 401) { return; }
-        if (both[0].status !== 200) { fail(problem(both[0]), both[0].status === 0 || both[0].status >= 500); return; }
+        if (both[0].status !== 200) { placed = place; failed(both[0]); return; }
         told = both[0].body;
-        told.place = place;
+        placed = told.place = place;
         told.total = both[1] && both[1].status === 200 && both[1].body.rows.length === 1 ? both[1].body.rows[0] : null;
         tell();
       });
@@ -568,8 +577,8 @@
 
   function download(form) {
     var path = form === 'pdf'
-      ? '/v1/admin/stations/' + told.place.station + '/sheet.pdf?month=' + chosen.from.slice(0, 7)
-      : '/v1/admin/reports/' + chosen.report + '?' + query(told.place, { format: form });
+      ? '/v1/admin/stations/' + placed.station + '/sheet.pdf?month=' + chosen.from.slice(0, 7)
+      : '/v1/admin/reports/' + chosen.report + '?' + query(placed, { format: form });
     var buttons = document.querySelectorAll('[data-file]');
     function busy(on) { buttons.forEach(function (button) { button.disabled = on; }); $('download').classList.toggle('working', on); }
     $('download').textContent = t('getting');

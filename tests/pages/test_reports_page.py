@@ -412,6 +412,21 @@ def test_a_whole_city_by_station_stays_fluent(city: City, desk: BrowserContext) 
     expect(page.locator("#count")).to_have_text("共 1 行（筛选自 5,523 行）")
 
 
+def test_what_is_too_much_for_a_browser_is_offered_as_a_file(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="visits", by="station", **city.that_day)
+    figure(page, 0, "visits").wait_for()
+    much = "[" + " " * 33 * 1024 * 1024 + "]"
+    page.route("**/v1/admin/reports/visits?*by=unit", lambda route: route.fulfill(body=much))
+    page.select_option("#by", "unit")
+    expect(page.locator("#error")).to_contain_text("浏览器放不下")
+    page.unroute("**/v1/admin/reports/visits?*by=unit")
+    with page.expect_download() as downloading:
+        page.click("#error button")
+    assert downloading.value.suggested_filename.endswith(".csv")
+
+
 EVERY = (
     ("visits", "station"),
     ("visits", "operating_model"),
