@@ -63,6 +63,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     var value = made('p', found.text, 'value');
     if (!found.mark && !field.ending && figures.unit(field)) { value.appendChild(made('small', ' ' + figures.unit(field))); }
     box.appendChild(value);
+    if (found.mark === 'none') { box.appendChild(made('p', t('noValue'), 'sub')); }
     if (typeof row[field.name] === 'number') { box.appendChild(made('p', figures.fill(t('exact'), { value: figures.exact(field, row[field.name]) }), 'sub')); }
     if (field.unit === 'counts' && !found.mark) { value.textContent = figures.reasons(row[field.name], 99); value.className = 'value long'; }
 

@@ -123,7 +123,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours); null where "
-        "free_mode_coverage is below 0.5",
+        "free_mode_coverage is below 0.5, and without unstaffed_hours or visits_free",
         "ratio",
     ),
     "walk_in_heads": (

@@ -51,7 +51,7 @@ FORMULAS: Mapping[str, str] = {
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours)；"
-        "free_mode_coverage 低于 0.5 则为空"
+        "free_mode_coverage 低于 0.5 则为空，没有 unstaffed_hours 或 visits_free 也为空"
     ),
     "walk_in_heads": "工作人员在值守时段点数的人数之和，记在点数开始的那天；按小时为空",
     "refused": "被拒绝的扫码，每一次都算",
