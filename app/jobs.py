@@ -57,6 +57,8 @@ class Job:
     every: timedelta
     run: Callable[[Runtime], Awaitable[None]]
     """Does the work once; running it twice does no harm."""
+    is_patient: bool = False
+    """Waits for a minute after the start: with the server all controllers come back."""
     is_nightly: bool = False
     """Runs once a day, as soon as the day before is counted; looks so often whether it is time."""
 
@@ -167,10 +169,16 @@ JOBS: tuple[Job, ...] = (
     Job("send-codes", timedelta(seconds=30), send_codes),
     Job("watch-staff", timedelta(seconds=30), watch_staff),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
-    Job("record-modes", timedelta(minutes=15), record_modes),
-    Job("roll-up", timedelta(minutes=1), roll_up),
-    Job("usual-profiles", timedelta(minutes=15), make_usual_profiles, is_nightly=True),
-    Job("retain", timedelta(hours=1), retain),
+    Job("record-modes", timedelta(minutes=15), record_modes, is_patient=True),
+    Job("roll-up", timedelta(minutes=1), roll_up, is_patient=True),
+    Job(
+        "usual-profiles",
+        timedelta(minutes=15),
+        make_usual_profiles,
+        is_patient=True,
+        is_nightly=True,
+    ),
+    Job("retain", timedelta(hours=1), retain, is_patient=True),
     Job("warn-calendar", timedelta(hours=1), warn_calendar),
 )
 """Every job, by how often it runs."""
@@ -202,7 +210,13 @@ async def run_all(held: Runtime) -> None:
         group.create_task(_ring_missed(held), name="ring-missed")
 
 
+PATIENCE_S = 60.0
+"""By then everybody is back (promise R11)."""
+
+
 async def _repeat(held: Runtime, job: Job, holder: str) -> None:
+    if job.is_patient:
+        await asyncio.sleep(PATIENCE_S)
     while True:
         try:
             if await is_time(held, job) and await _may_run(held, job, holder):
@@ -242,7 +256,7 @@ async def _write_heard(held: Runtime) -> None:
     while True:
         await asyncio.sleep(outages.LISTENS_EVERY.total_seconds())
         try:
-            await held.controllers.write_heard(held.database, at=held.now())
+            await held.controllers.write_heard(at=held.now())
         except Exception:
             log.exception("job failed name=write-heard")
 

@@ -44,11 +44,11 @@ from app.db.lock import WriterLock
 from app.db.schema import require_current
 from app.db.wakeups import wakeups_for
 from app.doors import commands, controllers, keys
-from app.doors.controllers import ControllerDesk
+from app.doors.commands import lookout
+from app.doors.controllers import ControllerDesk, config_desk
 from app.doors.keys import KeyRing
-from app.doors.lookout import Lookout
+from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
 from app.doors.scans import ScanDesk, ScanLimits
-from app.doors.uploads import EMBEDDED_PLACES, PLACES, UploadQueue
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
@@ -101,13 +101,13 @@ def create_app(
         openapi_url="/openapi.json" if settings.serves_docs else None,
     )
     problems.install(app)
-    app.router.routes.insert(0, controller.PlainPoll())
     for router in ROUTERS:
         app.include_router(router)
+    app.add_middleware(controller.PlainPolls)
     app.add_middleware(
         Edge,
         limit=settings.limit_body_bytes,
-        paperwork_at_once=max(1, settings.database_pool_size // 2),
+        paperwork=Line(max(1, settings.database_pool_size // 2), monotonic=monotonic),
         monotonic=monotonic,
         now=now,
         docs_paths=("/docs",),
@@ -128,7 +128,9 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
     wakeups = wakeups_for(database)
     vault = Vault(kek_of(settings))
     ring, days = KeyRing(vault), CalendarCache()
-    desk = ControllerDesk(monotonic, silence_s=settings.controller_silence_s)
+    desk = ControllerDesk(
+        database, wakeups, now=now, monotonic=monotonic, silence_s=settings.controller_silence_s
+    )
     deadlines = deadline_clock(database, now, monotonic)
     wakeups.watch(keys.TOPIC, ring.forget)
     wakeups.watch(calendar.TOPIC, days.forget)
@@ -144,7 +146,8 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         calendar=days,
         keys=ring,
         controllers=desk,
-        lookout=Lookout(database, deadlines, now),
+        lookout=lookout(database, deadlines, now),
+        configs=config_desk(database, days, now),
         scans=ScanDesk(
             wakeups=wakeups,
             keys=ring,
@@ -155,7 +158,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
             limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
             vault=vault,
         ),
-        uploads=UploadQueue(EMBEDDED_PLACES if database.is_embedded else PLACES),
+        uploads=Line(EMBEDDED_UPLOADS if database.is_embedded else UPLOADS, monotonic=monotonic),
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
@@ -208,7 +211,7 @@ def _lifespan(
                         yield
                 finally:
                     await _ended(background)
-                    await held.controllers.write_heard(held.database, at=held.now())
+                    await held.controllers.write_heard(at=held.now())
 
     return lifespan
 

@@ -1,18 +1,20 @@
 """What one server process holds: the database, its clocks and bells, keys and caches."""
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 
 from app.alerts.webhooks.courier import Courier
 from app.clock import Monotonic, Now
 from app.db.clock import DeadlineClock
 from app.db.engine import Database
+from app.db.gathered import Gathered
 from app.db.wakeups import LocalWakeups
-from app.doors.controllers import ControllerDesk
+from app.doors.commands import Outlook
+from app.doors.controllers import Config, ControllerDesk
 from app.doors.keys import KeyRing
-from app.doors.lookout import Lookout
+from app.doors.line import Line
 from app.doors.scans import ScanDesk
-from app.doors.uploads import UploadQueue
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
 from app.reports.feed import Feed
@@ -37,11 +39,13 @@ class Runtime:
     """Signing and verifying keys, in memory, reloaded on a bell."""
     controllers: ControllerDesk
     """Who the controllers are and when they were last heard, in memory."""
-    lookout: Lookout
+    lookout: Gathered[uuid.UUID, Outlook]
     """Reads for the polls what there is to do."""
+    configs: Gathered[uuid.UUID, Config]
+    """Reads what the controllers of a station work by."""
     scans: ScanDesk
     """What a scan needs beside its transaction."""
-    uploads: UploadQueue
+    uploads: Line
     """Where uploads of journals wait, so that claims do not wait behind them."""
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""

@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import fleet, journal, nearby, polls, record, scans
+from benchmarks import fleet, journal, nearby, polls, record, reports, scans
 from benchmarks.ground import Ground, Group, console
 from tests.support.postgres import running_postgres
 
@@ -17,6 +17,7 @@ GROUPS = {
     "fleet": fleet.GROUP,
     "journal": journal.GROUP,
     "nearby": nearby.GROUP,
+    "reports": reports.GROUP,
 }
 """In the order of the document."""
 

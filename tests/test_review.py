@@ -198,9 +198,7 @@ async def test_a_credential_revoked_while_it_was_looked_up_is_not_remembered(
         await given[0].execute(retire)
 
     monkeypatch.setattr(controllers, "_mark_used", slow)
-    found = await runtime.controllers.find(
-        runtime.database, runtime.wakeups, scene.credential, at=runtime.now()
-    )
+    found = await runtime.controllers.find(scene.credential, at=runtime.now())
     assert found is None
 
 

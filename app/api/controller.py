@@ -16,13 +16,13 @@ from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query, Re
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictInt
-from starlette.routing import BaseRoute, Match
-from starlette.types import Receive, Scope, Send
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from app.api.deps import Held, Now, ReadTx, WriteTx, unchanged
 from app.api.edge import told_now
-from app.api.problems import problem_response, problems
+from app.api.problems import expected_failures, problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import (
     clones,
@@ -37,6 +37,7 @@ from app.doors import (
 from app.doors.commands import Ack, Claim, Outlook
 from app.doors.controllers import KnownController
 from app.doors.journal import Batch, Status
+from app.doors.line import ServerBusy
 from app.doors.registry import DoorNotFound
 from app.doors.rules import CommandState, Reason
 from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
@@ -44,7 +45,6 @@ from app.doors.rules.polls import next_poll_ms
 from app.doors.scans import Attempt
 from app.doors.tables import CommandKind
 from app.doors.tokens import TokenKind
-from app.doors.uploads import UploadsBusy
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
 from app.runtime import Runtime
@@ -67,9 +67,7 @@ class ControllerKey(HTTPBearer):
         credentials = await super().__call__(request)
         if credentials is None or len(credentials.credentials) > 200:
             raise CredentialRefused
-        found = await held.controllers.find(
-            held.database, held.wakeups, credentials.credentials, at=held.now()
-        )
+        found = await held.controllers.find(credentials.credentials, at=held.now())
         if found is None:
             raise CredentialRefused
         return found
@@ -80,7 +78,10 @@ _key = ControllerKey(auto_error=False, scheme_name="controller")
 Polling = Annotated[KnownController, Depends(_key)]
 
 
-class PlainPoll(BaseRoute):
+POLLS = "/v1/controller/commands"
+
+
+class PlainPolls:
     """The way of a plain poll around the framework's machinery, to the same handler.
 
     To look for the route and to resolve its parameters costs more than all that a poll does, and
@@ -88,22 +89,25 @@ class PlainPoll(BaseRoute):
     plain passes by, to the documented route, and is told what is wrong.
     """
 
-    path = "/v1/controller/commands"
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._polls = ExceptionMiddleware(_answered, handlers=expected_failures())
 
-    @override
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """See `BaseRoute`."""
-        if scope["type"] != "http" or scope["path"] != self.path or scope["method"] != "GET":
-            return Match.NONE, {}
-        asked = _plain(scope["query_string"])
-        return (Match.NONE, {}) if asked is None else (Match.FULL, {"poll": asked})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request through."""
+        if scope["type"] == "http" and scope["path"] == POLLS and scope["method"] == "GET":
+            asked = _plain(scope["query_string"])
+            if asked is not None:
+                scope["poll"] = asked
+                await self._polls(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
-    @override
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See `BaseRoute`."""
-        request = Request(scope, receive)
-        response = await next_commands(request, await _key(request), *scope["poll"])
-        await response(scope, receive, send)
+
+async def _answered(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope, receive)
+    response = await next_commands(request, await _key(request), *scope["poll"])
+    await response(scope, receive, send)
 
 
 def _plain(query: bytes) -> tuple[int, str | None, str | None] | None:
@@ -236,15 +240,14 @@ class ConfigOut(Out):
 )
 async def config(
     response: Response,
-    tx: ReadTx,
     held: Held,
     controller: Polling,
-    at: Now,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Any:
     """Give what the controller works by, with the modes of the next 14 days."""
-    calendar = (await held.calendar.fresh(held.database)).current
-    found = await controllers.config(tx, controller, calendar, at=at)
+    found = await held.configs.ask(controller.station_id)
+    if found is None:
+        raise CredentialRefused
     etag = f'"{found.version}"'
     if unchanged(if_none_match, etag):
         return Response(status_code=304, headers={"ETag": etag})
@@ -342,7 +345,7 @@ class CommandsOut(Out):
 
 
 @router.get(
-    PlainPoll.path,
+    POLLS,
     response_model=CommandsOut,
     responses={
         **problems(CredentialRefused, controllers.TooManyPolls),
@@ -432,7 +435,7 @@ async def _await_work(
         held.wakeups.ring(topics[0])
         with held.wakeups.listen(*topics) as bell:
             while True:
-                seen = await held.lookout.look(controller.controller_id, at_once=rung)
+                seen = await held.lookout.ask(controller.controller_id, at_once=rung)
                 if seen is None:
                     return CredentialRefused()
                 left = until - loop.time()
@@ -552,7 +555,7 @@ class EventsOut(Out):
 @router.post(
     "/v1/controller/events",
     response_model=EventsOut,
-    responses=problems(CredentialRefused, UploadsBusy),
+    responses=problems(CredentialRefused, ServerBusy),
 )
 async def events(
     body: EventsIn,

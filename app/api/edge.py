@@ -2,12 +2,10 @@
 
 Plain ASGI, since the framework's middleware class leaks tasks when a client goes away.
 
-What controllers can wait for stands in line for half of the database's connections. When thousands
-come at once, doors go first, and whoever gave up meanwhile is not served any more: work for callers
-who are gone would keep the rest waiting until they are gone too, and nobody would ever be served.
+What controllers can wait for stands in line (`doors/line.py`) for half of the database's
+connections: when thousands come at once, doors go first. Whoever gave up is not served any more.
 """
 
-import asyncio
 from collections.abc import Coroutine
 from typing import Any, cast
 
@@ -15,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import problem_response
 from app.clock import Monotonic, Now
+from app.doors.line import Line, ServerBusy
 from app.errors import Problem
 
 IMPORT_PATHS = ("/v1/admin/stations/import", "/v1/admin/calendar")
@@ -58,13 +57,13 @@ class Edge:
         app: ASGIApp,
         *,
         limit: int,
-        paperwork_at_once: int,
+        paperwork: Line,
         monotonic: Monotonic,
         now: Now,
         docs_paths: tuple[str, ...],
     ) -> None:
         self._app = app
-        self._line = asyncio.Semaphore(paperwork_at_once)
+        self._paperwork = paperwork
         self._limit = limit
         self._monotonic = monotonic
         self._now = now
@@ -77,28 +76,35 @@ class Edge:
             return
         path: str = scope["path"]
         limit = self._limit * _factor(path)
-        sends = _with_headers(send, bare=path.startswith(self._docs_paths))
-        if path.startswith(CONTROLLER_PATHS):
-            sends = self._with_time(sends)
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        sends = self._with_headers(send, path)
+        length = next((text for name, text in scope["headers"] if name == b"content-length"), b"0")
         if not length.isdigit() or int(length) > limit:
             await problem_response(BodyTooLarge())(scope, receive, sends)
             return
         if not path.startswith(PAPERWORK):
             await self._app(scope, self._measured(scope, receive, limit), sends)
             return
-        async with self._line:
-            told = told_now(receive)
-            if told is not None and told["type"] == "http.disconnect":
-                return
-            again = receive if told is None else _beginning_with(told, receive)
-            await self._app(scope, self._measured(scope, again, limit), sends)
+        try:
+            async with self._paperwork.place():
+                told = told_now(receive)
+                if told is not None and told["type"] == "http.disconnect":
+                    return
+                again = receive if told is None else _beginning_with(told, receive)
+                await self._app(scope, self._measured(scope, again, limit), sends)
+        except ServerBusy as busy:
+            await problem_response(busy)(scope, receive, sends)
 
-    def _with_time(self, send: Send) -> Send:
+    def _with_headers(self, send: Send, path: str) -> Send:
+        own = () if path.startswith(self._docs_paths) else _HEADERS
+        tells_time = path.startswith(CONTROLLER_PATHS)
+
         async def sends(message: Message) -> None:
             if message["type"] == "http.response.start":
-                time = (b"server-time", self._now().isoformat().encode())
-                message["headers"] = [*message["headers"], time]
+                headers = message["headers"]
+                present = {name.lower() for name, _ in headers}
+                message["headers"] = more = [*headers, *(h for h in own if h[0] not in present)]
+                if tells_time:
+                    more.append((b"server-time", self._now().isoformat().encode()))
             await send(message)
 
         return sends
@@ -148,16 +154,3 @@ def _factor(path: str) -> int:
     if path.startswith(IMPORT_PATHS):
         return IMPORT_FACTOR
     return BATCH_FACTOR if path.startswith(BATCH_PATHS) else 1
-
-
-def _with_headers(send: Send, *, bare: bool) -> Send:
-    async def sends(message: Message) -> None:
-        if message["type"] == "http.response.start" and not bare:
-            present = {name.lower() for name, _ in message["headers"]}
-            message["headers"] = [
-                *message["headers"],
-                *(header for header in _HEADERS if header[0] not in present),
-            ]
-        await send(message)
-
-    return sends

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import asyncpg
@@ -139,15 +139,26 @@ def catalogue() -> Iterator[type[Problem]]:
 
 def install(app: FastAPI) -> None:
     """Make every failure answer as a problem."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(DBAPIError, _database)
-    app.add_exception_handler(PoolTimeoutError, _database)
-    app.add_exception_handler(OSError, _database)
-    app.add_exception_handler(asyncpg.PostgresError, _database)
-    app.add_exception_handler(asyncpg.InterfaceError, _database)
+    for kind, answer in expected_failures().items():
+        app.add_exception_handler(kind, answer)
     app.add_exception_handler(Exception, _unexpected)
+
+
+Answers = Callable[[Request, Exception], Awaitable[JSONResponse]]
+
+
+def expected_failures() -> Mapping[type[Exception], Answers]:
+    """Give the failures that a working service meets, and how each is answered."""
+    return {
+        Problem: _problem,
+        RequestValidationError: _validation,
+        HTTPException: _http,
+        DBAPIError: _database,
+        PoolTimeoutError: _database,
+        OSError: _database,
+        asyncpg.PostgresError: _database,
+        asyncpg.InterfaceError: _database,
+    }
 
 
 async def _problem(_request: Request, error: Exception) -> JSONResponse:

@@ -6,13 +6,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import StringConstraints
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import Held, Lang, Now, Page, ReadTx, link_next
 from app.api.problems import problems
-from app.api.shapes import Out, Rfc3339
+from app.api.shapes import Out, Rfc3339, Text
 from app.api.site import public
 from app.api.words import Language, usually
 from app.db import cursors
@@ -111,7 +110,6 @@ class StationOut(StationLine):
 
 System = Annotated[CoordinateSystem, Query()]
 Code = Annotated[str, Path(max_length=64)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]*$")]
 
 
 async def _lines(

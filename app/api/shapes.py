@@ -68,6 +68,9 @@ Name = Annotated[
 ]
 """One line of text, perhaps empty, at most 200 characters."""
 
+Text = Annotated[str, StringConstraints(min_length=1, max_length=50, pattern=r"^[^\x00-\x1f]*$")]
+"""What to look for in a list: a part of a name, or a whole code."""
+
 StaffAbsentMin = Annotated[StrictInt, Field(ge=0, le=480)]
 """Minutes; 0 switches it off."""
 

@@ -1,4 +1,4 @@
-"""What is neither worker nor station: the page, the keys, health, metrics, the problem list."""
+"""What is neither worker nor station: the pages, the keys, health, metrics, the problem list."""
 
 import gzip
 import hashlib
@@ -88,9 +88,15 @@ async def page(token: Annotated[str, Path()], request: Request) -> Response:
     return _sent("scan.html", "text/html; charset=utf-8", request)
 
 
+@router.get("/admin/reports", response_class=HTMLResponse, include_in_schema=False)
+async def reports_page(request: Request) -> Response:
+    """Give the administrator's page of reports; what it asks for is in its own address."""
+    return _sent("reports.html", "text/html; charset=utf-8", request)
+
+
 @router.get("/pages/{name}", include_in_schema=False)
 async def page_asset(name: Annotated[str, Path()], request: Request) -> Response:
-    """Give a file of the phone page."""
+    """Give a file of a page."""
     kind = next((kind for end, kind in PAGE_TYPES.items() if name.endswith(end)), None)
     known = {entry.name for entry in resources.files("app.pages").iterdir()}
     if kind is None or name not in known:

@@ -51,6 +51,11 @@ class Instant(sa.types.TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     @override
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Any:
+        # asyncpg answers in UTC by itself: millions of instants need no second look.
+        return None if dialect.driver == "asyncpg" else super().result_processor(dialect, coltype)
+
+    @override
     def process_result_value(self, value: Any | None, dialect: sa.Dialect) -> datetime | None:
         if value is None:
             return None

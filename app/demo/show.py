@@ -261,6 +261,7 @@ def _welcome(page: str, password: str, plan: Plan, posts: Sequence[_Post]) -> No
     say()
     say(qr.terminal(page))
     say(f"phone page  {page}")
+    say(f"reports     {page.removesuffix('/s/' + token)}/admin/reports")
     say(f"api docs    {page.removesuffix('/s/' + token)}/docs")
     say(f"admin login {ADMIN} / {password}")
     for post in posts:

@@ -13,7 +13,7 @@ Order of locks everywhere: worker, presence, door, command, visit.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -24,6 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clock import Now
 from app.db.clock import Deadline, DeadlineClock
+from app.db.engine import Database
+from app.db.gathered import Gathered, padded
 from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
@@ -168,14 +170,21 @@ def config_version(version: int, timezone: str, at: datetime) -> str:
     return f"{version}-{local_day(at, timezone):%Y%m%d}"
 
 
+def lookout(database: Database, clock: DeadlineClock, now: Now) -> Gathered[uuid.UUID, Outlook]:
+    """Make what reads for the polls of thousands; it finds nothing for who was retired."""
+
+    async def read(controllers: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Outlook]:
+        async with database.read() as tx:
+            return await outlooks(tx, controllers, clock=clock, at=now())
+
+    return Gathered(read)
+
+
 async def outlooks(
     tx: AsyncSession, controllers: Sequence[uuid.UUID], *, clock: DeadlineClock, at: datetime
 ) -> dict[uuid.UUID, Outlook]:
     """Say in one read what the polls of these controllers see; nothing of those that retired."""
-    # Few lengths, so that the database has planned each of them: the last stands there repeatedly.
-    length = 1 << (len(controllers) - 1).bit_length()
-    padded = [*controllers, *([controllers[-1]] * (length - len(controllers)))]
-    rows = await tx.execute(_outlook_query(clock), {"controllers": padded})
+    rows = await tx.execute(_outlook_query(clock), {"controllers": padded(controllers)})
     found: dict[uuid.UUID, Outlook] = {}
     for row in rows:
         seen = found.get(row.controller)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,9 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.rules import AlertKind
 from app.audit import Action, Actor, Subject, record
-from app.clock import Monotonic
+from app.clock import Monotonic, Now
 from app.db.engine import Database
-from app.db.types import new_id
+from app.db.gathered import Gathered, padded
+from app.db.types import new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import clones, outages
@@ -31,9 +33,10 @@ from app.doors.outages import Presence
 from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
 from app.people.secrets import hash_of
+from app.places.calendar import CalendarCache
 from app.places.rules import Calendar, Window, local_day, mode_windows
 from app.places.standing import list_changes, station_rules
-from app.places.tables import Station, Unit
+from app.places.tables import ModeChange, Station, Unit
 
 TOPIC = "credentials"
 """Rings when a credential changed or a controller was retired."""
@@ -65,14 +68,33 @@ class KnownController:
     """When a replaced credential ends; None for the newest, and while the newest was not used."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Credential:
+    known: KnownController
+    is_used: bool
+    """Whether the device has shown that it holds it."""
+
+
 class ControllerDesk:
     """What one process remembers of the controllers."""
 
-    def __init__(self, monotonic: Monotonic, *, silence_s: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakeups: LocalWakeups,
+        *,
+        now: Now,
+        monotonic: Monotonic,
+        silence_s: int,
+    ) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._now = now
         self._monotonic = monotonic
         self._silence = timedelta(seconds=silence_s)
         self._started = monotonic()
         self._known: dict[bytes, KnownController] = {}
+        self._credentials = Gathered(self._read)
         self._forgotten = 0
         self._heard: dict[uuid.UUID, datetime] = {}
         self._unwritten: dict[uuid.UUID, datetime] = {}
@@ -86,32 +108,31 @@ class ControllerDesk:
         self._known.clear()
         self._forgotten += 1
 
-    async def find(
-        self, database: Database, wakeups: LocalWakeups, credential: str, *, at: datetime
-    ) -> KnownController | None:
+    async def find(self, credential: str, *, at: datetime) -> KnownController | None:
         """Say whose credential this is; opens and closes its own read when it must look."""
         digest = hash_of(credential)
         known = self._known.get(digest)
         if known is None:
             forgotten = self._forgotten
-            async with database.read() as tx:
-                found = await _find(tx, digest, at=at)
-            if found is not None and not found.credential_used and found.credential_hash == digest:
-                async with database.write() as tx:
-                    await _mark_used(tx, wakeups, found.id, digest, at=at)
+            found = await self._credentials.ask(digest)
+            if found is not None and not found.is_used:
+                async with self._database.write() as tx:
+                    await _mark_used(tx, self._wakeups, found.known.controller_id, digest, at=at)
                 forgotten = self._forgotten
-                async with database.read() as tx:  # It may have been revoked while we wrote.
-                    found = await _find(tx, digest, at=at)
+                found = await self._credentials.ask(digest)  # Revoked while we wrote, perhaps.
             if found is None:
                 return None
-            until = None if found.credential_hash == digest else found.previous_until
-            known = KnownController(found.id, found.station_id, until)
+            known = found.known
             if forgotten == self._forgotten:
                 self._known[digest] = known
         if known.until is not None and at >= known.until:
             return None
         self.heard(known.controller_id, at)
         return known
+
+    async def _read(self, digests: Sequence[bytes]) -> Mapping[bytes, _Credential]:
+        async with self._database.read() as tx:
+            return await _credentials(tx, digests, at=self._now())
 
     def heard(self, controller_id: uuid.UUID, at: datetime) -> None:
         """Note that a request began or ended."""
@@ -158,7 +179,7 @@ class ControllerDesk:
         """How many controllers wait in this process now."""
         return len(self._polls)
 
-    async def write_heard(self, database: Database, *, at: datetime) -> int:
+    async def write_heard(self, *, at: datetime) -> int:
         """Write what was heard since the last time, the greater value kept; one UPDATE a second.
 
         Also that this process was there to hear, and the outages that are over.
@@ -169,7 +190,7 @@ class ControllerDesk:
         for controller_id, heard_at in noted.items():
             by_second.setdefault(heard_at.replace(microsecond=0), []).append(controller_id)
         try:
-            async with database.write() as tx:
+            async with self._database.write() as tx:
                 if returned:
                     await outages.note_returns(tx, returned, silence=self._silence, at=at)
                 for heard_at, ids in sorted(by_second.items()):
@@ -185,18 +206,36 @@ class ControllerDesk:
         return len(noted)
 
 
-async def _find(tx: AsyncSession, digest: bytes, *, at: datetime) -> Controller | None:
-    return await tx.scalar(
-        sa.select(Controller).where(
-            Controller.retired_at.is_(None),
-            sa.or_(
-                Controller.credential_hash == digest,
-                sa.and_(
-                    Controller.previous_hash == digest,
-                    sa.or_(Controller.previous_until.is_(None), Controller.previous_until > at),
-                ),
-            ),
-        )
+async def _credentials(
+    tx: AsyncSession, digests: Sequence[bytes], *, at: datetime
+) -> Mapping[bytes, _Credential]:
+    """Find whose credentials these are; nothing of those that are wrong, revoked or over."""
+    rows = await tx.execute(_credentials_query(), {"digests": padded(digests)})
+    found: dict[bytes, _Credential] = {}
+    for row in rows:
+        newest = KnownController(row.id, row.station_id, None)
+        found[row.credential_hash] = _Credential(newest, row.credential_used)
+        if row.previous_hash is not None and (
+            row.previous_until is None or row.previous_until > at
+        ):
+            replaced = KnownController(row.id, row.station_id, row.previous_until)
+            found[row.previous_hash] = _Credential(replaced, is_used=True)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _credentials_query() -> Any:
+    c = table_of(Controller).c  # A row of the mapper's own costs more than all the rest.
+    digests = sa.bindparam("digests", type_=c.credential_hash.type, expanding=True)
+    return sa.select(
+        c.id,
+        c.station_id,
+        c.credential_hash,
+        c.credential_used,
+        c.previous_hash,
+        c.previous_until,
+    ).where(
+        c.retired_at.is_(None), sa.or_(c.credential_hash.in_(digests), c.previous_hash.in_(digests))
     )
 
 
@@ -359,7 +398,7 @@ async def _enrolled(
     tx: AsyncSession, controller_id: uuid.UUID, station_id: uuid.UUID, credential: str
 ) -> Enrolled:
     station = await tx.get_one(Station, station_id)
-    return Enrolled(controller_id, credential, station, await _doors(tx, station_id))
+    return Enrolled(controller_id, credential, station, await _doors(tx, [station_id]))
 
 
 async def rotate_credential(
@@ -497,10 +536,10 @@ async def _subject(tx: AsyncSession, kind: str, id: uuid.UUID, station: Station)
     return Subject(kind, id, unit_path=path, station_id=station.id)
 
 
-async def _doors(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[Door]:
+async def _doors(tx: AsyncSession, station_ids: Sequence[uuid.UUID]) -> Sequence[Door]:
     found = await tx.scalars(
         sa.select(Door)
-        .where(Door.station_id == station_id, Door.retired_at.is_(None))
+        .where(Door.station_id.in_(station_ids), Door.retired_at.is_(None))
         .order_by(Door.id)
     )
     return found.all()
@@ -517,13 +556,50 @@ class Config:
     """Resolved modes, contiguous and half-open, from the last local midnight for 14 days."""
 
 
-async def config(
-    tx: AsyncSession, known: KnownController, calendar: Calendar, *, at: datetime
+def config_desk(
+    database: Database, calendar: CalendarCache, now: Now
+) -> Gathered[uuid.UUID, Config]:
+    """Make what reads the configs of many stations: after a power cut all ask at once."""
+
+    async def read(stations: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Config]:
+        days = (await calendar.fresh(database)).current
+        async with database.read() as tx:
+            return await configs(tx, stations, days, at=now())
+
+    return Gathered(read, apart_s=0.01)  # Few are in line at a time.
+
+
+async def configs(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID], calendar: Calendar, *, at: datetime
+) -> Mapping[uuid.UUID, Config]:
+    """Give what the controllers of some stations work by.
+
+    The stations are read first: a version that is too old for what it names is asked for again, one
+    that is too new would stay.
+    """
+    keys = padded(station_ids)
+    stations = await tx.scalars(sa.select(Station).where(Station.id.in_(keys)))
+    found = stations.all()
+    changes = await list_changes(tx, keys, at=at, horizon=CONFIG_HORIZON)
+    doors: dict[uuid.UUID, list[Door]] = {}
+    for door in await _doors(tx, keys):
+        doors.setdefault(door.station_id, []).append(door)
+    return {
+        station.id: _config(
+            station, changes.get(station.id, ()), doors.get(station.id, ()), calendar, at=at
+        )
+        for station in found
+    }
+
+
+def _config(
+    station: Station,
+    changes: Sequence[ModeChange],
+    doors: Sequence[Door],
+    calendar: Calendar,
+    *,
+    at: datetime,
 ) -> Config:
-    """Give what a controller works by."""
-    station = await tx.get_one(Station, known.station_id)
-    changes = await list_changes(tx, [station.id], at=at, horizon=CONFIG_HORIZON)
-    rules = station_rules(station, changes.get(station.id, ()))
     # From midnight, so that one version has one content all day.
     start = datetime.combine(
         local_day(at, station.timezone), time.min, ZoneInfo(station.timezone)
@@ -531,8 +607,10 @@ async def config(
     return Config(
         version=config_version(station.config_version, station.timezone, at),
         station=station,
-        doors=await _doors(tx, station.id),
-        windows=mode_windows(rules, calendar, start, start + CONFIG_HORIZON),
+        doors=doors,
+        windows=mode_windows(
+            station_rules(station, changes), calendar, start, start + CONFIG_HORIZON
+        ),
     )
 
 

@@ -126,6 +126,7 @@ async def take_in(
     )
     if station_id is None:
         return None
+    before = await _standing(tx, controller_id, batch.epoch)
     found = await _sort(tx, station_id, batch)
     fresh = await _insert(tx, controller_id, batch, found.told, at=at)
     due = False
@@ -157,13 +158,43 @@ async def take_in(
     await _note_lost(tx, controller_id, station_id, batch, lost, at=at)
     numbers = [told.seq for told in found.told]
     numbers += [item.seq for item in found.unusable if item.seq is not None]
-    through = await _advance(tx, controller_id, batch.epoch, numbers, at=at)
-    await _watch_clock(tx, controller_id, station_id, batch.sending, at=at)
+    through = await _advance(
+        tx,
+        controller_id,
+        batch.epoch,
+        numbers,
+        before,
+        has_losses=before.has_losses or bool(lost),
+        at=at,
+    )
+    await _watch_clock(tx, controller_id, station_id, batch.sending, before, at=at)
     return Taken(
         [results[id(raw)] for raw in batch.events],
         through,
         due,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """How a journal stands before a batch."""
+
+    acked_through: int
+    highest: int
+    gap_at: datetime | None
+    has_losses: bool
+    clock_is_off: bool
+    """Whether an alert of its clock is open."""
+
+
+async def _standing(tx: AsyncSession, controller_id: uuid.UUID, epoch: int) -> _Standing:
+    """Read it in one statement, after the controller is held: most batches are of one event."""
+    row = (await tx.execute(_STANDING, _names(controller_id, epoch))).one()
+    return _Standing(row.acked_through or 0, row.highest or 0, row.gap_at, row.losses, row.off)
+
+
+def _names(controller_id: uuid.UUID, epoch: int) -> dict[str, Any]:
+    return {"id": controller_id, "epoch": epoch, "subject": f"controller:{controller_id}"}
 
 
 async def _sort(tx: AsyncSession, station_id: uuid.UUID, batch: Batch) -> _Sorted:
@@ -376,34 +407,37 @@ async def _advance(
     controller_id: uuid.UUID,
     epoch: int,
     numbers: Iterable[int],
+    before: _Standing,
     *,
+    has_losses: bool,
     at: datetime,
 ) -> int:
     """Move the cursor; the caller holds the controller, so nobody else does."""
     here = sorted(set(numbers))
-    cursor = await tx.get(JournalCursor, (controller_id, epoch))
-    if cursor is None:
-        cursor = JournalCursor(
-            controller_id=controller_id, epoch=epoch, acked_through=0, highest=0, changed_at=at
-        )
-        tx.add(cursor)
-    lost = await losses(tx, controller_id, epoch, above=cursor.acked_through)
+    lost: list[Range] = []
+    if has_losses:
+        lost = await losses(tx, controller_id, epoch, above=before.acked_through)
     through = advanced(
-        cursor.acked_through, [number for number in here if number > cursor.acked_through], lost
+        before.acked_through, [number for number in here if number > before.acked_through], lost
     )
-    highest = max([cursor.highest, *here[-1:]])
+    highest = max([before.highest, *here[-1:]])
     while highest > through:  # Something stands beyond: perhaps this batch closed the gap.
         beyond = await _numbers(tx, controller_id, epoch, above=through, limit=AHEAD)
         further = advanced(through, beyond, lost)
         if further == through:
             break
         through = further
+    gap_at = before.gap_at
     if highest <= through:
-        cursor.gap_at = None
-    elif cursor.gap_at is None or through > cursor.acked_through:
-        cursor.gap_at = at
-    cursor.acked_through, cursor.highest, cursor.changed_at = through, highest, at
-    await tx.flush()
+        gap_at = None
+    elif gap_at is None or through > before.acked_through:
+        gap_at = at
+    moves = {"acked_through": through, "highest": highest, "gap_at": gap_at, "changed_at": at}
+    await tx.execute(
+        upsert(tx, JournalCursor)
+        .values(controller_id=controller_id, epoch=epoch, **moves)
+        .on_conflict_do_update(index_elements=["controller_id", "epoch"], set_=moves)
+    )
     return through
 
 
@@ -443,6 +477,7 @@ async def _watch_clock(
     controller_id: uuid.UUID,
     station_id: uuid.UUID,
     sending: Sending,
+    before: _Standing,
     *,
     at: datetime,
 ) -> None:
@@ -456,8 +491,33 @@ async def _watch_clock(
         detail = {"skew_s": round(skew.total_seconds(), 1)}
         evidence = Evidence(AlertKind.CLOCK_SKEW, subject, station_id, at, detail)
         await book.note(tx, evidence, at=at)
-    elif not skew_alert(skew, is_open=True):
+    elif before.clock_is_off and not skew_alert(skew, is_open=True):
         await book.settle(tx, AlertKind.CLOCK_SKEW, subject, at=at)
+
+
+def _standing_query() -> Any:
+    """Build the statement of every batch, once."""
+    cursor, loss, alert = table_of(JournalCursor).c, table_of(JournalLoss).c, table_of(Alert).c
+    controller = sa.bindparam("id", type_=sa.Uuid())
+    epoch: Any = sa.bindparam("epoch", type_=sa.Integer())
+    losses = sa.exists().where(loss.controller_id == controller, loss.epoch == epoch)
+    off = sa.exists().where(
+        alert.kind == AlertKind.CLOCK_SKEW,
+        alert.subject == sa.bindparam("subject"),
+        alert.closed_at.is_(None),
+    )
+    one = sa.select(sa.literal(1)).subquery()  # A row also where there is no cursor yet.
+    here = sa.and_(cursor.controller_id == controller, cursor.epoch == epoch)
+    return sa.select(
+        cursor.acked_through,
+        cursor.highest,
+        cursor.gap_at,
+        losses.label("losses"),
+        off.label("off"),
+    ).select_from(one.outerjoin(table_of(JournalCursor), here))
+
+
+_STANDING = _standing_query()
 
 
 @dataclass(frozen=True, slots=True)

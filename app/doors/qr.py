@@ -3,9 +3,6 @@
 import io
 from functools import lru_cache
 
-import qrcode
-from PIL import Image
-
 QUIET_ZONE = 4
 """Light modules around the code; the standard (ISO/IEC 18004) asks for four."""
 
@@ -24,6 +21,8 @@ def door_url(public_url: str, token: str) -> str:
 @lru_cache(maxsize=64)
 def matrix(url: str) -> Matrix:
     """Lay out the modules at error level M, so that a scratch does not lock anybody out."""
+    import qrcode  # Here: most processes never draw one.
+
     code = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_M, border=QUIET_ZONE)
     code.add_data(url)
     code.make(fit=True)
@@ -52,6 +51,8 @@ def png(url: str, *, scale: int) -> bytes:
         raise ValueError("a module has at least one pixel")
     modules = matrix(url)
     size = len(modules)
+    from PIL import Image
+
     image = Image.new("1", (size, size), color=1)
     for y, row in enumerate(modules):
         for x, is_dark in enumerate(row):

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.reports import rows
+from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
 from app.reports.export import TITLES
+from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.suppression import K
@@ -26,6 +27,7 @@ class Field:
     title: str
     """In Chinese, as in files."""
     formula: str
+    formula_zh: str
     unit: str
     numerator: str | None
     """Of a rate: what is divided, in fields of the same row."""
@@ -37,15 +39,21 @@ class Described:
     """One report."""
 
     report: str
+    title: str
+    """In Chinese."""
     says: str
+    says_zh: str
     by: Sequence[str]
     """What it can have a row for."""
     buckets: Sequence[str]
     """Into what pieces of time a row can be cut."""
     compared: Sequence[str]
     """The figures that can be set beside those of the period before."""
+    figures: Sequence[str]
+    """By what it can be asked for; only of the ranking."""
     privacy: str
     """What it hides of persons."""
+    privacy_zh: str
     fields: Sequence[Field]
 
 
@@ -115,7 +123,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours); null where "
-        "free_mode_coverage is below 0.5",
+        "free_mode_coverage is below 0.5, and without unstaffed_hours or visits_free",
         "ratio",
     ),
     "walk_in_heads": (
@@ -386,6 +394,19 @@ PRIVACY_OF: Mapping[str, str] = {
     ),
     "controllers": "counts of commands and states of devices, which name no worker",
 }
+PRIVACY_ZH_OF: Mapping[str, str] = {
+    "occupations": (
+        f"不同的人少于 {K} 个的格子不显示（含 0），能推算出它们的格子也不显示；"
+        "只按已结束的整月和组织树上的地点"
+    ),
+    "facilities": "只有地点上物件的次数与时间，不含任何人",
+    "promise": "只有地点的时间，与人无关",
+    "ranking": (
+        "只列出您范围内的驿站；对其他驿站只说有多少个比它少，同类少于 "
+        f"{FEWEST_PEERS} 个则什么都不说"
+    ),
+    "controllers": "只有指令的次数和设备的状态，不含任何人",
+}
 
 
 CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
@@ -405,11 +426,15 @@ def described() -> Sequence[Described]:
         found.append(
             Described(
                 report=report,
+                title=chinese.REPORTS[report][0],
                 says=says,
+                says_zh=chinese.REPORTS[report][1],
                 by=[each.value for each in by],
                 buckets=[each.value for each in buckets],
                 compared=COMPARED.get(report, ()),
+                figures=[each.value for each in Ranked] if report == "ranking" else [],
                 privacy=PRIVACY_OF.get(report, PRIVACY),
+                privacy_zh=PRIVACY_ZH_OF.get(report, chinese.PRIVACY),
                 fields=[field_of(report, name) for name in names],
             )
         )
@@ -421,7 +446,8 @@ def field_of(report: str, name: str) -> Field:
     formula, unit = FORMULAS[name]
     numerator, denominator = RATES_OF.get((report, name), RATES.get(name, (None, None)))
     says = FORMULAS_OF.get((report, name), formula)
-    return Field(name, TITLES[name], says, unit, numerator, denominator)
+    in_chinese = chinese.FORMULAS_OF.get((report, name), chinese.FORMULAS[name])
+    return Field(name, TITLES[name], says, in_chinese, unit, numerator, denominator)
 
 
 def page() -> str:
@@ -433,6 +459,10 @@ def page() -> str:
         "the same is at `GET /v1/admin/reports`. Days are the station's own; `to` is excluded.",
         "`GET /v1/admin/reports/{report}/source?figure=...` tells of any figure its counters, how",
         "complete they are, and of one station and at most 31 days the rows that were counted.",
+        "",
+        "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
+        "API as any other client; its choices stand in its address, so that a link to a figure can",
+        "be sent, and be opened by whoever may see the same.",
         "",
     ]
     for one in described():

@@ -5,7 +5,7 @@ watermark says up to when that was looked at. Late journals need no way of their
 """
 
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.settled import settled_until
-from app.db.types import new_id
+from app.db.types import new_id, table_of
 from app.db.upsert import upsert
 from app.doors.tables import Command, ControllerOutage, OfflineEntry, Scan
 from app.places.rules import local_day
@@ -28,9 +28,6 @@ CHANGED, CLOSED = "changed", "closed"
 
 STATION_DAYS, UNIT_DAYS, SPANS = 0, 1_000, 2_000
 """Depths: what is counted first. Units from the lowest up, then months, quarters, years."""
-
-AT_ONCE = 2_000
-"""Rows written by one statement."""
 
 NOON = 12
 """A visit that begins after this hour was not moved there from the day before."""
@@ -71,20 +68,22 @@ async def read_tree(tx: AsyncSession) -> Tree:
     return Tree({row.path: row.id for row in await tx.execute(sa.select(Unit.path, Unit.id))})
 
 
+def in_order(dues: Iterable[Due]) -> Sequence[Due]:
+    """Give dues once each, in the one order in which rows are written: writers never cross."""
+    return sorted(set(dues), key=lambda due: (due[0].bytes, *due[1:3]))
+
+
 async def put_due(tx: AsyncSession, dues: Iterable[Due]) -> int:
     """Write down what must be counted anew; gives how many spans."""
     rows = [
         {"place_id": place, "grain": grain, "from_day": day, "depth": depth, "token": new_id()}
-        for place, grain, day, depth in sorted(set(dues), key=lambda due: (str(due[0]), *due[1:3]))
+        for place, grain, day, depth in in_order(dues)
     ]
-    for start in range(0, len(rows), AT_ONCE):
-        insert = upsert(tx, RollupDue).values(rows[start : start + AT_ONCE])
-        await tx.execute(
-            insert.on_conflict_do_update(
-                index_elements=["place_id", "grain", "from_day"],
-                set_={"token": insert.excluded.token, "depth": insert.excluded.depth},
-            )
-        )
+    if rows:
+        insert = upsert(tx, table_of(RollupDue))
+        new = {name: insert.excluded[name] for name in ("token", "depth")}
+        keys = ["place_id", "grain", "from_day"]
+        await tx.execute(insert.on_conflict_do_update(index_elements=keys, set_=new), rows)
     return len(rows)
 
 
@@ -92,7 +91,7 @@ async def put_due(tx: AsyncSession, dues: Iterable[Due]) -> int:
 class Found:
     """What a search came to."""
 
-    dues: frozenset[Due]
+    dues: Collection[Due]
     marks: Mapping[str, datetime]
     """Where the watermarks may move."""
     members: Sequence[Mapping[str, Any]]
@@ -109,11 +108,11 @@ async def look(tx: AsyncSession, *, at: datetime) -> Found:
     """
     settled = await settled_until(tx, at=at)
     marks = {row.name: row.at for row in await tx.scalars(sa.select(RollupMark))}
-    days = {pair async for pair in _changed(tx, marks.get(CHANGED), at)}
-    days |= {pair async for pair in _passed(tx, marks.get(CLOSED), at)}
-    dues: set[Due] = {(station, Grain.DAY, day, STATION_DAYS) for station, day in days}
-    members, moved = await _moved(tx)
-    return Found(frozenset(dues | moved), {CHANGED: settled, CLOSED: at}, members)
+    members, dues = await _moved(tx)
+    for search in (_changed(tx, marks.get(CHANGED), at), _passed(tx, marks.get(CLOSED), at)):
+        async for station, day in search:
+            dues.add((station, Grain.DAY, day, STATION_DAYS))
+    return Found(dues, {CHANGED: settled, CLOSED: at}, members)
 
 
 async def note(tx: AsyncSession, found: Found) -> int:

@@ -17,7 +17,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from app.doors.typeface import subset
 from app.reports.export import TITLES
 from app.reports.sheet import Sheet
 
@@ -105,7 +104,9 @@ def plain(sheet: Sheet) -> dict[str, Any]:
 
 def draw(sheets: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """Draw sheets' plain figures as one PDF page each; slow, and large in memory."""
-    import vl_convert  # Here, so that only this process carries it.
+    import vl_convert  # Here, so that only this process carries both.
+
+    from app.doors.typeface import subset
 
     # A typeface stays known to the end of the process: each lot has one under a name of its own.
     family = f"Sheet-{next(_lots)}"

@@ -1,12 +1,16 @@
-"""What is known of a local day of many stations: how they stood, read for the pure arithmetic."""
+"""What is known of local days of many stations: how they stood, read for the pure arithmetic."""
 
+import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.types import table_of
 from app.doors import outages
 from app.doors.outages import Heard
 from app.places import held, spells
@@ -14,55 +18,69 @@ from app.places.spells import Spell
 from app.places.tables import Station
 from app.reports.rules.counters import QUARTERS, C, F, facility
 from app.reports.rules.day import ms_of, quarter_edges
-from app.reports.rules.health import Day, Device, Hour, Thing, hours_of
+from app.reports.rules.health import Day, Device, Hour, Thing, hours_of, of_a_day, plain
+from app.reports.vectors import packed, packed_hours
 
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STATION = table_of(Station)
 
 
 async def read_days(
     tx: AsyncSession,
-    station_ids: Sequence[uuid.UUID],
-    day: date,
+    due: Mapping[uuid.UUID, Sequence[date]],
     *,
     silence: timedelta,
     at: datetime,
-) -> Mapping[uuid.UUID, Day]:
-    """Read a local day of some stations, as of an instant; six statements, however many there are.
+) -> Mapping[tuple[uuid.UUID, date], Day]:
+    """Read local days of some stations, as of an instant; six statements, however many there are.
 
     `silence` is how long a controller may be silent.
     """
+    c, ids = _STATION.c, list(due)
     stations = (
         await tx.execute(
-            sa.select(Station.id, Station.timezone, Station.created_at, Station.retired_at).where(
-                Station.id.in_(station_ids)
-            )
+            sa.select(c.id, c.timezone, c.created_at, c.retired_at).where(c.id.in_(ids))
         )
     ).all()
-    if not stations:
+    days = [day for row in stations for day in due[row.id]]
+    if not days:
         return {}
-    edges = {row.id: quarter_edges(row.timezone, day)[::QUARTERS] for row in stations}
-    from_at = _EPOCH + min(hours[0] for hours in edges.values()) * _MS
-    until_at = _EPOCH + max(hours[-1] for hours in edges.values()) * _MS
-    modes = await held.windows(tx, station_ids, from_day=day, to_day=day + timedelta(days=1))
-    heard = await outages.heard(tx, station_ids, from_at=from_at, until_at=until_at)
-    things = await spells.spells(tx, station_ids, from_at=from_at, until_at=until_at)
-    # An outage that ended on this day may have begun long before.
+    first, last = min(days), max(days)
+    zones = {row.timezone for row in stations}
+    from_at = _EPOCH + min(quarter_edges(zone, first)[0] for zone in zones) * _MS
+    until_at = _EPOCH + max(quarter_edges(zone, last)[-1] for zone in zones) * _MS
+    modes = await held.windows(tx, ids, from_day=first, to_day=last + timedelta(days=1))
+    heard = await outages.heard(tx, ids, from_at=from_at, until_at=until_at)
+    things = await spells.spells(tx, ids, from_at=from_at, until_at=until_at)
+    # An outage that ended on these days may have begun long before.
     begun = [one for many in heard.values() for device in many for one, _ in device.outages]
-    deaf = await outages.deaf_times(tx, from_at=min([from_at, *begun]), until_at=at)
-    return {
-        row.id: Day(
-            edges=edges[row.id],
-            now_ms=ms_of(at),
-            life=(ms_of(row.created_at), _ms(row.retired_at)),
-            silence_ms=silence // _MS,
-            held=modes.get(row.id, ()),
-            devices=[_device(one) for one in heard.get(row.id, ())],
-            deaf=[(ms_of(begins), ms_of(ends)) for begins, ends in deaf],
-            things=[_thing(one) for one in things.get(row.id, ())],
+    deaf = [
+        (ms_of(begins), ms_of(ends))
+        for begins, ends in await outages.deaf_times(
+            tx, from_at=min([from_at, *begun]), until_at=at
         )
-        for row in stations
-    }
+    ]
+
+    def told() -> Mapping[tuple[uuid.UUID, date], Day]:
+        found = {}
+        for row in stations:
+            known = Day(
+                edges=(),
+                now_ms=ms_of(at),
+                life=(ms_of(row.created_at), _ms(row.retired_at)),
+                silence_ms=silence // _MS,
+                held=modes.get(row.id, ()),
+                devices=[_device(one) for one in heard.get(row.id, ())],
+                deaf=deaf,
+                things=[_thing(one) for one in things.get(row.id, ())],
+            )
+            for day in due[row.id]:
+                edges = quarter_edges(row.timezone, day)[::QUARTERS]
+                found[row.id, day] = of_a_day(known, edges)
+        return found
+
+    return await asyncio.to_thread(told)
 
 
 def _ms(at: datetime | None) -> int | None:
@@ -111,6 +129,36 @@ _OF_A_KIND = (
     (F.REPAIRS, "repairs_ended"),
     (F.REPAIR_MS, "repair_ms"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """How a station stood on a day, as the counters of rollups."""
+
+    whole: bytes
+    hours: bytes
+    """By the hour."""
+    staffed_ms: Mapping[int, int]
+    """In which hours staff held the door, and for how long."""
+
+
+def stood(day: Day) -> Stood:
+    """Count a day's health; most days are like others, on which nothing changed."""
+    like = plain(day)
+    return _packed(day) if like is None else _packed_once(like)
+
+
+def _packed(day: Day) -> Stood:
+    hours = counted(day)
+    whole: dict[int, int] = {}
+    for counts in hours.values():
+        for key, value in counts.items():
+            whole[key] = whole.get(key, 0) + value
+    staffed = {hour: counts.get(C.STAFFED_MS, 0) for hour, counts in hours.items()}
+    return Stood(packed(whole), packed_hours(hours), {h: ms for h, ms in staffed.items() if ms})
+
+
+_packed_once = lru_cache(maxsize=2_000)(_packed)
 
 
 def counted(day: Day) -> Mapping[int, dict[int, int]]:

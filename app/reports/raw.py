@@ -1,5 +1,6 @@
-"""A day's raw rows, read for many stations at once and given to the pure count."""
+"""Raw rows of days, read for many stations at once and given to the pure count."""
 
+import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,9 @@ from app.reports.tables import Rollup
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
+Cell = tuple[uuid.UUID, date]
+"""A station's local day."""
+
 
 @dataclass(frozen=True, slots=True)
 class StationDay:
@@ -36,92 +40,139 @@ class StationDay:
     reaches_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which days of which stations are read: those that are due, and no gap between."""
+
+    due: Mapping[uuid.UUID, Sequence[date]]
+    places: Mapping[uuid.UUID, Any]
+    first: date
+    last: date
+
+    def midnight(self, station: uuid.UUID, day: date) -> int:
+        """Say when a day begins at a station."""
+        return quarter_edges(self.places[station].timezone, day)[0]
+
+    def of(self, table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
+        """Select these days from a table of facts."""
+        c = table.c
+        return c.station_id.in_(list(self.due)), c.local_day.between(self.first, self.last)
+
+
+_DAY = timedelta(days=1)
+
 _VISIT, _WORKER, _ALONE = table_of(Visit), table_of(Worker), table_of(OfflineEntry)
 _SCAN, _COMMAND, _DOOR = table_of(Scan), table_of(Command), table_of(Door)
+_USE, _FACILITY, _HEADS = table_of(FacilityUse), table_of(Facility), table_of(WalkInCount)
+_STATION, _ROLLUP = table_of(Station), table_of(Rollup)
 
 
 async def read_days(
     tx: AsyncSession,
-    stations: Sequence[uuid.UUID],
-    day: date,
+    due: Mapping[uuid.UUID, Sequence[date]],
     *,
     silence: timedelta,
     at: datetime,
-) -> Mapping[uuid.UUID, StationDay]:
-    """Read what is known of a local day of some stations, as of an instant."""
-    query = sa.select(Station.id, Station.timezone, Station.capacity)
-    places = {row.id: row for row in await tx.execute(query.where(Station.id.in_(stations)))}
-    stays, reaches = await _stays(tx, places, day, at)
-    attempts = await _attempts(tx, stations, day)
-    orders = await _orders(tx, places, day, at)
-    alone = await _alone(tx, stations, day)
-    uses = await _uses(tx, stations, day)
-    heads = await _heads(tx, places, day)
-    stood = await health.read_days(tx, stations, day, silence=silence, at=at)
-    return {
-        id: StationDay(
-            Facts(
-                timezone=place.timezone,
-                day=day,
-                capacity=place.capacity,
-                stays=stays[id],
-                attempts=attempts[id],
-                orders=orders[id],
-                alone=alone[id],
-                uses=uses[id],
-                heads=heads[id],
-            ),
-            stood[id],
-            reaches.get(id),
-        )
-        for id, place in places.items()
-    }
+) -> Mapping[Cell, StationDay]:
+    """Read what is known of some local days of some stations, as of an instant.
+
+    A station's days must be its oldest that are due: stays reach from one into the next.
+    """
+    query = sa.select(_STATION.c.id, _STATION.c.timezone, _STATION.c.capacity)
+    places = {row.id: row for row in await tx.execute(query.where(_STATION.c.id.in_(list(due))))}
+    days = [day for each in due.values() for day in each]
+    if not places:
+        return {}
+    wanted = _Wanted(due, places, min(days), max(days))
+    visits = (await tx.execute(_visits(*wanted.of(_VISIT)))).all()
+    earlier = await _earlier(tx, wanted)
+    scans = await _scans(tx, wanted)
+    commands = await _commands(tx, wanted)
+    alone = await _alone(tx, wanted)
+    uses = await _uses(tx, wanted)
+    heads = await _heads(tx, wanted)
+    stood = await health.read_days(tx, due, silence=silence, at=at)
+
+    def told() -> Mapping[Cell, StationDay]:
+        stays, reaches = _stays([*earlier, *visits], wanted, at)
+        attempts, orders, other = _attempts(scans), _orders(commands, places, at), _others(alone)
+        used, counted = _used(uses), _counted(heads, places)
+        found = {}
+        for id, place in places.items():
+            for day in due[id]:
+                cell = id, day
+                facts = Facts(
+                    timezone=place.timezone,
+                    day=day,
+                    capacity=place.capacity,
+                    stays=stays.get(cell, ()),
+                    attempts=attempts.get(cell, ()),
+                    orders=orders.get(cell, ()),
+                    alone=other.get(cell, ()),
+                    uses=used.get(cell, ()),
+                    heads=counted.get(cell, ()),
+                )
+                found[cell] = StationDay(facts, stood[cell], reaches.get(cell))
+        return found
+
+    # Thousands of rows: beside the loop that doors wait on.
+    return await asyncio.to_thread(told)
 
 
-async def _stays(
-    tx: AsyncSession, places: Mapping[uuid.UUID, Any], day: date, at: datetime
-) -> tuple[Mapping[uuid.UUID, list[Stay]], Mapping[uuid.UUID, datetime]]:
-    """Read the visits that began on the day, and those of days before that reach into it."""
-    found: defaultdict[uuid.UUID, list[Stay]] = defaultdict(list)
-    reaches: dict[uuid.UUID, datetime] = {}
+def _stays(
+    visits: Sequence[Any], wanted: _Wanted, at: datetime
+) -> tuple[Mapping[Cell, list[Stay]], Mapping[Cell, datetime]]:
+    """Give the visits that began on each day, and those of days before that reach into it."""
+    found: defaultdict[Cell, list[Stay]] = defaultdict(list)
+    reaches: dict[Cell, datetime] = {}
+    cells = {(id, day) for id, days in wanted.due.items() for day in days}
     at_ms = ms_of(at)
-    for row in await tx.execute(_visits(_VISIT.c.station_id.in_(list(places)), day)):
-        found[row.station_id].append(_stay(row, at_ms, hour=row.local_hour))
-        until = row.stay_until if row.ended_at is None else max(row.ended_at, row.stay_until)
-        reaches[row.station_id] = max(reaches.get(row.station_id, until), until)
-    for earlier, stations in (await _reaching(tx, places, day)).items():
-        for row in await tx.execute(_visits(_VISIT.c.station_id.in_(stations), earlier)):
-            stay = _stay(row, at_ms, hour=None)
-            if stay.until_ms > quarter_edges(places[row.station_id].timezone, day)[0]:
-                found[row.station_id].append(stay)
+    for row in visits:
+        station, day = row.station_id, row.local_day
+        stay = _stay(row, at_ms, hour=row.local_hour)
+        if (station, day) in cells:
+            found[station, day].append(stay)
+            until = row.stay_until if row.ended_at is None else max(row.ended_at, row.stay_until)
+            reaches[station, day] = max(reaches.get((station, day), until), until)
+        for later in range(1, LONGEST_STAY.days + 1):
+            cell = station, day + later * _DAY
+            if stay.until_ms <= wanted.midnight(*cell):
+                break
+            if cell in cells:
+                found[cell].append(stay._replace(hour=None))
     return found, reaches
 
 
-async def _reaching(
-    tx: AsyncSession, places: Mapping[uuid.UUID, Any], day: date
-) -> Mapping[date, list[uuid.UUID]]:
-    """Say which earlier days of which stations have a stay that lasts into the day."""
-    rows = await tx.execute(
-        sa.select(Rollup.place_id, Rollup.from_day, Rollup.reaches_at).where(
-            Rollup.place_id.in_(list(places)),
-            Rollup.grain == Grain.DAY,
-            Rollup.from_day < day,
-            Rollup.from_day >= day - LONGEST_STAY,
-            Rollup.reaches_at.is_not(None),
+async def _earlier(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
+    """Read the visits of days before the first that may last into it or beyond."""
+    c = _ROLLUP.c
+    begins = min(wanted.midnight(id, wanted.first) for id in wanted.places)
+    rows = (
+        await tx.execute(
+            sa.select(c.place_id, c.from_day).where(
+                c.place_id.in_(list(wanted.places)),
+                c.grain == Grain.DAY,
+                c.from_day < wanted.first,
+                c.from_day >= wanted.first - LONGEST_STAY,
+                c.reaches_at > datetime.fromtimestamp(begins / 1000, UTC),
+            )
         )
-    )
-    found: defaultdict[date, list[uuid.UUID]] = defaultdict(list)
-    for row in rows:
-        if ms_of(row.reaches_at) > quarter_edges(places[row.place_id].timezone, day)[0]:
-            found[row.from_day].append(row.place_id)
-    return found
+    ).all()
+    if not rows:
+        return []
+    v = _VISIT.c
+    stations, days = {row.place_id for row in rows}, {row.from_day for row in rows}
+    query = _visits(v.station_id.in_(stations), v.local_day.in_(days))
+    visits: Sequence[Any] = (await tx.execute(query)).all()
+    return visits
 
 
-def _visits(where: sa.ColumnElement[bool], day: date) -> sa.Select[Any]:
+def _visits(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
     c = _VISIT.c
     return (
         sa.select(
             c.station_id,
+            c.local_day,
             c.started_at,
             c.stay_until,
             c.ended_at,
@@ -135,7 +186,7 @@ def _visits(where: sa.ColumnElement[bool], day: date) -> sa.Select[Any]:
             sa.exists().where(_ALONE.c.visit_id == c.id).label("is_offline"),
         )
         .outerjoin(_WORKER, _WORKER.c.id == c.worker_id)
-        .where(where, c.local_day == day, c.voided_at.is_(None))
+        .where(*where, c.voided_at.is_(None))
     )
 
 
@@ -162,63 +213,65 @@ def _stay(row: Any, at_ms: int, *, hour: int | None) -> Stay:
     )
 
 
-async def _attempts(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date
-) -> Mapping[uuid.UUID, list[Attempt]]:
-    found: defaultdict[uuid.UUID, list[Attempt]] = defaultdict(list)
+async def _scans(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     c = _SCAN.c
-    rows = await tx.execute(
-        sa.select(c.station_id, c.local_hour, c.outcome, c.reason, c.demand_key).where(
-            c.station_id.in_(stations), c.local_day == day
-        )
-    )
-    for station_id, hour, outcome, reason, demand_key in rows:
-        found[station_id].append(Attempt(hour, outcome, reason, demand_key))
+    query = sa.select(c.station_id, c.local_day, c.local_hour, c.outcome, c.reason, c.demand_key)
+    return (await tx.execute(query.where(*wanted.of(_SCAN)))).all()
+
+
+def _attempts(rows: Sequence[Any]) -> Mapping[Cell, list[Attempt]]:
+    found: defaultdict[Cell, list[Attempt]] = defaultdict(list)
+    for station, day, hour, outcome, reason, demand_key in rows:
+        found[station, day].append(Attempt(hour, outcome, reason, demand_key))
     return found
 
 
-async def _orders(
-    tx: AsyncSession, places: Mapping[uuid.UUID, Any], day: date, at: datetime
-) -> Mapping[uuid.UUID, list[Order]]:
-    """Read the commands that were decided on the day, by scans and from afar."""
-    found: defaultdict[uuid.UUID, list[Order]] = defaultdict(list)
+async def _commands(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
+    """Read the commands that were decided on these days, by scans and from afar."""
     c = _COMMAND.c
-    by_zone: defaultdict[str, list[uuid.UUID]] = defaultdict(list)
-    for id, place in places.items():
-        by_zone[place.timezone].append(id)
-    for timezone, stations in by_zone.items():
-        edges = quarter_edges(timezone, day)
-        begins, ends = (datetime.fromtimestamp(edge / 1000, UTC) for edge in (edges[0], edges[-1]))
-        zone = ZoneInfo(timezone)
-        rows = await tx.execute(
-            sa.select(
-                c.station_id,
-                c.state,
-                c.scan_id,
-                c.created_at,
-                c.expires_at,
-                c.claimed_at,
-                c.pulsed_at,
-                c.opened_at,
-                _DOOR.c.has_contact,
-            )
-            .join(_DOOR, _DOOR.c.id == c.door_id)
-            .where(c.station_id.in_(stations), c.created_at >= begins, c.created_at < ends)
+    edges = [
+        (wanted.midnight(id, wanted.first), wanted.midnight(id, wanted.last + timedelta(days=1)))
+        for id in wanted.places
+    ]
+    begins = datetime.fromtimestamp(min(begins for begins, _ in edges) / 1000, UTC)
+    ends = datetime.fromtimestamp(max(ends for _, ends in edges) / 1000, UTC)
+    query = (
+        sa.select(
+            c.station_id,
+            c.state,
+            c.scan_id,
+            c.created_at,
+            c.expires_at,
+            c.claimed_at,
+            c.pulsed_at,
+            c.opened_at,
+            _DOOR.c.has_contact,
         )
-        for row in rows:
-            found[row.station_id].append(
-                Order(
-                    hour=row.created_at.astimezone(zone).hour,
-                    state=state_now(row.state, live=row.expires_at > at),
-                    by_scan=row.scan_id is not None,
-                    has_contact=row.has_contact,
-                    claimed_ms=_after(row.created_at, row.claimed_at),
-                    pulsed_ms=_after(row.created_at, row.pulsed_at)
-                    if row.state is CommandState.EXECUTED
-                    else None,
-                    opened_ms=_after(row.created_at, row.opened_at),
-                )
+        .join(_DOOR, _DOOR.c.id == c.door_id)
+        .where(c.station_id.in_(list(wanted.due)), c.created_at >= begins, c.created_at < ends)
+    )
+    return (await tx.execute(query)).all()
+
+
+def _orders(
+    rows: Sequence[Any], places: Mapping[uuid.UUID, Any], at: datetime
+) -> Mapping[Cell, list[Order]]:
+    found: defaultdict[Cell, list[Order]] = defaultdict(list)
+    for row in rows:
+        local = row.created_at.astimezone(ZoneInfo(places[row.station_id].timezone))
+        found[row.station_id, local.date()].append(
+            Order(
+                hour=local.hour,
+                state=state_now(row.state, live=row.expires_at > at),
+                by_scan=row.scan_id is not None,
+                has_contact=row.has_contact,
+                claimed_ms=_after(row.created_at, row.claimed_at),
+                pulsed_ms=_after(row.created_at, row.pulsed_at)
+                if row.state is CommandState.EXECUTED
+                else None,
+                opened_ms=_after(row.created_at, row.opened_at),
             )
+        )
     return found
 
 
@@ -226,50 +279,55 @@ def _after(since: datetime, until: datetime | None) -> int | None:
     return None if until is None else ms_of(until) - ms_of(since)
 
 
-async def _alone(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date
-) -> Mapping[uuid.UUID, list[Alone]]:
-    found: defaultdict[uuid.UUID, list[Alone]] = defaultdict(list)
+async def _alone(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     c = _ALONE.c
-    rows = await tx.execute(
-        sa.select(c.station_id, c.local_hour, c.opened, c.would_have_been_refused).where(
-            c.station_id.in_(stations), c.local_day == day
-        )
-    )
+    query = sa.select(c.station_id, c.local_day, c.local_hour, c.opened, c.would_have_been_refused)
+    return (await tx.execute(query.where(*wanted.of(_ALONE)))).all()
+
+
+def _others(rows: Sequence[Any]) -> Mapping[Cell, list[Alone]]:
+    found: defaultdict[Cell, list[Alone]] = defaultdict(list)
     for row in rows:
         flagged = row.would_have_been_refused is not None
-        found[row.station_id].append(Alone(row.local_hour, row.opened, flagged))
+        found[row.station_id, row.local_day].append(Alone(row.local_hour, row.opened, flagged))
     return found
 
 
-async def _uses(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date
-) -> Mapping[uuid.UUID, list[Use]]:
-    found: defaultdict[uuid.UUID, list[Use]] = defaultdict(list)
-    c, f = table_of(FacilityUse).c, table_of(Facility).c
-    rows = await tx.execute(
-        sa.select(c.station_id, c.local_hour, f.kind, c.begun_at, c.ended_at, c.quantity)
-        .join(table_of(Facility), f.id == c.facility_id)
-        .where(c.station_id.in_(stations), c.local_day == day)
+async def _uses(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
+    c, f = _USE.c, _FACILITY.c
+    query = (
+        sa.select(
+            c.station_id, c.local_day, c.local_hour, f.kind, c.begun_at, c.ended_at, c.quantity
+        )
+        .join(_FACILITY, f.id == c.facility_id)
+        .where(*wanted.of(_USE))
     )
+    return (await tx.execute(query)).all()
+
+
+def _used(rows: Sequence[Any]) -> Mapping[Cell, list[Use]]:
+    found: defaultdict[Cell, list[Use]] = defaultdict(list)
     for row in rows:
         is_over = row.ended_at is not None
         in_use_ms = ms_of(row.ended_at) - ms_of(row.begun_at) if is_over else 0
         milli = int((row.quantity or 0) * 1000)
-        found[row.station_id].append(Use(row.local_hour, row.kind.value, is_over, in_use_ms, milli))
+        use = Use(row.local_hour, row.kind.value, is_over, in_use_ms, milli)
+        found[row.station_id, row.local_day].append(use)
     return found
 
 
-async def _heads(
-    tx: AsyncSession, places: Mapping[uuid.UUID, Any], day: date
-) -> Mapping[uuid.UUID, list[tuple[int, int]]]:
-    found: defaultdict[uuid.UUID, list[tuple[int, int]]] = defaultdict(list)
-    rows = await tx.execute(
-        sa.select(
-            WalkInCount.station_id, WalkInCount.from_at, WalkInCount.count.label("heads")
-        ).where(WalkInCount.station_id.in_(list(places)), WalkInCount.local_day == day)
-    )
+async def _heads(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
+    c = _HEADS.c
+    query = sa.select(c.station_id, c.local_day, c.from_at, c["count"].label("heads"))
+    return (await tx.execute(query.where(*wanted.of(_HEADS)))).all()
+
+
+def _counted(
+    rows: Sequence[Any], places: Mapping[uuid.UUID, Any]
+) -> Mapping[Cell, list[tuple[int, int]]]:
+    found: defaultdict[Cell, list[tuple[int, int]]] = defaultdict(list)
     for row in rows:
         zone = ZoneInfo(places[row.station_id].timezone)
-        found[row.station_id].append((row.from_at.astimezone(zone).hour, row.heads))
+        hour = row.from_at.astimezone(zone).hour
+        found[row.station_id, row.local_day].append((hour, row.heads))
     return found

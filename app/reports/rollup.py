@@ -13,10 +13,11 @@ twice, or meet another one, and what is counted from older rows never replaces n
 
 import asyncio
 import logging
+import secrets
 import uuid
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
+from app.db.types import table_of
 from app.db.upsert import upsert
 from app.places.rules import is_within, local_day
 from app.places.tables import Station, Unit
@@ -32,7 +34,8 @@ from app.reports.changes import (
     SPANS,
     STATION_DAYS,
     Due,
-    Tree,
+    Found,
+    in_order,
     look,
     note,
     put_due,
@@ -40,19 +43,26 @@ from app.reports.changes import (
     spans_above,
 )
 from app.reports.crowds import Crowd
-from app.reports.raw import StationDay, read_days
+from app.reports.raw import Cell, StationDay, read_days
 from app.reports.rules import Grain, span_end
 from app.reports.rules.day import count, quarter_edges
 from app.reports.tables import Renumbering, Rollup, RollupDue, RollupMember
 
 log = logging.getLogger(__name__)
 
+_DUE, _ROLLUP = table_of(RollupDue), table_of(Rollup)
+
 AT_ONCE = 250
 """Spans settled in one write."""
 STATIONS_AT_ONCE = 60
-"""Stations' days settled in one write: between two of them doors have their turn."""
+"""Stations of which days are settled in one write: between two of them doors have their turn."""
+DAYS_AT_ONCE = 31
+"""Days of the same station, if so many are due: they share what lasts longer than a day."""
 UNITS_AT_ONCE = 20
 """Units' days settled in one write: each may be the sum of hundreds."""
+
+NOTED_AT_ONCE = 5_000
+"""Spans that are written down as due in one write."""
 
 BELOW = {Grain.MONTH: Grain.DAY, Grain.QUARTER: Grain.MONTH, Grain.YEAR: Grain.QUARTER}
 """What a span is the sum of."""
@@ -83,8 +93,7 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
     """Find what changed and count it anew, everything above it included."""
     async with database.read() as tx:
         found = await look(tx, at=terms.at)
-    async with database.write() as tx:
-        noted = await note(tx, found)
+    noted = await _note(database, found)
     settled = 0
     while number := await settle_some(database, terms):
         settled += number
@@ -92,6 +101,17 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
         await renumber(tx)
         await forget(tx, at=terms.at, retention=terms.retention)
     return Pass(noted, settled)
+
+
+async def _note(database: Database, found: Found) -> int:
+    """Write down what was found, in short writes; the watermarks move with the last of them."""
+    dues = in_order(found.dues)
+    for start in range(0, len(dues), NOTED_AT_ONCE):
+        async with database.write() as tx:
+            await put_due(tx, dues[start : start + NOTED_AT_ONCE])
+    async with database.write() as tx:
+        await note(tx, replace(found, dues=()))
+    return len(dues)
 
 
 async def settle_some(database: Database, terms: Terms) -> int:
@@ -103,133 +123,189 @@ async def settle_some(database: Database, terms: Terms) -> int:
         first = dues[0]
         places = [due.place_id for due in dues]
         if first.depth == STATION_DAYS:
-            rows = await _station_days(tx, places, first.from_day, terms)
+            rows = await _station_days(tx, dues, terms)
         elif first.depth < SPANS:
             rows = await _unit_days(tx, places, first.from_day, terms.at)
         else:
             rows = await _spans(tx, places, first.grain, first.from_day, terms.at)
     async with database.write() as tx:
         held = await _take(tx, dues)
-        written = [row for row in rows if row["place_id"] in held]
+        written = [row for row in rows if (row["place_id"], row["from_day"]) in held]
         if written:
             await _write(tx, written)
         if first.depth < SPANS:
-            await put_due(tx, await _above(tx, first, list(held)))
+            await put_due(tx, await _above(tx, first.depth, held))
     return len(dues)
 
 
-async def _lowest(tx: AsyncSession) -> Sequence[RollupDue]:
-    """Give some spans of the lowest depth that are due, all of the same days: the oldest."""
-    first = (
-        await tx.execute(
-            sa.select(RollupDue.depth, RollupDue.grain, RollupDue.from_day)
-            .order_by(RollupDue.depth, RollupDue.from_day)
-            .limit(1)
-        )
-    ).first()
-    if first is None:
+async def _lowest(tx: AsyncSession) -> Sequence[Any]:
+    """Give some spans of the lowest depth that are due, all of one kind.
+
+    Of stations the oldest days, and days that follow them; else any of one day. Which they are is
+    left to chance, so that passes at the same time rarely take the same.
+    """
+    c = _DUE.c
+    depth = await tx.scalar(sa.select(sa.func.min(c.depth)))
+    if depth is None:
         return []
-    query = sa.select(RollupDue).where(
-        RollupDue.depth == first.depth,
-        RollupDue.grain == first.grain,
-        RollupDue.from_day == first.from_day,
-    )
-    most = AT_ONCE if first.depth >= SPANS else UNITS_AT_ONCE
-    if first.depth == STATION_DAYS:
+    days = sa.select(sa.func.min(c.from_day), sa.func.max(c.from_day)).where(c.depth == depth)
+    oldest, newest = (await tx.execute(days)).one()
+    from_day = oldest
+    if depth != STATION_DAYS:
+        chosen = oldest + timedelta(days=secrets.randbelow((newest - oldest).days + 1))
+        later = sa.select(sa.func.min(c.from_day)).where(c.depth == depth, c.from_day >= chosen)
+        from_day = await tx.scalar(later) or oldest
+    most = AT_ONCE if depth >= SPANS else UNITS_AT_ONCE
+    if depth == STATION_DAYS:
         most = STATIONS_AT_ONCE
-    return (await tx.scalars(query.limit(most))).all()
-
-
-async def _take(tx: AsyncSession, dues: Sequence[RollupDue]) -> set[uuid.UUID]:
-    """Settle the dues that nobody made anew or settled since they were read; gives their places."""
-    tokens = [due.token for due in dues]
-    gone = await tx.scalars(
-        sa.delete(RollupDue)
-        .where(
-            RollupDue.place_id.in_([due.place_id for due in dues]),
-            RollupDue.grain == dues[0].grain,
-            RollupDue.from_day == dues[0].from_day,
-            RollupDue.token.in_(tokens),
-        )
-        .returning(RollupDue.place_id)
+    query = (
+        sa.select(c.place_id, c.grain, c.from_day, c.depth, c.token)
+        .where(c.depth == depth, c.from_day == from_day)
+        .order_by(sa.func.random())
+        .limit(most)
     )
-    return set(gone)
+    dues = (await tx.execute(query)).all()
+    if depth != STATION_DAYS or newest == oldest or not dues:
+        return dues
+    return await _days_of(tx, [due.place_id for due in dues], oldest)
+
+
+async def _days_of(tx: AsyncSession, stations: Sequence[uuid.UUID], oldest: date) -> Sequence[Any]:
+    """Give days of stations that are due, beginning with the oldest: few stations, many days."""
+    c = _DUE.c
+    query = (
+        sa.select(c.place_id, c.grain, c.from_day, c.depth, c.token)
+        .where(
+            c.place_id.in_(stations),
+            c.grain == Grain.DAY,
+            c.from_day >= oldest,
+            c.from_day < oldest + timedelta(days=DAYS_AT_ONCE),
+        )
+        .order_by(c.place_id, c.from_day)
+        .limit(AT_ONCE)
+    )
+    dues = (await tx.execute(query)).all()
+    # All days between are read: no more of them than twice what is due.
+    number = len({due.place_id for due in dues})
+    found, last = 0, oldest
+    for day, due in sorted(Counter(due.from_day for due in dues).items()):
+        found += due
+        if 2 * found >= number * ((day - oldest).days + 1):
+            last = day
+    return [due for due in dues if due.from_day <= last]
+
+
+async def _take(tx: AsyncSession, dues: Sequence[Any]) -> set[Cell]:
+    """Settle the dues that nobody made anew or settled since they were read; gives which.
+
+    What somebody else is about to settle or to make anew is left to him.
+    """
+    c = _DUE.c
+    mine = (
+        c.place_id.in_({due.place_id for due in dues}),
+        c.grain == dues[0].grain,
+        c.from_day.in_({due.from_day for due in dues}),
+        c.token.in_([due.token for due in dues]),
+    )
+    free = sa.select(c.token).where(*mine).with_for_update(skip_locked=True)
+    gone = await tx.execute(
+        sa.delete(_DUE)
+        .where(*mine[:3], c.token.in_(free.scalar_subquery()))
+        .returning(c.place_id, c.from_day)
+    )
+    return {(place, day) for place, day in gone}
 
 
 async def _write(tx: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
-    insert = upsert(tx, Rollup)
+    insert = upsert(tx, _ROLLUP)
     keys = ("place_id", "grain", "from_day")
     changes = {name: insert.excluded[name] for name in rows[0] if name not in keys}
     # What was known of the workers stays known when a day is counted again after they were lost.
-    known = sa.func.coalesce(insert.excluded.uniques, Rollup.uniques)
+    known = sa.func.coalesce(insert.excluded.uniques, _ROLLUP.c.uniques)
     await tx.execute(
         insert.on_conflict_do_update(index_elements=keys, set_=changes | {"uniques": known}), rows
     )
 
 
-async def _above(tx: AsyncSession, first: RollupDue, places: Sequence[uuid.UUID]) -> list[Due]:
+async def _above(tx: AsyncSession, depth: int, settled: Collection[Cell]) -> set[Due]:
     """Give what must be summed anew once these days were counted."""
-    above = [due for place in places for due in spans_above(place, first.from_day)]
-    if first.depth == STATION_DAYS:
+    above = {due for place, day in settled for due in spans_above(place, day)}
+    if depth == STATION_DAYS:
         tree = await read_tree(tx)
-        paths = await tx.scalars(
-            sa.select(RollupMember.unit_path).where(RollupMember.station_id.in_(places)).distinct()
+        c = table_of(RollupMember).c
+        rows = await tx.execute(
+            sa.select(c.station_id, c.unit_path).where(
+                c.station_id.in_({station for station, _ in settled})
+            )
         )
-        above += _units(tree, list(paths), first.from_day)
+        paths = {row.station_id: row.unit_path for row in rows}
+        for path, day in {(paths[id], day) for id, day in settled if id in paths}:
+            above |= {(unit, Grain.DAY, day, depth) for unit, depth in tree.above(path)}
     return above
 
 
-def _units(tree: Tree, paths: Sequence[str], day: date) -> list[Due]:
-    return [(unit, Grain.DAY, day, depth) for path in paths for unit, depth in tree.above(path)]
-
-
 async def _station_days(
-    tx: AsyncSession, stations: Sequence[uuid.UUID], day: date, terms: Terms
+    tx: AsyncSession, dues: Sequence[Any], terms: Terms
 ) -> list[Mapping[str, Any]]:
-    raw = await read_days(tx, stations, day, silence=terms.silence, at=terms.at)
-    is_lost = day < retained_since(terms.at, terms.retention)
+    due: defaultdict[uuid.UUID, list[date]] = defaultdict(list)
+    for one in dues:
+        due[one.place_id].append(one.from_day)
+    raw = await read_days(tx, due, silence=terms.silence, at=terms.at)
+    lost = retained_since(terms.at, terms.retention)
     # Counting is plain Python: beside the loop that doors wait on.
-    return await asyncio.to_thread(
-        lambda: [
-            _station_day(station, one, terms.at, is_lost=is_lost) for station, one in raw.items()
-        ]
+    return await asyncio.to_thread(_counted, raw, terms.at, lost)
+
+
+def _counted(raw: Mapping[Cell, StationDay], at: datetime, lost: date) -> list[Mapping[str, Any]]:
+    stood = [health.stood(one.stood) for one in raw.values()]
+    counted = [
+        count(one.facts, its.staffed_ms) for one, its in zip(raw.values(), stood, strict=True)
+    ]
+    own = vectors.Lines.by_hour([one.hours for one in counted])
+    counts = own.whole().added([one.whole for one in stood])
+    hours = own.added([one.hours for one in stood])
+    return [
+        {
+            "place_id": station,
+            "grain": Grain.DAY,
+            "from_day": day,
+            "counts": counts[number],
+            "hours": hours[number],
+            "peak": counted[number].peak,
+            "peak_at": _instant(counted[number].peak_ms),
+            "most_inside": counted[number].most_inside,
+            **_workers(counted[number].crowd, is_lost=day < lost),
+            "reaches_at": one.reaches_at,
+            "rolled_at": at,
+        }
+        for number, ((station, day), one) in enumerate(raw.items())
+    ]
+
+
+def _workers(numbers: Mapping[str, set[int]], *, is_lost: bool) -> Mapping[str, Any]:
+    if is_lost:
+        return {"uniques": None, "crowd": None}
+    everybody = set().union(*numbers.values())
+    crowd = crowds.packed(crowds.crowd_of(numbers))
+    return {"uniques": len(everybody), "crowd": crowd}
+
+
+def _instant(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+
+_PARTS = tuple(
+    _ROLLUP.c[name]
+    for name in (
+        "place_id",
+        "counts",
+        "hours",
+        "peak",
+        "peak_at",
+        "most_inside",
+        "uniques",
+        "crowd",
     )
-
-
-def _station_day(
-    station: uuid.UUID, raw: StationDay, at: datetime, *, is_lost: bool
-) -> Mapping[str, Any]:
-    counted = count(raw.facts, health.counted(raw.stood))
-    crowd = crowds.crowd_of(counted.crowd)
-    return {
-        "place_id": station,
-        "grain": Grain.DAY,
-        "from_day": raw.facts.day,
-        "counts": vectors.packed(counted.whole()),
-        "hours": vectors.packed_hours(counted.hours),
-        "peak": counted.peak,
-        "peak_at": None if counted.peak_ms is None else _instant(counted.peak_ms),
-        "most_inside": counted.most_inside,
-        "uniques": None if is_lost else len(crowds.everybody(crowd)),
-        "crowd": None if is_lost else crowds.packed(crowd),
-        "reaches_at": raw.reaches_at,
-        "rolled_at": at,
-    }
-
-
-def _instant(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-_PARTS = (
-    Rollup.place_id,
-    Rollup.counts,
-    Rollup.hours,
-    Rollup.peak,
-    Rollup.peak_at,
-    Rollup.most_inside,
-    Rollup.uniques,
-    Rollup.crowd,
 )
 
 
@@ -283,7 +359,7 @@ def _unit_day(
 ) -> Mapping[str, Any]:
     hours = vectors.merged([part.hours for part in parts])
     peak, quarter = vectors.peak_quarter(hours)
-    peak_at = None if quarter is None else _instant(quarter_edges(timezone, day)[quarter])
+    peak_ms = None if quarter is None else quarter_edges(timezone, day)[quarter]
     return {
         "place_id": unit,
         "grain": Grain.DAY,
@@ -291,7 +367,7 @@ def _unit_day(
         "counts": vectors.merged([part.counts for part in parts]),
         "hours": hours,
         "peak": peak,
-        "peak_at": peak_at,
+        "peak_at": _instant(peak_ms),
         "most_inside": None,
         **_people([part.crowd for part in parts], [part.uniques for part in parts], None),
         "reaches_at": None,

@@ -5,6 +5,7 @@ vector by hour the key's upper half is the hour.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,7 @@ def summed_hours(
 
 def _entries(vectors: Sequence[bytes], groups: Sequence[int]) -> tuple[Any, Ints]:
     entries = np.frombuffer(b"".join(vectors), ENTRY)
-    lengths = np.fromiter((len(one) for one in vectors), np.int64, len(vectors)) // ENTRY.itemsize
-    return entries, np.repeat(np.asarray(groups, np.int64), lengths)
+    return entries, np.repeat(np.asarray(groups, np.int64), _lengths(vectors))
 
 
 def _table(
@@ -108,6 +108,63 @@ def _table(
     sums = np.zeros(count * len(names), np.int64)
     np.add.at(sums, lines * len(names) + place[keys], values)
     return Table(count, names, sums.reshape(count, len(names)))
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Counters of many vectors, not yet written down: by line and key, each once."""
+
+    line: Ints
+    entries: Any
+
+    @classmethod
+    def by_hour(cls, hours: Sequence[Mapping[int, Mapping[int, int]]]) -> "Lines":
+        """Take the counters of each hour."""
+        asked: list[int] = []
+        values: list[int] = []
+        for line, counts in enumerate(hours):
+            for hour, some in counts.items():
+                base = line << 32 | hour * HOUR
+                asked += [base + key for key in some]
+                values += some.values()
+        return cls._of(np.array(asked, np.int64), np.array(values, np.int64))
+
+    @classmethod
+    def _of(cls, asked: Ints, values: Ints) -> "Lines":
+        order = np.argsort(asked, kind="stable")
+        asked, values = asked[order], values[order]
+        first = np.flatnonzero(np.diff(asked, prepend=-1))
+        entries = np.empty(len(first), ENTRY)
+        entries["key"] = asked[first] & 0xFFFFFFFF
+        entries["value"] = np.add.reduceat(values, first) if len(first) else values
+        return cls(asked[first] >> 32, entries)
+
+    def whole(self) -> "Lines":
+        """Sum the hours up; the quarters are theirs alone."""
+        key = self.entries["key"].astype(np.int64) % HOUR
+        kept = (key < C.QUARTER) | (key >= C.QUARTER + QUARTERS)
+        return self._of(self.line[kept] << 32 | key[kept], self.entries["value"][kept])
+
+    def added(self, vectors: Sequence[bytes]) -> Sequence[bytes]:
+        """Add the counters to vectors, to each its own line."""
+        entries = np.frombuffer(b"".join(vectors), ENTRY)
+        counts = _lengths(vectors)
+        there = np.repeat(np.arange(len(vectors)), counts) << 32 | entries["key"]
+        asked = self.line << 32 | self.entries["key"]
+        place = np.searchsorted(there, asked)
+        is_there = np.zeros(len(asked), bool)
+        within = place < len(there)
+        is_there[within] = there[place[within]] == asked[within]
+        entries = entries.copy()
+        entries["value"][place[is_there]] += self.entries["value"][is_there]
+        entries = np.insert(entries, place[~is_there], self.entries[~is_there])
+        counts = counts + np.bincount(self.line[~is_there], minlength=len(vectors))
+        data, ends = entries.tobytes(), (np.cumsum(counts) * ENTRY.itemsize).tolist()
+        return [data[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _lengths(vectors: Sequence[bytes]) -> Ints:
+    return np.fromiter((len(one) for one in vectors), np.int64, len(vectors)) // ENTRY.itemsize
 
 
 def merged(vectors: Sequence[bytes]) -> bytes:

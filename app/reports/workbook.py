@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-import xlsxwriter
-from xlsxwriter.worksheet import Worksheet
-
 from app.reports.export import spread_titles, spread_values
+
+if TYPE_CHECKING:
+    from xlsxwriter.worksheet import Worksheet
 
 MOST_ROWS = 1_048_575
 """What one sheet of Excel holds besides its header."""
@@ -35,6 +35,8 @@ def write_workbook(
 
     None is an empty cell, and zero is 0 (law 16). Times are shown in `zone`; Excel knows none.
     """
+    import xlsxwriter  # Here: a server that nobody asks for a workbook does without.
+
     options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
     with xlsxwriter.Workbook(path, options) as book:
         sheet = book.add_worksheet("报表")
@@ -70,7 +72,7 @@ def write_workbook(
 
 
 def _write(
-    sheet: Worksheet,
+    sheet: "Worksheet",
     row: int,
     index: int,
     column: str,

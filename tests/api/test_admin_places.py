@@ -13,7 +13,7 @@ from app.people.rules import Role
 from app.places import districts, facilities, stations, units
 from app.places.tables import Facility, ModeChange, Station, Unit
 from app.runtime import Runtime
-from tests.conftest import Clock
+from tests.conftest import NIGHT, Clock
 from tests.support.worlds import (
     DAY_AND_NIGHT,
     OFFICE_HOURS,
@@ -61,6 +61,32 @@ async def add_unit(
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+async def test_units_and_stations_are_found_by_a_part_of_their_names_in_scope_only(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        root = await a_unit(tx, at=NIGHT, name="重庆市总工会")
+        near = await a_unit(tx, parent=root, at=NIGHT, name="渝中区总工会")
+        far = await a_unit(tx, parent=root, at=NIGHT, name="江津区总工会")
+        await a_station(tx, unit=near, at=NIGHT, code="YZ0007", name="解放碑驿站")
+        await a_station(tx, unit=near, at=NIGHT, code="YZ0008", name="100%驿站")
+        await a_station(tx, unit=far, at=NIGHT, code="JJ0007", name="几江驿站")
+        city = await an_admin(tx, at=NIGHT, role=Role.AUDITOR)
+        local = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=near)
+
+    async def found(who: SomeAdmin, what: str, q: str) -> list[str]:
+        answer = await client.get(f"/v1/admin/{what}", params={"q": q}, headers=who.headers)
+        assert answer.status_code == 200, answer.text
+        return [row["name"] for row in answer.json()]
+
+    assert await found(city, "units", "区总") == ["渝中区总工会", "江津区总工会"]
+    assert await found(local, "units", "总工会") == ["渝中区总工会"]
+    assert await found(city, "stations", "0007") == ["几江驿站", "解放碑驿站"]
+    assert await found(city, "stations", "yz0007") == ["解放碑驿站"]
+    assert await found(local, "stations", "驿站") == ["解放碑驿站", "100%驿站"]
+    assert await found(city, "stations", "%") == ["100%驿站"]
 
 
 async def test_a_branch_moves_with_everything_below_and_never_below_itself(

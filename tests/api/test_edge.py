@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.edge import Edge
+from app.doors.line import Line
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +43,7 @@ class Stage:
         self.edge = Edge(
             self.handlers,
             limit=1_000,
-            paperwork_at_once=1,
+            paperwork=Line(1, monotonic=lambda: 0.0),
             monotonic=lambda: 0.0,
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             docs_paths=(),

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import effects, journal, uploads, watch
+from app.doors import effects, journal, line, watch
 from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
@@ -792,7 +792,7 @@ async def test_silence_and_its_end_are_noticed(runtime: Runtime, clock: Clock) -
     found = (await alerts(runtime))[AlertKind.CONTROLLER_SILENT]
     assert (found.count, found.opened_at) == (1, last_heard + timedelta(seconds=75))
     runtime.controllers.heard(scene.controller_id, runtime.now())
-    await runtime.controllers.write_heard(runtime.database, at=runtime.now())
+    await runtime.controllers.write_heard(at=runtime.now())
     await looks()
     assert await alerts(runtime) == {}
 
@@ -859,8 +859,8 @@ async def test_an_upload_that_finds_no_place_is_put_off_and_loses_nothing(
 ) -> None:
     scene = await a_scene(runtime)
     event = an_event(1, runtime)
-    monkeypatch.setattr(uploads, "WAIT_S", 0)
-    places = uploads.EMBEDDED_PLACES if runtime.database.is_embedded else uploads.PLACES
+    monkeypatch.setattr(line, "WAIT_S", 0)
+    places = line.EMBEDDED_UPLOADS if runtime.database.is_embedded else line.UPLOADS
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(places):
             await stack.enter_async_context(runtime.uploads.place())
@@ -869,7 +869,7 @@ async def test_an_upload_that_finds_no_place_is_put_off_and_loses_nothing(
             json={"boot_id": "b", "epoch": 1, "events": [event]},
             headers=scene.controller_headers,
         )
-    assert (answer.status_code, answer.json()["code"]) == (503, "uploads_busy")
-    assert answer.headers["Retry-After"] == "5"
+    assert (answer.status_code, answer.json()["code"]) == (503, "server_busy")
+    assert answer.headers["Retry-After"] == str(line.LEAST_S)
     assert await rows(runtime, JournalEntry) == []
     assert statuses(await sends(client, scene, [event])) == ["accepted"]

@@ -2,15 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
-from app.doors.lookout import MOST
+from app.db.gathered import MOST
 from app.doors.tables import Controller
 from app.runtime import Runtime
 from tests.support.statements import statements_of
@@ -24,7 +22,7 @@ async def test_many_polls_are_read_for_in_one_statement(runtime: Runtime) -> Non
     other = await a_scene(runtime)
     ids = [scene.controller_id, other.controller_id, uuid.uuid4()] * 10
     with statements_of(runtime.database) as statements:
-        seen = await asyncio.gather(*(runtime.lookout.look(one, at_once=False) for one in ids))
+        seen = await asyncio.gather(*(runtime.lookout.ask(one, at_once=False) for one in ids))
     assert sum("FROM controllers" in statement for statement in statements) == 1
     assert [one is None for one in seen] == [False, False, True] * 10
 
@@ -32,7 +30,7 @@ async def test_many_polls_are_read_for_in_one_statement(runtime: Runtime) -> Non
 async def test_what_one_read_cannot_hold_is_read_after_it(runtime: Runtime) -> None:
     scene = await a_scene(runtime)
     ids = [uuid.uuid4() for _ in range(MOST)] + [scene.controller_id]
-    seen = await asyncio.gather(*(runtime.lookout.look(one, at_once=False) for one in ids))
+    seen = await asyncio.gather(*(runtime.lookout.ask(one, at_once=False) for one in ids))
     assert [one is not None for one in seen] == [False] * MOST + [True]
 
 
@@ -40,7 +38,7 @@ async def test_what_one_read_cannot_hold_is_read_after_it(runtime: Runtime) -> N
 async def test_a_look_sees_what_was_committed_before_it(runtime: Runtime, at_once: bool) -> None:
     scene = await a_scene(runtime)
     under_way = [
-        asyncio.create_task(runtime.lookout.look(scene.controller_id, at_once=False))
+        asyncio.create_task(runtime.lookout.ask(scene.controller_id, at_once=False))
         for _ in range(3)
     ]
     await asyncio.sleep(0)
@@ -50,14 +48,14 @@ async def test_a_look_sees_what_was_committed_before_it(runtime: Runtime, at_onc
             .where(Controller.id == scene.controller_id)
             .values(retired_at=runtime.now())
         )
-    assert await runtime.lookout.look(scene.controller_id, at_once=at_once) is None
+    assert await runtime.lookout.ask(scene.controller_id, at_once=at_once) is None
     await asyncio.gather(*under_way)
 
 
 async def test_a_poll_that_went_away_takes_no_other_with_it(runtime: Runtime) -> None:
     scene = await a_scene(runtime)
-    gone = asyncio.create_task(runtime.lookout.look(scene.controller_id, at_once=False))
-    stays = asyncio.create_task(runtime.lookout.look(scene.controller_id, at_once=False))
+    gone = asyncio.create_task(runtime.lookout.ask(scene.controller_id, at_once=False))
+    stays = asyncio.create_task(runtime.lookout.ask(scene.controller_id, at_once=False))
     await asyncio.sleep(0)
     gone.cancel()
     assert await asyncio.wait_for(stays, 5) is not None
@@ -68,19 +66,15 @@ async def test_a_database_that_fails_is_told_to_every_poll_and_asked_again(
 ) -> None:
     scene = await a_scene(runtime)
 
-    @asynccontextmanager
-    async def fails() -> AsyncIterator[Any]:
+    async def fails(_keys: Any) -> Any:
         raise ConnectionError
-        yield
 
     with monkeypatch.context() as patched:
-        patched.setattr(
-            runtime.lookout, "_database", type("Away", (), {"read": staticmethod(fails)})
-        )
-        looks = (runtime.lookout.look(scene.controller_id, at_once=True) for _ in range(3))
+        patched.setattr(runtime.lookout, "_read_many", fails)
+        looks = (runtime.lookout.ask(scene.controller_id, at_once=True) for _ in range(3))
         found = await asyncio.gather(*looks, return_exceptions=True)
     assert [type(one) for one in found] == [ConnectionError] * 3
-    assert await runtime.lookout.look(scene.controller_id, at_once=True) is not None
+    assert await runtime.lookout.ask(scene.controller_id, at_once=True) is not None
 
 
 PLAIN = "wait=0"

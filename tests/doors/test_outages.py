@@ -22,9 +22,15 @@ def at(seconds: float) -> datetime:
     return NIGHT + timedelta(seconds=seconds)
 
 
-def a_process() -> ControllerDesk:
+def a_process(runtime: Runtime) -> ControllerDesk:
     """What one process remembers; it has just begun."""
-    return ControllerDesk(lambda: 1000.0, silence_s=75)
+    return ControllerDesk(
+        runtime.database,
+        runtime.wakeups,
+        now=runtime.now,
+        monotonic=lambda: 1000.0,
+        silence_s=75,
+    )
 
 
 async def written(database: Database, controller_id: uuid.UUID) -> list[tuple[float, float]]:
@@ -51,19 +57,19 @@ async def seen(database: Database, scene: Scene) -> datetime | None:
 async def test_silence_beyond_the_limit_is_an_outage_and_the_limit_is_none(
     runtime: Runtime,
 ) -> None:
-    scene, process = await a_scene(runtime), a_process()
+    scene, process = await a_scene(runtime), a_process(runtime)
     for seconds in (0, 75, 151, 160, 300):
         process.heard(scene.controller_id, at(seconds))
-        await process.write_heard(runtime.database, at=at(seconds))
+        await process.write_heard(at=at(seconds))
     assert await written(runtime.database, scene.controller_id) == [(75, 151), (160, 300)]
     assert await seen(runtime.database, scene) == at(300)
 
 
 async def test_it_ends_when_it_is_heard_first_not_when_that_is_written(runtime: Runtime) -> None:
-    scene, process = await a_scene(runtime), a_process()
+    scene, process = await a_scene(runtime), a_process(runtime)
     for seconds in (100, 102, 104):
         process.heard(scene.controller_id, at(seconds))
-    await process.write_heard(runtime.database, at=at(105))
+    await process.write_heard(at=at(105))
     assert await written(runtime.database, scene.controller_id) == [(0, 100)]
     assert await seen(runtime.database, scene) == at(104)
 
@@ -71,24 +77,24 @@ async def test_it_ends_when_it_is_heard_first_not_when_that_is_written(runtime: 
 @pytest.mark.parametrize("first", [0, 1])
 async def test_it_does_not_matter_which_process_writes_first(runtime: Runtime, first: int) -> None:
     scene = await a_scene(runtime)
-    early, late = a_process(), a_process()
+    early, late = a_process(runtime), a_process(runtime)
     early.heard(scene.controller_id, at(200))
     late.heard(scene.controller_id, at(500))
     order = [early, late] if first == 0 else [late, early]
     for process in order:
-        await process.write_heard(runtime.database, at=at(501))
+        await process.write_heard(at=at(501))
     assert await written(runtime.database, scene.controller_id) == [(0, 200), (200, 500)]
     assert await seen(runtime.database, scene) == at(500)
 
 
 async def test_a_sign_of_life_told_late_may_leave_no_outage(runtime: Runtime) -> None:
     scene = await a_scene(runtime)
-    early, late = a_process(), a_process()
+    early, late = a_process(runtime), a_process(runtime)
     early.heard(scene.controller_id, at(50))
     late.heard(scene.controller_id, at(100))
-    await late.write_heard(runtime.database, at=at(101))
+    await late.write_heard(at=at(101))
     assert await written(runtime.database, scene.controller_id) == [(0, 100)]
-    await early.write_heard(runtime.database, at=at(102))
+    await early.write_heard(at=at(102))
     assert await written(runtime.database, scene.controller_id) == []
 
 
@@ -96,13 +102,11 @@ async def test_two_processes_that_hear_it_again_at_once_write_one_outage(runtime
     scenes = [await a_scene(runtime) for _ in range(5)]
     for round_number in range(1, 6):
         back = round_number * 200
-        processes = [a_process() for _ in range(3)]
+        processes = [a_process(runtime) for _ in range(3)]
         for number, process in enumerate(processes):
             for scene in scenes if number % 2 else scenes[::-1]:
                 process.heard(scene.controller_id, at(back + number))
-        await asyncio.gather(
-            *(process.write_heard(runtime.database, at=at(back + 3)) for process in processes)
-        )
+        await asyncio.gather(*(process.write_heard(at=at(back + 3)) for process in processes))
     expected = [(max(0, back - 200 + 2 * (back > 200)), back) for back in range(200, 1001, 200)]
     for scene in scenes:
         assert await written(runtime.database, scene.controller_id) == expected
@@ -111,9 +115,9 @@ async def test_two_processes_that_hear_it_again_at_once_write_one_outage(runtime
 async def test_what_could_not_be_written_is_written_later(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene, process = await a_scene(runtime), a_process()
+    scene, process = await a_scene(runtime), a_process(runtime)
     process.heard(scene.controller_id, at(10))
-    await process.write_heard(runtime.database, at=at(11))
+    await process.write_heard(at=at(11))
 
     async def fails(*_args: object, **_more: object) -> None:
         raise OSError("no room")
@@ -123,8 +127,8 @@ async def test_what_could_not_be_written_is_written_later(
         for seconds in (20, 200, 210):
             process.heard(scene.controller_id, at(seconds))
             with pytest.raises(OSError, match="no room"):
-                await process.write_heard(runtime.database, at=at(seconds + 1))
-    await process.write_heard(runtime.database, at=at(215))
+                await process.write_heard(at=at(seconds + 1))
+    await process.write_heard(at=at(215))
     assert await written(runtime.database, scene.controller_id) == [(20, 200)]
     assert await seen(runtime.database, scene) == at(210)
 
@@ -137,19 +141,17 @@ async def deaf(database: Database, since: float, until: float) -> list[tuple[flo
 
 
 async def test_while_no_process_was_there_nobody_knows(runtime: Runtime) -> None:
-    process = a_process()
+    process = a_process(runtime)
     assert await deaf(runtime.database, 0, 1000) == []
     for seconds in (100, 105, 110, 125, 300, 305):
-        await process.write_heard(runtime.database, at=at(seconds))
+        await process.write_heard(at=at(seconds))
     assert await deaf(runtime.database, 0, 310) == [(125, 300)]
     assert await deaf(runtime.database, 150, 200) == [(150, 200)]
     assert await deaf(runtime.database, 0, 400) == [(125, 300), (305, 400)]
 
 
 async def test_several_processes_are_there_as_one(runtime: Runtime) -> None:
-    await asyncio.gather(
-        *(a_process().write_heard(runtime.database, at=at(number)) for number in range(4))
-    )
+    await asyncio.gather(*(a_process(runtime).write_heard(at=at(number)) for number in range(4)))
     for seconds in (10, 12, 11, 20):
-        await a_process().write_heard(runtime.database, at=at(seconds))
+        await a_process(runtime).write_heard(at=at(seconds))
     assert await deaf(runtime.database, 0, 25) == []

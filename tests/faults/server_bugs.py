@@ -134,13 +134,13 @@ def forgets_the_drift() -> None:
 @bug
 def uploads_crowd_doors_out() -> None:
     """Every upload goes straight to the database, however many there are (R16)."""
-    from app.doors.uploads import UploadQueue
+    from app.doors.line import Line
 
     @asynccontextmanager
     async def place(self: Any) -> AsyncIterator[None]:
         yield
 
-    UploadQueue.place = place  # type: ignore[method-assign]
+    Line.place = place  # type: ignore[method-assign]
 
 
 @bug

@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from app.api.admin.reports import COLUMNS, Report
+from app.reports import chinese
 from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, page
 from tests.api.test_admin_reports import City
 from tests.api.test_admin_reports import city as city
@@ -46,6 +47,22 @@ def test_every_rate_names_the_fields_it_was_divided_of_and_by() -> None:
 def test_the_page_is_up_to_date() -> None:
     """If this fails: python -m app.reports.catalogue > docs/reports.md"""
     assert PAGE.read_text("utf-8") == page()
+
+
+def test_chinese_says_all_that_english_says_of_the_same_fields() -> None:
+    assert set(chinese.FORMULAS) == set(FORMULAS)
+    assert set(chinese.FORMULAS_OF) == set(FORMULAS_OF)
+    assert set(chinese.REPORTS) == set(Report)
+    for one in described():
+        for text in (one.title, one.says_zh, one.privacy_zh):
+            assert not text.isascii()
+        names = {field.name for field in one.fields}
+        for field in one.fields:
+            assert len(field.formula_zh) > 3, field.name
+            if field.numerator is not None and "histogram" not in field.formula:
+                said = set(re.findall("[a-z_]{3,}", field.formula.split(";")[0])) & names
+                also = set(re.findall("[a-z_]{3,}", field.formula_zh))
+                assert said <= also, (field.name, said - also)
 
 
 async def test_an_administrator_can_ask_what_there_is(

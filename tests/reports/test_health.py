@@ -33,7 +33,13 @@ async def a_place(runtime: Runtime) -> Station:
 
     From 5:30 to 6:00 no server was there to hear.
     """
-    process = ControllerDesk(lambda: 1000.0, silence_s=75)
+    process = ControllerDesk(
+        runtime.database,
+        runtime.wakeups,
+        now=runtime.now,
+        monotonic=lambda: 1000.0,
+        silence_s=75,
+    )
     async with runtime.database.write() as tx:
         station = await a_station(tx, at=at(-30))
         controller_id, _ = await a_controller(tx, station, at=at(-30))
@@ -44,7 +50,7 @@ async def a_place(runtime: Runtime) -> Station:
     for minute in range(-30 * 60, 25 * 60 + 1):
         if not 5 * 60 < minute < 6.5 * 60:
             process.heard(controller_id, at(minute / 60))
-    await process.write_heard(runtime.database, at=at(25))
+    await process.write_heard(at=at(25))
     async with runtime.database.write() as tx:
         for status, hours in ((FacilityStatus.WORKING, 9.5), (FacilityStatus.OUT_OF_ORDER, 7.5)):
             await facilities.report_status(tx, oven.id, status, status_at=at(hours), at=at(24))
@@ -54,8 +60,8 @@ async def a_place(runtime: Runtime) -> Station:
 
 async def hours(runtime: Runtime, station: Station) -> list[Hour]:
     async with runtime.database.read() as tx:
-        days = await read_days(tx, [station.id], DAY, silence=SILENCE, at=at(25))
-    return list(hours_of(days[station.id]))
+        days = await read_days(tx, {station.id: [DAY]}, silence=SILENCE, at=at(25))
+    return list(hours_of(days[station.id, DAY]))
 
 
 async def test_a_day_is_read_as_it_was(runtime: Runtime) -> None:
@@ -86,6 +92,6 @@ async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtim
     for some in (stations[:1], stations):
         async with runtime.database.read() as tx:
             with statements_of(runtime.database) as statements:
-                await read_days(tx, [one.id for one in some], DAY, silence=SILENCE, at=at(25))
+                await read_days(tx, {one.id: [DAY] for one in some}, silence=SILENCE, at=at(25))
         counts.append(len(statements))
     assert counts[0] == counts[1] <= 7

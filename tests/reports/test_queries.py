@@ -102,9 +102,9 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Health:
     found: Health = {}
     read_raw_days = raw.read_days
 
-    async def read_days(tx: Any, stations: Any, day: date, **terms: Any) -> Any:
-        given = await read_raw_days(tx, stations, day, **terms)
-        return {id: some(id, day, one) for id, one in given.items()}
+    async def read_days(tx: Any, due: Any, **terms: Any) -> Any:
+        given = await read_raw_days(tx, due, **terms)
+        return {cell: some(*cell, one) for cell, one in given.items()}
 
     def some(id: Any, day: date, read: StationDay) -> StationDay:
         by_hour = found.setdefault((id, day), a_days_health(random.Random(f"{id}{day}")))
@@ -112,6 +112,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Health:
         return replace(read, stood=cast("Any", numbered))
 
     monkeypatch.setattr(rollup, "read_days", read_days)
+    monkeypatch.setattr("app.reports.health.plain", lambda stood: None)
     monkeypatch.setattr("app.reports.health.counted", lambda stood: stood)
     return found
 

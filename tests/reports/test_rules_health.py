@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from app.places.rules import Because, Kind
-from app.reports.rules.health import Day, Device, Hour, Standing, Thing, hours_of
+from app.reports.rules.health import Day, Device, Hour, Standing, Thing, hours_of, of_a_day, plain
 
 MINUTE = 60_000
 LENGTH = 24 * 12
@@ -194,6 +194,41 @@ def test_a_random_day_is_not_an_empty_one() -> None:
     standing = [one for hour in hours for one in hour.facilities.values()]
     for name in Standing.__slots__:
         assert any(getattr(one, name) for one in standing), name
+
+
+def quiet(seed: int) -> Day:
+    """A random story of which, mostly, nothing happens on the day itself."""
+    chance, day = random.Random(seed), Story(seed).day()
+    before = [thing._replace(until_ms=None) for thing in day.things if thing.from_ms < 0]
+    around = [(-3 * LENGTH * MINUTE, chance.randint(-LENGTH, 0) * MINUTE)]
+    return day._replace(
+        now_ms=chance.choice([day.now_ms, 9 * LENGTH * MINUTE]),
+        life=(-LENGTH * MINUTE, chance.choice([None, 2 * LENGTH * MINUTE])),
+        devices=[
+            Device(-LENGTH * MINUTE, None, 9 * LENGTH * MINUTE, around)
+            for _ in range(chance.randint(0, 2))
+        ],
+        things=chance.choice([before, day.things]),
+    )
+
+
+def test_a_day_is_told_by_the_day_that_it_is_like() -> None:
+    plain_days = 0
+    for seed in range(600):
+        day = quiet(seed) if seed % 3 else Story(seed).day()
+        like = plain(of_a_day(day, day.edges))
+        if like is not None:
+            plain_days += 1
+            hash(like)
+            assert list(hours_of(like)) == list(hours_of(day)), f"seed {seed}"
+    assert 100 < plain_days < 500
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_what_lies_before_and_after_a_day_changes_nothing_of_it(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        day = Story(seed).day()
+        assert list(hours_of(of_a_day(day, day.edges))) == list(hours_of(day)), f"seed {seed}"
 
 
 def a_day(**changes: object) -> Day:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -100,6 +101,10 @@ async def run_fleet(plan: Plan, *, stop: asyncio.Event, out: Console) -> Outcome
         tally, calm, over = Tally(), asyncio.Event(), asyncio.Event()
         world = World(plan.server_url, faults, calm, over, plan.seed, file, log, witness, tally)
         controllers = [Controller(world, post) for post in posts]
+        # A collection that looks through thousands of controllers stops all of them for a while.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         began = time.monotonic()
         await _live(plan, world, controllers, stop=stop, out=out)
         return Outcome(

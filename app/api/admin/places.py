@@ -14,7 +14,7 @@ from sqlalchemy import select
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_writes
 from app.api.problems import problems
-from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Name, Out, StaffAbsentMin
+from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Name, Out, StaffAbsentMin, Text
 from app.db import cursors
 from app.db.cursors import CursorInvalid
 from app.people.admins import SignedInAdmin, get_station_in_use, visible_stations, visible_units
@@ -90,10 +90,17 @@ class UnitPatch(In):
     responses=problems(*_guarded, CursorInvalid),
 )
 async def list_units(
-    request: Request, response: Response, tx: ReadTx, admin: UnitReader, page: Page
+    request: Request,
+    response: Response,
+    tx: ReadTx,
+    admin: UnitReader,
+    page: Page,
+    q: Annotated[Text | None, Query(description="A part of the name.")] = None,
 ) -> Any:
     """List the units of your branch, in the order of the tree."""
     query = select(Unit).where(Unit.id.in_(visible_units(admin)))
+    if q is not None:
+        query = query.where(Unit.name.icontains(q, autoescape=True))
     found = await cursors.page(tx, query, by=[Unit.path], request=page)
     link_next(request, response, found)
     return found.rows

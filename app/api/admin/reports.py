@@ -175,6 +175,7 @@ class FieldOut(Out):
     name: str
     title: str
     formula: str
+    formula_zh: str
     unit: str
     numerator: str | None
     denominator: str | None
@@ -182,11 +183,15 @@ class FieldOut(Out):
 
 class DescribedOut(Out):
     report: str
+    title: str
     says: str
+    says_zh: str
     by: list[str]
     buckets: list[str]
     compared: list[str]
+    figures: list[str]
     privacy: str
+    privacy_zh: str
     fields: list[FieldOut]
 
 

@@ -14,13 +14,23 @@ from pydantic import (
     StrictInt,
     StringConstraints,
 )
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.api.deps import Held, Now, Page, ReadTx, WriteTx, link_next
 from app.api.guards import AdminForbidden, NotSignedIn, admin_reads, admin_waits, admin_writes
 from app.api.problems import problems
-from app.api.shapes import CSV_BODY, FacilityItem, In, Line, Note, Out, Rfc3339, StaffAbsentMin
+from app.api.shapes import (
+    CSV_BODY,
+    FacilityItem,
+    In,
+    Line,
+    Note,
+    Out,
+    Rfc3339,
+    StaffAbsentMin,
+    Text,
+)
 from app.audit import Action, Subject, record
 from app.db import cursors
 from app.db.cursors import CursorInvalid
@@ -188,10 +198,18 @@ async def list_stations(
     admin: Reader,
     page: Page,
     unit: uuid.UUID | None = None,
+    q: Annotated[Text | None, Query(description="A part of the code or of the name.")] = None,
     coordinate_system: System = CoordinateSystem.WGS84,
 ) -> Any:
     """List the stations in your scope, by code."""
     query = select(Station).where(Station.id.in_(visible_stations(admin)))
+    if q is not None:
+        query = query.where(
+            or_(
+                Station.code.icontains(q, autoescape=True),
+                Station.name.icontains(q, autoescape=True),
+            )
+        )
     if unit is not None:
         branch = await tx.scalar(select(Unit.path).where(Unit.id == unit))
         if branch is None:

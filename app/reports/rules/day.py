@@ -3,11 +3,13 @@
 Rollups call it for every (station, local day); whatever a report says is a sum of what it gave.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from app.doors.rules import CommandState, Outcome, Reason
@@ -40,11 +42,11 @@ ByHour = defaultdict[int, Counts]
 
 def ms_of(at: datetime) -> int:
     """Give an instant in whole milliseconds since 1970; what lies between is cut off."""
-    since = at - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
+    return (at - _EPOCH) // _MS
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 @lru_cache(maxsize=4_096)
@@ -64,8 +66,7 @@ def quarter_edges(timezone: str, day: date) -> tuple[int, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
+class Stay(NamedTuple):
     """A visit, as far as the day must know it."""
 
     from_ms: int
@@ -84,8 +85,7 @@ class Stay:
     """What stands for the worker in sets; None: anonymous."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A scan."""
 
     hour: int
@@ -94,8 +94,7 @@ class Attempt:
     demand_key: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A command; times in milliseconds after it was decided."""
 
     hour: int
@@ -107,8 +106,7 @@ class Order:
     opened_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alone:
+class Alone(NamedTuple):
     """What a controller did with a pass while it worked alone."""
 
     hour: int
@@ -116,8 +114,7 @@ class Alone:
     flagged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """A use of a facility."""
 
     hour: int
@@ -145,7 +142,7 @@ class Facts:
 
 @dataclass(slots=True)
 class Counted:
-    """What a day comes to."""
+    """What a day comes to, besides its health."""
 
     hours: ByHour
     peak: float = 0.0
@@ -156,18 +153,9 @@ class Counted:
     crowd: dict[str, set[int]] = field(default_factory=dict)
     """The distinct workers of the visits, by occupation; '' is who said nothing."""
 
-    def whole(self) -> Counts:
-        """Sum the hours up; the quarters are theirs alone."""
-        found: Counts = {}
-        for counts in self.hours.values():
-            for key, value in counts.items():
-                if not C.QUARTER <= key < C.QUARTER + QUARTERS:
-                    found[key] = found.get(key, 0) + value
-        return found
 
-
-def count(facts: Facts, health: Mapping[int, Counts]) -> Counted:
-    """Count a station's day; `health` are the counters by hour of what held and what was heard."""
+def count(facts: Facts, staffed_ms: Mapping[int, int]) -> Counted:
+    """Count a station's day; `staffed_ms` says how long staff held the door, by the hour."""
     found = Counted(defaultdict(dict))
     hours = found.hours
     _visits(facts.stays, hours, found.crowd)
@@ -183,10 +171,7 @@ def count(facts: Facts, health: Mapping[int, Counts]) -> Counted:
         _use(use, hours[use.hour])
     for _, heads in facts.heads:
         _add(hours[ALL_DAY], C.HEADS, heads)
-    for hour, counts in health.items():
-        for key, value in counts.items():
-            _add(hours[hour], key, value)
-    _covered(facts, hours)
+    _covered(facts, hours, staffed_ms)
     return found
 
 
@@ -234,6 +219,8 @@ def _first(stay: Stay, counts: Counts, crowd: dict[str, set[int]]) -> None:
 
 def _presence(facts: Facts, found: Counted) -> None:
     """Integrate who was inside over the quarters of the day (metrics 16-21)."""
+    if not facts.stays:
+        return
     edges = quarter_edges(facts.timezone, facts.day)
     begins, ends = edges[0], edges[-1]
     changes: defaultdict[int, int] = defaultdict(int)
@@ -242,8 +229,8 @@ def _presence(facts: Facts, found: Counted) -> None:
         if since < until:
             changes[since] += stay.persons
             changes[until] -= stay.persons
-    person_ms = [0] * DAY_QUARTERS
-    used_ms = [0] * DAY_QUARTERS
+    person_ms: dict[int, int] = {}
+    used_ms: dict[int, int] = {}
     crowded: list[tuple[int, int]] = []
     inside, since, number = 0, begins, 0
     for at in sorted(changes):
@@ -253,24 +240,27 @@ def _presence(facts: Facts, found: Counted) -> None:
                     crowded[-1] = (crowded[-1][0], at)
                 else:
                     crowded.append((since, at))
+            number = bisect_right(edges, since, number) - 1
             while since < at:
-                while edges[number + 1] <= since:
+                ends = edges[number + 1]
+                cut = at if at < ends else ends
+                if cut > since:
+                    person_ms[number] = person_ms.get(number, 0) + inside * (cut - since)
+                    used_ms[number] = used_ms.get(number, 0) + cut - since
+                    since = cut
+                if cut == ends:
                     number += 1
-                cut = min(at, edges[number + 1])
-                person_ms[number] += inside * (cut - since)
-                used_ms[number] += cut - since
-                since = cut
         inside, since = inside + changes[at], at
-        found.most_inside = max(found.most_inside, inside)
-    for number, value in enumerate(person_ms):
-        if value:
-            counts = found.hours[number // QUARTERS]
-            mean = value / (edges[number + 1] - edges[number])
-            _add(counts, C.PERSON_MS, value)
-            _add(counts, C.USED_MS, used_ms[number])
-            _add(counts, C.QUARTER + number % QUARTERS, round(mean * QUARTER_MS))
-            if round(mean, 4) > found.peak:
-                found.peak, found.peak_ms = round(mean, 4), edges[number]
+        if inside > found.most_inside:
+            found.most_inside = inside
+    for number, value in person_ms.items():
+        counts = found.hours[number // QUARTERS]
+        mean = value / (edges[number + 1] - edges[number])
+        _add(counts, C.PERSON_MS, value)
+        _add(counts, C.USED_MS, used_ms[number])
+        _add(counts, C.QUARTER + number % QUARTERS, round(mean * QUARTER_MS))
+        if round(mean, 4) > found.peak:
+            found.peak, found.peak_ms = round(mean, 4), edges[number]
     for since, until in crowded:
         if until - since >= CROWDED_FOR_MS:
             for hour, ms in by_hour(edges, since, until):
@@ -331,10 +321,10 @@ def _use(use: Use, counts: Counts) -> None:
     _add(counts, facility(use.kind, F.IN_USE_MS), use.in_use_ms)
 
 
-def _covered(facts: Facts, hours: ByHour) -> None:
+def _covered(facts: Facts, hours: ByHour, staffed_ms: Mapping[int, int]) -> None:
     """Note in which staffed hours anybody was counted at all: scanned, or by staff (metrics 12)."""
     covered = {hour for hour, _ in facts.heads}
     covered |= {stay.hour for stay in facts.stays if stay.hour is not None and stay.is_free}
     for hour in covered:
-        if hour in hours:
-            _add(hours[hour], C.COVERED_MS, hours[hour].get(C.STAFFED_MS, 0))
+        if hour in staffed_ms:
+            _add(hours[hour], C.COVERED_MS, staffed_ms[hour])

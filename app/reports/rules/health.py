@@ -108,6 +108,64 @@ class Hour:
     facilities: dict[str, Standing] = field(default_factory=dict)
 
 
+def of_a_day(known: Day, edges: Sequence[int]) -> Day:
+    """Cut what is known of many days down to what one of them is told by."""
+    begins, ends = edges[0], edges[-1]
+    return known._replace(
+        edges=edges,
+        held=[one for one in known.held if one[0] < ends and one[1] > begins],
+        devices=[
+            one._replace(outages=[(s, u) for s, u in one.outages if s < ends and u >= begins])
+            for one in known.devices
+            if one.enrolled_ms < ends and (one.retired_ms is None or one.retired_ms > begins)
+        ],
+        things=[
+            one
+            for one in known.things
+            if one.from_ms < ends and (one.until_ms is None or one.until_ms >= begins)
+        ],
+    )
+
+
+def plain(day: Day) -> Day | None:
+    """Give the day that this one is like, counted from its beginning; None: it is like no other.
+
+    A day is like another of the same modes when nothing else happened on it: the station and its
+    controllers were there all day and heard, and no facility changed.
+    """
+    begins, ends = day.edges[0], day.edges[-1]
+    lived = day.life[0] <= begins and (day.life[1] is None or day.life[1] >= ends)
+    if not lived or day.now_ms < ends:
+        return None
+    for device in day.devices:
+        whole = device.enrolled_ms <= begins
+        if not whole or (device.retired_ms is not None and device.retired_ms < ends):
+            return None
+        if any(
+            until >= begins and since < ends for (since, until), _ in _all_silences(device, day)
+        ):
+            return None
+    for thing in day.things:
+        if thing.from_ms >= begins or (thing.until_ms is not None and thing.until_ms < ends):
+            return None
+    length = ends - begins
+    return Day(
+        edges=tuple(edge - begins for edge in day.edges),
+        now_ms=length,
+        life=(0, None),
+        silence_ms=length,
+        held=tuple(
+            (max(since, begins) - begins, min(until, ends) - begins, kind, because)
+            for since, until, kind, because in day.held
+        ),
+        devices=(Device(0, None, length),) if day.devices else (),
+        things=tuple(
+            Thing(None, thing.kind, thing.quantity, thing.status, 0, None, 0)
+            for thing in day.things
+        ),
+    )
+
+
 def hours_of(day: Day) -> Sequence[Hour]:
     """Say for each hour of a day what the station was like."""
     hours = [Hour() for _ in range(len(day.edges) - 1)]

@@ -1,0 +1,206 @@
+/* Where a figure comes from: its formula, what was put in, the counts, how complete they are, the rows. */
+'use strict';
+window.yizhanSource = function (box, figures, t, call, problem, acts) {
+  var PAGE = 50;
+  var run = 0;
+
+  function made(name, text, kind) {
+    var node = document.createElement(name);
+    if (text !== undefined) { node.textContent = text; }
+    if (kind) { node.className = kind; }
+    return node;
+  }
+  function part(title) {
+    var section = made('section');
+    section.appendChild(made('h3', title));
+    box.appendChild(section);
+    return section;
+  }
+  function withValues(expression, fields, row) {
+    return expression.replace(/[a-z][a-z_0-9]*/g, function (name) {
+      var field = fields.filter(function (one) { return one.name === name; })[0];
+      if (!field) { return name; }
+      var unit = field.ending ? '' : figures.unit(field);
+      return figures.title(field) + ' ' + figures.cell(field, row).text + (unit ? ' ' + unit : '');
+    });
+  }
+  function counterName(name) {
+    var two = name.split('.');
+    if (two[0] === 'refused' && two[1]) { return figures.word('outcome', 'refused') + ' · ' + figures.word('reason', two[1]); }
+    if (two[0] === 'commands' && two[1]) { return figures.word('state', two[1]); }
+    if (two[1]) { return figures.word('kind', two[0]) + ' · ' + figures.word('used', two[1]); }
+    return figures.word('counter', name) + (/_histogram$/.test(name) ? t('histogramIs') : '');
+  }
+  function counterSum(counter) {
+    if (/_ms$/.test(counter.name)) { return figures.grouped(counter.sum / 3600000, 3) + ' ' + figures.unit({ unit: 'hours' }); }
+    if (/\.quantity$/.test(counter.name)) { return figures.measured(counter.sum / 1000, 3); }
+    return figures.grouped(counter.sum, 0);
+  }
+  function rowCell(name, value) {
+    if (value === null || value === undefined) { return figures.DASH; }
+    if (/_(at|until)$/.test(name)) { return figures.clock(value); }
+    if (typeof value === 'boolean') { return value ? t('yes') : t('no'); }
+    if (typeof value === 'string' && window.VALUES[name]) { return figures.word(name, value); }
+    return String(value);
+  }
+
+  function open(asked) {
+    var mine = ++run;
+    var field = asked.field, row = asked.row;
+    box.textContent = '';
+    var top = made('div', undefined, 'top');
+    var heading = made('h2', figures.title(field) + (field.ending ? ' · ' + figures.unit(field) : ''));
+    heading.id = 'source-title';
+    var close = made('button', t('close'), 'tool');
+    close.type = 'button';
+    close.addEventListener('click', acts.close);
+    top.appendChild(heading);
+    top.appendChild(close);
+    box.appendChild(made('p', t('source'), 'kicker'));
+    box.appendChild(top);
+    box.appendChild(made('p', [asked.name, asked.period].filter(Boolean).join(' · '), 'sub'));
+    var found = figures.cell(field, row);
+    var value = made('p', found.text, 'value');
+    if (!found.mark && !field.ending && figures.unit(field)) { value.appendChild(made('small', ' ' + figures.unit(field))); }
+    box.appendChild(value);
+    if (found.mark === 'none') { box.appendChild(made('p', t('noValue'), 'sub')); }
+    if (typeof row[field.name] === 'number') { box.appendChild(made('p', figures.fill(t('exact'), { value: figures.exact(field, row[field.name]) }), 'sub')); }
+    if (field.unit === 'counts' && !found.mark) { value.textContent = figures.reasons(row[field.name], 99); value.className = 'value long'; }
+
+    var formula = part(t('formula'));
+    formula.appendChild(made('p', figures.readable(asked.formula, asked.fields), 'formula'));
+    var sides = field.numerator ? [['of', field.numerator], ['per', field.denominator]] : field.ending === '_change' ? [['nowIs', field.of], ['before', field.of + '_before']] : [];
+    if (sides.length) {
+      var list = made('dl');
+      sides.forEach(function (side) {
+        list.appendChild(made('dt', t(side[0])));
+        list.appendChild(made('dd', withValues(side[1], asked.fields, row)));
+      });
+      formula.appendChild(list);
+    }
+    var complete = part(t('completeness'));
+    if (row.known_share !== undefined) { complete.appendChild(made('p', figures.fill(t('knownIs'), { share: figures.percent(row.known_share) }))); }
+    if (asked.elsewhere) {
+      var away = part(t('counts'));
+      away.appendChild(made('p', t('rowsElsewhere')));
+      var link = made('a', figures.fill(t('openReport'), { name: asked.elsewhere.name }));
+      link.href = asked.elsewhere.href;
+      away.appendChild(link);
+    }
+    show();
+    if (!asked.query) { return; }
+    var state = made('p', t('loadingSource'), 'sub');
+    state.setAttribute('role', 'status');
+    box.appendChild(state);
+    asked.query.then(function (query) {
+      if (mine !== run) { return; }
+      if (query === null) { state.textContent = t('problems').station_not_found; return; }
+      ask(query, null);
+    });
+
+    function ask(query, cursor) {
+      var path = '/v1/admin/reports/' + asked.report + '/source?' + query + '&limit=' + PAGE + (cursor ? '&cursor=' + encodeURIComponent(cursor) : '');
+      call('GET', path).then(function (answer) {
+        if (mine !== run) { return; }
+        if (answer.status !== 200) { state.className = 'error'; state.textContent = problem(answer); box.appendChild(state); return; }
+        state.remove();
+        told(answer.body, query);
+      });
+    }
+    function told(source, query) {
+      var days = source.completeness;
+      complete.appendChild(made('p', figures.fill(t('daysAre'), { asked: days.days_asked, over: days.days_over, begun: days.days_begun, come: days.days_to_come }), 'sub'));
+      if (!asked.isPrivate && !asked.elsewhere) {
+        var counts = part(asked.beforeNote ? t('counts') + ' · ' + figures.fill(t('beforeNote'), {}) : t('counts'));
+        asked.notes.forEach(function (note) { counts.appendChild(made('p', note, 'note')); });
+        var now = source.value && typeof source.value === 'object' && field.unit !== 'counts' ? source.value[row.kind] : source.value;
+        if (!asked.notes.length && !field.ending && source.value !== null && typeof now === 'number' && now !== row[field.name]) {
+          counts.appendChild(made('p', figures.fill(t('differs'), { now: figures.said(field, now, row) }), 'note'));
+        }
+        var mineOnly = source.counters.filter(function (counter) { return !row.kind || counter.name.indexOf('.') < 0 || counter.name.indexOf(row.kind + '.') === 0; });
+        if (mineOnly.length) {
+          var table = made('table');
+          var body = made('tbody');
+          mineOnly.forEach(function (counter) {
+            var tr = made('tr'), th = made('th', counterName(counter.name));
+            th.scope = 'row';
+            tr.appendChild(th);
+            tr.appendChild(made('td', counterSum(counter), 'num'));
+            body.appendChild(tr);
+          });
+          table.appendChild(body);
+          counts.appendChild(table);
+        } else { counts.appendChild(made('p', t('noCounters'), 'sub')); }
+        var sums = source.rollups;
+        counts.appendChild(made('p', sums.count && sums.rolled_from ? figures.fill(t('rollups'), { n: figures.grouped(sums.count, 0), first: figures.time(sums.rolled_from), last: figures.time(sums.rolled_to) }) : mineOnly.length ? t('noRollups') : t('rollupsNone'), 'sub'));
+      }
+      var rows = part(t('rows'));
+      if (asked.isPrivate) { rows.appendChild(made('p', t('rowsPrivate'))); return; }
+      if (asked.elsewhere) { rows.remove(); return; }
+      if (!source.row_kind) { rows.appendChild(made('p', t('rowsNone'))); return; }
+      if (source.rows === null) {
+        rows.appendChild(made('p', t(source.station === null ? 'rowsStation' : 'rowsShort')));
+        if (source.station === null && asked.byStation) {
+          var link = made('a', t('byStation'));
+          link.href = asked.byStation;
+          rows.appendChild(link);
+        }
+        return;
+      }
+      rows.appendChild(made('p', t('rowsPrivacy'), 'sub'));
+      if (!source.rows.length) { rows.appendChild(made('p', t('rowsEmpty'))); return; }
+      var names = Object.keys(source.rows[0]).filter(function (name) { return name !== 'id' && name !== 'facility_id'; }).concat(['id']);
+      var grid = made('table'), head = made('tr'), scroller = made('div', undefined, 'scroll');
+      names.forEach(function (name) { var th = made('th', name === 'id' ? 'id' : figures.word('row', name)); th.scope = 'col'; head.appendChild(th); });
+      var thead = made('thead'), tbody = made('tbody');
+      thead.appendChild(head);
+      grid.appendChild(thead);
+      grid.appendChild(tbody);
+      scroller.tabIndex = 0;
+      scroller.appendChild(grid);
+      rows.appendChild(scroller);
+      var listed = made('p', '', 'sub'), next = made('button', '', 'second');
+      listed.setAttribute('role', 'status');
+      next.type = 'button';
+      rows.appendChild(listed);
+      rows.appendChild(next);
+      add(source);
+      function add(page) {
+        page.rows.forEach(function (one) {
+          var tr = made('tr');
+          names.forEach(function (name) {
+            var td = made('td', name === 'id' ? one.id.slice(-8) : rowCell(name, one[name]), typeof one[name] === 'number' ? 'num' : '');
+            if (name === 'id') { td.title = one.id; td.className = 'id'; }
+            tr.appendChild(td);
+          });
+          tbody.appendChild(tr);
+        });
+        listed.textContent = figures.fill(t('page'), { n: figures.grouped(tbody.children.length, 0) });
+        next.hidden = !page.next;
+        next.textContent = figures.fill(t('moreRows'), { n: PAGE });
+        next.disabled = false;
+        next.onclick = function () {
+          next.disabled = true;
+          call('GET', '/v1/admin/reports/' + asked.report + '/source?' + query + '&limit=' + PAGE + '&cursor=' + encodeURIComponent(page.next)).then(function (answer) {
+            if (mine !== run) { return; }
+            if (answer.status === 200) { add(answer.body); } else { next.disabled = false; listed.textContent = problem(answer); }
+          });
+        };
+      }
+    }
+  }
+  function show() {
+    box.hidden = false;
+    document.body.classList.add('beside');
+    box.scrollTop = 0;
+    box.focus();
+  }
+  function close() {
+    run += 1;
+    box.hidden = true;
+    box.textContent = '';
+    document.body.classList.remove('beside');
+  }
+  box.addEventListener('keydown', function (event) { if (event.key === 'Escape') { event.preventDefault(); acts.close(); } });
+  return { open: open, close: close, isOpen: function () { return !box.hidden; } };
+};

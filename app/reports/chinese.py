@@ -1,0 +1,184 @@
+"""What the catalogue says, in Chinese: for the administrators who must defend a figure.
+
+Fields keep their names in formulas, so that both languages speak of the same columns.
+"""
+
+from collections.abc import Mapping
+
+REPORTS: Mapping[str, tuple[str, str]] = {
+    "visits": ("到访", "谁来了、什么时候来、待了多久，以及谁没能进来"),
+    "access": ("扫码开门", "扫码得到什么结果，门开得多快"),
+    "occupancy": ("在站人数", "站内有多少人，有多满"),
+    "facilities": ("设施使用", "用了什么、用了几次、用了多久"),
+    "promise": ("兑现承诺", "承诺开放的时间里，驿站是不是真的能用"),
+    "occupations": ("职业构成", "来的人做什么工作；只按整月，人数少的格子不显示"),
+    "ranking": ("同类排名", "按一项指标，驿站在同类中排在哪里"),
+    "controllers": ("控制器", "哪些控制器有联系，它们的开门指令结果如何"),
+}
+"""What each report is called, and what it says."""
+
+PRIVACY = "只有地点和时间的次数与比率，不含任何人；服务人数只是一个数，超出保留期则为空"
+
+FORMULAS: Mapping[str, str] = {
+    "station": "驿站编号；一行不止一个驿站时为空",
+    "unit": "工会组织的编号；一行不是一个组织时为空",
+    "name": "驿站或组织现在的名称",
+    "operating_model": "这一行的驿站由谁运营；其他行为空",
+    "day": "当地日期，从驿站所在时区的 0:00 到 24:00；周取星期一，月取一日，即使统计期从其后开始",
+    "hour": "当地小时，0 到 23",
+    "weekday": "星期几，1 是星期一",
+    "day_class": "按日历分为工作日、周末、法定节假日、调休工作日；没有日历数据的年份只看星期几",
+    "known_share": "这一行的时间中已经过去、已经统计、且驿站已登记的秒数 / 这一行时间的全部秒数",
+    "visits": (
+        "started_at 落在这一行时间内的到访；离开后 10 分钟内返回的，并入前一次"
+        "（只有同意记录的人才能认出）；为空：还什么都不知道"
+    ),
+    "visits_free": "其中在值守时段（free）开始的到访",
+    "visits_scan": "其中在其他时段开始的到访",
+    "visits_offline": "其中控制器断网独立工作时放行的到访；不计入 visits_scan",
+    "persons": "这些到访的同行人数（party_size）之和",
+    "returns": "离开后 10 分钟内返回、并入前一次的到访",
+    "unique_workers": (
+        "这些到访中同意记录的不同的人，任何时段、任何一组驿站都是精确值；按小时为空，超出保留期为空"
+    ),
+    "anonymous_visits": "没有同意记录的到访；这一行早于保留期时为空",
+    "beyond_retention": "这段时间的人是否在统计去重人数之前已按保留期删除",
+    "out_of_hours_visits": "在值守时段以外开始的到访，按当时记下的模式",
+    "offhours_share": "out_of_hours_visits / visits；没有到访则为空",
+    "staffed_hours": "驿站处于值守模式（free）的时间",
+    "unstaffed_hours": "承诺开放而无人值守的时间",
+    "covered_hours": "值守时间中有人扫码或点数的那些小时",
+    "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
+    "night_uplift": (
+        "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours)；"
+        "free_mode_coverage 低于 0.5 则为空，没有 unstaffed_hours 或 visits_free 也为空"
+    ),
+    "walk_in_heads": "工作人员在值守时段点数的人数之和，记在点数开始的那天；按小时为空",
+    "refused": "被拒绝的扫码，每一次都算",
+    "unmet_demand": "不同的（人、驿站、半小时），在那半小时里被拒绝过且一次也没放行",
+    "stays": "看到结束的停留，含返回",
+    "stay_hours": "这些停留的时长之和",
+    "dwell_mean_s": "stay_hours / stays，在取整之前",
+    "dwell_median_s": (
+        "停留时长的中位数，取整到分钟，按直方图的最近秩：取所在格的下限，误差 3.2 % 以内"
+    ),
+    "dwell_p90_s": "停留时长的第 90 百分位，同样用最近秩",
+    "ended": "已经结束的停留，含返回",
+    "imputed_exits": "其中只因时间到而视为离开的",
+    "imputed_exit_share": "imputed_exits / ended；没有则为空",
+    "decided": "作出决定的扫码：同意开门、直接进入或拒绝",
+    "granted": "生成了开门指令的扫码",
+    "walk_in": "门开着时的扫码",
+    "by_reason": "被拒绝的扫码，按原因分",
+    "grant_rate": "(granted + walk_in) / decided；没有扫码则为空",
+    "claimed": "同意的扫码中，控制器取走了指令的",
+    "executed": "同意的扫码中，继电器吸合了的",
+    "open_success_rate": "executed / granted；没有同意则为空",
+    "with_contact": "已吸合的开门中，门上有门磁的",
+    "opened": "同意的扫码中，门磁证实门确实打开的",
+    "proven_open_rate": "opened / with_contact；没有则为空",
+    "pickup_p50_ms": (
+        "指令从生成到被取走（claimed_at - created_at）的中位数，按直方图的最近秩：取所在格的下限，"
+        "误差 3.2 % 以内"
+    ),
+    "pickup_p95_ms": "同上，第 95 百分位，最近秩",
+    "pickup_p99_ms": "同上，第 99 百分位，最近秩",
+    "pulse_p50_ms": "已执行指令从生成到吸合（pulsed_at - created_at）的中位数，算法同上",
+    "pulse_p95_ms": "已执行指令从生成到吸合（pulsed_at - created_at）的第 95 百分位，算法同上",
+    "pulse_p99_ms": "已执行指令从生成到吸合（pulsed_at - created_at）的第 99 百分位，算法同上",
+    "door_p50_ms": "已执行指令从吸合到门打开（opened_at - pulsed_at）的中位数，算法同上",
+    "door_p95_ms": "已执行指令从吸合到门打开（opened_at - pulsed_at）的第 95 百分位，算法同上",
+    "door_p99_ms": "已执行指令从吸合到门打开（opened_at - pulsed_at）的第 99 百分位，算法同上",
+    "alone_opened": "控制器断网独立工作时凭通行码放行的次数",
+    "alone_refused": "控制器断网独立工作时拒绝的次数",
+    "alone_flagged": "断网时放行、而服务器本应拒绝的次数",
+    "capacity": "驿站现在的座位数，或这一行所有驿站现在的座位数",
+    "measured_hours": "这一行的时间中可知的小时，从第一个驿站开始到最后一个驿站为止",
+    "station_hours": "每个驿站各自的可知小时之和",
+    "seat_hours": "座位数 × 每个驿站的小时，求和",
+    "person_hours": (
+        "站内人数对时间的积分；到访在 started_at <= t < "
+        "coalesce(ended_at, started_at + max_stay) 时计入"
+    ),
+    "used_hours": "station_hours 中至少有一人在站的小时",
+    "avg_occupancy": "person_hours / measured_hours：这一行所有驿站合计的站内人数",
+    "avg_when_used": "person_hours / used_hours",
+    "peak_occupancy": "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计；按运营模式为空",
+    "peak_at": "那个 15 分钟的开始；相同则取最早",
+    "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
+    "seat_utilization": "person_hours / seat_hours；可能大于 100 %",
+    "time_utilization": "used_hours / station_hours",
+    "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间",
+    "kind": "设施的种类",
+    "units": "现在有几台（件）",
+    "uses": "已结束的使用和计量的使用，按开始时间计入",
+    "open_uses": "还没有结束的使用",
+    "quantity": "用量之和",
+    "in_use_hours": "使用时长之和",
+    "uses_per_visit": "uses / visits；没有到访则为空",
+    "standing_hours": "台数 × 在场时间",
+    "out_of_order_hours": "其中故障的时间",
+    "degraded_hours": "其中带病运行的时间",
+    "unknown_hours": "其中状态未知的时间",
+    "availability": "(standing_hours - out_of_order_hours) / standing_hours；没有则为空",
+    "unknown_share": "unknown_hours / standing_hours；没有则为空",
+    "repairs": "已经结束的故障次数",
+    "repair_hours": "这些故障的时长之和",
+    "repair_mean_min": "repair_hours / repairs",
+    "promised_hours": "驿站承诺开放的时间：模式为 free 或 scan",
+    "usable_hours": "其中真正能用的时间：控制器有联系、门无故障、没有被工作人员关闭",
+    "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
+    "commissioned_hours": "驿站装有控制器的时间",
+    "online_hours": "其中控制器有联系的时间",
+    "controller_uptime": "online_hours / commissioned_hours；没有则为空",
+    "outages": "已经结束的控制器中断次数",
+    "outage_hours": "这些中断的时长之和",
+    "mttr_min": "outage_hours / outages",
+    "occupation": "到访的人自己填的职业；not_said：没有填",
+    "all_visits": "所有职业的到访，含没有填的",
+    "visits_share": "visits / all_visits；没有则为空",
+    "told_visits": "填了职业的人的到访；not_said 被隐藏时为空",
+    "occupation_share": "visits / told_visits；not_said 为空，没有也为空",
+    "suppressed": (
+        "是否隐藏：不同的人少于 k（含 0），或者公布后能推算出人数少的格子；"
+        "几个月合计时，任一月隐藏即隐藏"
+    ),
+    "k": "个人属性的数字背后至少要有的人数",
+    "peer_group": "运营模式和座位规模（0、1-9、10-19、20-39、40+）相同的全市驿站，互相比较",
+    "figure": "按哪项指标排名",
+    "value": "该指标的值，与所属报表相同；visits_per_seat 是这里新算的",
+    "numerator": "比率的分子；次数则为其本身",
+    "denominator": "比率的分母；次数则为空",
+    "peers": "同组中该指标可知的其他驿站数",
+    "percentile": (
+        "(比它少的 + 与它相同的一半) / peers；同类少于 8 个则为空，"
+        "可知时间不到同组最高者的 0.9 也为空"
+    ),
+    "rank": "1 + 比它多的同类数；percentile 为空时也为空",
+    "serial": "控制器的序列号",
+    "firmware": "接入时它自报的固件版本",
+    "seen_at": "它最近一次开始或结束请求的时间",
+    "online": "是否在 CONTROLLER_SILENCE_S 秒以内",
+    "commands": "这段时间的开门指令",
+    "live": "其中等待中或已取走的",
+    "failed": "其中继电器失败的",
+    "expired": "其中没有按时取走的",
+    "unknown": "其中取走后没有回报的",
+}
+"""How each figure is computed."""
+
+FORMULAS_OF: Mapping[tuple[str, str], str] = {
+    ("ranking", "operating_model"): "驿站由谁运营",
+    ("occupations", "visits"): (
+        "这一职业的到访，算法与到访报表相同；被隐藏、超出保留期，"
+        "或这一行的月份还没全部结束并统计完时为空"
+    ),
+    ("occupations", "persons"): "这些到访的同行人数之和；visits 为空时也为空",
+    ("occupations", "unique_workers"): "这些到访中不同的人；visits 为空时也为空",
+    ("occupations", "beyond_retention"): "这一行的第一个月是否已到保留期：到了则为空",
+    ("promise", "unknown_hours"): "承诺开放的时间中，什么都不知道的时间",
+    ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
+    ("controllers", "executed"): "其中继电器吸合了的",
+    ("controllers", "refused"): "其中因紧急关闭或被控制器拒绝的",
+}
+"""Where one name means another thing in one report."""

@@ -1,0 +1,657 @@
+"""Reports over ten million visits: filling, counting, asking, handing on; beside plain SQL."""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import random
+import secrets
+import statistics
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import httpx
+import psutil
+import sqlalchemy as sa
+
+from app import jobs
+from app.clock import monotonic, utc_now
+from app.db import schema
+from app.db.engine import Database, embedded_url
+from app.db.types import new_id, table_of
+from app.generate.history import generate
+from app.generate.plan import Made, Phase, Plan
+from app.main import build_runtime, opened
+from app.people.rules import Role
+from app.people.secrets import hash_of
+from app.people.tables import Admin, AdminSession
+from app.places.rules import local_day
+from app.places.tables import Station, Unit
+from app.reports.rollup import CITY_ZONE, Pass, Terms, roll_up
+from app.reports.tables import RollupDue
+from app.settings import Settings
+from app.visits.tables import Visit
+from benchmarks.ground import Ground, Group, console, serving
+from benchmarks.load import Connection, nearest_rank, request
+from benchmarks.record import Line
+from benchmarks.world import DAY_AND_NIGHT
+
+STATIONS, DAYS = 5_523, 365
+FEW, MANY = 0.5, 5.0
+"""Visits per station and day: one million and ten in a year."""
+
+SIDE_BY_SIDE = 2
+"""Processes that count the large history together, as two servers do."""
+
+RETENTION = timedelta(days=180)
+GROWN = timedelta(days=366)
+"""While a history grows day by day, every day is counted before its visits lose their workers. Here
+it is counted at once, so that it is told to wait with that; then sets go as they would have."""
+
+SILENCE = timedelta(seconds=75)
+CHANGED = 2_000
+"""Days of stations that late word changes."""
+
+ASKED, ASKED_S = 60, 2.5
+"""So often a report is asked for, or for so long, but a sixth of it at least."""
+
+CSV_DAYS = 182
+"""A city's stations by day: a million rows."""
+
+WATCHED_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A database with its history, and what the filling came to."""
+
+    name: str
+    settings: Settings
+    made: Made
+    processes: int
+    counted: Pass
+    counted_s: float
+
+
+async def measure(ground: Ground) -> Sequence[Line]:
+    """Fill three databases; then ask each the same, in turn."""
+    few = await _filled(ground, "1 M", _of_postgres(ground, "few"), FEW, processes=1)
+    many = await _filled(ground, "10 M", _of_postgres(ground, "many"), MANY, SIDE_BY_SIDE)
+    embedded = await _filled(ground, "SQLite 1 M", _of_sqlite(ground), FEW, processes=1)
+    lines = [line for one in (few, many, embedded) for line in _filling(one)]
+    lines += await _late_word(ground, few, many)
+    async with _asking(few) as a, _asking(many) as b, _asking(embedded) as c:
+        asked = [a, b, c]
+        for case in _cases(b.places):
+            lines.append(await _asked(ground, case, asked))
+        for name, period in (
+            ("unique workers of the city over 180 days", b.places.half_year),
+            ("unique workers of the city in the year that is closed", b.places.closed_year),
+        ):
+            case = Case(name, _path("visits", period, by="all"))
+            lines.append(await _asked(ground, case, asked))
+        for one in asked:
+            lines += await _beside(ground, one)
+            lines += await _handed_on(one)
+            lines.append(await _supposed(one))
+    return lines
+
+
+# --- filling ------------------------------------------------------------------------------------
+
+
+def _of_postgres(ground: Ground, name: str) -> Settings:
+    return ground.settings(name)
+
+
+def _of_sqlite(ground: Ground) -> Settings:
+    folder = ground.folder / "embedded"
+    folder.mkdir()
+    os.environ["YIZHAN_DATABASE_URL"] = embedded_url(folder / "bench.db")
+    os.environ["YIZHAN_DATA_DIR"] = str(folder)
+    return Settings()
+
+
+async def _filled(
+    ground: Ground, name: str, settings: Settings, visits: float, processes: int
+) -> Filled:
+    """Make a year of history up to today, and count it."""
+    plan = Plan(
+        stations=ground.scaled(STATIONS),
+        days=DAYS,
+        until=local_day(utc_now(), CITY_ZONE),
+        visits_per_station_day=visits,
+        retention_days=None,
+    )
+    held = build_runtime(settings, now=utc_now, monotonic=monotonic)
+    await schema.migrate(held.database)
+    made = await generate(held.database, plan, _shown(name))
+    console.print(f"{name}: {made.visits:,} visits in {made.total_seconds:.0f} s; counting ...")
+    async with opened(held):
+        for job in jobs.JOBS:
+            if job.name == "record-modes":
+                await jobs.run_once(held, job)
+        began = time.monotonic()
+        counted = await _counted(held.database, processes)
+        counted_s = time.monotonic() - began
+        if not held.database.is_embedded:
+            # What the other half of the year would have lost by now.
+            await roll_up(held.database, Terms(utc_now(), RETENTION, SILENCE))
+            await _vacuumed(held.database)
+    console.print(f"{name}: counted {counted.found:,} days in {counted_s:.0f} s")
+    return Filled(name, settings, made, processes, counted, counted_s)
+
+
+def _shown(name: str) -> Callable[[Phase, int, int], None]:
+    """Say how far a history is, at every fifth of a phase."""
+
+    def note(phase: Phase, done: int, total: int) -> None:
+        if done * 5 // total != (done - 1) * 5 // total:
+            console.print(f"  {name}: {phase.value} {done:,} of {total:,}")
+
+    return note
+
+
+async def _counted(database: Database, processes: int) -> Pass:
+    """Count everything; more processes than one begin once the first has found what is due."""
+    watcher = asyncio.create_task(_watched(database))
+    retention = RETENTION if database.is_embedded else GROWN
+    try:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+            url, loop = database.url.render_as_string(hide_password=False), asyncio.get_event_loop()
+            passes = [
+                loop.run_in_executor(pool, _count, url, retention, number * WATCHED_S)
+                for number in range(processes)
+            ]
+            found = await asyncio.gather(*passes)
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+    return Pass(max(one.found for one in found), sum(one.settled for one in found))
+
+
+def _count(url: str, retention: timedelta, wait_s: float) -> Pass:
+    """Count in a process of its own, as the job of a server does."""
+    time.sleep(wait_s)
+
+    async def whole() -> Pass:
+        database = Database(url, pool_size=2)
+        try:
+            return await roll_up(database, Terms(utc_now(), retention, SILENCE))
+        finally:
+            await database.dispose()
+
+    return asyncio.run(whole())
+
+
+async def _watched(database: Database) -> None:
+    dues = table_of(RollupDue)
+    query = sa.select(dues.c.depth, sa.func.count()).group_by(dues.c.depth).order_by(dues.c.depth)
+    while True:
+        await asyncio.sleep(WATCHED_S)
+        async with database.read() as tx:
+            due = (await tx.execute(query)).all()
+        console.print(
+            "  due: " + ", ".join(f"{number:,} of depth {depth}" for depth, number in due)
+        )
+
+
+async def _vacuumed(database: Database) -> None:
+    async with database.engine.connect() as connection:
+        connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        for table in ("rollups", "rollup_dues"):
+            await connection.exec_driver_sql(f"VACUUM ANALYZE {table}")
+
+
+def _filling(one: Filled) -> Sequence[Line]:
+    visits, seconds = one.made.visits, one.made.total_seconds
+    days, counted_s = one.counted.found, one.counted_s
+    who = "one process" if one.processes == 1 else f"{one.processes} processes side by side"
+    alone = one.processes == 1 and one.name != "1 M"
+    return [
+        Line(
+            f"{one.name}: loading the generator's history, {visits:,} visits and all with them",
+            f"{visits / seconds:,.0f} visits/s ({seconds:.0f} s)",
+            "at least 50,000 visits/s",
+        ),
+        Line(
+            f"{one.name}: counting all of it, {days:,} station days, {who}",
+            f"{visits / counted_s:,.0f} visits/s, {1000 * counted_s / days:.2f} ms a station day "
+            f"({counted_s / 60:.1f} min)",
+            "" if alone else "at least 2,000 visits/s",
+        ),
+    ]
+
+
+# --- late word ----------------------------------------------------------------------------------
+
+
+async def _late_word(ground: Ground, few: Filled, many: Filled) -> Sequence[Line]:
+    """Change days of stations at random, and count them and all above again."""
+    costs = [await _recounted(ground, one) for one in (few, many)]
+    ratio = costs[1] / costs[0]
+    return [
+        Line(
+            "counting a changed station day again, and all that is summed from it",
+            f"{costs[0]:.1f} ms at 1 M, {costs[1]:.1f} ms at 10 M visits: ratio {ratio:.2f}",
+            "does not grow with history",
+        )
+    ]
+
+
+async def _recounted(ground: Ground, one: Filled) -> float:
+    """Give what a changed day costs, in milliseconds."""
+    wanted, visit = ground.scaled(CHANGED), table_of(Visit)
+    database = Database(one.settings.database_url, pool_size=2)
+    await roll_up(database, Terms(utc_now(), RETENTION, SILENCE))
+    began = time.monotonic()
+    await roll_up(database, Terms(utc_now(), RETENTION, SILENCE))
+    empty_s = time.monotonic() - began
+    share = min(100.0, 100 * 5 * wanted / one.made.visits)
+    some = visit.tablesample(sa.func.bernoulli(share))
+    async with database.write() as tx:
+        rows = (await tx.execute(sa.select(some.c.id, some.c.station_id, some.c.local_day))).all()
+        days = {(row.station_id, row.local_day): row.id for row in rows}
+        ids = random.Random(4).sample(sorted(days.values()), min(wanted, len(days)))
+        change = sa.update(visit).where(visit.c.id == sa.bindparam("which"))
+        await tx.execute(change.values(changed_at=utc_now()), [{"which": id} for id in ids])
+    began = time.monotonic()
+    found = await roll_up(database, Terms(utc_now(), RETENTION, SILENCE))
+    seconds = time.monotonic() - began - empty_s
+    await database.dispose()
+    console.print(f"{one.name}: {found.found:,} days again in {seconds:.1f} s ({empty_s:.1f} idle)")
+    return 1000 * seconds / max(1, found.found)
+
+
+# --- asking -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What the reports are asked about."""
+
+    unit: uuid.UUID
+    station: uuid.UUID
+    until: date
+    """The first day without history."""
+
+    @property
+    def month(self) -> tuple[date, date]:
+        """The last whole month."""
+        end = self.until.replace(day=1)
+        return (end - timedelta(days=1)).replace(day=1), end
+
+    @property
+    def year(self) -> tuple[date, date]:
+        """The last twelve whole months."""
+        _, end = self.month
+        return end.replace(year=end.year - 1), end
+
+    @property
+    def half_year(self) -> tuple[date, date]:
+        """So many days as workers are known; today is not over."""
+        return self.until - timedelta(days=179), self.until
+
+    @property
+    def closed_year(self) -> tuple[date, date]:
+        """The year before this one; of which, here, the last weeks have history."""
+        this = self.until.replace(month=1, day=1)
+        return this.replace(year=this.year - 1), this
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A server that is asked, one request after the other."""
+
+    filled: Filled
+    places: Places
+    port: int
+    process: psutil.Process
+    connection: Connection
+    headers: dict[str, str]
+
+    async def get(self, path: str) -> tuple[Any, float]:
+        """Ask once; gives the answer and the seconds."""
+        answer = await self.connection.ask(request("GET", path, self.headers))
+        if answer.status != 200:
+            raise SystemExit(f"bench: {path} answered {answer.status}: {answer.body[:300]!r}")
+        return answer.body, answer.seconds
+
+
+@asynccontextmanager
+async def _asking(filled: Filled) -> AsyncIterator[Asked]:
+    token = secrets.token_urlsafe(32)
+    database = Database(filled.settings.database_url, pool_size=1)
+    places = await _prepared(database, token, filled)
+    await database.dispose()
+    with serving(filled.settings) as (port, process):
+        async with Connection(port) as connection:
+            headers = {"Authorization": f"Bearer {token}"}
+            yield Asked(filled, places, port, process, connection, headers)
+
+
+async def _prepared(database: Database, token: str, filled: Filled) -> Places:
+    """Sign an administrator of the city in; choose the largest district and one of its stations."""
+    at = utc_now()
+    admin = Admin(
+        id=new_id(),
+        username="bench",
+        password_hash="",
+        role=Role.CITY_ADMIN,
+        unit_id=None,
+        station_id=None,
+        totp_sealed=None,
+        created_at=at,
+        changed_at=at,
+    )
+    session = AdminSession(
+        token_hash=hash_of(token),
+        admin_id=admin.id,
+        created_at=at,
+        used_at=at,
+        expires_at=at + timedelta(days=1),
+    )
+    async with database.write() as tx:
+        tx.add(admin)
+        await tx.flush()
+        tx.add(session)
+        largest = (
+            sa.select(Station.unit_id)
+            .join(Unit, Unit.id == Station.unit_id)
+            .group_by(Station.unit_id)
+            .order_by(sa.func.count().desc())
+            .limit(1)
+        )
+        unit = await tx.scalar(largest)
+        first = sa.select(Station.id).where(Station.unit_id == unit).order_by(Station.code)
+        station = await tx.scalar(first.limit(1))
+    assert unit is not None
+    assert station is not None
+    return Places(unit, station, local_day(at, CITY_ZONE))
+
+
+def _path(report: str, period: tuple[date, date], **more: Any) -> str:
+    asked = {"from": period[0], "to": period[1]} | more
+    return f"/v1/admin/reports/{report}?" + "&".join(f"{k}={v}" for k, v in asked.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question, the same for all."""
+
+    name: str
+    path: str
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that each database has its own values for: `unit` or `station`."""
+
+
+def _cases(places: Places) -> Sequence[Case]:
+    month, year = ("a month", places.month), ("a year", places.year)
+    cuts: Sequence[tuple[str, tuple[str, tuple[date, date]], str]] = (
+        ("city", month, "station"),
+        ("city", month, "day"),
+        ("city", month, "hour"),
+        ("city", year, "station"),
+        ("city", year, "unit"),
+        ("city", year, "month"),
+        ("unit", month, "station"),
+        ("unit", year, "month"),
+        ("station", month, "day"),
+        ("station", month, "hour"),
+        ("station", year, "month"),
+    )
+    found = []
+    for report in ("visits", "access", "occupancy", "facilities", "promise"):
+        found += [_case(report, *cut) for cut in cuts]
+    for cut in (cuts[0], cuts[5], cuts[6], cuts[10]):
+        found.append(_case("occupations", *cut))
+    for report in ("ranking", "controllers"):
+        for cut in (cuts[0], cuts[3], cuts[6]):
+            found.append(_case(report, *cut))
+    return found
+
+
+def _case(report: str, scope: str, period: tuple[str, tuple[date, date]], by: str) -> Case:
+    where = {"city": "the city", "unit": "a district", "station": "a station"}[scope]
+    name = f"{report}: {where}, {period[0]}, by {by}"
+    return Case(name, _path(report, period[1], by=by), {} if scope == "city" else {scope: ""})
+
+
+async def _asked(ground: Ground, case: Case, servers: Sequence[Asked]) -> Line:
+    """Ask all in turn, so that their ratio is of neighbours."""
+    most = max(ground.scaled(ASKED), 3)
+    seconds: list[list[float]] = [[] for _ in servers]
+    paths = [
+        case.path + "".join(f"&{name}={getattr(one.places, name)}" for name in case.places)
+        for one in servers
+    ]
+    size = 0
+    for one, path in zip(servers, paths, strict=True):
+        body, _ = await one.get(path)
+        size = len(body)
+    spent = 0.0
+    while (asked := len(seconds[0])) < most and (
+        spent < ASKED_S * len(servers) or asked < most // 6
+    ):
+        for kept, one, path in zip(seconds, servers, paths, strict=True):
+            _, took = await one.get(path)
+            kept.append(took)
+            spent += took
+    parts = [f"{one.filled.name}: {_ms(kept)}" for one, kept in zip(servers, seconds, strict=True)]
+    ratio = statistics.median(seconds[1]) / statistics.median(seconds[0])
+    parts[1] += f", {ratio:.2f} times"
+    line = Line(
+        f"{case.name} ({size / 1024:,.0f} KiB)",
+        "; ".join(parts),
+        "p99 under 100 ms, at most 1.3 times",
+    )
+    console.print(f"  {line.what}: {line.measured}", soft_wrap=True)
+    return line
+
+
+def _ms(seconds: Sequence[float]) -> str:
+    ordered = sorted(seconds)
+    p50, p99 = (1000 * nearest_rank(ordered, share) for share in (0.5, 0.99))
+    return f"{p50:.1f} / {p99:.1f} ms"
+
+
+# --- beside plain SQL ---------------------------------------------------------------------------
+
+COUNTED = """
+    count(*) FILTER (WHERE NOT re_entry) AS visits,
+    coalesce(sum(party_size) FILTER (WHERE NOT re_entry), 0) AS persons,
+    count(*) FILTER (WHERE re_entry) AS returns,
+    count(DISTINCT number) FILTER (WHERE NOT re_entry) AS unique_workers,
+    count(*) FILTER (WHERE end_source <> 'imputed') AS stays
+"""
+FIGURES = ("visits", "persons", "returns", "unique_workers", "stays")
+
+RAW = """
+SELECT s.code, v.local_day, v.re_entry, v.party_size, v.end_source,
+       coalesce(w.number, v.erased_number) AS number
+FROM visits v JOIN stations s ON s.id = v.station_id LEFT JOIN workers w ON w.id = v.worker_id
+WHERE v.voided_at IS NULL
+"""
+
+
+async def _beside(ground: Ground, one: Asked) -> Sequence[Line]:
+    """Ask for a month by station: our report, SQL over raw rows, DuckDB over the exported table."""
+    first, end = one.places.month
+    body, _ = await one.get(_path("visits", (first, end), by="station"))
+    # Of a station that was not there then, nothing can be known; to plain SQL it is nothing.
+    ours = {
+        row["station"]: tuple(row[name] or 0 for name in FIGURES)
+        for row in json.loads(body)["rows"]
+    }
+    within = f"local_day >= '{first}' AND local_day < '{end}'"
+    plain = f"SELECT code, {COUNTED} FROM ({RAW} AND v.{within}) AS raw GROUP BY code"
+    name, database = one.filled.name, Database(one.filled.settings.database_url, pool_size=1)
+    async with database.read() as tx:
+        seconds = []
+        for _ in range(3):
+            began = time.monotonic()
+            rows = (await tx.execute(sa.text(plain))).all()
+            seconds.append(time.monotonic() - began)
+        _require_equal(ours, rows, "plain SQL")
+    lines = [
+        Line(
+            f"{name}: visits by station over a month by plain SQL over the raw rows",
+            f"{1000 * statistics.median(seconds):,.0f} ms; its figures are those of the report",
+        )
+    ]
+    if not database.is_embedded:
+        lines.append(await _by_duckdb(ground, name, database, ours, within))
+    await database.dispose()
+    return lines
+
+
+async def _by_duckdb(
+    ground: Ground, name: str, database: Database, ours: Mapping[str, Any], within: str
+) -> Line:
+    path = ground.folder / "visits.csv"
+    began = time.monotonic()
+    async with database.engine.connect() as connection:
+        raw = await connection.get_raw_connection()
+        driver: Any = raw.driver_connection
+        await driver.copy_from_query(RAW, output=str(path), format="csv", header=True)
+    exported_s = time.monotonic() - began
+    loaded_s, seconds, rows = await asyncio.to_thread(_in_duckdb, path, within)
+    size = path.stat().st_size
+    path.unlink()
+    _require_equal(ours, rows, "DuckDB")
+    return Line(
+        f"{name}: the same by DuckDB over the exported table",
+        f"{1000 * seconds:,.0f} ms, after {exported_s:.0f} s to export {size / 2**20:,.0f} MiB and "
+        f"{loaded_s:.0f} s to load them; its figures are those of the report",
+    )
+
+
+def _in_duckdb(path: Path, within: str) -> tuple[float, float, Sequence[Any]]:
+    with duckdb.connect() as duck:
+        began = time.monotonic()
+        duck.execute(f"CREATE TABLE raw AS SELECT * FROM read_csv('{path}')")
+        loaded_s, seconds = time.monotonic() - began, []
+        for _ in range(3):
+            began = time.monotonic()
+            query = f"SELECT code, {COUNTED} FROM raw WHERE {within} GROUP BY code"
+            rows = duck.execute(query).fetchall()
+            seconds.append(time.monotonic() - began)
+        return loaded_s, statistics.median(seconds), rows
+
+
+def _require_equal(ours: Mapping[str, Any], rows: Sequence[Any], who: str) -> None:
+    """Raise unless somebody else comes to the report's figures."""
+    theirs = {code: tuple(int(value) for value in values) for code, *values in rows}
+    nothing = (0,) * len(FIGURES)
+    wrong = [code for code in ours.keys() | theirs.keys()
+             if ours.get(code, nothing) != theirs.get(code, nothing)]  # fmt: skip
+    if wrong:
+        code = wrong[0]
+        raise SystemExit(f"bench: {who} says otherwise of {len(wrong)} stations, such as {code}: "
+                         f"{theirs.get(code)} instead of {ours.get(code)}")  # fmt: skip
+
+
+# --- handing on, supposing ----------------------------------------------------------------------
+
+
+async def _handed_on(one: Asked) -> Sequence[Line]:
+    """Stream a small file and a large one; say what the server needs for them."""
+    idle = one.process.memory_info().rss
+    end = one.places.until
+    small = await _file(one, (end - timedelta(days=4), end))
+    large = await _file(one, (end - timedelta(days=CSV_DAYS), end))
+    return [
+        Line(
+            f"{one.filled.name}: CSV of {large.rows:,} rows (a city's stations by day), streamed",
+            f"{large.rows / large.seconds:,.0f} rows/s ({large.seconds:.0f} s, "
+            f"{large.bytes / 2**20:.0f} MiB); the process takes at most {large.mib:.0f} MiB, "
+            f"{small.mib:.0f} MiB for {small.rows:,} rows, {idle / 2**20:.0f} MiB before",
+            "constant memory",
+        )
+    ]
+
+
+@dataclass(slots=True)
+class Sent:
+    """A file that was sent."""
+
+    rows: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    mib: float = 0.0
+    """The most memory of the server meanwhile."""
+
+
+async def _file(one: Asked, period: tuple[date, date]) -> Sent:
+    sent, began = Sent(), time.monotonic()
+    path = _path("visits", period, by="station", bucket="day", format="csv")
+    watcher = asyncio.create_task(_memory(one.process, sent))
+    address = f"http://127.0.0.1:{one.port}{path}"
+    async with (
+        httpx.AsyncClient(timeout=600, trust_env=False) as client,
+        client.stream("GET", address, headers=one.headers) as answer,
+    ):
+        if answer.status_code != 200:
+            raise SystemExit(f"bench: {path} answered {answer.status_code}")
+        async for piece in answer.aiter_raw():
+            sent.rows += piece.count(b"\n")
+            sent.bytes += len(piece)
+    sent.rows -= 1  # The titles.
+    sent.seconds = time.monotonic() - began
+    watcher.cancel()
+    with suppress(asyncio.CancelledError):
+        await watcher
+    return sent
+
+
+async def _memory(process: psutil.Process, sent: Sent) -> None:
+    while True:
+        sent.mib = max(sent.mib, process.memory_info().rss / 2**20)
+        await asyncio.sleep(0.05)
+
+
+async def _supposed(one: Asked) -> Line:
+    """Replay a month under other hours."""
+    first, end = one.places.month
+    body = {
+        "from": first.isoformat(),
+        "to": end.isoformat(),
+        "change": {"access_hours": DAY_AND_NIGHT},
+    }
+    path = "/v1/admin/reports/what-if"
+    answer = await one.connection.ask(request("POST", path, one.headers, body))
+    if answer.status != 200:
+        raise SystemExit(f"bench: {path} answered {answer.status}: {answer.body[:300]!r}")
+    scans = json.loads(answer.body)["scans"]
+    return Line(
+        f"{one.filled.name}: what-if over a month of the city, open by day and by night",
+        f"{scans / answer.seconds:,.0f} scans/s ({scans:,} scans in {answer.seconds:.1f} s)",
+    )
+
+
+GROUP = Group(
+    title="Reports",
+    about=f"""
+A year of {STATIONS:,} stations by the product's own generator, at {FEW} and {MANY:.0f} visits per
+station and day (1 M, 10 M), counted by the product's own roll-up; then real HTTP, one request after
+the other, in turn at the databases, each behind a server process of its own: p50 / p99 of up to
+{ASKED} questions, and how many times the small history's median the large one's is. Of a history
+that is counted at once, workers stay known until all is counted, and then go as retention has it.
+""",
+    measure=measure,
+    postgres={
+        "max_connections": "100",
+        "shared_buffers": "1GB",
+        "max_wal_size": "8GB",
+        "maintenance_work_mem": "256MB",
+    },
+)
