@@ -19,6 +19,7 @@ from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind, skew_alert
 from app.alerts.tables import Alert
+from app.db.gathered import padded
 from app.db.types import new_id, table_of
 from app.db.upsert import upsert
 from app.db.wakeups import LocalWakeups
@@ -241,11 +242,17 @@ async def _insert(
         return {}
     rows = [_row(controller_id, batch, told, at) for told in events]
     entries = table_of(JournalEntry)  # For 500 rows the mapper's own work would be felt.
-    result = await tx.execute(
-        upsert(tx, entries).on_conflict_do_nothing().returning(entries.c.seq, entries.c.event_id),
-        rows,
+    insert = upsert(tx, entries).on_conflict_do_nothing()
+    if len(rows) == 1:
+        result = await tx.execute(insert.returning(entries.c.seq, entries.c.event_id), rows)
+        return {row.seq: row.event_id for row in result}
+    # To give rows back, many would have to be written into one long statement, at twice the cost.
+    await tx.execute(insert, rows)
+    ours = padded([row["id"] for row in rows])
+    found = await tx.execute(
+        sa.select(entries.c.seq, entries.c.event_id).where(entries.c.id.in_(ours))
     )
-    return {row.seq: row.event_id for row in result}
+    return {row.seq: row.event_id for row in found}
 
 
 def _row(controller_id: uuid.UUID, batch: Batch, told: Told, at: datetime) -> dict[str, Any]:
