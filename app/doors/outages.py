@@ -8,7 +8,7 @@ hear, nobody knows: those gaps lie between the rows of `listening_spells`.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -82,7 +82,16 @@ async def note_returns(
     if late:
         found += await _split(tx, late, silence=silence, at=at)
     if found:
-        await tx.execute(sa.insert(_OUTAGES), found)
+        insert = upsert(tx, _OUTAGES)
+        until_at, now_until = _OUTAGES.c.until_at, insert.excluded.until_at
+        longer = sa.case((now_until > until_at, now_until), else_=until_at)
+        await tx.execute(
+            insert.on_conflict_do_update(
+                index_elements=["controller_id", "from_at"],
+                set_={"until_at": longer, "changed_at": insert.excluded.changed_at},
+            ),
+            found,
+        )
 
 
 async def _split(
@@ -94,7 +103,8 @@ async def _split(
 ) -> list[dict[str, Any]]:
     """Cut short the outages within which a controller was heard after all; gives what follows.
 
-    One of which nothing is left stays as an empty one, for whoever looks for what changed.
+    Of one that is cut short, empty ones stay: within its old time on every day, for whoever looks
+    for what changed.
     """
     since = min(presences[0].first for presences in late.values())
     rows = await tx.execute(
@@ -129,7 +139,19 @@ async def _split(
             for begins, ends in pieces[1:]
             if ends - begins > silence
         ]
+        left += [
+            _outage(row.controller_id, row.station_id, day, day, at)
+            for day in _daily(ends, row.until_at)
+        ]
     return left
+
+
+def _daily(since: datetime, until: datetime) -> Iterator[datetime]:
+    """Give an instant of every local day that a time touches, its end among them."""
+    while since < until:
+        yield since
+        since += timedelta(hours=23)  # A day on which clocks go forward is no longer.
+    yield until
 
 
 def _outage(

@@ -11,6 +11,7 @@ from app.db.engine import Database
 from app.doors import outages
 from app.doors.controllers import ControllerDesk
 from app.doors.tables import Controller, ControllerOutage
+from app.places.rules import local_day
 from app.runtime import Runtime
 from tests.conftest import NIGHT
 from tests.support.worlds import Scene, a_scene
@@ -96,6 +97,28 @@ async def test_a_sign_of_life_told_late_may_leave_no_outage(runtime: Runtime) ->
     assert await written(runtime.database, scene.controller_id) == [(0, 100)]
     await early.write_heard(at=at(102))
     assert await written(runtime.database, scene.controller_id) == []
+
+
+async def test_an_outage_that_is_cut_short_is_a_change_of_every_day_it_was_on(
+    runtime: Runtime,
+) -> None:
+    scene, day = await a_scene(runtime), 86_400
+    early, late = a_process(runtime), a_process(runtime)
+    for seconds in range(50, 3 * day, 60):
+        early.heard(scene.controller_id, at(seconds))
+    late.heard(scene.controller_id, at(3 * day))
+    await late.write_heard(at=at(3 * day + 1))
+    assert await written(runtime.database, scene.controller_id) == [(0, 3 * day)]
+    await early.write_heard(at=at(3 * day + 2))
+    assert await written(runtime.database, scene.controller_id) == []
+    async with runtime.database.read() as tx:
+        changed = await tx.scalars(
+            sa.select(ControllerOutage.from_at).where(
+                ControllerOutage.changed_at == at(3 * day + 2)
+            )
+        )
+        days = {local_day(one, "Asia/Shanghai") for one in changed}
+    assert days == {local_day(at(number * day), "Asia/Shanghai") for number in range(4)}
 
 
 async def test_two_processes_that_hear_it_again_at_once_write_one_outage(runtime: Runtime) -> None:
