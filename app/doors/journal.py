@@ -131,10 +131,12 @@ async def take_in(
     found = await _sort(tx, station_id, batch)
     fresh = await _insert(tx, controller_id, batch, found.told, at=at)
     due = False
+    came_in: list[Told] = []
     results: dict[int, Result] = {}
     for told in found.told:
         # Of two events under one number in one batch, the first went in.
         if fresh.pop(told.seq, None) == told.event_id:
+            came_in.append(told)
             results[id(told.body)] = Result(told.event_id, told.seq, Status.ACCEPTED)
             due = due or told.type not in WITHOUT_EFFECT
     stood = [told for told in found.told if id(told.body) not in results]
@@ -149,7 +151,10 @@ async def take_in(
     for item in found.unusable:
         results[id(item.body)] = Result(item.event_id, item.seq, Status.QUARANTINED, item.why)
     news = await _quarantine(tx, controller_id, station_id, batch, found.unusable, at=at)
-    if Why.CONFLICT in news:
+    told_before = before.has_quarantined and await _told_otherwise(
+        tx, controller_id, batch.epoch, came_in
+    )
+    if Why.CONFLICT in news or told_before:
         await clones.found(tx, wakeups, controller_id, detail={"by": "journal"}, at=at)
     lost = [
         told
@@ -184,6 +189,7 @@ class _Standing:
     highest: int
     gap_at: datetime | None
     has_losses: bool
+    has_quarantined: bool
     clock_is_off: bool
     """Whether an alert of its clock is open."""
 
@@ -191,7 +197,9 @@ class _Standing:
 async def _standing(tx: AsyncSession, controller_id: uuid.UUID, epoch: int) -> _Standing:
     """Read it in one statement, after the controller is held: most batches are of one event."""
     row = (await tx.execute(_STANDING, _names(controller_id, epoch))).one()
-    return _Standing(row.acked_through or 0, row.highest or 0, row.gap_at, row.losses, row.off)
+    return _Standing(
+        row.acked_through or 0, row.highest or 0, row.gap_at, row.losses, row.quarantined, row.off
+    )
 
 
 def _names(controller_id: uuid.UUID, epoch: int) -> dict[str, Any]:
@@ -320,6 +328,21 @@ async def _clashes(
         for told in events
         if (epoch, told.seq, told.event_id, _hash(told.boot_id, told.body)) not in same
     }
+
+
+async def _told_otherwise(
+    tx: AsyncSession, controller_id: uuid.UUID, epoch: int, events: Sequence[Told]
+) -> bool:
+    """Say whether a number that came in now stands in quarantine with another content."""
+    hashes = {told.seq: _hash(told.boot_id, told.body) for told in events}
+    rows = await tx.execute(
+        sa.select(QuarantinedEvent.seq, QuarantinedEvent.content_hash).where(
+            QuarantinedEvent.controller_id == controller_id,
+            QuarantinedEvent.epoch == epoch,
+            QuarantinedEvent.seq.in_(list(hashes)),
+        )
+    )
+    return any(row.content_hash != hashes[row.seq] for row in rows)
 
 
 async def _quarantine(
@@ -508,6 +531,8 @@ def _standing_query() -> Any:
     controller = sa.bindparam("id", type_=sa.Uuid())
     epoch: Any = sa.bindparam("epoch", type_=sa.Integer())
     losses = sa.exists().where(loss.controller_id == controller, loss.epoch == epoch)
+    bad = table_of(QuarantinedEvent).c
+    quarantined = sa.exists().where(bad.controller_id == controller, bad.epoch == epoch)
     off = sa.exists().where(
         alert.kind == AlertKind.CLOCK_SKEW,
         alert.subject == sa.bindparam("subject"),
@@ -520,6 +545,7 @@ def _standing_query() -> Any:
         cursor.highest,
         cursor.gap_at,
         losses.label("losses"),
+        quarantined.label("quarantined"),
         off.label("off"),
     ).select_from(one.outerjoin(table_of(JournalCursor), here))
 

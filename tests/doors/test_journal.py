@@ -352,6 +352,27 @@ async def test_the_same_number_with_other_content_freezes_the_controller(
     await pulses(client, runtime, scene, key="k2")
 
 
+@pytest.mark.parametrize("is_same", [True, False])
+async def test_a_number_that_stood_in_quarantine_with_another_content_is_a_clone(
+    runtime: Runtime,
+    client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    is_same: bool,
+) -> None:
+    scene = await a_scene(runtime)
+    event = an_event(1, runtime, type="door_opened", door=str(scene.door.id))
+
+    async def none_yet(*_args: object) -> set[str]:
+        return set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "_ids", none_yet)
+        assert statuses(await sends(client, scene, [event])) == ["quarantined"]
+    again = event if is_same else an_event(1, runtime, text="mine")
+    assert statuses(await sends(client, scene, [again])) == ["accepted"]
+    assert (AlertKind.CLONE in await alerts(runtime)) is not is_same
+
+
 async def test_two_boots_that_take_turns_are_a_clone(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
