@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import pyotp
@@ -38,8 +39,6 @@ NEEDS_TOTP = frozenset({Role.CITY_ADMIN, Role.UNIT_ADMIN})
 """Roles that sign in with a second factor in production (T37)."""
 
 _hasher = PasswordHasher()
-_NOBODY = _hasher.hash(secrets.token_urlsafe(16))
-"""What an unknown name's password is checked against, so that it takes as long."""
 
 
 class AdminNotFound(NotFound):
@@ -294,7 +293,7 @@ async def find_account(
             )
         )
     ).one_or_none()
-    return Account(row.id, row.password_hash) if row else Account(None, _NOBODY)
+    return Account(row.id, row.password_hash) if row else Account(None, _nobodys_hash())
 
 
 async def check_password(account: Account, password: str) -> Checked:
@@ -320,6 +319,12 @@ async def _wait_s(tx: AsyncSession, given: Credentials, failure_limit: int, *, a
     if len(failures) < failure_limit:
         return 0
     return max(1, math.ceil((failures[-1] + FAILURE_WINDOW - at).total_seconds()))
+
+
+@lru_cache(maxsize=1)
+def _nobodys_hash() -> str:
+    """Give what a password is compared with where there is no account: that takes as long."""
+    return _hasher.hash(secrets.token_urlsafe(16))
 
 
 def _matches(stored: str, password: str) -> bool:
