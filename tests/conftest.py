@@ -78,7 +78,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
+    # To drop a database every file of it is synced, which would take most of the suite's time.
+    with running_postgres(durable=False) as server:
         yield server
 
 
