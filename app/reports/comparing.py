@@ -1,6 +1,6 @@
 """Rows of a report beside those of the period before, on the same mix of days (metrics 48)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
 from app.places.rules import local_day
-from app.reports.frame import Scope, frame, progress
+from app.reports.frame import Part, Scope, frame, progress
 from app.reports.queries import REPORTS, rows_of
 from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Class, Period
@@ -29,9 +29,14 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "stays",
     ),
     "access": ("decided", "granted", "walk_in", "refused", "unmet_demand", "executed", "opened"),
+    "occupancy": ("person_hours", "used_hours", "crowded_minutes"),
+    "facilities": ("uses", "quantity", "in_use_hours", "out_of_order_hours", "degraded_hours"),
     "promise": ("outages",),
 }
-"""Counts that add up from day to day, by report."""
+"""What adds up from day to day, by report. A share is compared by what it is made of."""
+
+Key = tuple[str | None, ...]
+"""Which row: its place, and its kind of facility."""
 
 
 class ComparisonInvalid(Invalid):
@@ -62,40 +67,52 @@ def check(report: str, scope_is_places: bool) -> None:
         )
 
 
-async def compared(tx: AsyncSession, scope: Scope, report: str) -> Compared:
-    """Compare every place with itself in the period before; only days that are over count."""
+async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any]) -> Compared:
+    """Compare every row's place with itself in the period before; only days that are over count."""
     counted_at = (await progress(tx)).counted_at or datetime.fromtimestamp(0, UTC)
     until = local_day(min(counted_at, scope.at), CITY_ZONE)
     before = period_before(scope.period)
     now = await _by_class(tx, scope, report, scope.period, until)
     then = await _by_class(tx, scope, report, before, until)
-    rows = []
-    for mine, past in zip(now, then, strict=True):
-        row: list[float | None] = []
+    found = []
+    for row in rows:
+        beside: list[float | None] = []
         for name in FIGURES[report]:
-            was = expected(past[name], mine[name])
-            row += [was, change(total(mine[name]), was)]
-        rows.append(row)
-    return Compared(columns_of(report), rows, before)
+            key = (*_key_of(row), name)
+            was = expected(then.get(key, {}), now.get(key, {}))
+            beside += [was, change(total(now.get(key, {})), was)]
+        found.append(beside)
+    return Compared(columns_of(report), found, before)
+
+
+def _place_of(row: Any) -> Key:
+    return row.station, row.unit, row.operating_model
+
+
+def _key_of(row: Any) -> Key:
+    return (*_place_of(row), getattr(row, "kind", None))
+
+
+def _times(part: Part) -> Iterator[Key]:
+    """Give the places of a part with each of its classes of days."""
+    for place in part.places:
+        for slot in part.frame.slots.bases:
+            yield (*_place_of(place), slot.day_class)
 
 
 async def _by_class(
     tx: AsyncSession, scope: Scope, report: str, period: Period, until: date
-) -> Sequence[Mapping[str, Mapping[Class, OnDays]]]:
-    """Give for each place and figure what came on the days of each class."""
+) -> Mapping[Key, Mapping[Class, OnDays]]:
+    """Give for each row and figure what came on the days of each class."""
     cut = await frame(tx, replace(scope, period=period))
     made = replace(cut, slots=mixed(period, scope.calendar, until=until))
-    names = FIGURES[report]
-    found: list[dict[str, dict[Class, OnDays]]] = [
-        {name: {} for name in names} for _ in made.places
-    ]
+    found: dict[Key, dict[Class, OnDays]] = {}
     for part in made.parts() if made.slots.count else ():
         rows: Sequence[Any] = await rows_of(tx, part, REPORTS[report])
-        days = (part.known.measured_ms / DAY_MS).tolist()
-        for number, row in enumerate(rows):
-            place, slot = divmod(number, made.slots.count)
-            each = made.slots.bases[slot].day_class or Class.WORKDAY
-            for name in names:
-                value = OnDays(days[number], getattr(row, name))
-                found[part.first + place][name][each] = value
+        days = dict(zip(_times(part), (part.known.measured_ms / DAY_MS).tolist(), strict=True))
+        for row in rows:
+            of_class = days[(*_place_of(row), row.day_class)]
+            for name in FIGURES[report]:
+                value = OnDays(of_class, getattr(row, name))
+                found.setdefault((*_key_of(row), name), {})[Class(row.day_class)] = value
     return found

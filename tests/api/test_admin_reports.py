@@ -14,18 +14,20 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit import Action, AuditEntry
+from app.audit import COMMAND_LINE, Action, AuditEntry
 from app.db.types import new_id
 from app.people.admins import SignedInAdmin, visible_roots, visible_stations
 from app.people.rules import Role
 from app.people.tables import Occupation
-from app.places import units
+from app.places import facilities, units
+from app.places.facilities import NewFacility
 from app.places.rules import Kind
-from app.places.tables import Station, Unit
+from app.places.tables import FacilityKind, Station, Unit
 from app.reports import queries
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
+from app.visits.tables import FacilityUse
 from tests.conftest import NIGHT, Clock
 from tests.support.counting import rolled
 from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
@@ -400,6 +402,39 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
         assert answer.status_code == 404
 
 
+async def test_each_kind_of_facility_is_compared_with_itself_before(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    station = city.stations[0]
+    async with runtime.database.write() as tx:
+        at = datetime(2026, 11, 16, 20, tzinfo=UTC)
+        kinds = (FacilityKind.MICROWAVE, FacilityKind.CHARGER)
+        new = [NewFacility(kind, "", 1) for kind in kinds]
+        made = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at)
+        for facility, uses in zip(made, ((1, 3), (2, 1)), strict=True):
+            for day, times in zip((18, 19), uses, strict=True):
+                for number in range(times):
+                    begun_at = datetime(2026, 11, day, 2 + number, tzinfo=UTC)
+                    tx.add(
+                        FacilityUse(
+                            id=new_id(),
+                            facility_id=facility.id,
+                            station_id=station.id,
+                            begun_at=begun_at,
+                            ended_at=begun_at + timedelta(minutes=5),
+                            local_day=begun_at.date(),
+                            local_hour=begun_at.hour + 8,
+                            changed_at=runtime.now(),
+                        )
+                    )
+    await rolled(runtime)
+    query = {"from": "2026-11-19", "to": "2026-11-20", "compare": "before"}
+    query |= {"station": str(station.id)}
+    rows = (await asks(client, city.auditor, "facilities", **query)).json()["rows"]
+    found = {row["kind"]: (row["uses"], row["uses_before"], row["uses_change"]) for row in rows}
+    assert found == {"microwave": (3, 1.0, 2.0), "charger": (1, 2.0, -0.5)}
+
+
 async def test_a_report_is_compared_with_the_period_before(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:
@@ -416,6 +451,9 @@ async def test_a_report_is_compared_with_the_period_before(
     first, second = body["rows"]
     assert (first["visits"], first["visits_before"], first["visits_change"]) == (4, 3.0, 0.3333)
     assert (second["visits"], second["visits_before"], second["visits_change"]) == (0, 0.0, None)
+    used = (await asks(client, city.auditor, "occupancy", **query)).json()["rows"][0]
+    assert (used["person_hours"], used["person_hours_before"]) == (12.0, 9.0)
+    assert used["person_hours_change"] == 0.3333
     # Of the week only Monday goes on: four workdays are compared, of five with two visits before.
     week = {"from": "2026-11-17", "to": "2026-11-24", "compare": "before", "by": "all"}
     (row,) = (await asks(client, city.auditor, **week)).json()["rows"]

@@ -308,7 +308,7 @@ async def report(
             made = None
             rows = await _rows(tx, asked, scope, held.settings.controller_silence_s)
             if compare is not None:
-                beside = await comparing.compared(tx, scope, report)
+                beside = await comparing.compared(tx, scope, report, rows)
                 columns = [*columns, *beside.columns]
                 rows = [(*row, *more) for row, more in zip(rows, beside.rows, strict=True)]
             counted = await progress(tx)

@@ -48,7 +48,7 @@ class OnDays(NamedTuple):
 
     days: float
     """How many of them are known."""
-    value: int | None
+    value: float | None
 
 
 def expected(before: Mapping[Class, OnDays], now: Mapping[Class, OnDays]) -> float | None:
@@ -67,12 +67,12 @@ def expected(before: Mapping[Class, OnDays], now: Mapping[Class, OnDays]) -> flo
     return round(found, 2) if any(mine.days for mine in now.values()) else None
 
 
-def total(now: Mapping[Class, OnDays]) -> int | None:
+def total(now: Mapping[Class, OnDays]) -> float | None:
     """Sum up what came on the known days; None where none is."""
     values = [mine.value for mine in now.values() if mine.days and mine.value is not None]
     return sum(values) if values else None
 
 
-def change(value: int | None, before: float | None) -> float | None:
+def change(value: float | None, before: float | None) -> float | None:
     """Say by what part of it a value differs from the one before; None where that is nought."""
     return None if value is None or not before else round(value / before - 1, 4)
