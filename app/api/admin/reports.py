@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from pydantic_core import to_json
+from pydantic_core import to_json, to_jsonable_python
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.background import BackgroundTask
@@ -46,10 +46,11 @@ from app.people.rules import Permission
 from app.places import stations, units
 from app.places.rules import Because, Calendar, Kind, local_day
 from app.places.stations import StationNotFound
-from app.places.tables import Station, Unit
+from app.places.tables import FacilityKind, OperatingModel, Station, Unit
 from app.places.units import UnitNotFound
-from app.reports import comparing, queries, source
-from app.reports.catalogue import SAYS, described, field_of
+from app.reports import cells, comparing, queries, source
+from app.reports.catalogue import SAYS, cuts_of, described, field_of
+from app.reports.cells import RowUnknown
 from app.reports.comparing import ComparisonInvalid
 from app.reports.drawing import SheetFailed, printed
 from app.reports.export import csv_head, csv_text
@@ -66,7 +67,7 @@ from app.reports.occupations import occupations
 from app.reports.queries import REPORTS
 from app.reports.ranking import Ranked, ranking
 from app.reports.rollup import CITY_ZONE, retained_since
-from app.reports.rules import Bucket, By, Completeness, Period, completeness
+from app.reports.rules import Bucket, By, Class, Completeness, Period, completeness
 from app.reports.rules.comparison import period_before
 from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
@@ -407,11 +408,45 @@ _ROWS_OUT: dict[source.Rows, type[Out]] = {
 }
 
 
+async def named(
+    of_station: Annotated[str | None, Query(max_length=40, description="Its code.")] = None,
+    of_unit: Annotated[uuid.UUID | None, Query()] = None,
+    of_operating_model: Annotated[OperatingModel | None, Query()] = None,
+    of_day: Annotated[LocalDay | None, Query(description="As the row says it.")] = None,
+    of_hour: Annotated[int | None, Query(ge=0, le=23)] = None,
+    of_weekday: Annotated[int | None, Query(ge=1, le=7)] = None,
+    of_day_class: Annotated[Class | None, Query()] = None,
+    of_kind: Annotated[
+        FacilityKind | None, Query(description="Of `facilities`; all kinds by default.")
+    ] = None,
+) -> cells.Names:
+    """Which row of the report: what its fields say."""
+    return cells.Names(
+        of_station,
+        of_unit,
+        of_operating_model,
+        of_day,
+        of_hour,
+        of_weekday,
+        of_day_class,
+        of_kind,
+    )
+
+
+Named = Annotated[cells.Names, Depends(named)]
+
+
 @router.get(
     "/v1/admin/reports/{report}/source",
     response_model=SourceOut,
     responses=problems(
-        NotSignedIn, AdminForbidden, UnitNotFound, StationNotFound, PeriodInvalid, CursorInvalid
+        NotSignedIn,
+        AdminForbidden,
+        UnitNotFound,
+        StationNotFound,
+        PeriodInvalid,
+        RowUnknown,
+        CursorInvalid,
     ),
 )
 async def source_of(
@@ -420,32 +455,40 @@ async def source_of(
     held: Held,
     at: Now,
     page: Page,
+    names: Named,
     figure: Annotated[str, Query(max_length=40, description="A field of the report.")],
     from_day: Annotated[LocalDay, Query(alias="from", description="First local day.")],
     to_day: Annotated[LocalDay, Query(alias="to", description="The day after the last.")],
+    by: Annotated[By, Query(description="As in the report; by default its sum.")] = By.ALL,
+    bucket: Annotated[Bucket | None, Query(description="As in the report.")] = None,
     unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
     station: Annotated[uuid.UUID | None, Query(description="Only this station.")] = None,
 ) -> Any:
     """Say where a figure comes from: formula, counters, completeness, and raw rows page by page.
 
-    Rows are given of one station and of at most 31 days, null otherwise; they name no worker.
+    Asked like the report, with what names a row of it in `of_station`, `of_day` and so on, it
+    speaks of just that cell. Rows are given of one station and of at most 31 days from the first to
+    the last, null otherwise; they name no worker.
     """
     made = source.MADE[report].get(figure)
     if made is None:
         raise RequestInvalid(f"the figures of this report are: {', '.join(source.MADE[report])}")
-    asked = Asked(report, period_of(from_day, to_day), By.ALL, None)
+    _check_cut(report, by, bucket)
+    asked = Asked(report, period_of(from_day, to_day), by, bucket)
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await _scope(tx, admin, asked, (unit, station), days, held, at)
-        (part,) = (await frame(tx, scope)).parts()
-        found = await source.source(tx, part, report, figure)
+        cell = await cells.find(tx, scope, names)
+        found = await source.source(tx, cell, report, figure)
         one = rows = None
-        if station is not None and made.rows is not None and source.may_list(scope):
-            one = await get_station(tx, admin, station)
-            rows = await source.behind(tx, scope, one, made, page)
+        its_station = cell.station_id or station
+        if its_station is not None and made.rows is not None and source.may_list(cell):
+            one = await get_station(tx, admin, its_station)
+            rows = await source.behind(tx, cell, one, made, page)
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         after = asked.echo() | {"figure": figure, "station": one.code if one else None}
+        after["of"] = to_jsonable_python(names, exclude_none=True)
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
     says = field_of(report, figure)
     shape = None if made.rows is None else _ROWS_OUT[made.rows]
@@ -577,6 +620,15 @@ def _refuse_cuts(report: Report, by: By, bucket: Bucket | None) -> None:
     ]
     if errors:
         raise RequestInvalid(message, errors=errors)
+
+
+def _check_cut(report: Report, by: By, bucket: Bucket | None) -> None:
+    """Refuse rows that the report does not have; the sum of it all may be asked of any."""
+    cuts, buckets = cuts_of(report)
+    if by is not By.ALL and by not in cuts:
+        raise RequestInvalid(f"the report of {report.value} has no rows by {by.value}")
+    if bucket is not None and bucket not in buckets:
+        raise RequestInvalid(f"the report of {report.value} is not cut by {bucket.value}")
 
 
 def period_of(from_day: date, to_day: date) -> Period:
