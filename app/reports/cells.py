@@ -5,7 +5,7 @@ what is said of a cell is what the report says.
 """
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -37,6 +37,11 @@ class Names:
     day_class: Class | None = None
     kind: FacilityKind | None = None
     """None: of all kinds."""
+
+    def echo(self) -> dict[str, str]:
+        """Say what was said."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: str(value) for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

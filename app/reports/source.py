@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import cursors
 from app.db.cursors import PageOf, PageRequest
 from app.db.types import Instant
-from app.doors.rules import CommandState, Outcome
+from app.doors.rules import CommandState, Outcome, state_now
 from app.doors.tables import Command, Door, OfflineEntry, Scan
 from app.places.rules import Kind
 from app.places.tables import Facility, FacilityKind, Station
@@ -137,6 +137,15 @@ def _commands(
 
 def _uses(kind: F, where: sa.ColumnElement[bool]) -> Made:
     return Made(kinds=[kind], rows=Rows.USES, where=where)
+
+
+LIVE = Command.expires_at > sa.bindparam("at", type_=Instant())
+
+
+def _reads_as(state: CommandState) -> sa.ColumnElement[bool]:
+    """Select the commands that read as this state now, though nobody may have written that yet."""
+    before = [each for each in CommandState if state_now(each, live=False) is state]
+    return sa.and_(Command.state.in_(before), sa.or_(Command.state == state, sa.not_(LIVE)))
 
 
 USED = FacilityUse.ended_at.is_not(None)
@@ -280,9 +289,12 @@ MADE: Mapping[str, Mapping[str, Made]] = {
     },
     "controllers": {
         "commands": _commands([command(state) for state in COMMANDS], None),
-        "live": _commands([command(CommandState.PENDING), command(CommandState.CLAIMED)], None),
+        "live": _commands(
+            [command(CommandState.PENDING), command(CommandState.CLAIMED)],
+            sa.and_(Command.state.in_([CommandState.PENDING, CommandState.CLAIMED]), LIVE),
+        ),
         **{
-            state.value: _commands([command(state)], None)
+            state.value: _commands([command(state)], _reads_as(state))
             for state in COMMANDS
             if state not in (CommandState.PENDING, CommandState.CLAIMED)
         },

@@ -146,7 +146,7 @@ def figures_of(part: Part, report: str, values: dict[int, int]) -> dict[str, Any
     return {figure: getattr(row, figure) for figure in MADE[report]}
 
 
-CELLS = 3
+CELLS = 2
 """So many cells of each report of each cut are asked about, of each of two scopes."""
 
 
@@ -157,7 +157,7 @@ async def test_the_counters_of_any_cell_give_its_figure_and_as_many_rows_stand_b
     """The cuts are dealt out to the histories: together they try all of them."""
     chance, listed = random.Random(seed), Counter[str]()
     async with told(runtime, seed, health, rounds=1) as one:
-        for period, by, bucket in ALL_CUTS[seed :: len(SEEDS)]:
+        for period, by, bucket in ((SHORT, By.STATION, None), *ALL_CUTS[seed :: len(SEEDS)]):
             station = chance.choice(one.story.stations)
             city = one.scope(by, bucket, period)
             alone = replace(
@@ -182,7 +182,7 @@ async def test_the_counters_of_any_cell_give_its_figure_and_as_many_rows_stand_b
                             its = await one.tx.get_one(Station, cell.station_id or station.id)
                             await check_rows(one, cell, its, report, figure, row)
                             listed[report] += 1
-    assert all(listed[report] > 10 for report in (*COUNTED, "occupancy")), listed
+    assert all(listed[report] > 5 for report in (*COUNTED, "occupancy")), listed
 
 
 async def rows_of(one: Told, scope: Scope, report: str) -> Sequence[Any]:
@@ -269,11 +269,11 @@ def minutes_of(visit: Any, at: datetime) -> Iterator[datetime]:
 
 def is_of(row: Any, scope: Scope, local: datetime) -> bool:
     """Whether a minute belongs to a row, by the names of the row."""
-    day, grain = local.date(), scope.bucket or scope.by
+    day, grain = local.date(), scope.bucket if scope.by.is_place else scope.by
     first = {
         "week": day - timedelta(days=day.weekday()),
         "month": day.replace(day=1),
-    }.get(grain.value, day)
+    }.get(str(grain), day)
     return (
         scope.period.from_day <= day < scope.period.to_day
         and row.day in (None, first)

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import to_json
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.background import BackgroundTask
@@ -298,7 +298,7 @@ async def report(
         comparing.check(report, by.is_place and bucket is None)
     if report in (Report.CONTROLLERS, Report.RANKING):
         _refuse_cuts(report, by, bucket)
-    known = completeness(asked.period, local_day(at, CITY_ZONE))
+    known = completeness(asked.period.days, local_day(at, CITY_ZONE))
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await _scope(tx, admin, asked, (unit, station), days, held, at)
@@ -488,7 +488,7 @@ async def source_of(
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         after = asked.echo() | {"figure": figure, "station": one.code if one else None}
-        after["of"] = to_jsonable_python(names, exclude_none=True)
+        after["of"] = names.echo()
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
     says = field_of(report, figure)
     shape = None if made.rows is None else _ROWS_OUT[made.rows]
@@ -502,7 +502,7 @@ async def source_of(
         "denominator": says.denominator,
         "value": found.value,
         "known_share": found.known_share,
-        "completeness": completeness(asked.period, local_day(at, CITY_ZONE)),
+        "completeness": completeness(list(cell.slot.days), local_day(at, CITY_ZONE)),
         "counters": found.counters,
         "rollups": {
             "count": found.rollups,

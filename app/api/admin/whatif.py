@@ -156,7 +156,7 @@ async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang:
         "by": body.by,
         "change": body.change.model_dump(mode="json", exclude_unset=True),
         **_shape(found, lang),
-        "completeness": asdict(completeness(period, local_day(at, CITY_ZONE))),
+        "completeness": asdict(completeness(period.days, local_day(at, CITY_ZONE))),
         "generated_at": at,
     }
 
