@@ -257,7 +257,7 @@ def test_any_figure_says_where_it_comes_from_down_to_the_rows(
 
 def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: BrowserContext) -> None:
     days = {"from": city.day, "to": (date.fromisoformat(city.day) + timedelta(days=2)).isoformat()}
-    panel_of: dict[str, int] = {}
+    page, panel_of = opened(desk, city), dict[str, int]()
     for cut in (
         {"by": "hour", "station": "CQ0001"},
         {"by": "weekday", "bucket": "hour", "station": "CQ0001"},
@@ -266,7 +266,7 @@ def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: Browse
         {"by": "unit"},
         {"by": "operating_model"},
     ):
-        page = opened(desk, city, report="visits", **cut, **days)
+        page.goto(city.page(report="visits", **cut, **days))
         cells = page.locator('tbody tr:not(.total) td[data-figure="visits"]')
         cells.first.wait_for()
         for number, text in enumerate(cells.all_inner_texts()):
@@ -281,7 +281,6 @@ def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: Browse
                 listed = page.locator("#source .scroll tbody tr")
                 expect(listed).to_have_count(min(int(text), 50))
             panel_of[text] = panel_of.get(text, 0) + 1
-        page.close()
     assert panel_of[str(CAME)] == 6
     assert panel_of["0"] > 6
 
