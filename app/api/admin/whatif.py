@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import Field
 
-from app.api.admin.reports import period_of, places_within
+from app.api.admin.asked import period_of, places_within
 from app.api.admin.stations import Capacity, Hours, MaxStay
 from app.api.deps import Held, Lang, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
