@@ -27,10 +27,12 @@ from app.api import controller, feed, problems, public, site
 from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
 from app.api.admin import doors as admin_doors
+from app.api.admin import files as admin_files
 from app.api.admin import forecasts as admin_forecasts
 from app.api.admin import people as admin_people
 from app.api.admin import places as admin_places
 from app.api.admin import reports as admin_reports
+from app.api.admin import source as admin_source
 from app.api.admin import stations as admin_stations
 from app.api.admin import visits as admin_visits
 from app.api.admin import webhooks as admin_webhooks
@@ -76,6 +78,8 @@ ROUTERS = (
     admin_visits.router,
     admin_whatif.router,
     admin_reports.router,
+    admin_files.router,
+    admin_source.router,
     admin_forecasts.router,
     admin_alerts.router,
     admin_webhooks.router,

@@ -18,6 +18,8 @@
   };
   /* What names a row, and stands in its head. */
   var NAMES = ['station', 'unit', 'name', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind', 'occupation', 'suppressed', 'beyond_retention', 'figure'];
+  /* By these a row is asked for again: where its figures come from. */
+  var ROW_NAMES = ['station', 'unit', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind'];
   var NO_FIGURES = ['text', 'id', 'date', 'truth'];
   var PLACES = ['station', 'unit', 'operating_model', 'all'];
   var KEPT = ['report', 'station', 'unit', 'from', 'to', 'by', 'bucket', 'compare', 'figure', 'sort', 'columns', 'source', 'row'];
@@ -537,7 +539,7 @@
     var span = isTotal ? { from: chosen.from, to: chosen.to } : spanOf(row);
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
     var found = {
-      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, notes: [], isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
+      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
       period: spanText(span),
       byStation: address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
@@ -547,13 +549,12 @@
       return found;
     }
     if (figure === 'known_share') { return found; }
-    if (!isTotal && (row.weekday || row.day_class || (row.hour !== null && row.hour !== undefined))) { found.notes.push(figures.fill(t('wholePeriod'), { row: figures.when(row, chosen.by, chosen.bucket) })); }
-    if (!isTotal && row.operating_model) { found.notes.push(figures.fill(t('wholeScope'), { row: figures.place(row) })); }
-    if (field.ending === '_before') { span = { from: told.before_from, to: told.before_to }; }
-    var place = row.station ? places.station(row.station).then(function (station) { return station && station.id ? { station: station.id } : null; }) : Promise.resolve(row.unit ? { unit: row.unit } : told.place);
-    found.query = place.then(function (where) {
-      return where === null ? null : query(where, { from: span.from, to: span.to, by: '', bucket: '', compare: '', figure: figure });
-    });
+    var cut = isTotal ? { by: 'all', bucket: '' } : {};
+    ROW_NAMES.forEach(function (each) { if (!isTotal && row[each] !== null && row[each] !== undefined) { cut['of_' + each] = String(row[each]); } });
+    cut.compare = '';
+    cut.figure = figure;
+    if (field.ending === '_before') { cut.from = told.before_from; cut.to = told.before_to; }
+    found.query = query(told.place, cut);
     return found;
   }
   function spanText(span) {

@@ -92,36 +92,30 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     var state = made('p', t('loadingSource'), 'sub');
     state.setAttribute('role', 'status');
     box.appendChild(state);
-    asked.query.then(function (query) {
-      if (mine !== run) { return; }
-      if (query === null) { state.textContent = t('problems').station_not_found; return; }
-      ask(query, null);
-    });
+    ask();
 
-    function ask(query, cursor) {
-      var path = '/v1/admin/reports/' + asked.report + '/source?' + query + '&limit=' + PAGE + (cursor ? '&cursor=' + encodeURIComponent(cursor) : '');
-      call('GET', path).then(function (answer) {
+    function path(cursor) { return '/v1/admin/reports/' + asked.report + '/source?' + asked.query + '&limit=' + PAGE + (cursor ? '&cursor=' + encodeURIComponent(cursor) : ''); }
+    function ask() {
+      call('GET', path('')).then(function (answer) {
         if (mine !== run) { return; }
         if (answer.status !== 200) { state.className = 'error'; state.textContent = problem(answer); box.appendChild(state); return; }
         state.remove();
-        told(answer.body, query);
+        told(answer.body);
       });
     }
-    function told(source, query) {
+    function told(source) {
       var days = source.completeness;
       complete.appendChild(made('p', figures.fill(t('daysAre'), { asked: days.days_asked, over: days.days_over, begun: days.days_begun, come: days.days_to_come }), 'sub'));
       if (!asked.isPrivate && !asked.elsewhere) {
         var counts = part(asked.beforeNote ? t('counts') + ' · ' + figures.fill(t('beforeNote'), {}) : t('counts'));
-        asked.notes.forEach(function (note) { counts.appendChild(made('p', note, 'note')); });
-        var now = source.value && typeof source.value === 'object' && field.unit !== 'counts' ? source.value[row.kind] : source.value;
-        if (!asked.notes.length && !field.ending && source.value !== null && typeof now === 'number' && now !== row[field.name]) {
+        var now = source.value;
+        if (!field.ending && typeof now === 'number' && now !== row[field.name]) {
           counts.appendChild(made('p', figures.fill(t('differs'), { now: figures.said(field, now, row) }), 'note'));
         }
-        var mineOnly = source.counters.filter(function (counter) { return !row.kind || counter.name.indexOf('.') < 0 || counter.name.indexOf(row.kind + '.') === 0; });
-        if (mineOnly.length) {
+        if (source.counters.length) {
           var table = made('table');
           var body = made('tbody');
-          mineOnly.forEach(function (counter) {
+          source.counters.forEach(function (counter) {
             var tr = made('tr'), th = made('th', counterName(counter.name));
             th.scope = 'row';
             tr.appendChild(th);
@@ -132,7 +126,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
           counts.appendChild(table);
         } else { counts.appendChild(made('p', t('noCounters'), 'sub')); }
         var sums = source.rollups;
-        counts.appendChild(made('p', sums.count && sums.rolled_from ? figures.fill(t('rollups'), { n: figures.grouped(sums.count, 0), first: figures.time(sums.rolled_from), last: figures.time(sums.rolled_to) }) : mineOnly.length ? t('noRollups') : t('rollupsNone'), 'sub'));
+        counts.appendChild(made('p', sums.count && sums.rolled_from ? figures.fill(t('rollups'), { n: figures.grouped(sums.count, 0), first: figures.time(sums.rolled_from), last: figures.time(sums.rolled_to) }) : source.counters.length ? t('noRollups') : t('rollupsNone'), 'sub'));
       }
       var rows = part(t('rows'));
       if (asked.isPrivate) { rows.appendChild(made('p', t('rowsPrivate'))); return; }
@@ -181,7 +175,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
         next.disabled = false;
         next.onclick = function () {
           next.disabled = true;
-          call('GET', '/v1/admin/reports/' + asked.report + '/source?' + query + '&limit=' + PAGE + '&cursor=' + encodeURIComponent(page.next)).then(function (answer) {
+          call('GET', path(page.next)).then(function (answer) {
             if (mine !== run) { return; }
             if (answer.status === 200) { add(answer.body); } else { next.disabled = false; listed.textContent = problem(answer); }
           });

@@ -417,11 +417,16 @@ CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
 """Reports that are not cut in every way."""
 
 
+def cuts_of(report: str) -> tuple[Sequence[By], Sequence[Bucket]]:
+    """Say by what a report has rows, and by what these are cut."""
+    return CUTS_OF.get(report, (list(By), list(Bucket)))
+
+
 def described() -> Sequence[Described]:
     """Give the catalogue."""
     found = []
     for report, (row, says) in SAYS.items():
-        by, buckets = CUTS_OF.get(report, (list(By), list(Bucket)))
+        by, buckets = cuts_of(report)
         names: Sequence[str] = row._fields  # type: ignore[attr-defined]  # Rows are named tuples.
         found.append(
             Described(
@@ -459,6 +464,10 @@ def page() -> str:
         "the same is at `GET /v1/admin/reports`. Days are the station's own; `to` is excluded.",
         "`GET /v1/admin/reports/{report}/source?figure=...` tells of any figure its counters, how",
         "complete they are, and of one station and at most 31 days the rows that were counted.",
+        "Asked like the report, with its `by` and `bucket`, it speaks of one row, by the names",
+        "that it has itself: `of_station`, `of_unit`, `of_operating_model`, `of_day`, `of_hour`,",
+        "`of_weekday`, `of_day_class`, and of facilities `of_kind`. Of `by=weekday&bucket=hour`,",
+        "`of_weekday=1&of_hour=8` is what came on Mondays from 8 to 9.",
         "",
         "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
         "API as any other client; its choices stand in its address, so that a link to a figure can",

@@ -112,7 +112,7 @@ async def gather(
         inside=_by_hour((row.hour, row.avg_occupancy) for row in inside),
         reasons=Counter(by_reason).most_common(),
         uses=Counter(uses).most_common(),
-        completeness=completeness(month, local_day(at, station.timezone)),
+        completeness=completeness(month.days, local_day(at, station.timezone)),
         generated_at=at,
     )
 

@@ -1,7 +1,8 @@
 """Where a figure comes from: what was counted for it, how complete that is, and the rows behind it.
 
-Every figure names the counters that its formula is made of, and the raw rows that they count. Rows
-name no worker and no occupation, and are shown of one station and of at most 31 days (law 15).
+Every figure names the counters that its formula is made of, and the raw rows that they count: of
+any cell of a report, cut as the report is. Rows name no worker and no occupation, and are shown of
+one station and of at most 31 days, from the first of them to the last (law 15).
 Of a report that hides small cells nothing more is told than its formula, for its counters are them;
 nor of a ranking, whose figures are those of other reports.
 """
@@ -18,12 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db import cursors
 from app.db.cursors import PageOf, PageRequest
 from app.db.types import Instant
-from app.doors.rules import CommandState, Outcome
+from app.doors.rules import CommandState, Outcome, state_now
 from app.doors.tables import Command, Door, OfflineEntry, Scan
 from app.places.rules import Kind
-from app.places.tables import Station
-from app.reports.frame import Part, Scope
-from app.reports.queries import REPORTS, rows_of
+from app.places.tables import Facility, FacilityKind, Station
+from app.reports.cells import Cell
+from app.reports.queries import REPORTS, controllers, rows_of
+from app.reports.rules import By
 from app.reports.rules.counters import (
     COMMAND,
     COMMANDS,
@@ -42,6 +44,7 @@ from app.reports.rules.counters import (
     command,
 )
 from app.reports.sums import Ask, read, used
+from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit
 
 MOST_DAYS = 31
@@ -80,6 +83,8 @@ class Made:
     """Which of these rows."""
     has_sets: bool = False
     """Whether it is the number of distinct workers, from their sets."""
+    is_inside: bool = False
+    """Whether a visit counts in all time that it lasts, and not just where it began."""
 
     @property
     def ask(self) -> Ask:
@@ -116,6 +121,10 @@ def _visits(counters: Sequence[int], where: sa.ColumnElement[bool], **more: Any)
     return Made(counters, rows=Rows.VISITS, where=where, **more)
 
 
+def _inside(*counters: int) -> Made:
+    return _visits(counters, sa.true(), is_inside=True)
+
+
 def _scans(counters: Sequence[int], where: sa.ColumnElement[bool] | None = None) -> Made:
     return Made(counters, rows=Rows.SCANS, where=where)
 
@@ -128,6 +137,15 @@ def _commands(
 
 def _uses(kind: F, where: sa.ColumnElement[bool]) -> Made:
     return Made(kinds=[kind], rows=Rows.USES, where=where)
+
+
+LIVE = Command.expires_at > sa.bindparam("at", type_=Instant())
+
+
+def _reads_as(state: CommandState) -> sa.ColumnElement[bool]:
+    """Select the commands that read as this state now, though nobody may have written that yet."""
+    before = [each for each in CommandState if state_now(each, live=False) is state]
+    return sa.and_(Command.state.in_(before), sa.or_(Command.state == state, sa.not_(LIVE)))
 
 
 USED = FacilityUse.ended_at.is_not(None)
@@ -201,16 +219,16 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "measured_hours": Made(),
         "station_hours": Made(),
         "seat_hours": Made(),
-        "person_hours": _visits([C.PERSON_MS], sa.true()),
-        "used_hours": _visits([C.USED_MS], sa.true()),
-        "avg_occupancy": _visits([C.PERSON_MS], sa.true()),
-        "avg_when_used": _visits([C.PERSON_MS, C.USED_MS], sa.true()),
-        "peak_occupancy": _visits([], sa.true()),
-        "peak_at": _visits([], sa.true()),
-        "max_observed": _visits([], sa.true()),
-        "seat_utilization": _visits([C.PERSON_MS], sa.true()),
-        "time_utilization": _visits([C.USED_MS], sa.true()),
-        "crowded_minutes": _visits([C.CROWDED_MS], sa.true()),
+        "person_hours": _inside(C.PERSON_MS),
+        "used_hours": _inside(C.USED_MS),
+        "avg_occupancy": _inside(C.PERSON_MS),
+        "avg_when_used": _inside(C.PERSON_MS, C.USED_MS),
+        "peak_occupancy": _inside(),
+        "peak_at": _inside(),
+        "max_observed": _inside(),
+        "seat_utilization": _inside(C.PERSON_MS),
+        "time_utilization": _inside(C.USED_MS),
+        "crowded_minutes": _inside(C.CROWDED_MS),
     },
     "facilities": {
         "units": Made(),
@@ -271,9 +289,12 @@ MADE: Mapping[str, Mapping[str, Made]] = {
     },
     "controllers": {
         "commands": _commands([command(state) for state in COMMANDS], None),
-        "live": _commands([command(CommandState.PENDING), command(CommandState.CLAIMED)], None),
+        "live": _commands(
+            [command(CommandState.PENDING), command(CommandState.CLAIMED)],
+            sa.and_(Command.state.in_([CommandState.PENDING, CommandState.CLAIMED]), LIVE),
+        ),
         **{
-            state.value: _commands([command(state)], None)
+            state.value: _commands([command(state)], _reads_as(state))
             for state in COMMANDS
             if state not in (CommandState.PENDING, CommandState.CLAIMED)
         },
@@ -286,7 +307,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One counter, summed up over the scope and period."""
+    """One counter of a cell."""
 
     name: str
     sum: int
@@ -298,8 +319,8 @@ class Source:
     """Where a figure comes from."""
 
     value: Any
-    """The figure of the whole scope and period; of facilities by kind; None where it is not summed
-    from counters, and for controllers."""
+    """The figure of the cell; of all kinds of facilities, by kind; None where it is not summed
+    from counters."""
     known_share: float
     counters: Sequence[Counter]
     rollups: int
@@ -309,33 +330,41 @@ class Source:
     rolled_to: datetime | None
 
 
-async def source(tx: AsyncSession, part: Part, report: str, figure: str) -> Source:
-    """Say where a figure of a report comes from, over all of a scope and period."""
-    made = MADE[report][figure]
+async def source(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Source:
+    """Say where a figure of a row of a report comes from."""
+    made, part = MADE[report][figure], cell.part
     sums = await read(tx, part, made.ask)
-    counters = [Counter(_name(number), int(sums[number][0])) for number in made.counters]
+    counters = [Counter(_name(number), int(sums[number][cell.row])) for number in made.counters]
     if made.histogram is not None:
         _, counts = sums.between(made.histogram, made.histogram + SPREAD)
-        counters.append(Counter(HISTOGRAMS[made.histogram], int(counts.sum())))
+        values = counts[cell.row] if counts.size else counts
+        counters.append(Counter(HISTOGRAMS[made.histogram], int(values.sum())))
     for place, kind in enumerate(FACILITY_KINDS if made.kinds else ()):
         for counter in made.kinds:
             number = FACILITY + PER_KIND * place + counter
-            if found := int(sums[number][0]):
+            found = int(sums[number][cell.row])
+            if found and (cell.kind is None or cell.kind.value == kind):
                 counters.append(Counter(f"{kind}.{counter.name.lower()}", found))
-    if made.has_sets and sums.uniques[0] is not None:
-        counters.append(Counter("distinct_workers", sums.uniques[0]))
+    if made.has_sets and sums.uniques[cell.row] is not None:
+        counters.append(Counter("distinct_workers", sums.uniques[cell.row] or 0))
     rollups, first, last = await used(tx, part, made.ask)
-    value = await _value(tx, part, report, figure)
-    return Source(value, float(part.known.shares[0]), counters, rollups, first, last)
+    value = await _value(tx, cell, report, figure)
+    known = float(part.known.shares[cell.row])
+    return Source(value, known, counters, rollups, first, last)
 
 
-async def _value(tx: AsyncSession, part: Part, report: str, figure: str) -> Any:
+async def _value(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Any:
+    if report == "controllers" and cell.scope.by is By.STATION:
+        # Since when a controller is silent is asked of no figure.
+        boxes = await controllers(tx, cell.scope, silent_since=cell.scope.at)
+        return getattr(boxes[cell.row], figure)
     if report not in REPORTS:
         return None
-    rows = await rows_of(tx, part, REPORTS[report])
-    if report == "facilities":
-        return {row.kind.value: getattr(row, figure) for row in rows}
-    return getattr(rows[0], figure)
+    rows = await rows_of(tx, cell.part, REPORTS[report])
+    if report != "facilities":
+        return getattr(rows[cell.row], figure)
+    found = {row.kind.value: getattr(row, figure) for row in rows if row.hour == cell.hour}
+    return found if cell.kind is None else found.get(cell.kind.value)
 
 
 def _name(number: int) -> str:
@@ -354,28 +383,53 @@ _TABLES: Mapping[Rows, tuple[Any, Any]] = {
 }
 
 
-def may_list(scope: Scope) -> bool:
-    """Say whether the period is short enough for its rows to be shown."""
-    return scope.period.to_day - scope.period.from_day <= timedelta(days=MOST_DAYS)
+def may_list(cell: Cell) -> bool:
+    """Say whether a cell's days are near enough together for its rows to be shown."""
+    ranges = cell.slot.ranges
+    return ranges[-1][1] - ranges[0][0] <= timedelta(days=MOST_DAYS)
 
 
 async def behind(
-    tx: AsyncSession, scope: Scope, station: Station, made: Made, request: PageRequest
+    tx: AsyncSession, cell: Cell, station: Station, made: Made, request: PageRequest
 ) -> PageOf[Any]:
-    """Give a page of the raw rows that a figure of one station counts; raises CursorInvalid."""
+    """Give a page of the raw rows that a figure counts at a station; raises CursorInvalid."""
     if made.rows is None:
         return PageOf([], None)
     table, begun = _TABLES[made.rows]
     query = sa.select(table).where(table.station_id == station.id)
-    if made.rows is Rows.COMMANDS:
-        begins, ends = scope.period.instants(station.timezone)
-        query = query.where(begun >= begins, begun < ends)
+    if made.is_inside:
+        query = query.where(_lasted(cell, station.timezone))
+    elif made.rows is Rows.COMMANDS:
+        times = cell.times(station.timezone)
+        query = query.where(sa.or_(*(sa.and_(begun >= t0, begun < t1) for t0, t1 in times)))
     else:
-        query = query.where(
-            table.local_day >= scope.period.from_day, table.local_day < scope.period.to_day
-        )
+        day, ranges = table.local_day, cell.slot.ranges
+        query = query.where(sa.or_(*(sa.and_(day >= d0, day < d1) for d0, d1 in ranges)))
+        if cell.hour is not None:
+            query = query.where(table.local_hour == cell.hour)
     if made.rows is Rows.VISITS:
         query = query.where(Visit.voided_at.is_(None))
+    if made.rows is Rows.USES and cell.kind is not None:
+        query = query.where(FacilityUse.facility_id.in_(_of_kind(cell.kind)))
     if made.where is not None:
-        query = query.where(made.where).params(at=scope.at)
+        query = query.where(made.where).params(at=cell.scope.at)
     return await cursors.page(tx, query, by=[begun, table.id], request=request)
+
+
+def _lasted(cell: Cell, timezone: str) -> sa.ColumnElement[bool]:
+    """Select the visits that lasted into the time of a cell, as far as it is over."""
+    until = sa.func.coalesce(Visit.ended_at, Visit.stay_until, type_=Instant())
+    times = [each for each in cell.times(timezone) if each[0] < cell.scope.at]
+    pieces = [
+        sa.and_(
+            Visit.started_at >= begins - LONGEST_STAY - timedelta(days=1),
+            Visit.started_at < min(ends, cell.scope.at),
+            until > begins,
+        )
+        for begins, ends in times
+    ]
+    return sa.and_(until > Visit.started_at, sa.or_(sa.false(), *pieces))
+
+
+def _of_kind(kind: FacilityKind) -> sa.Select[Any]:
+    return sa.select(Facility.id).where(Facility.kind == kind)

@@ -7,6 +7,7 @@ import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import openpyxl
@@ -24,6 +25,7 @@ from app.places.facilities import NewFacility
 from app.places.rules import Kind
 from app.places.tables import FacilityKind, Station, Unit
 from app.reports import queries
+from app.reports.rollup import CITY_ZONE
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
@@ -385,10 +387,38 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
     assert len(entries) == 5
     assert entries[0].after is not None
     assert (entries[0].after["figure"], entries[0].after["station"]) == ("visits", "CQ0001")
+    # Of a cell: the hour that they came in, of this row of the report alone.
+    hour = {"by": "station", "bucket": "hour", "of_station": "CQ0001", "of_day": TODAY["from"]}
+    came_at = {
+        datetime.fromisoformat(row["started_at"]).astimezone(ZoneInfo(CITY_ZONE)).hour
+        for row in rows
+    }
+    for number in {*came_at, 3}:
+        found = (await source(**hour, of_hour=number)).json()
+        assert found["value"] == len(found["rows"]) == sum(one["sum"] for one in found["counters"])
+        assert (found["value"] > 0) is (number in came_at)
+        assert (found["station"], found["completeness"]["days_asked"]) == ("CQ0001", 1)
+    told = (await audited(runtime))[-1]
+    assert told.after is not None
+    assert told.after["of"].keys() == {"station", "day", "hour"}
+    for other in (
+        {"by": "day", "from": "2026-11-20"},
+        {"of_hour": 3},
+        hour | {"of_hour": 3, "of_weekday": 3},
+    ):
+        answer = await source(**other)
+        assert (answer.status_code, answer.json()["code"]) == (422, "row_unknown")
     hidden = (await source(report="occupations", **one)).json()
     assert (hidden["value"], hidden["counters"], hidden["rows"]) == (None, [], None)
     assert hidden["formula"].startswith("visits of the occupation")
-    for wrong in ({"figure": "name"}, {"report": "ranking"}, {"figure": "grant_rate"}):
+    for wrong in (
+        {"figure": "name"},
+        {"report": "ranking"},
+        {"figure": "grant_rate"},
+        {"report": "controllers", "figure": "live", "by": "day"},
+        {"report": "occupations", "bucket": "hour"},
+        hour | {"of_hour": 24},
+    ):
         answer = await source(**wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
     async with runtime.database.write() as tx:

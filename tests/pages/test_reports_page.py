@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -253,6 +253,36 @@ def test_any_figure_says_where_it_comes_from_down_to_the_rows(
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
     assert "source" not in choices_of(page)
+
+
+def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: BrowserContext) -> None:
+    days = {"from": city.day, "to": (date.fromisoformat(city.day) + timedelta(days=2)).isoformat()}
+    page, panel_of = opened(desk, city), dict[str, int]()
+    for cut in (
+        {"by": "hour", "station": "CQ0001"},
+        {"by": "weekday", "bucket": "hour", "station": "CQ0001"},
+        {"by": "day", "station": "CQ0001"},
+        {"by": "station"},
+        {"by": "unit"},
+        {"by": "operating_model"},
+    ):
+        page.goto(city.page(report="visits", **cut, **days))
+        cells = page.locator('tbody tr:not(.total) td[data-figure="visits"]')
+        cells.first.wait_for()
+        for number, text in enumerate(cells.all_inner_texts()):
+            if text not in ("0", str(CAME)) or (text == "0" and number > 2):
+                continue
+            cells.nth(number).click()
+            counted = page.locator("#source table").first.locator("td.num")
+            expect(counted).to_have_count(3)
+            assert sum(int(each) for each in counted.all_inner_texts()) == int(text), cut
+            expect(page.locator("#source .note")).to_have_count(0)
+            if "station" in (*cut, cut["by"]):
+                listed = page.locator("#source .scroll tbody tr")
+                expect(listed).to_have_count(min(int(text), 50))
+            panel_of[text] = panel_of.get(text, 0) + 1
+    assert panel_of[str(CAME)] == 6
+    assert panel_of["0"] > 6
 
 
 def test_the_keyboard_suffices(city: City, desk: BrowserContext) -> None:

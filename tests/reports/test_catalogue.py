@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.admin.reports import COLUMNS, Report
+from app.api.admin.asked import COLUMNS, Report
 from app.reports import chinese
 from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, page
 from tests.api.test_admin_reports import City

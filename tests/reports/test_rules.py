@@ -63,14 +63,14 @@ def test_the_longest_period_is_a_leap_year() -> None:
     [(1, 0, 1, 3), (3, 2, 1, 1), (5, 4, 0, 0), (30, 4, 0, 0)],
 )
 def test_days_to_come_are_no_data(today: int, over: int, begun: int, to_come: int) -> None:
-    found = completeness(days(1, 5), date(2026, 11, today))
+    found = completeness(days(1, 5).days, date(2026, 11, today))
     assert (found.days_over, found.days_begun, found.days_to_come) == (over, begun, to_come)
     assert found.days_asked == 4
     assert found.share == over / 4
 
 
 def test_a_day_before_anything_is_wholly_to_come() -> None:
-    assert completeness(days(5, 7), date(2026, 11, 1)).days_to_come == 2
+    assert completeness(days(5, 7).days, date(2026, 11, 1)).days_to_come == 2
 
 
 def test_nothing_divided_is_no_rate() -> None:

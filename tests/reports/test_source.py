@@ -1,9 +1,14 @@
 """Where figures come from: each names the counters that move it, and as many rows as it counts."""
 
+import random
+import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from datetime import date, datetime, timedelta
+from itertools import product
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -12,16 +17,29 @@ import sqlalchemy as sa
 from app.db.cursors import PageRequest
 from app.people.admins import Roots
 from app.places.tables import FacilityKind, Station
+from app.reports import queries
 from app.reports.catalogue import FORMULAS, SAYS, field_of
-from app.reports.frame import Part, frame
+from app.reports.cells import Cell, Names, RowUnknown, find
+from app.reports.frame import Part, Scope, frame
 from app.reports.queries import REPORTS
-from app.reports.rules import By
-from app.reports.rules.counters import DOOR, DWELL, PICKUP, PULSE, REASON, REASONS, C, F, facility
-from app.reports.source import MADE, Made, behind, source
+from app.reports.rules import Bucket, By, Period, class_of
+from app.reports.rules.counters import (
+    DOOR,
+    DWELL,
+    HOURS,
+    PICKUP,
+    PULSE,
+    REASON,
+    REASONS,
+    C,
+    F,
+    facility,
+)
+from app.reports.source import MADE, Made, Source, behind, may_list, source
 from app.reports.sums import Sums
 from app.reports.vectors import Table
 from app.runtime import Runtime
-from tests.reports.test_queries import Health, told
+from tests.reports.test_queries import ALL_CUTS, SEEDS, SHORT, Health, Told, told
 from tests.reports.test_queries import health as health
 
 pytestmark = pytest.mark.anyio
@@ -41,6 +59,7 @@ COUNTED = {
     ),
     "access": "decided granted walk_in refused claimed executed with_contact opened",
     "facilities": "uses open_uses",
+    "controllers": "commands live executed refused failed expired unknown",
 }
 """Figures that are numbers of rows."""
 
@@ -127,33 +146,173 @@ def figures_of(part: Part, report: str, values: dict[int, int]) -> dict[str, Any
     return {figure: getattr(row, figure) for figure in MADE[report]}
 
 
-@pytest.mark.parametrize("seed", range(2))
-async def test_as_many_rows_stand_behind_a_figure_as_it_counts(
+CELLS = 2
+"""So many cells of each report of each cut are asked about, of each of two scopes."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_the_counters_of_any_cell_give_its_figure_and_as_many_rows_stand_behind_it(
     runtime: Runtime, health: Health, seed: int
 ) -> None:
+    """The cuts are dealt out to the histories: together they try all of them."""
+    chance, listed = random.Random(seed), Counter[str]()
     async with told(runtime, seed, health, rounds=1) as one:
-        for station in one.story.stations[:3]:
-            scope = replace(
-                one.scope(By.ALL),
+        for period, by, bucket in ((SHORT, By.STATION, None), *ALL_CUTS[seed :: len(SEEDS)]):
+            station = chance.choice(one.story.stations)
+            city = one.scope(by, bucket, period)
+            alone = replace(
+                city,
                 stations=sa.select(Station.id).where(Station.id == station.id),
                 roots=Roots(stations=[station.id]),
             )
-            (part,) = (await frame(one.tx, scope)).parts()
-            for report, figures in COUNTED.items():
-                for figure in figures.split():
-                    found = await source(one.tx, part, report, figure)
-                    value = found.value
-                    if isinstance(value, dict):
-                        value = sum(count or 0 for count in value.values())
-                    if value is None:
-                        continue
-                    assert sum(counter.sum for counter in found.counters) == value
-                    made, seen, cursor = MADE[report][figure], [], None
-                    while True:
-                        page = await behind(one.tx, scope, station, made, PageRequest(3, cursor))
-                        seen += [row.id for row in page.rows]
-                        cursor = page.next
-                        if cursor is None:
-                            break
-                    assert len(seen) == len(set(seen)) == value, (report, figure)
-                    assert bool(found.rollups) >= bool(value)
+            for scope, report in product((city, alone), (*REPORTS, "controllers")):
+                if report == "controllers" and (by, bucket) != (By.STATION, None):
+                    continue
+                rows = [row for row in await rows_of(one, scope, report) if row.known_share]
+                for row in chance.sample(rows, min(CELLS, len(rows))):
+                    cell = await find(one.tx, scope, names_of(row))
+                    figures = COUNTED.get(report, " ".join(MADE[report])).split()
+                    for figure in (chance.choice(sorted(MADE[report])), chance.choice(figures)):
+                        found = await source(one.tx, cell, report, figure)
+                        where = (report, figure, by, bucket, period, row)
+                        assert found.value == getattr(row, figure), where
+                        assert found.known_share == row.known_share, where
+                        check_counters(cell, report, figure, found)
+                        if (scope is alone or cell.station_id) and may_list(cell):
+                            its = await one.tx.get_one(Station, cell.station_id or station.id)
+                            await check_rows(one, cell, its, report, figure, row)
+                            listed[report] += 1
+    assert all(listed[report] > 5 for report in (*COUNTED, "occupancy")), listed
+
+
+async def rows_of(one: Told, scope: Scope, report: str) -> Sequence[Any]:
+    if report == "controllers":
+        return await queries.controllers(one.tx, scope, silent_since=scope.at)
+    rows: Sequence[Any] = await getattr(queries, report)(one.tx, scope)
+    return rows
+
+
+def names_of(row: Any) -> Names:
+    said = {field.name: getattr(row, field.name, None) for field in fields(Names)}
+    if said["unit"] is not None:
+        said["unit"] = uuid.UUID(said["unit"])
+    return Names(**said)
+
+
+NUMBERS = {
+    **{key.name.lower(): int(key) for key in C},
+    **{f"refused.{reason.value}": REASON + place for place, reason in enumerate(REASONS)},
+    **{
+        f"{kind.value}.{counter.name.lower()}": facility(kind.value, counter)
+        for kind in FacilityKind
+        for counter in F
+    },
+}
+
+
+def check_counters(cell: Cell, report: str, figure: str, found: Source) -> None:
+    """Put the counters into the formula, in every hour the same, and read the figure off it."""
+    if figure in NOT_COUNTED or MADE[report][figure].histogram is not None or found.value is None:
+        return
+    if report == "controllers":
+        assert sum(counter.sum for counter in found.counters) == found.value
+        return
+    values = {NUMBERS[counter.name]: counter.sum for counter in found.counters}
+    keys, count = sorted(values), cell.part.rows
+    sums = np.array([[values[key] for key in keys]] * HOURS, np.int64).reshape(HOURS, len(keys))
+    by_hour = cell.hour is not None
+    table = Table(HOURS, np.array(keys), sums) if by_hour else Table(1, np.array(keys), sums[:1])
+    whole = Sums(count, by_hour, table, [0] * count, [(0.0, None)] * count, [0] * count)
+    standing: defaultdict[Any, Counter[FacilityKind]] = defaultdict(Counter)
+    if cell.kind is not None:
+        place = cell.part.places[0]
+        standing[place.id or place.operating_model][cell.kind] = 1
+    rows = [
+        row
+        for row in REPORTS[report].rows(cell.part, whole, standing)
+        if row.hour == cell.hour and getattr(row, "kind", None) == cell.kind
+    ]
+    if figure != "units":
+        assert [getattr(row, figure) for row in rows] == [found.value], (report, figure)
+
+
+async def check_rows(
+    one: Told, cell: Cell, station: Station, report: str, figure: str, row: Any
+) -> None:
+    made, rows = MADE[report][figure], list[Any]()
+    cursor: str | None = None
+    while True:
+        page = await behind(one.tx, cell, station, made, PageRequest(3, cursor))
+        rows += page.rows
+        cursor = page.next
+        if cursor is None:
+            break
+    assert len({each.id for each in rows}) == len(rows)
+    if figure in COUNTED.get(report, "").split() and getattr(row, figure) is not None:
+        assert len(rows) == getattr(row, figure), (report, figure, row)
+    if report == "occupancy" and made.rows is not None:
+        minutes = sum(
+            is_of(row, cell.scope, minute.astimezone(ZoneInfo(station.timezone))) * each.party_size
+            for each in rows
+            for minute in minutes_of(each, one.at)
+        )
+        assert rows or not minutes
+        assert round(minutes / 60, 2) == pytest.approx(row.person_hours, abs=0.01), row
+
+
+def minutes_of(visit: Any, at: datetime) -> Iterator[datetime]:
+    minute, until = visit.started_at, visit.ended_at or min(visit.stay_until, at)
+    while minute < until:
+        yield minute
+        minute += timedelta(minutes=1)
+
+
+def is_of(row: Any, scope: Scope, local: datetime) -> bool:
+    """Whether a minute belongs to a row, by the names of the row."""
+    day, grain = local.date(), scope.bucket if scope.by.is_place else scope.by
+    first = {
+        "week": day - timedelta(days=day.weekday()),
+        "month": day.replace(day=1),
+    }.get(str(grain), day)
+    return (
+        scope.period.from_day <= day < scope.period.to_day
+        and row.day in (None, first)
+        and row.hour in (None, local.hour)
+        and row.weekday in (None, day.isoweekday())
+        and row.day_class in (None, class_of(scope.calendar, day).value)
+    )
+
+
+async def test_what_names_no_row_or_several_is_refused(runtime: Runtime, health: Health) -> None:
+    async with told(runtime, 1, health, rounds=0) as one:
+        foreign, mine = one.story.foreign[0], one.story.stations[0]
+        wrong: list[tuple[By, Bucket | None, Names]] = [
+            (By.STATION, None, Names()),
+            (By.STATION, None, Names(station=foreign.code)),
+            (By.UNIT, None, Names(unit=foreign.unit_id)),
+            (By.ALL, None, Names(station=mine.code)),
+            (By.ALL, None, Names(hour=3)),
+            (By.ALL, Bucket.DAY, Names()),
+            (By.HOUR, None, Names(day=SHORT.from_day)),
+            (By.DAY, Bucket.HOUR, Names(day=SHORT.from_day)),
+            (By.DAY, None, Names(day=SHORT.to_day)),
+            (By.WEEKDAY, None, Names(weekday=3)),
+        ]
+        for by, bucket, names in wrong:
+            with pytest.raises(RowUnknown):
+                await find(one.tx, one.scope(by, bucket), names)
+
+
+async def test_rows_are_shown_of_days_that_lie_near_together(
+    runtime: Runtime, health: Health
+) -> None:
+    year = Period(date(2026, 1, 1), date(2027, 1, 1))
+    shown = [
+        (By.DAY, Names(day=date(2026, 3, 1)), True),
+        (By.MONTH, Names(day=date(2026, 3, 1)), True),
+        (By.WEEKDAY, Names(weekday=1), False),
+        (By.ALL, Names(), False),
+    ]
+    async with told(runtime, 1, health, rounds=0) as one:
+        for by, names, may in shown:
+            assert may_list(await find(one.tx, one.scope(by, None, year), names)) is may

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import Field
 
-from app.api.admin.reports import period_of, places_within
+from app.api.admin.asked import period_of, places_within
 from app.api.admin.stations import Capacity, Hours, MaxStay
 from app.api.deps import Held, Lang, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
@@ -156,7 +156,7 @@ async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang:
         "by": body.by,
         "change": body.change.model_dump(mode="json", exclude_unset=True),
         **_shape(found, lang),
-        "completeness": asdict(completeness(period, local_day(at, CITY_ZONE))),
+        "completeness": asdict(completeness(period.days, local_day(at, CITY_ZONE))),
         "generated_at": at,
     }
 

@@ -50,11 +50,11 @@ class Completeness:
     """days_over / days_asked."""
 
 
-def completeness(period: Period, today: date) -> Completeness:
-    """Say how complete a period can be on a day: the future is no data, and not zero (law 16)."""
-    over = sum(1 for day in period.days if day < today)
-    begun = sum(1 for day in period.days if day == today)
-    asked = len(period.days)
+def completeness(days: Sequence[date], today: date) -> Completeness:
+    """Say how complete days can be as of one: the future is no data, and not zero (law 16)."""
+    over = sum(1 for day in days if day < today)
+    begun = sum(1 for day in days if day == today)
+    asked = len(days)
     return Completeness(asked, over, begun, asked - over - begun, round(over / asked, 4))
 
 

@@ -1,0 +1,140 @@
+"""What is asked of reports: which, of which days, of which places, cut how."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import Depends
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.api.deps import Held
+from app.api.guards import admin_waits
+from app.people.admins import (
+    Roots,
+    SignedInAdmin,
+    get_station,
+    visible_roots,
+    visible_stations,
+    visible_units,
+)
+from app.people.rules import Permission
+from app.places import units
+from app.places.rules import Calendar
+from app.places.tables import Station, Unit
+from app.reports.catalogue import SAYS
+from app.reports.frame import PeriodInvalid, Scope
+from app.reports.ranking import Ranked
+from app.reports.rollup import retained_since
+from app.reports.rules import Bucket, By, Period
+from app.reports.rules.comparison import period_before
+
+Reader = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_REPORTS))]
+
+
+class Report(StrEnum):
+    """The reports there are."""
+
+    VISITS = "visits"
+    ACCESS = "access"
+    OCCUPANCY = "occupancy"
+    FACILITIES = "facilities"
+    PROMISE = "promise"
+    OCCUPATIONS = "occupations"
+    RANKING = "ranking"
+    CONTROLLERS = "controllers"
+
+
+class Compare(StrEnum):
+    """What a report is compared with."""
+
+    BEFORE = "before"
+
+
+COLUMNS: dict[Report, tuple[str, ...]] = {
+    report: SAYS[report][0]._fields  # type: ignore[attr-defined]  # Rows are named tuples.
+    for report in Report
+}
+
+
+def period_of(from_day: date, to_day: date) -> Period:
+    """Read a period; raises PeriodInvalid."""
+    try:
+        return Period(from_day, to_day)
+    except ValueError as error:
+        raise PeriodInvalid(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the caller asked for; echoed in the answer and in the audit trail."""
+
+    report: Report
+    period: Period
+    by: By
+    bucket: Bucket | None
+    compare: Compare | None = None
+    figure: Ranked | None = None
+
+    def echo(self) -> dict[str, Any]:
+        """Say it again."""
+        said: dict[str, Any] = {
+            "report": self.report.value,
+            "from": self.period.from_day.isoformat(),
+            "to": self.period.to_day.isoformat(),
+            "by": self.by.value,
+            "bucket": self.bucket.value if self.bucket else None,
+        }
+        if self.figure is not None:
+            said["figure"] = self.figure.value
+        if self.compare is None:
+            return said
+        before = period_before(self.period)
+        return said | {
+            "compare": self.compare.value,
+            "before_from": before.from_day.isoformat(),
+            "before_to": before.to_day.isoformat(),
+        }
+
+
+async def scope_of(
+    tx: AsyncSession,
+    admin: SignedInAdmin,
+    asked: Asked,
+    only: tuple[uuid.UUID | None, uuid.UUID | None],
+    days: Calendar,
+    held: Held,
+    at: datetime,
+) -> Scope:
+    """Say of which stations the report may speak: his own, perhaps of one unit, perhaps one."""
+    stations, roots = await places_within(tx, admin, *only)
+    return Scope(
+        stations=stations,
+        roots=roots,
+        period=asked.period,
+        by=asked.by,
+        at=at,
+        retained_since=retained_since(at, timedelta(days=held.settings.retention_days)),
+        bucket=asked.bucket,
+        calendar=days,
+    )
+
+
+async def places_within(
+    tx: AsyncSession, admin: SignedInAdmin, unit: uuid.UUID | None, station: uuid.UUID | None
+) -> tuple[Any, Roots]:
+    """Select the stations an administrator sees, and give the roots that hold the same.
+
+    Raises UnitNotFound, StationNotFound.
+    """
+    query = visible_stations(admin)
+    branch = one = None
+    if station is not None:
+        one = await get_station(tx, admin, station)
+        query = query.where(Station.id == one.id)
+    if unit is not None:
+        branch = await units.get_unit(tx, unit, within=visible_units(admin))
+        query = query.where(Station.unit_id.in_(select(Unit.id).where(units.under(branch.path))))
+    return query, await visible_roots(tx, admin, unit=branch, station=one)

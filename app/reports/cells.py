@@ -1,0 +1,118 @@
+"""One cell of a report: its row, found by the fields that name it, and read as the report reads it.
+
+The frame is the report's own, of just the place and the piece of time that the row is about: so
+what is said of a cell is what the report says.
+"""
+
+import uuid
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.errors import Invalid
+from app.places.tables import FacilityKind, OperatingModel, Station
+from app.reports.frame import Part, Scope, frame
+from app.reports.rules import By, Class, Period, Slot
+from app.reports.rules.counters import QUARTERS
+from app.reports.rules.day import quarter_edges
+
+
+class RowUnknown(Invalid):
+    """These names are of no row of the report, or of more than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What names a row, as the fields of the row say it; None where they say nothing."""
+
+    station: str | None = None
+    unit: uuid.UUID | None = None
+    operating_model: OperatingModel | None = None
+    day: date | None = None
+    hour: int | None = None
+    weekday: int | None = None
+    day_class: Class | None = None
+    kind: FacilityKind | None = None
+    """None: of all kinds."""
+
+    def echo(self) -> dict[str, str]:
+        """Say what was said."""
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: str(value) for name, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The figures of a row."""
+
+    part: Part
+    """Of one place and one slot; by hour, all hours of it."""
+    hour: int | None = None
+    kind: FacilityKind | None = None
+
+    @property
+    def scope(self) -> Scope:
+        """The scope of its report, narrowed to its place."""
+        return self.part.frame.scope
+
+    @property
+    def row(self) -> int:
+        """Which row of the part it is."""
+        return self.hour or 0
+
+    @property
+    def slot(self) -> Slot:
+        """Its days."""
+        return self.part.frame.slots.bases[0]
+
+    @property
+    def station_id(self) -> uuid.UUID | None:
+        """The station that its row is about, if the report has a row for each."""
+        return self.part.places[0].id if self.scope.by is By.STATION else None
+
+    def times(self, timezone: str) -> list[tuple[datetime, datetime]]:
+        """Give its time at a place, as intervals `[begins, ends)` in order."""
+        if self.hour is None:
+            return [Period(*days).instants(timezone) for days in self.slot.ranges]
+        low, high = self.hour * QUARTERS, (self.hour + 1) * QUARTERS
+        edges = [quarter_edges(timezone, day) for day in self.slot.days]
+        return [(_instant(each[low]), _instant(each[high])) for each in edges]
+
+
+def _instant(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+async def find(tx: AsyncSession, scope: Scope, names: Names) -> Cell:
+    """Find a row of a report by its names; raises RowUnknown, PeriodInvalid."""
+    made = await frame(tx, replace(scope, stations=_narrowed(scope, names)))
+    asked = {"day": names.day, "weekday": names.weekday, "day_class": names.day_class}
+    said = {name: value for name, value in asked.items() if value is not None}
+    bases = [
+        base
+        for base in made.slots.bases
+        if all(getattr(base, name) == value for name, value in said.items())
+    ]
+    if len(made.places) != 1 or len(bases) != 1 or made.slots.by_hour is (names.hour is None):
+        raise RowUnknown
+    slots = replace(made.slots, bases=bases)
+    return Cell(Part(replace(made, slots=slots), 0, 1), names.hour, names.kind)
+
+
+def _narrowed(scope: Scope, names: Names) -> sa.Select[uuid.UUID]:
+    """Keep the stations of the row's place: reports by place group no others with them."""
+    columns: dict[By, tuple[Any, Any]] = {
+        By.STATION: (Station.code, names.station),
+        By.UNIT: (Station.unit_id, names.unit),
+        By.OPERATING_MODEL: (Station.operating_model, names.operating_model),
+    }
+    stations = scope.stations
+    for by, (column, value) in columns.items():
+        if value is not None and by is not scope.by:
+            raise RowUnknown
+        if value is not None:
+            stations = stations.where(column == value)
+    return stations
