@@ -70,6 +70,7 @@ from app.reports.rules import Bucket, By, Completeness, Period, completeness
 from app.reports.rules.comparison import period_before
 from app.reports.sheet import gather, month_of
 from app.reports.workbook import write_workbook
+from app.reports.written import rows_as_json
 from app.visits.tables import EndSource
 
 log = logging.getLogger(__name__)
@@ -478,16 +479,16 @@ def _json(
     at: datetime,
 ) -> bytes:
     """Write the answer; a hundred thousand values take a while, so beside the loop."""
-    body = asked.echo() | {
-        "rows": [dict(zip(columns, row, strict=True)) for row in rows],
+    more: dict[str, Any] = {
         "completeness": asdict(known),
         "rolled_up_to": counted.rolled_up_to,
         "recounting": counted.recounting,
         "generated_at": at,
     }
     if nowhere is not None:
-        body["refused_without_station"] = nowhere
-    return to_json(body)
+        more["refused_without_station"] = nowhere
+    head, tail = to_json(asked.echo()), to_json(more)
+    return b'%b,"rows":%b,%b' % (head[:-1], rows_as_json(columns, rows), tail[1:])
 
 
 def _csv(asked: "Asked", lines: AsyncIterator[str]) -> Response:
