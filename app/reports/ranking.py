@@ -107,7 +107,7 @@ async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Sequence[Ra
     c = table_of(Station).c
     # Of thousands of stations, none is worth an enumeration's member.
     model = sa.type_coerce(c.operating_model, sa.String)
-    model_of = dict((await tx.execute(sa.select(c.id, model))).all())
+    model_of: dict[uuid.UUID, str] = dict((await tx.execute(sa.select(c.id, model))).all())
     roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
     city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots))
     one = FIGURES[figure]
