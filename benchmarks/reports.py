@@ -10,10 +10,10 @@ import statistics
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import psutil
 import sqlalchemy as sa
 
 from app import jobs
-from app.clock import monotonic, utc_now
+from app.clock import monotonic
 from app.db import schema
 from app.db.engine import Database, embedded_url
 from app.db.types import new_id, table_of
@@ -35,73 +35,103 @@ from app.people.secrets import hash_of
 from app.people.tables import Admin, AdminSession
 from app.places.rules import local_day
 from app.places.tables import Station, Unit
-from app.reports.rollup import CITY_ZONE, Pass, Terms, roll_up
-from app.reports.tables import RollupDue
+from app.reports.rollup import CITY_ZONE, Terms, find, roll_up, settle_some
+from app.reports.rules import Grain
+from app.reports.tables import Rollup
 from app.settings import Settings
 from app.visits.tables import Visit
+from benchmarks import clock
 from benchmarks.ground import Ground, Group, console, serving
 from benchmarks.load import Connection, nearest_rank, request
 from benchmarks.record import Line
 from benchmarks.world import DAY_AND_NIGHT
 
-STATIONS, DAYS = 5_523, 365
-FEW, MANY = 0.5, 5.0
-"""Visits per station and day: one million and ten in a year."""
-
-SIDE_BY_SIDE = 2
-"""Processes that count the large history together, as two servers do."""
+NOON = datetime(2026, 1, 16, 4, tzinfo=UTC)
+"""When it is measured: noon in the city, the first day on which the year before is closed."""
+STATIONS, DAYS = 5_523, 146
+"""Within retention: whoever came is known to this day."""
+FEW, MANY = 1.24, 12.4
+"""Visits per station and day: one million and ten. The larger is what the union tells of 2024."""
 
 RETENTION = timedelta(days=180)
-GROWN = timedelta(days=366)
-"""While a history grows day by day, every day is counted before its visits lose their workers. Here
-it is counted at once, so that it is told to wait with that; then sets go as they would have."""
-
 SILENCE = timedelta(seconds=75)
-CHANGED = 2_000
+ALONE = 40_000
+"""Station days of the large history that one process counts, before another one helps."""
+SIDE_BY_SIDE = 2
+CHANGED = 1_000
 """Days of stations that late word changes."""
 
-ASKED, ASKED_S = 60, 2.5
-"""So often a report is asked for, or for so long, but a sixth of it at least."""
+ASKED, ASKED_S = 60, 2.0
+"""So often a report is asked for, or for so many seconds of each server, but a sixth of it at
+least."""
 
 CSV_DAYS = 182
 """A city's stations by day: a million rows."""
 
-WATCHED_S = 30
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Filled:
     """A database with its history, and what the filling came to."""
 
     name: str
     settings: Settings
     made: Made
-    processes: int
-    counted: Pass
-    counted_s: float
+    days: int = 0
+    """Of stations: so many were counted."""
+    counted_s: float = 0.0
+    """All processes together took so long."""
+    alone: tuple[int, int, float] | None = None
+    """Station days, visits and seconds of the part that one process counted by itself."""
+
+
+class Stages:
+    """Tells how long each stage took."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def over(self, name: str) -> None:
+        """Say that a stage is over."""
+        now = time.monotonic()
+        load, cores = os.getloadavg()[0], os.cpu_count()
+        console.print(f"[{now - self._since:.0f} s] {name} (load {load:.1f} on {cores} cores)")
+        self._since = now
 
 
 async def measure(ground: Ground) -> Sequence[Line]:
     """Fill three databases; then ask each the same, in turn."""
-    few = await _filled(ground, "1 M", _of_postgres(ground, "few"), FEW, processes=1)
-    many = await _filled(ground, "10 M", _of_postgres(ground, "many"), MANY, SIDE_BY_SIDE)
-    embedded = await _filled(ground, "SQLite 1 M", _of_sqlite(ground), FEW, processes=1)
+    with clock.standing_at(NOON):
+        return await _measured(ground)
+
+
+async def _measured(ground: Ground) -> Sequence[Line]:
+    stages = Stages()
+    few = await _filled(ground, "1 M", _of_postgres(ground, "few"), FEW)
+    embedded = await _filled(ground, "SQLite 1 M", _of_sqlite(ground), FEW)
+    many = await _filled(ground, "10 M", _of_postgres(ground, "many"), MANY)
+    stages.over("generated")
+    with ProcessPoolExecutor(SIDE_BY_SIDE, multiprocessing.get_context("spawn")) as pool:
+        await asyncio.gather(_count(pool, few), _count(pool, embedded))
+        stages.over("the small histories counted, side by side")
+        await _count(pool, many, alone=ground.scaled(ALONE))
+        stages.over("the large history counted")
+    for one in (few, many):
+        await _vacuumed(one)
     lines = [line for one in (few, many, embedded) for line in _filling(one)]
     lines += await _late_word(ground, few, many)
+    stages.over("late word")
     async with _asking(few) as a, _asking(many) as b, _asking(embedded) as c:
-        asked = [a, b, c]
+        servers = [a, b, c]
         for case in _cases(b.places):
-            lines.append(await _asked(ground, case, asked))
-        for name, period in (
-            ("unique workers of the city over 180 days", b.places.half_year),
-            ("unique workers of the city in the year that is closed", b.places.closed_year),
-        ):
-            case = Case(name, _path("visits", period, by="all"))
-            lines.append(await _asked(ground, case, asked))
-        for one in asked:
-            lines += await _beside(ground, one)
-            lines += await _handed_on(one)
-            lines.append(await _supposed(one))
+            lines.append(await _asked(ground, case, servers))
+        stages.over("asked")
+        for server in servers:
+            lines += await _beside(ground, server)
+        stages.over("beside plain SQL and DuckDB")
+        for server in servers:
+            lines += await _handed_on(server)
+            lines.append(await _supposed(server))
+        stages.over("handed on and supposed")
     return lines
 
 
@@ -120,116 +150,142 @@ def _of_sqlite(ground: Ground) -> Settings:
     return Settings()
 
 
-async def _filled(
-    ground: Ground, name: str, settings: Settings, visits: float, processes: int
-) -> Filled:
-    """Make a year of history up to today, and count it."""
+async def _filled(ground: Ground, name: str, settings: Settings, visits: float) -> Filled:
+    """Make a history up to today, with the modes that doors recorded."""
     plan = Plan(
         stations=ground.scaled(STATIONS),
         days=DAYS,
-        until=local_day(utc_now(), CITY_ZONE),
+        until=local_day(clock.now(), CITY_ZONE),
         visits_per_station_day=visits,
-        retention_days=None,
+        retention_days=RETENTION.days,
     )
-    held = build_runtime(settings, now=utc_now, monotonic=monotonic)
+    held = build_runtime(settings, now=clock.now, monotonic=monotonic)
     await schema.migrate(held.database)
     made = await generate(held.database, plan, _shown(name))
-    console.print(f"{name}: {made.visits:,} visits in {made.total_seconds:.0f} s; counting ...")
+    console.print(f"{name}: {made.visits:,} visits in {made.total_seconds:.0f} s")
+    job = jobs.find("record-modes")
+    assert job is not None
     async with opened(held):
-        for job in jobs.JOBS:
-            if job.name == "record-modes":
-                await jobs.run_once(held, job)
-        began = time.monotonic()
-        counted = await _counted(held.database, processes)
-        counted_s = time.monotonic() - began
-        if not held.database.is_embedded:
-            # What the other half of the year would have lost by now.
-            await roll_up(held.database, Terms(utc_now(), RETENTION, SILENCE))
-            await _vacuumed(held.database)
-    console.print(f"{name}: counted {counted.found:,} days in {counted_s:.0f} s")
-    return Filled(name, settings, made, processes, counted, counted_s)
+        await jobs.run_once(held, job)
+    return Filled(name, settings, made)
 
 
 def _shown(name: str) -> Callable[[Phase, int, int], None]:
-    """Say how far a history is, at every fifth of a phase."""
+    """Say how far a history is, at every half of a phase."""
 
     def note(phase: Phase, done: int, total: int) -> None:
-        if done * 5 // total != (done - 1) * 5 // total:
+        if done * 2 // total != (done - 1) * 2 // total:
             console.print(f"  {name}: {phase.value} {done:,} of {total:,}")
 
     return note
 
 
-async def _counted(database: Database, processes: int) -> Pass:
-    """Count everything; more processes than one begin once the first has found what is due."""
-    watcher = asyncio.create_task(_watched(database))
-    retention = RETENTION if database.is_embedded else GROWN
-    try:
-        with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-            url, loop = database.url.render_as_string(hide_password=False), asyncio.get_event_loop()
-            passes = [
-                loop.run_in_executor(pool, _count, url, retention, number * WATCHED_S)
-                for number in range(processes)
-            ]
-            found = await asyncio.gather(*passes)
-    finally:
-        watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
-    return Pass(max(one.found for one in found), sum(one.settled for one in found))
+async def _count(pool: Executor, one: Filled, *, alone: int = 0) -> None:
+    """Count everything: in one process, or so many days in one and then the rest in several."""
+    url, loop = one.settings.database_url, asyncio.get_running_loop()
+    began = time.monotonic()
+    one.days, counted, seconds = await loop.run_in_executor(pool, _begin, url, alone)
+    if alone:
+        one.alone = (counted, await _visits_counted(url), seconds)
+        # Looking at what was counted is no part of it.
+        began = time.monotonic() - seconds
+    processes = SIDE_BY_SIDE if alone else 1
+    passes = [loop.run_in_executor(pool, _finish, url) for _ in range(processes)]
+    await asyncio.gather(*passes)
+    one.counted_s = time.monotonic() - began
+    console.print(f"{one.name}: counted {one.days:,} days in {one.counted_s:.0f} s")
 
 
-def _count(url: str, retention: timedelta, wait_s: float) -> Pass:
-    """Count in a process of its own, as the job of a server does."""
-    time.sleep(wait_s)
+def _begin(url: str, most: int) -> tuple[int, int, float]:
+    """Find what is due and count some of it; gives how many each, and the seconds of the second."""
 
-    async def whole() -> Pass:
+    async def some() -> tuple[int, int, float]:
         database = Database(url, pool_size=2)
         try:
-            return await roll_up(database, Terms(utc_now(), retention, SILENCE))
+            terms = _terms()
+            found, counted = await find(database, at=terms.at), 0
+            began = time.monotonic()
+            while counted < most and (number := await settle_some(database, terms)):
+                counted += number
+            return found, counted, time.monotonic() - began
         finally:
             await database.dispose()
 
-    return asyncio.run(whole())
+    return asyncio.run(some())
 
 
-async def _watched(database: Database) -> None:
-    dues = table_of(RollupDue)
-    query = sa.select(dues.c.depth, sa.func.count()).group_by(dues.c.depth).order_by(dues.c.depth)
-    while True:
-        await asyncio.sleep(WATCHED_S)
-        async with database.read() as tx:
-            due = (await tx.execute(query)).all()
-        console.print(
-            "  due: " + ", ".join(f"{number:,} of depth {depth}" for depth, number in due)
-        )
+def _finish(url: str) -> None:
+    """Count what is left, as the job of a server does."""
+
+    async def whole() -> None:
+        database = Database(url, pool_size=2)
+        try:
+            await roll_up(database, _terms())
+        finally:
+            await database.dispose()
+
+    asyncio.run(whole())
 
 
-async def _vacuumed(database: Database) -> None:
+def _terms() -> Terms:
+    return Terms(clock.now(), RETENTION, SILENCE)
+
+
+async def _visits_counted(url: str) -> int:
+    """Give how many visits the days have that are counted."""
+    visit, rollup = table_of(Visit), table_of(Rollup)
+    is_of = sa.and_(rollup.c.place_id == visit.c.station_id, rollup.c.from_day == visit.c.local_day)
+    query = (
+        sa.select(sa.func.count())
+        .select_from(visit.join(rollup, is_of))
+        .where(rollup.c.grain == Grain.DAY)
+    )
+    database = Database(url, pool_size=1)
+    async with database.read() as tx:
+        found = await tx.scalar(query)
+    await database.dispose()
+    return found or 0
+
+
+async def _vacuumed(one: Filled) -> None:
+    """Leave the tables as they are a while after so much was written."""
+    database = Database(one.settings.database_url, pool_size=1)
     async with database.engine.connect() as connection:
         connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
         for table in ("rollups", "rollup_dues"):
             await connection.exec_driver_sql(f"VACUUM ANALYZE {table}")
+    await database.dispose()
 
 
 def _filling(one: Filled) -> Sequence[Line]:
     visits, seconds = one.made.visits, one.made.total_seconds
-    days, counted_s = one.counted.found, one.counted_s
-    who = "one process" if one.processes == 1 else f"{one.processes} processes side by side"
-    alone = one.processes == 1 and one.name != "1 M"
-    return [
+    lines = [
         Line(
             f"{one.name}: loading the generator's history, {visits:,} visits and all with them",
             f"{visits / seconds:,.0f} visits/s ({seconds:.0f} s)",
             "at least 50,000 visits/s",
-        ),
-        Line(
-            f"{one.name}: counting all of it, {days:,} station days, {who}",
-            f"{visits / counted_s:,.0f} visits/s, {1000 * counted_s / days:.2f} ms a station day "
-            f"({counted_s / 60:.1f} min)",
-            "" if alone else "at least 2,000 visits/s",
-        ),
+        )
     ]
+    who = "beside another database"
+    if one.alone is not None:
+        days, some, alone_s = one.alone
+        who = f"one process, then {SIDE_BY_SIDE} side by side"
+        lines.append(
+            Line(
+                f"{one.name}: counting {days:,} station days, one process",
+                f"{some / alone_s:,.0f} visits/s, {1000 * alone_s / days:.2f} ms a station day",
+                "at least 2,000 visits/s",
+            )
+        )
+    each_ms = 1000 * one.counted_s / one.days
+    lines.append(
+        Line(
+            f"{one.name}: counting all {one.days:,} station days and what is summed, {who}",
+            f"{visits / one.counted_s:,.0f} visits/s, {each_ms:.2f} ms a station day "
+            f"({one.counted_s / 60:.1f} min)",
+        )
+    )
+    return lines
 
 
 # --- late word ----------------------------------------------------------------------------------
@@ -252,9 +308,9 @@ async def _recounted(ground: Ground, one: Filled) -> float:
     """Give what a changed day costs, in milliseconds."""
     wanted, visit = ground.scaled(CHANGED), table_of(Visit)
     database = Database(one.settings.database_url, pool_size=2)
-    await roll_up(database, Terms(utc_now(), RETENTION, SILENCE))
+    await roll_up(database, _terms())
     began = time.monotonic()
-    await roll_up(database, Terms(utc_now(), RETENTION, SILENCE))
+    await roll_up(database, _terms())
     empty_s = time.monotonic() - began
     share = min(100.0, 100 * 5 * wanted / one.made.visits)
     some = visit.tablesample(sa.func.bernoulli(share))
@@ -263,9 +319,9 @@ async def _recounted(ground: Ground, one: Filled) -> float:
         days = {(row.station_id, row.local_day): row.id for row in rows}
         ids = random.Random(4).sample(sorted(days.values()), min(wanted, len(days)))
         change = sa.update(visit).where(visit.c.id == sa.bindparam("which"))
-        await tx.execute(change.values(changed_at=utc_now()), [{"which": id} for id in ids])
+        await tx.execute(change.values(changed_at=clock.now()), [{"which": id} for id in ids])
     began = time.monotonic()
-    found = await roll_up(database, Terms(utc_now(), RETENTION, SILENCE))
+    found = await roll_up(database, _terms())
     seconds = time.monotonic() - began - empty_s
     await database.dispose()
     console.print(f"{one.name}: {found.found:,} days again in {seconds:.1f} s ({empty_s:.1f} idle)")
@@ -292,20 +348,14 @@ class Places:
 
     @property
     def year(self) -> tuple[date, date]:
-        """The last twelve whole months."""
-        _, end = self.month
+        """The last whole year, which is closed."""
+        end = self.until.replace(month=1, day=1)
         return end.replace(year=end.year - 1), end
 
     @property
     def half_year(self) -> tuple[date, date]:
-        """So many days as workers are known; today is not over."""
-        return self.until - timedelta(days=179), self.until
-
-    @property
-    def closed_year(self) -> tuple[date, date]:
-        """The year before this one; of which, here, the last weeks have history."""
-        this = self.until.replace(month=1, day=1)
-        return this.replace(year=this.year - 1), this
+        """So many days as workers are known."""
+        return self.until - timedelta(days=RETENTION.days - 1), self.until
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +391,7 @@ async def _asking(filled: Filled) -> AsyncIterator[Asked]:
 
 async def _prepared(database: Database, token: str, filled: Filled) -> Places:
     """Sign an administrator of the city in; choose the largest district and one of its stations."""
-    at = utc_now()
+    at = clock.now()
     admin = Admin(
         id=new_id(),
         username="bench",
@@ -417,6 +467,11 @@ def _cases(places: Places) -> Sequence[Case]:
     for report in ("ranking", "controllers"):
         for cut in (cuts[0], cuts[3], cuts[6]):
             found.append(_case(report, *cut))
+    for name, period in (
+        ("unique workers of the city over 180 days", places.half_year),
+        ("unique workers of the city in the year that is closed", places.year),
+    ):
+        found.append(Case(name, _path("visits", period, by="all")))
     return found
 
 
@@ -641,11 +696,11 @@ async def _supposed(one: Asked) -> Line:
 GROUP = Group(
     title="Reports",
     about=f"""
-A year of {STATIONS:,} stations by the product's own generator, at {FEW} and {MANY:.0f} visits per
-station and day (1 M, 10 M), counted by the product's own roll-up; then real HTTP, one request after
-the other, in turn at the databases, each behind a server process of its own: p50 / p99 of up to
-{ASKED} questions, and how many times the small history's median the large one's is. Of a history
-that is counted at once, workers stay known until all is counted, and then go as retention has it.
+{DAYS} days of {STATIONS:,} stations by the product's own generator, at {FEW} and {MANY} visits per
+station and day (1 M, 10 M), counted by the product's own roll-up, with the clock at noon of
+{NOON:%Y-%m-%d}: so a year is the closed one before, and a month its last. Then real HTTP, one
+request after the other, in turn at the databases, each behind a server process of its own: p50 /
+p99 of up to {ASKED} questions, and how many times the small history's median the large one's is.
 """,
     measure=measure,
     postgres={

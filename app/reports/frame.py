@@ -171,7 +171,7 @@ class Part:
     first: int
     end: int
 
-    @property
+    @cached_property
     def places(self) -> Sequence[Place]:
         """Its places."""
         return self.frame.places[self.first : self.end]

@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from app.places.rules import local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
 from app.reports.crowds import Crowd
-from app.reports.frame import Frame, PeriodInvalid, Scope, base_of, frame, progress
+from app.reports.frame import Frame, PeriodInvalid, Scope, frame, progress
 from app.reports.rollup import CITY_ZONE
 from app.reports.rows import OccupationsRow
 from app.reports.rules import Bucket, By, Grain, Slot, rate, span_end
@@ -36,6 +36,9 @@ from app.reports.tables import Rollup
 NOT_SAID = "not_said"
 GROUPS: Sequence[str] = (NOT_SAID, *OCCUPATIONS)
 """By their places in the counters."""
+_EVERY = range(len(GROUPS))
+_SAID = ("", *OCCUPATIONS)
+"""The same, as sets of workers name them."""
 CUTS = frozenset({By.STATION, By.UNIT, By.ALL, By.MONTH})
 BUCKETS = frozenset({None, Bucket.MONTH})
 MOST_PLACES = 20_000
@@ -61,11 +64,11 @@ class _Cells:
     visits: list[int]
     persons: list[int]
     crowd: Crowd
+    workers: list[int] = field(init=False)
+    """Distinct workers, group by group."""
 
-    @property
-    def workers(self) -> list[int]:
-        """Distinct workers, group by group."""
-        return [len(self.crowd.get(name, ())) for name in ("", *OCCUPATIONS)]
+    def __post_init__(self) -> None:
+        self.workers = [len(self.crowd.get(name, ())) for name in _SAID]
 
 
 NOTHING = _Cells([0] * len(GROUPS), [0] * len(GROUPS), {})
@@ -131,20 +134,17 @@ def _all_rows(
     made: Frame, nodes: Sequence[Node | None], months: Mapping[date, _Shown]
 ) -> Sequence[OccupationsRow]:
     rows: list[OccupationsRow] = []
+    count, bases = made.slots.count, made.slots.bases
+    spans = [_months(base) for base in bases]
+    known = [[months.get(month) for month in span] for span in spans]
+    are_lost = [span[0] < made.scope.retained_since for span in spans]
     for part in made.parts():
         shares = part.known.shares.tolist()
         for row in range(part.rows):
-            place, base = part.places[row // made.slots.count], base_of(part, row)
-            node = nodes[part.first + row // made.slots.count]
-            names = {
-                "station": place.station,
-                "unit": place.unit,
-                "name": place.name,
-                "day": base.day,
-                "known_share": shares[row],
-            }
-            is_lost = _months(base)[0] < made.scope.retained_since
-            rows += _rows(names, node, [months.get(month) for month in _months(base)], is_lost)
+            number, slot = divmod(row, count)
+            place, node = part.places[number], nodes[part.first + number]
+            names = (place.station, place.unit, place.name, bases[slot].day, shares[row])
+            rows += _rows(names, node, known[slot], are_lost[slot])
     return rows
 
 
@@ -167,9 +167,8 @@ def _months(base: Slot) -> Sequence[date]:
 
 async def _read_tree(tx: AsyncSession) -> _Tree:
     units = (await tx.execute(sa.select(Unit.id, Unit.parent_id).order_by(Unit.path))).all()
-    stations = await tx.execute(
-        sa.select(Station.id, Station.unit_id, Station.timezone).order_by(Station.code)
-    )
+    c = table_of(Station).c
+    stations = (await tx.execute(sa.select(c.id, c.unit_id, c.timezone).order_by(c.code))).all()
     above = {Node(unit.id): Node(unit.parent_id) for unit in units}
     has_units = {unit.parent_id for unit in units}
     own: defaultdict[uuid.UUID, list[uuid.UUID]] = defaultdict(list)
@@ -244,37 +243,34 @@ def _together(cells: Sequence[_Cells]) -> _Cells:
 
 
 def _rows(
-    names: Mapping[str, Any], node: Node | None, months: Sequence[_Shown | None], is_lost: bool
+    names: tuple[Any, ...], node: Node | None, months: Sequence[_Shown | None], is_lost: bool
 ) -> Sequence[OccupationsRow]:
     """Give a row for each group: figures where every month is known and shows them."""
     known = [month for month in months if month is not None]
-    is_known = len(known) == len(months) and node is not None
-    total = _together([month.cells.get(node or CITY, NOTHING) for month in known])
-    hidden = {
-        group for month in known for group in month.hidden.get(node or CITY, range(len(GROUPS)))
-    }
-    came = sum(total.visits) if is_known else None
-    told = sum(total.visits[1:]) if is_known and 0 not in hidden else None
+    if len(known) < len(months) or node is None:
+        nothing = (None,) * 7
+        return [
+            OccupationsRow._make((*names, name, *nothing, False, K, is_lost)) for name in GROUPS
+        ]
+    total = _together([month.cells.get(node, NOTHING) for month in known])
+    hidden = {group for month in known for group in month.hidden.get(node, _EVERY)}
+    came = sum(total.visits)
+    told = None if 0 in hidden else came - total.visits[0]
     found = []
     for group, name in enumerate(GROUPS):
-        is_shown = is_known and group not in hidden
-        visits = total.visits[group] if is_shown else None
-        found.append(
-            OccupationsRow(
-                **names,
-                occupation=name,
-                visits=visits,
-                persons=total.persons[group] if is_shown else None,
-                unique_workers=total.workers[group] if is_shown else None,
-                all_visits=came,
-                visits_share=None if visits is None or not came else rate(visits, came),
-                told_visits=told,
-                occupation_share=None
-                if visits is None or not told or name == NOT_SAID
-                else rate(visits, told),
-                suppressed=is_known and group in hidden,
-                k=K,
-                beyond_retention=is_lost,
+        if group in hidden:
+            figures: tuple[Any, ...] = (None, None, None, came, None, told, None)
+        else:
+            visits = total.visits[group]
+            figures = (
+                visits,
+                total.persons[group],
+                total.workers[group],
+                came,
+                rate(visits, came) if came else None,
+                told,
+                rate(visits, told) if told and group else None,
             )
-        )
+        row = (*names, name, *figures, group in hidden, K, is_lost)
+        found.append(OccupationsRow._make(row))
     return found

@@ -8,7 +8,6 @@ a report at a time, beside the loop that doors wait on.
 """
 
 import asyncio
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.types import table_of
 from app.doors.rules import CommandState, Reason
 from app.doors.tables import Controller, Scan
 from app.places.tables import Facility, FacilityKind, Station
@@ -116,7 +117,8 @@ async def controllers(
     return rows
 
 
-Standing = defaultdict[Any, Counter[FacilityKind]]
+Standing = Mapping[FacilityKind, Ints]
+"""How many of a kind stand at each place."""
 Rows = Iterable[Any]
 
 
@@ -141,7 +143,7 @@ async def _whole(tx: AsyncSession, scope: Scope, report: Report) -> list[Any]:
 
 async def rows_of(tx: AsyncSession, part: Part, report: Report) -> Sequence[Any]:
     """Compute the rows of a part of a report."""
-    standing = await _standing(tx, part) if report.has_things else defaultdict(Counter)
+    standing = await _standing(tx, part) if report.has_things else {}
     sums = await read(tx, part, report.ask)
     return await asyncio.to_thread(lambda: list(report.rows(part, sums, standing)))
 
@@ -321,74 +323,74 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
 
 
 def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
-    known, count = _known(part), part.frame.slots.count
-    came = sum((sums[key] for key in VISITS), np.zeros(part.rows, np.int64))
-    named = list(zip(*_named(part), strict=True))
-    found: list[tuple[int, FacilitiesRow]] = []
-    for kind in FacilityKind:
-        units = [standing[_key(part, number)][kind] for number in range(len(part.places))]
-        here = np.repeat(np.array(units, np.int64), count)
-        one = {counter: sums[facility(kind.value, counter)] for counter in F}
-        there = np.flatnonzero(here + one[F.USES] + one[F.OPEN_USES] + one[F.STANDING_MS])
-        if not len(there):
-            continue
-        some, is_known = {counter: values[there] for counter, values in one.items()}, known[there]
-        columns: list[Column] = [
-            [kind] * len(there),
-            here[there].tolist(),
-            shown(some[F.USES], is_known),
-            shown(some[F.OPEN_USES], is_known),
-            shown(some[F.QUANTITY] / 1_000, is_known),
-            hours(some[F.IN_USE_MS], is_known),
-            shown(came[there], is_known),
-            rates(some[F.USES], came[there], is_known),
-            hours(some[F.STANDING_MS], is_known),
-            hours(some[F.OUT_MS], is_known),
-            hours(some[F.DEGRADED_MS], is_known),
-            hours(some[F.UNKNOWN_MS], is_known),
-            rates(some[F.STANDING_MS] - some[F.OUT_MS], some[F.STANDING_MS], is_known),
-            rates(some[F.UNKNOWN_MS], some[F.STANDING_MS], is_known),
-            shown(some[F.REPAIRS], is_known),
-            hours(some[F.REPAIR_MS], is_known),
-            means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
-        ]
-        for row, values in zip(there.tolist(), zip(*columns, strict=True), strict=True):
-            found.append((row, FacilitiesRow(*named[row], *values)))
-    found.sort(key=lambda each: (each[0], each[1].kind))
-    return [row for _, row in found]
-
-
-def _key(part: Part, number: int) -> Any:
-    place = part.places[number]
-    return place.id if place.id is not None else place.operating_model
+    count = part.frame.slots.count
+    counters = {kind: [sums[facility(kind.value, each)] for each in F] for kind in standing}
+    where: list[Ints] = []
+    of_kind: list[Ints] = []
+    values: list[npt.NDArray[np.int64]] = []
+    kinds = sorted(standing)
+    for number, kind in enumerate(kinds):
+        units, one = np.repeat(standing[kind], count), counters[kind]
+        there = np.flatnonzero(units + one[F.USES] + one[F.OPEN_USES] + one[F.STANDING_MS])
+        where.append(there)
+        of_kind.append(np.full(len(there), number))
+        values.append(np.stack([units[there], *(each[there] for each in one)]))
+    rows, kind_of = np.concatenate(where), np.concatenate(of_kind)
+    order = np.lexsort((kind_of, rows))
+    rows, kind_of = rows[order], kind_of[order]
+    here, *some = np.concatenate(values, axis=1)[:, order]
+    is_known, came = _known(part)[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
+    columns: list[Column] = [
+        *(np.array(column, object)[rows].tolist() for column in _named(part)),
+        [kinds[number] for number in kind_of.tolist()],
+        here.tolist(),
+        shown(some[F.USES], is_known),
+        shown(some[F.OPEN_USES], is_known),
+        shown(some[F.QUANTITY] / 1_000, is_known),
+        hours(some[F.IN_USE_MS], is_known),
+        shown(came, is_known),
+        rates(some[F.USES], came, is_known),
+        hours(some[F.STANDING_MS], is_known),
+        hours(some[F.OUT_MS], is_known),
+        hours(some[F.DEGRADED_MS], is_known),
+        hours(some[F.UNKNOWN_MS], is_known),
+        rates(some[F.STANDING_MS] - some[F.OUT_MS], some[F.STANDING_MS], is_known),
+        rates(some[F.UNKNOWN_MS], some[F.STANDING_MS], is_known),
+        shown(some[F.REPAIRS], is_known),
+        hours(some[F.REPAIR_MS], is_known),
+        means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
+    ]
+    return map(FacilitiesRow._make, zip(*columns, strict=True))
 
 
 async def _standing(tx: AsyncSession, part: Part) -> Standing:
-    """Count what stands there now, by place."""
-    scope = part.frame.scope
+    """Count what stands there now: of each kind, by place."""
+    scope, c, s = part.frame.scope, table_of(Facility).c, table_of(Station).c
     keys: Mapping[By, Any] = {
-        By.STATION: Station.id,
-        By.UNIT: Station.unit_id,
-        By.OPERATING_MODEL: Station.operating_model,
+        By.STATION: c.station_id,
+        By.UNIT: s.unit_id,
+        By.OPERATING_MODEL: s.operating_model,
     }
-    key = keys.get(scope.by, sa.literal(None, sa.Uuid())).label("key")
+    key = keys.get(scope.by, sa.literal(None, sa.Uuid()))
     query = (
-        sa.select(key, Facility.kind, Facility.quantity)
-        .join(Station, Station.id == Facility.station_id)
-        .where(Facility.station_id.in_(scope.stations), Facility.retired_at.is_(None))
+        # Of thousands of stations, a kind is turned into a word of ours once, not for each.
+        sa.select(key, sa.type_coerce(c.kind, sa.String()), sa.func.sum(c.quantity))
+        .join_from(c.station_id.table, s.id.table, s.id == c.station_id)
+        .where(c.station_id.in_(scope.stations), c.retired_at.is_(None))
+        .group_by(key, c.kind)
     )
     if scope.by is By.STATION and len(part.places) < len(part.frame.places):
-        query = query.where(Station.id.in_([place.id for place in part.places]))
-    each = query.subquery()
-    rows = await tx.execute(
-        sa.select(each.c.key, each.c.kind, sa.func.sum(each.c.quantity)).group_by(
-            each.c.key, each.c.kind
-        )
-    )
-    found: defaultdict[Any, Counter[FacilityKind]] = defaultdict(Counter)
-    for place, kind, units in rows:
+        query = query.where(s.id.in_([place.id for place in part.places]))
+    number = {
+        place.id if place.id is not None else place.operating_model: number
+        for number, place in enumerate(part.places)
+    }
+    found = {kind: np.zeros(len(part.places), np.int64) for kind in FacilityKind}
+    by_word = {kind.value: units for kind, units in found.items()}
+    for place, kind, units in await tx.execute(query):
         name = place.value if scope.by is By.OPERATING_MODEL else place
-        found[name][kind] += units
+        if name in number:
+            by_word[kind][number[name]] += units
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db.types import table_of
 from app.people.admins import Roots
 from app.places.tables import Station, Unit
 from app.reports.frame import Scope, frame
@@ -95,18 +96,18 @@ class _Ranked(NamedTuple):
     id: uuid.UUID
     model: str
     seats: int
+    group: str
     row: Any
     parts: Parts
-
-    @property
-    def group(self) -> str:
-        return f"{self.model} {band(self.seats)}"
 
 
 async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Sequence[RankingRow]:
     """Rank the stations of a scope by a figure, the highest of each group first."""
     mine = set(await tx.scalars(scope.stations))
-    models = dict((await tx.execute(sa.select(Station.id, Station.operating_model))).all())
+    c = table_of(Station).c
+    # Of thousands of stations, none is worth an enumeration's member.
+    model = sa.type_coerce(c.operating_model, sa.String)
+    model_of: dict[uuid.UUID, str] = dict((await tx.execute(sa.select(c.id, model))).all())
     roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
     city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots))
     one = FIGURES[figure]
@@ -115,8 +116,8 @@ async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Sequence[Ra
         rows = await rows_of(tx, part, REPORTS[one.report])
         for place, row in zip(part.places, rows, strict=True):
             id = place.sources[0]
-            parts = one.parts(row, place.capacity)
-            found.append(_Ranked(id, models[id].value, place.capacity, row, parts))
+            seats, group = place.capacity, f"{model_of[id]} {band(place.capacity)}"
+            found.append(_Ranked(id, model_of[id], seats, group, row, one.parts(row, seats)))
     is_fair = fair([(each.group, each.row.known_share) for each in found])
     ranked = standings(
         [
@@ -126,19 +127,17 @@ async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Sequence[Ra
     )
     result = [
         RankingRow(
-            station=each.row.station,
-            name=each.row.name,
-            operating_model=each.model,
-            capacity=each.seats,
-            peer_group=each.group,
-            known_share=each.row.known_share,
-            figure=figure.value,
-            value=each.parts[0],
-            numerator=each.parts[1],
-            denominator=each.parts[2],
-            peers=standing.peers,
-            percentile=standing.percentile,
-            rank=standing.rank,
+            each.row.station,
+            each.row.name,
+            each.model,
+            each.seats,
+            each.group,
+            each.row.known_share,
+            figure.value,
+            *each.parts,
+            standing.peers,
+            standing.percentile,
+            standing.rank,
         )
         for each, standing in zip(found, ranked, strict=True)
         if each.id in mine

@@ -34,7 +34,6 @@ from app.reports.changes import (
     SPANS,
     STATION_DAYS,
     Due,
-    Found,
     in_order,
     look,
     note,
@@ -91,9 +90,7 @@ class Pass:
 
 async def roll_up(database: Database, terms: Terms) -> Pass:
     """Find what changed and count it anew, everything above it included."""
-    async with database.read() as tx:
-        found = await look(tx, at=terms.at)
-    noted = await _note(database, found)
+    noted = await find(database, at=terms.at)
     settled = 0
     while number := await settle_some(database, terms):
         settled += number
@@ -103,8 +100,13 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
     return Pass(noted, settled)
 
 
-async def _note(database: Database, found: Found) -> int:
-    """Write down what was found, in short writes; the watermarks move with the last of them."""
+async def find(database: Database, *, at: datetime) -> int:
+    """Find what changed and write it down as due; gives how many spans.
+
+    In short writes, with the last of which the watermarks move.
+    """
+    async with database.read() as tx:
+        found = await look(tx, at=at)
     dues = in_order(found.dues)
     for start in range(0, len(dues), NOTED_AT_ONCE):
         async with database.write() as tx:

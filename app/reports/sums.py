@@ -9,7 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import numpy as np
@@ -93,9 +93,9 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
         columns += [_ROLLUP.c.peak, _ROLLUP.c.peak_at, _ROLLUP.c.most_inside]
     found = await _select(tx, part, spans, columns)
     bases = len(frame.slots.bases)
+    first = {place: number * bases for place, number in part.sources.items()}
     groups = [
-        part.sources[place] * bases + spans[span]
-        for place, span in zip(found.place, found.span, strict=True)
+        first[place] + spans[span] for place, span in zip(found.place, found.span, strict=True)
     ]
     count = len(part.places) * bases
     add = vectors.summed_hours if by_hour else vectors.summed
@@ -129,19 +129,19 @@ async def _select(
 ) -> _Read:
     """Read rollups of a part's sources, or of some of them: a range of an index for each run."""
     place: list[uuid.UUID] = []
+    days: list[date] = []
     span: list[Span] = []
     values: list[list[Any]] = [[] for _ in columns]
     selectors = part.selectors if places is None or len(places) > NAMED else [places]
     for run in runs(list(spans)):
+        mine = {one.from_day: one for one in spans if one.grain is run.grain}
         for selector in selectors:
             rows = await tx.execute(_query(run, selector, columns))
-            for id, day, *rest in rows:
-                key = Span(run.grain, day)
-                if id in part.sources and key in spans:
-                    place.append(id)
-                    span.append(key)
-                    for kept, value in zip(values, rest, strict=True):
-                        kept.append(value)
+            read = [row for row in rows.all() if row[0] in part.sources and row[1] in mine]
+            kept: list[list[Any]] = [place, days, *values]
+            for column, more in zip(kept, zip(*read, strict=True), strict=False):
+                column += more
+            span += [mine[day] for day in days[len(span) :]]
     return _Read(place, span, values)
 
 

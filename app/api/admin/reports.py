@@ -35,6 +35,7 @@ from app.reports.queries import REPORTS
 from app.reports.ranking import Ranked, ranking
 from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Bucket, By, Completeness, completeness
+from app.reports.written import rows_as_json
 
 router = APIRouter(tags=["admin: reports"])
 
@@ -215,16 +216,16 @@ def _json(
     at: datetime,
 ) -> bytes:
     """Write the answer; a hundred thousand values take a while, so beside the loop."""
-    body = asked.echo() | {
-        "rows": [dict(zip(columns, row, strict=True)) for row in rows],
+    more: dict[str, Any] = {
         "completeness": asdict(known),
         "rolled_up_to": counted.rolled_up_to,
         "recounting": counted.recounting,
         "generated_at": at,
     }
     if nowhere is not None:
-        body["refused_without_station"] = nowhere
-    return to_json(body)
+        more["refused_without_station"] = nowhere
+    head, tail = to_json(asked.echo()), to_json(more)
+    return b'%b,"rows":%b,%b' % (head[:-1], rows_as_json(columns, rows), tail[1:])
 
 
 def _refuse_cuts(report: Report, by: By, bucket: Bucket | None) -> None:

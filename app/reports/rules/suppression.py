@@ -70,7 +70,9 @@ def hidden_below(
     due = [root]
     while due:
         place = due.pop()
-        below = tree.get(place, ())
+        below = tree.get(place)
+        if not below:
+            continue
         table = rows_below(rows[place], [crowds[one] for one in below], k=k)
         rows |= dict(zip(below, table, strict=True))
         due += below
@@ -205,7 +207,10 @@ class _Table:
 
 
 def _mask(groups: frozenset[int] | set[int]) -> int:
-    return sum(1 << group for group in groups)
+    mask = 0
+    for group in groups:
+        mask |= 1 << group
+    return mask
 
 
 def _groups(mask: int) -> Sequence[int]:

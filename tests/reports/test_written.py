@@ -1,0 +1,30 @@
+"""Rows as JSON, a column at a time, say what each row by itself would."""
+
+import json
+from datetime import UTC, date, datetime
+
+from pydantic_core import to_json
+
+from app.places.tables import FacilityKind
+from app.reports.written import rows_as_json
+
+COLUMNS = ("station", "name", "when", "kind", "n", "share", "hidden", "by", "100%", "never")
+ROWS = [
+    ("S1", 'a","b', date(2026, 1, 1), FacilityKind.WATER, 1, 0.5, True, {"full": 2}, 7, None),
+    ("S2", 'c\\', datetime(2026, 1, 1, tzinfo=UTC), FacilityKind.WATER, None, None, False, {}, 8,
+     None),
+    ("S3", "一, 二", None, FacilityKind.WATER, 3, float("nan"), True, None, 9, None),
+]  # fmt: skip
+
+
+def test_rows_are_written_as_objects_would_be() -> None:
+    expected = to_json([dict(zip(COLUMNS, row, strict=True)) for row in ROWS])
+    assert rows_as_json(COLUMNS, ROWS) == expected
+
+
+def test_no_rows_are_an_empty_array() -> None:
+    assert rows_as_json(COLUMNS, []) == b"[]"
+
+
+def test_rows_of_which_nothing_is_known_are_still_rows() -> None:
+    assert json.loads(rows_as_json(["a", "b"], [(None, None)] * 2)) == [{"a": None, "b": None}] * 2
