@@ -140,7 +140,7 @@ def figures_of(part: Part, report: str, values: dict[int, int]) -> dict[str, Any
     keys = sorted(values)
     table = Table(1, np.array(keys), np.array([[values[key] for key in keys]], np.int64))
     sums = Sums(1, False, table, uniques=[3], peaks=[(1.0, None)], most_inside=[2])
-    standing: defaultdict[Any, Counter[FacilityKind]] = defaultdict(Counter)
+    standing = {kind: np.zeros(1, np.int64) for kind in FacilityKind}
     rows = list(REPORTS[report].rows(part, sums, standing))
     row = next((one for one in rows if getattr(one, "kind", None) == "water"), rows[0])
     return {figure: getattr(row, figure) for figure in MADE[report]}
@@ -223,10 +223,7 @@ def check_counters(cell: Cell, report: str, figure: str, found: Source) -> None:
     by_hour = cell.hour is not None
     table = Table(HOURS, np.array(keys), sums) if by_hour else Table(1, np.array(keys), sums[:1])
     whole = Sums(count, by_hour, table, [0] * count, [(0.0, None)] * count, [0] * count)
-    standing: defaultdict[Any, Counter[FacilityKind]] = defaultdict(Counter)
-    if cell.kind is not None:
-        place = cell.part.places[0]
-        standing[place.id or place.operating_model][cell.kind] = 1
+    standing = {kind: np.array([int(kind is cell.kind)]) for kind in FacilityKind}
     rows = [
         row
         for row in REPORTS[report].rows(cell.part, whole, standing)
