@@ -140,7 +140,7 @@ def figures_of(part: Part, report: str, values: dict[int, int]) -> dict[str, Any
     keys = sorted(values)
     table = Table(1, np.array(keys), np.array([[values[key] for key in keys]], np.int64))
     sums = Sums(1, False, table, uniques=[3], peaks=[(1.0, None)], most_inside=[2])
-    standing: defaultdict[Any, Counter[FacilityKind]] = defaultdict(Counter)
+    standing = {kind: np.zeros(1, np.int64) for kind in FacilityKind}
     rows = list(REPORTS[report].rows(part, sums, standing))
     row = next((one for one in rows if getattr(one, "kind", None) == "water"), rows[0])
     return {figure: getattr(row, figure) for figure in MADE[report]}
