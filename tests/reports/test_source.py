@@ -223,10 +223,9 @@ def check_counters(cell: Cell, report: str, figure: str, found: Source) -> None:
     by_hour = cell.hour is not None
     table = Table(HOURS, np.array(keys), sums) if by_hour else Table(1, np.array(keys), sums[:1])
     whole = Sums(count, by_hour, table, [0] * count, [(0.0, None)] * count, [0] * count)
-    standing: defaultdict[Any, Counter[FacilityKind]] = defaultdict(Counter)
+    standing = {kind: np.zeros(len(cell.part.places), np.int64) for kind in FacilityKind}
     if cell.kind is not None:
-        place = cell.part.places[0]
-        standing[place.id or place.operating_model][cell.kind] = 1
+        standing[cell.kind][:] = 1
     rows = [
         row
         for row in REPORTS[report].rows(cell.part, whole, standing)
