@@ -59,7 +59,7 @@ TITLES: Mapping[str, str] = {
     "by_reason": "拒绝原因",
     "grant_rate": "放行率",
     "claimed": "控制器已取令",
-    "executed": "门已打开",
+    "executed": "已吸合开门",
     "open_success_rate": "开门成功率",
     "with_contact": "有门磁的开门",
     "opened": "门磁证实开门",
