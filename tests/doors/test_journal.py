@@ -795,6 +795,34 @@ async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_no
     assert [row.effect for row in await rows(runtime, JournalEntry) if row.seq == 1] == ["over"]
 
 
+async def test_the_config_names_the_facilities_that_events_speak_of(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Else nobody could tell a box what to name."""
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    path = "/v1/admin/facilities"
+
+    async def config() -> tuple[str, Any]:
+        answer = await client.get("/v1/controller/config", headers=scene.controller_headers)
+        return answer.json()["version"], answer.json()["facilities"]
+
+    empty, none = await config()
+    microwave = {"station": str(scene.station.id), "kind": "microwave", "name": "微波炉"}
+    added = await client.post(path, json=microwave | {"quantity": 1}, headers=chief.headers)
+    facility = added.json()["id"]
+    version, (named,) = await config()
+    assert named == {"id": facility, "kind": "microwave", "name": "微波炉"}
+    used = an_event(1, runtime, "facility_use", facility=named["id"], duration_s=60)
+    assert (await sends(client, scene, [used]))["results"][0]["status"] == "accepted"
+    await client.patch(f"{path}/{facility}", json={"name": "蒸箱"}, headers=chief.headers)
+    renamed, (named,) = await config()
+    assert named["name"] == "蒸箱"
+    await client.post(f"{path}/{facility}/retire", headers=chief.headers)
+    gone, after = await config()
+    assert (none, after) == ([], [])
+    assert len({empty, version, renamed, gone}) == 4
+
+
 async def test_facilities_report_themselves_and_old_news_changes_nothing(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
