@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -89,8 +90,9 @@ for name, group in (
 ):
     app.add_typer(group, name=name)
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+"""A refusal may hold any text, brackets too, and a command to be copied: it is printed as it is."""
 
 
 @contextmanager
@@ -334,16 +336,30 @@ def conformance(
         raise typer.Exit(1)
 
 
+def _address(url: str) -> str:
+    """Take the address of a server; else whoever mistyped it would wait for an answer for ever."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise typer.BadParameter("write it with http:// or https://")
+    return url
+
+
+ServerOption = Annotated[str, typer.Option(help="Address of the server.", callback=_address)]
+
+
 @app.command()
 def agent(
-    server: Annotated[str, typer.Option(help="Address of the server.")],
+    server: ServerOption,
     code: Annotated[str | None, typer.Option(help="One-time enrolment code.")] = None,
     relay: Annotated[str, typer.Option(help="simulated, or gpio.")] = "simulated",
     state_dir: Annotated[Path, typer.Option(help="What must survive a restart.")] = Path(
         "agent-state"
     ),
     serial: Annotated[str, typer.Option(help="Serial number of this box.")] = "yizhan-agent",
-    pin: Annotated[int, typer.Option(help="GPIO pin of the relay (BCM).")] = 17,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(help="GPIO pin of the relay (BCM), else 17; DOOR=PIN for each of several."),
+    ] = None,
     contact: Annotated[
         list[str] | None, typer.Option(help="GPIO pin of a door's contact, as DOOR=PIN.")
     ] = None,
@@ -366,7 +382,7 @@ def agent(
     _log_plainly()
 
     async def whole() -> None:
-        opener, sensor = _hardware(relay, state_dir, pin, contact or [])
+        opener, sensor = _hardware(relay, state_dir, pin or ["17"], contact or [])
         paths = {door: Path(path) for door, path in _pairs(reader, "reader", "DOOR=PATH")}
         stop = asyncio.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -392,7 +408,7 @@ def agent(
 
 @app.command()
 def fleet(
-    server: Annotated[str, typer.Option(help="Address of the server.")],
+    server: ServerOption,
     agents: Annotated[int, typer.Option(min=1, max=50_000, help="How many controllers.")] = 100,
     state_dir: Annotated[Path, typer.Option(help="Credentials and the relay log.")] = Path(
         "fleet-state"
@@ -437,7 +453,7 @@ def _password(from_stdin: bool, *, confirm: bool) -> str:
 
 
 def _hardware(
-    name: str, state_dir: Path, pin: int, contacts: list[str]
+    name: str, state_dir: Path, relays: list[str], contacts: list[str]
 ) -> tuple[Relay, Contact | None]:
     """Give what opens the door, and what tells whether it stands open."""
     if name == "simulated":
@@ -446,7 +462,9 @@ def _hardware(
         return door, door
     if name == "gpio":
         pins = _pins(contacts, "contact")
-        return GpioRelay(pin), GpioContact(pins) if pins else None
+        only = relays[0] if len(relays) == 1 else ""
+        opener = GpioRelay(int(only) if only.isdigit() else _pins(relays, "pin"))
+        return opener, GpioContact(pins) if pins else None
     err.print(f"refused: no relay is called {name}; there are simulated, gpio")
     raise typer.Exit(2)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,22 @@ def test_an_agent_without_code_says_what_it_needs(tmp_path: Path) -> None:
     assert "refused:" in refused.stderr
     unknown = yizhan(tmp_path, "agent", "--server", "http://127.0.0.1:9", "--relay", "steam")
     assert unknown.returncode == 2
+
+
+@pytest.mark.skipif(find_spec("gpiozero") is not None, reason="here is what is to be missing")
+def test_a_refusal_is_printed_to_be_copied_brackets_and_all(tmp_path: Path) -> None:
+    words = ("agent", "--server", "http://127.0.0.1:1", "--relay", "gpio")
+    refused = yizhan(tmp_path, *words, COLUMNS="40")
+    assert refused.returncode == 1
+    assert "pip install 'yizhan[gpio]'" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["agent", "fleet"])
+def test_an_address_that_is_none_is_refused_and_not_waited_for(
+    tmp_path: Path, command: str
+) -> None:
+    refused = yizhan(tmp_path, command, "--server", "127.0.0.1:8000", "--state-dir", str(tmp_path))
+    assert (refused.returncode, "http://" in refused.stderr) == (2, True)
 
 
 def test_a_key_is_retired_in_an_emergency_only_once_another_signs(data_dir: Path) -> None:

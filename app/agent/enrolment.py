@@ -6,7 +6,7 @@ import secrets
 
 from app.agent import AgentError
 from app.agent.pace import Backoff, Pace
-from app.agent.server import Server, ServerAway, body, problem
+from app.agent.server import Server, ServerAway, body, detail, problem
 from app.agent.state import StateFolder
 
 logger = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class Identity:
             try:
                 response = await server.call("POST", "/v1/controller/enrol", json=request)
                 if not response.is_success:
-                    raise EnrolmentRefused(f"enrolment refused: {problem(response)}")
+                    raise EnrolmentRefused(f"enrolment refused: {detail(response)}")
                 answer = body(response)
                 if not isinstance(answer.get("credential"), str):
                     raise ServerAway("no credential in the answer")

@@ -13,6 +13,7 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -259,6 +260,7 @@ def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection, bool]:
 
 
 def _connected(path: str) -> sqlite3.Connection:
+    Path(path).touch(mode=0o600)  # Its owner's alone, as the rest of the folder.
     db = sqlite3.connect(path)
     try:
         db.execute("PRAGMA journal_mode = WAL")

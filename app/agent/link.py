@@ -60,12 +60,12 @@ class Link:
         return self._pace.monotonic()
 
     def heard(self, response: httpx.Response, sent_at: float) -> None:
-        """Take an answer in: the server is there, and perhaps it says what time it is."""
+        """Take an answer in: one that says what time it is at the server comes from there."""
         now = self._pace.monotonic()
-        self._last_mono = now
         said = _instant(response.headers.get("Server-Time"))
         if said is None:
-            return
+            return  # Somebody in between, such as a portal's page: not our server.
+        self._last_mono = now
         heard = Heard(said, now, timedelta(seconds=max(0.0, now - sent_at)))
         known = self._best
         if known is None or self._error(heard, now) <= self._error(known, now):

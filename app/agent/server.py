@@ -143,6 +143,15 @@ def problem(response: httpx.Response) -> str:
         return f"status {response.status_code}"
 
 
+def detail(response: httpx.Response) -> str:
+    """Give what an error says to a person, or its code where it says nothing."""
+    try:
+        said = body(response).get("detail")
+    except ServerAway:
+        said = None
+    return said if isinstance(said, str) and said.isprintable() else problem(response)
+
+
 def number(value: object) -> float:
     """Read a figure the server sent; what is none, or is negative, counts as 0."""
     try:

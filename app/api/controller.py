@@ -47,6 +47,7 @@ from app.doors.tables import CommandKind
 from app.doors.tokens import TokenKind
 from app.errors import Problem, Unauthorized
 from app.places.rules import Because, Kind
+from app.places.tables import FacilityKind
 from app.runtime import Runtime
 
 
@@ -156,6 +157,13 @@ class DoorOut(Out):
     pulse_ms: int
 
 
+class FacilityOut(Out):
+    id: uuid.UUID
+    """What events of a facility name."""
+    kind: FacilityKind
+    name: str
+
+
 class EnrolledOut(Out):
     controller_id: uuid.UUID
     credential: str
@@ -227,6 +235,7 @@ class ConfigOut(Out):
     version: str
     station: StationOut
     doors: list[DoorOut]
+    facilities: list[FacilityOut]
     windows: list[WindowOut]
     limits: LimitsOut
     offline_policy: OfflinePolicyOut
@@ -256,6 +265,7 @@ async def config(
         version=found.version,
         station=StationOut.model_validate(found.station),
         doors=[DoorOut.model_validate(door) for door in found.doors],
+        facilities=[FacilityOut.model_validate(one) for one in found.facilities],
         windows=[WindowOut.model_validate(window) for window in found.windows],
         limits=LimitsOut(
             max_wait_s=held.settings.max_wait_s, silence_s=held.settings.controller_silence_s

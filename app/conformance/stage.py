@@ -311,6 +311,7 @@ class Stage:
             "version": self.version,
             "station": self._station(),
             "doors": self._doors(),
+            "facilities": [],
             "windows": [
                 {
                     "from": begins.isoformat(),

@@ -34,9 +34,10 @@ from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
 from app.people.secrets import hash_of
 from app.places.calendar import CalendarCache
+from app.places.facilities import facilities_of
 from app.places.rules import Calendar, Window, local_day, mode_windows
 from app.places.standing import list_changes, station_rules
-from app.places.tables import ModeChange, Station, Unit
+from app.places.tables import Facility, ModeChange, Station, Unit
 
 TOPIC = "credentials"
 """Rings when a credential changed or a controller was retired."""
@@ -552,6 +553,7 @@ class Config:
     version: str
     station: Station
     doors: Sequence[Door]
+    facilities: Sequence[Facility]
     windows: Sequence[Window]
     """Resolved modes, contiguous and half-open, from the last local midnight for 14 days."""
 
@@ -581,12 +583,18 @@ async def configs(
     stations = await tx.scalars(sa.select(Station).where(Station.id.in_(keys)))
     found = stations.all()
     changes = await list_changes(tx, keys, at=at, horizon=CONFIG_HORIZON)
+    facilities = await facilities_of(tx, keys)
     doors: dict[uuid.UUID, list[Door]] = {}
     for door in await _doors(tx, keys):
         doors.setdefault(door.station_id, []).append(door)
     return {
         station.id: _config(
-            station, changes.get(station.id, ()), doors.get(station.id, ()), calendar, at=at
+            station,
+            changes.get(station.id, ()),
+            doors.get(station.id, ()),
+            facilities[station.id],
+            calendar,
+            at=at,
         )
         for station in found
     }
@@ -596,6 +604,7 @@ def _config(
     station: Station,
     changes: Sequence[ModeChange],
     doors: Sequence[Door],
+    facilities: Sequence[Facility],
     calendar: Calendar,
     *,
     at: datetime,
@@ -608,6 +617,7 @@ def _config(
         version=config_version(station.config_version, station.timezone, at),
         station=station,
         doors=doors,
+        facilities=facilities,
         windows=mode_windows(
             station_rules(station, changes), calendar, start, start + CONFIG_HORIZON
         ),

@@ -398,9 +398,10 @@ async def _note_lost(
     *,
     at: datetime,
 ) -> None:
-    """Keep which numbers the device's memory lost; their number is told exactly."""
+    """Keep which numbers the device's memory lost; of those we miss the number is told exactly."""
     for told in events:
         first, last = told.body["first_seq"], told.body["last_seq"]
+        gone = await _not_held(tx, controller_id, batch.epoch, [Range(first, last)])
         statement = upsert(tx, JournalLoss).values(
             controller_id=controller_id,
             epoch=batch.epoch,
@@ -416,6 +417,8 @@ async def _note_lost(
                 where=longer,
             )
         )
+        if not gone:
+            continue  # The answer that we hold them never arrived there.
         evidence = Evidence(
             AlertKind.EVENTS_LOST,
             f"controller:{controller_id}",
@@ -423,9 +426,9 @@ async def _note_lost(
             at,
             {
                 "epoch": batch.epoch,
-                "first_seq": first,
-                "last_seq": last,
-                "events": last - first + 1,
+                "first_seq": gone[0].first,
+                "last_seq": gone[-1].last,
+                "events": _count(gone),
                 "reported": True,
             },
         )
@@ -462,6 +465,8 @@ async def _advance(
         gap_at = None
     elif gap_at is None or through > before.acked_through:
         gap_at = at
+    elif gap_at <= at - GAP_STAYS and _leaves_out(before.highest, here):
+        gap_at = at  # The gap before was told; this is another one, with a wait of its own.
     moves = {"acked_through": through, "highest": highest, "gap_at": gap_at, "changed_at": at}
     await tx.execute(
         upsert(tx, JournalCursor)
@@ -469,6 +474,11 @@ async def _advance(
         .on_conflict_do_update(index_elements=["controller_id", "epoch"], set_=moves)
     )
     return through
+
+
+def _leaves_out(highest: int, here: Sequence[int]) -> bool:
+    """Say whether numbers beyond the highest leave any out."""
+    return bool(gaps(highest, [number for number in here if number > highest], []))
 
 
 async def _numbers(
@@ -500,6 +510,30 @@ async def losses(
         .order_by(JournalLoss.first_seq)
     )
     return [Range(row.first_seq, row.last_seq) for row in rows]
+
+
+async def _not_held(
+    tx: AsyncSession, controller_id: uuid.UUID, epoch: int, ranges: Sequence[Range]
+) -> list[Range]:
+    """Give what is missing of some ranges, which are in order and may overlap.
+
+    A device that never got our answer reports as lost what we hold.
+    """
+    found: list[Range] = []
+    through = 0
+    for one in ranges:
+        through = max(through, one.first - 1)
+        while through < one.last:
+            held = await _numbers(tx, controller_id, epoch, above=through, limit=AHEAD)
+            if len(held) < AHEAD or held[-1] > one.last:
+                held = [number for number in held if number <= one.last] + [one.last + 1]
+            found += gaps(through, held, [])
+            through = min(held[-1], one.last)
+    return found
+
+
+def _count(ranges: Iterable[Range]) -> int:
+    return sum(one.last - one.first + 1 for one in ranges)
 
 
 async def _watch_clock(
@@ -563,7 +597,7 @@ class JournalState:
     gaps: Sequence[Range]
     """Numbers nobody has told us of."""
     lost: Sequence[Range]
-    """Numbers the device reported lost."""
+    """Numbers the device reported lost, and that we do not hold."""
     quarantined: int
 
 
@@ -598,7 +632,7 @@ async def _state(tx: AsyncSession, cursor: JournalCursor) -> JournalState:
         acked_through=cursor.acked_through,
         highest=cursor.highest,
         gaps=gaps(cursor.acked_through, beyond, lost),
-        lost=lost,
+        lost=await _not_held(tx, controller_id, epoch, lost),
         quarantined=quarantined or 0,
     )
 
@@ -621,7 +655,9 @@ async def watch_gaps(tx: AsyncSession, *, at: datetime) -> None:
     )
     before = {row.subject: row.at for row in await tx.execute(sa.select(told))}
     for cursor, station_id in found.all():
-        subject, since = f"controller:{cursor.controller_id}", cursor.gap_at
+        # Of its own: what a device reports is told at once, and would hide what it does not.
+        subject = f"controller:{cursor.controller_id}/epoch:{cursor.epoch}"
+        since = cursor.gap_at
         assert since is not None
         if subject in before and before[subject] >= since:
             continue
@@ -630,7 +666,7 @@ async def watch_gaps(tx: AsyncSession, *, at: datetime) -> None:
             "epoch": cursor.epoch,
             "first_seq": missing[0].first,
             "last_seq": missing[-1].last,
-            "events": sum(gap.last - gap.first + 1 for gap in missing),
+            "events": _count(missing),
             "reported": False,
         }
         evidence = Evidence(AlertKind.EVENTS_LOST, subject, station_id, since, detail)

@@ -90,6 +90,16 @@ async def test_a_refused_code_is_not_tried_again(
     assert len(server.requests("enrolments")) == 1
 
 
+async def test_who_typed_a_wrong_code_reads_what_is_wrong(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    said = {"code": "enrolment_refused", "detail": "This code is wrong, used or too old."}
+    server = FakeServer(clock, enrolments=[httpx.Response(401, json=said)])
+    with pytest.raises(EnrolmentRefused, match="wrong, used or too old"):
+        async with an_agent(server, tmp_path, relay=ListRelay()) as task:
+            await asyncio.wait({task}, timeout=10)
+
+
 async def test_without_code_and_credential_the_agent_says_so(
     clock: VirtualClock, tmp_path: Path
 ) -> None:

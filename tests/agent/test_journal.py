@@ -56,6 +56,12 @@ async def test_numbers_go_on_after_a_restart_and_nothing_is_forgotten(
     assert again.record("note") == 4
 
 
+def test_it_is_kept_for_its_owner_only(clock: VirtualClock, tmp_path: Path) -> None:
+    a_journal(tmp_path, clock)
+    (file,) = tmp_path.glob("journal.db")
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 async def test_news_end_when_the_disk_holds_nothing_whatever_was_counted(
     clock: VirtualClock, tmp_path: Path
 ) -> None:

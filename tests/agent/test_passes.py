@@ -400,6 +400,16 @@ async def test_refusals_do_not_flood_the_journal(world: World) -> None:
     assert len(world.entries()) <= 30
 
 
+async def test_somebody_else_in_between_is_not_the_server(world: World) -> None:
+    """A page of the network's own answers every call, and says nothing of the server."""
+    await world.alone_after()
+    heard_ago = world.link.heard_ago()
+    world.link.heard(httpx.Response(200, text="<html>"), world.link.sent())
+    assert world.link.alone
+    assert world.link.heard_ago() == heard_ago
+    assert (await world.show(world.token())).opened
+
+
 async def test_neither_silence_nor_its_end_pulses(world: World) -> None:
     await world.hear()
     seen = []

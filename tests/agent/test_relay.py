@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from app.agent.relay import GpioRelay, Pulse, RelayUnusable, SimulatedRelay, UnknownDoor
+from app.cli import _hardware
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +79,17 @@ async def test_a_second_pulse_does_not_cut_the_first(gpiozero: list[Device]) -> 
 async def test_a_door_without_a_pin_is_an_error(gpiozero: list[Device]) -> None:
     with pytest.raises(UnknownDoor):
         await GpioRelay({"d1": 17}).pulse(Pulse("k1", "d2", 20))
+
+
+async def test_the_command_gives_each_of_several_doors_a_pin(
+    gpiozero: list[Device], tmp_path: Path
+) -> None:
+    """With one pin for all, a scan at the back would open the front."""
+    relay, _ = _hardware("gpio", tmp_path, ["front=17", "back=27"], [])
+    await relay.pulse(Pulse("k1", "back", 1))
+    assert [(one.pin, "on" in one.says) for one in gpiozero] == [(17, False), (27, True)]
+    _hardware("gpio", tmp_path, ["22"], [])
+    assert gpiozero[-1].pin == 22
 
 
 async def test_a_missing_package_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,68 @@ async def test_gaps_and_losses_are_told_exactly(
     assert other["acked_through"] == 1
 
 
+async def test_what_a_device_reports_lost_and_we_hold_is_no_loss(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Our answer got lost, and its memory ran full before it could ask again."""
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    path = f"/v1/admin/controllers/{scene.controller_id}/journal"
+    await sends(client, scene, [an_event(seq, runtime) for seq in (1, 2, 3)])
+    await sends(client, scene, [an_event(4, runtime, "overflow", first_seq=1, last_seq=3)])
+    assert AlertKind.EVENTS_LOST not in await alerts(runtime)
+    answer = await sends(
+        client,
+        scene,
+        [
+            an_event(7, runtime),
+            an_event(10, runtime, "overflow", first_seq=2, last_seq=8),
+            an_event(11, runtime, "overflow", first_seq=6, last_seq=9),
+        ],
+    )
+    assert answer["acked_through"] == 11
+    (found,) = (await client.get(path, headers=chief.headers)).json()
+    assert found["lost"] == [{"first": n, "last": m} for n, m in ((5, 6), (8, 8), (9, 9))]
+    (told,) = [one for one in await rows(runtime, Alert) if one.kind is AlertKind.EVENTS_LOST]
+    assert (told.count, told.detail["events"]) == (2, 3)
+
+
+async def test_an_overflow_speaks_of_what_was_before_it_only(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Or firmware gone wrong would have the cursor pass over what is still to come."""
+    scene = await a_scene(runtime)
+    overflow = an_event(3, runtime, "overflow", first_seq=1, last_seq=2**53 - 1)
+    answer = await sends(client, scene, [overflow])
+    assert (answer["results"][0]["reason"], answer["acked_through"]) == ("bad_field", 0)
+
+
+async def test_a_gap_is_told_whatever_was_told_of_others(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+
+    async def lost() -> list[Any]:
+        async with runtime.database.write() as tx:
+            await journal.watch_gaps(tx, at=runtime.now())
+        found = [one for one in await rows(runtime, Alert) if one.kind is AlertKind.EVENTS_LOST]
+        silent = [one.detail for one in found if not one.detail["reported"]]
+        return sorted((one["epoch"], one["first_seq"], one["events"]) for one in silent)
+
+    await sends(client, scene, [an_event(seq, runtime) for seq in (1, 3)])
+    clock.advance(60)
+    await sends(client, scene, [an_event(9, runtime, "overflow", first_seq=4, last_seq=8)])
+    clock.advance(60)
+    await sends(client, scene, [an_event(22, runtime) | {"seq": 2}], epoch=2)
+    clock.advance(600)
+    assert await lost() == [(1, 2, 1), (2, 1, 1)]
+    # The first is never closed, and another one comes.
+    await sends(client, scene, [an_event(11, runtime)])
+    clock.advance(599)
+    assert await lost() == [(1, 2, 1), (2, 1, 1)]
+    clock.advance(1)
+    assert await lost() == [(1, 2, 2), (2, 1, 1)]
+
+
 async def test_numbers_that_stay_missing_are_told_once_though_the_device_says_nothing(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
@@ -731,6 +793,34 @@ async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_no
     assert not await tells(4, "door_closed", mono_ms=3_500_000)
     assert not await tells(1, "door_held", mono_ms=1_000_000)
     assert [row.effect for row in await rows(runtime, JournalEntry) if row.seq == 1] == ["over"]
+
+
+async def test_the_config_names_the_facilities_that_events_speak_of(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Else nobody could tell a box what to name."""
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    path = "/v1/admin/facilities"
+
+    async def config() -> tuple[str, Any]:
+        answer = await client.get("/v1/controller/config", headers=scene.controller_headers)
+        return answer.json()["version"], answer.json()["facilities"]
+
+    empty, none = await config()
+    microwave = {"station": str(scene.station.id), "kind": "microwave", "name": "微波炉"}
+    added = await client.post(path, json=microwave | {"quantity": 1}, headers=chief.headers)
+    facility = added.json()["id"]
+    version, (named,) = await config()
+    assert named == {"id": facility, "kind": "microwave", "name": "微波炉"}
+    used = an_event(1, runtime, "facility_use", facility=named["id"], duration_s=60)
+    assert (await sends(client, scene, [used]))["results"][0]["status"] == "accepted"
+    await client.patch(f"{path}/{facility}", json={"name": "蒸箱"}, headers=chief.headers)
+    renamed, (named,) = await config()
+    assert named["name"] == "蒸箱"
+    await client.post(f"{path}/{facility}/retire", headers=chief.headers)
+    gone, after = await config()
+    assert (none, after) == ([], [])
+    assert len({empty, version, renamed, gone}) == 4
 
 
 async def test_facilities_report_themselves_and_old_news_changes_nothing(

@@ -192,6 +192,7 @@ def test_a_contact_proves_a_pulse_within_its_window(
         (an_event(mono_ms=-1), Why.BAD_FIELD),
         (an_event(type="people_in", count=-1), Why.BAD_FIELD),
         (an_event(type="overflow", first_seq=5, last_seq=4), Why.BAD_FIELD),
+        (an_event(type="overflow", first_seq=1, last_seq=an_event()["seq"]), Why.BAD_FIELD),
         (an_event(type="facility_status", status="shiny"), Why.BAD_FIELD),
         (an_event(type="facility_use", quantity="2"), Why.BAD_FIELD),
     ],

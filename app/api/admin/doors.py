@@ -398,7 +398,7 @@ class JournalOut(Out):
     gaps: list[RangeOut]
     """Numbers nobody told us of."""
     lost: list[RangeOut]
-    """Numbers the device reported lost."""
+    """Numbers the device reported lost, and that we do not hold."""
     quarantined: int
 
 

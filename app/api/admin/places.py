@@ -25,6 +25,7 @@ from app.places.rules import DayClass
 from app.places.stations import (
     StationNotFound,
     StationRetired,
+    bump,
 )
 from app.places.tables import (
     Facility,
@@ -230,11 +231,14 @@ async def list_facilities(
     response_model=FacilityOut,
     responses=problems(*_guarded, StationNotFound, StationRetired),
 )
-async def add_facility(body: FacilityIn, tx: WriteTx, admin: FacilityEditor, at: Now) -> Any:
+async def add_facility(
+    body: FacilityIn, tx: WriteTx, admin: FacilityEditor, held: Held, at: Now
+) -> Any:
     """Add a facility to a station."""
     station = await get_station_in_use(tx, admin, body.station)
     new = NewFacility(body.kind, body.name, body.quantity)
     (facility,) = await facilities.add(tx, station, [new], actor=admin.actor, at=at)
+    await bump(tx, held.wakeups, station.id)
     return facility
 
 
@@ -254,12 +258,20 @@ async def get_facility(facility_id: uuid.UUID, tx: ReadTx, admin: Reader) -> Any
     responses=problems(*_guarded, FacilityNotFound),
 )
 async def amend_facility(
-    facility_id: uuid.UUID, body: FacilityPatch, tx: WriteTx, admin: FacilityEditor, at: Now
+    facility_id: uuid.UUID,
+    body: FacilityPatch,
+    tx: WriteTx,
+    admin: FacilityEditor,
+    held: Held,
+    at: Now,
 ) -> Any:
     """Change a facility's name, quantity or status."""
     facility = await facilities.get_facility(tx, facility_id, within=visible_stations(admin))
     changes = body.model_dump(exclude_unset=True)
-    return await facilities.amend(tx, facility, changes=changes, actor=admin.actor, at=at)
+    amended = await facilities.amend(tx, facility, changes=changes, actor=admin.actor, at=at)
+    if "name" in changes:
+        await bump(tx, held.wakeups, amended.station_id)
+    return amended
 
 
 @router.post(
@@ -268,11 +280,13 @@ async def amend_facility(
     responses=problems(*_guarded, FacilityNotFound),
 )
 async def retire_facility(
-    facility_id: uuid.UUID, tx: WriteTx, admin: FacilityEditor, at: Now
+    facility_id: uuid.UUID, tx: WriteTx, admin: FacilityEditor, held: Held, at: Now
 ) -> Any:
     """Take a facility out of use."""
     facility = await facilities.get_facility(tx, facility_id, within=visible_stations(admin))
-    return await facilities.retire(tx, facility, actor=admin.actor, at=at)
+    retired = await facilities.retire(tx, facility, actor=admin.actor, at=at)
+    await bump(tx, held.wakeups, retired.station_id)
+    return retired
 
 
 class CalendarDayOut(Out):

@@ -408,7 +408,8 @@ def _fields_fit(kind: EventType, raw: Mapping[str, Any]) -> bool:
             return count and (reset is None or _is_whole(reset, 0, 10_000))
         case EventType.OVERFLOW:
             first, last = raw.get("first_seq"), raw.get("last_seq")
-            return _is_whole(first, 1, MAX_SEQ) and _is_whole(last, first or 1, MAX_SEQ)
+            # Recorded after what it speaks of: no cursor goes over what is still to come.
+            return _is_whole(first, 1, MAX_SEQ) and _is_whole(last, first or 1, raw["seq"] - 1)
         case EventType.FACILITY_USE:
             lasted, quantity = raw.get("duration_s"), raw.get("quantity")
             lasted_fits = lasted is None or _is_whole(lasted, 0, 86_400)
