@@ -131,6 +131,18 @@ async def test_a_report_echoes_what_was_asked_and_says_how_complete_it_is(
     assert (second["station"], second["visits"], second["offhours_share"]) == ("CQ0002", 0, None)
 
 
+async def test_a_report_of_a_part_says_of_which_wherever_it_goes(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    for name, id in (("unit", city.near.id), ("station", city.stations[0].id)):
+        asked = {name: str(id), "to": "2026-11-25"}
+        assert (await asks(client, city.auditor, **asked)).json()[name] == str(id)
+        book = await asks(client, city.auditor, **asked, format="xlsx")
+        about = openpyxl.load_workbook(io.BytesIO(book.content))["说明"]
+        assert str(id) in [row[1].value for row in about.iter_rows()]
+        assert ((await audited(runtime))[-1].after or {})[name] == str(id)
+
+
 @pytest.mark.parametrize("report", REPORTS)
 async def test_every_report_answers_as_json_and_as_csv(
     client: httpx.AsyncClient, runtime: Runtime, city: City, report: str
@@ -160,7 +172,8 @@ async def test_every_report_answers_as_json_and_as_csv(
     for entry in entries:
         assert (entry.admin_id, entry.subject) == (city.auditor.id, f"report:{report}")
         figure = {"figure": "visits"} if report == "ranking" else {}
-        assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY | figure
+        asked = {"by": "station", "bucket": None, "unit": None, "station": None}
+        assert entry.after == {"report": report} | asked | TODAY | figure
 
 
 async def test_a_workbook_leaves_no_file_behind(

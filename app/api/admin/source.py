@@ -182,7 +182,7 @@ async def source_of(
     if made is None:
         raise RequestInvalid(f"the figures of this report are: {', '.join(source.MADE[report])}")
     _check_cut(report, by, bucket)
-    asked = Asked(report, period_of(from_day, to_day), by, bucket)
+    asked = Asked(report, period_of(from_day, to_day), by, bucket, unit=unit, station=station)
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await scope_of(tx, admin, asked, (unit, station), days, held, at)
