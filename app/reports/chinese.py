@@ -125,7 +125,7 @@ FORMULAS: Mapping[str, str] = {
     "repairs": "已经结束的故障次数",
     "repair_hours": "这些故障的时长之和",
     "repair_mean_min": "repair_hours / repairs",
-    "promised_hours": "记录的模式为 free 或 scan 的时间；被改时间、临时安排或紧急状态关闭的不算承诺",
+    "promised_hours": "记录的模式为 free 或 scan 的时间；改时间、临时安排或紧急关闭的不算",
     "usable_hours": "其中能用的时间：值守时段全部计入，扫码时段只计控制器有联系的时间",
     "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
     "commissioned_hours": "驿站装有控制器的时间",
