@@ -40,6 +40,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     if (value === null || value === undefined) { return figures.DASH; }
     if (/_(at|until)$/.test(name)) { return figures.clock(value); }
     if (typeof value === 'boolean') { return value ? t('yes') : t('no'); }
+    if (name === 'would_have_been_refused') { name = 'reason'; }
     if (typeof value === 'string' && window.VALUES[name]) { return figures.word(name, value); }
     return String(value);
   }

@@ -235,7 +235,10 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "quantity": ("sum of the quantities", "quantity"),
     "in_use_hours": ("sum of the sessions' lengths", "hours"),
     "uses_per_visit": ("uses / visits; null without visits", "ratio"),
-    "standing_hours": ("units x the time for which they stood there", "hours"),
+    "standing_hours": (
+        "units x the promised time of their station for which they stood there",
+        "hours",
+    ),
     "out_of_order_hours": ("of these, out of order", "hours"),
     "degraded_hours": ("of these, working badly", "hours"),
     "unknown_hours": ("of these, of unknown state", "hours"),
@@ -248,12 +251,13 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "repair_hours": ("their lengths summed up", "hours"),
     "repair_mean_min": ("repair_hours / repairs", "minutes"),
     "promised_hours": (
-        "time in which the stations were promised to be open: mode free or scan",
+        "time in which the recorded mode was free or scan; what a change of the hours, an override "
+        "or an emergency closed was not promised",
         "hours",
     ),
     "usable_hours": (
-        "of these, time in which they could be used: controller heard, door not faulty, not "
-        "closed by staff",
+        "of these, all time in mode free, whatever the controller did, and in mode scan the time "
+        "in which a controller was heard",
         "hours",
     ),
     "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),

@@ -96,6 +96,8 @@ class Found:
     """Where the watermarks may move."""
     members: Sequence[Mapping[str, Any]]
     """Stations that are counted under another branch from now on."""
+    disowned: Collection[Due] = frozenset()
+    """Of the dues, those of units that other stations make up from now on."""
 
 
 async def look(tx: AsyncSession, *, at: datetime) -> Found:
@@ -108,11 +110,11 @@ async def look(tx: AsyncSession, *, at: datetime) -> Found:
     """
     settled = await settled_until(tx, at=at)
     marks = {row.name: row.at for row in await tx.scalars(sa.select(RollupMark))}
-    members, dues = await _moved(tx)
+    members, dues, disowned = await _moved(tx)
     for search in (_changed(tx, marks.get(CHANGED), at), _passed(tx, marks.get(CLOSED), at)):
         async for station, day in search:
             dues.add((station, Grain.DAY, day, STATION_DAYS))
-    return Found(dues, {CHANGED: settled, CLOSED: at}, members)
+    return Found(dues, {CHANGED: settled, CLOSED: at}, members, disowned)
 
 
 async def note(tx: AsyncSession, found: Found) -> int:
@@ -132,7 +134,27 @@ async def note(tx: AsyncSession, found: Found) -> int:
             .values(name=name, at=mark)
             .on_conflict_do_update(index_elements=["name"], set_={"at": mark})
         )
-    return await put_due(tx, found.dues)
+    return await put_found(tx, found, found.dues)
+
+
+async def put_found(tx: AsyncSession, found: Found, dues: Collection[Due]) -> int:
+    """Write some of what was found down as due; gives how many spans.
+
+    A number of workers outlives their sets, so that a unit which a station left or joined would
+    keep those of its stations before. It goes as the span becomes due: who counted before that
+    does not settle it any more, and who counts after it finds nothing to keep.
+    """
+    number = await put_due(tx, dues)
+    c, disowned = table_of(Rollup).c, in_order(set(dues) & set(found.disowned))
+    if disowned:
+        names = {"place_id": "place", "grain": "of_grain", "from_day": "first"}
+        await tx.execute(
+            sa.update(table_of(Rollup))
+            .where(*(c[name] == sa.bindparam(value) for name, value in names.items()))
+            .values(uniques=None, crowd=None),
+            [dict(zip(names.values(), due[:3], strict=True)) for due in disowned],
+        )
+    return number
 
 
 Pair = tuple[uuid.UUID, date]
@@ -230,12 +252,23 @@ async def _passed(tx: AsyncSession, since: datetime | None, at: datetime) -> Asy
             yield station, day
 
 
-async def _moved(tx: AsyncSession) -> tuple[list[Mapping[str, Any]], set[Due]]:
-    """Give the stations whose branch is another now, and what that makes due."""
+async def _moved(
+    tx: AsyncSession,
+) -> tuple[list[Mapping[str, Any]], set[Due], set[Due]]:
+    """Give the stations whose branch is another now, what that makes due, and what of it is of
+    units that they left or joined.
+
+    What holds them before and after has the same stations as ever, and so has their own unit when
+    it was hung up elsewhere with them.
+    """
     rows = (
         await tx.execute(
             sa.select(
-                Station.id, Station.unit_id, Unit.path, RollupMember.unit_path.label("before")
+                Station.id,
+                Station.unit_id,
+                Unit.path,
+                RollupMember.unit_path.label("before"),
+                RollupMember.unit_id.label("unit_before"),
             )
             .join(Unit, Unit.id == Station.unit_id)
             .outerjoin(RollupMember, RollupMember.station_id == Station.id)
@@ -247,6 +280,7 @@ async def _moved(tx: AsyncSession) -> tuple[list[Mapping[str, Any]], set[Due]]:
     ]
     moved = {row.id: row for row in rows if row.before is not None}
     dues: set[Due] = set()
+    disowned: set[Due] = set()
     if moved:
         tree = await read_tree(tx)
         days = await tx.execute(
@@ -256,6 +290,9 @@ async def _moved(tx: AsyncSession) -> tuple[list[Mapping[str, Any]], set[Due]]:
         )
         for station, day in days:
             row = moved[station]
-            for path in (row.path, row.before):
-                dues |= {(u, Grain.DAY, day, depth) for u, depth in tree.above(path)}
-    return members, dues
+            joined, left = set(tree.above(row.path)), set(tree.above(row.before))
+            dues |= {(unit, Grain.DAY, day, depth) for unit, depth in joined | left}
+            for unit, depth in joined ^ left:
+                if unit != row.unit_id or unit != row.unit_before:
+                    disowned |= {(unit, Grain.DAY, day, depth), *spans_above(unit, day)}
+    return members, dues | disowned, disowned

@@ -155,10 +155,12 @@ def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
             ranked([(FACILITIES[k], n) for k, n in sheet["uses"]], half, GREEN),
         ),
     )
+    is_known = any(day["staffed"] is not None for day in sheet["days"])
+    nothing = "本月没有。None this month." if is_known else "没有数据。No data."
     for x, y, title, spec in charts:
         parts.append(_text(x, y, title, 11))
         if spec is None:
-            parts.append(_text(x, y + 22, "本月没有。None this month.", 9, color=SOFT))
+            parts.append(_text(x, y + 22, nothing, 9, color=SOFT))
         else:
             chart = to_svg(_in(spec, family))
             parts.append(chart.replace("<svg ", f'<svg x="{x}" y="{y + 6}" ', 1))

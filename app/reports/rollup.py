@@ -38,6 +38,7 @@ from app.reports.changes import (
     look,
     note,
     put_due,
+    put_found,
     read_tree,
     spans_above,
 )
@@ -110,9 +111,9 @@ async def find(database: Database, *, at: datetime) -> int:
     dues = in_order(found.dues)
     for start in range(0, len(dues), NOTED_AT_ONCE):
         async with database.write() as tx:
-            await put_due(tx, dues[start : start + NOTED_AT_ONCE])
+            await put_found(tx, found, dues[start : start + NOTED_AT_ONCE])
     async with database.write() as tx:
-        await note(tx, replace(found, dues=()))
+        await note(tx, replace(found, dues=(), disowned=()))
     return len(dues)
 
 

@@ -3,15 +3,18 @@
 Every figure names the counters that its formula is made of, and the raw rows that they count: of
 any cell of a report, cut as the report is. Rows name no worker and no occupation, and are shown of
 one station and of at most 31 days, from the first of them to the last (law 15).
+Of time, the rows are the modes that held (a page of them is one of days), the silences of
+controllers that are over, and the spells of facilities.
 Of a report that hides small cells nothing more is told than its formula, for its counters are them;
 nor of a ranking, whose figures are those of other reports.
 """
 
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,9 +23,16 @@ from app.db import cursors
 from app.db.cursors import PageOf, PageRequest
 from app.db.types import Instant
 from app.doors.rules import CommandState, Outcome, state_now
-from app.doors.tables import Command, Door, OfflineEntry, Scan
-from app.places.rules import Kind
-from app.places.tables import Facility, FacilityKind, Station
+from app.doors.tables import Command, ControllerOutage, Door, OfflineEntry, Scan
+from app.places.rules import Because, Kind
+from app.places.tables import (
+    Facility,
+    FacilityKind,
+    FacilitySpell,
+    FacilityStatus,
+    Station,
+    StationModes,
+)
 from app.reports.cells import Cell
 from app.reports.queries import REPORTS, controllers, rows_of
 from app.reports.rules import By
@@ -45,7 +55,7 @@ from app.reports.rules.counters import (
 )
 from app.reports.sums import Ask, read, used
 from app.visits.rules import LONGEST_STAY
-from app.visits.tables import EndSource, FacilityUse, Visit
+from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
 MOST_DAYS = 31
 """Of so many days rows are shown."""
@@ -68,6 +78,22 @@ class Rows(StrEnum):
     SCANS = "scans"
     COMMANDS = "commands"
     USES = "uses"
+    HEADS = "heads"
+    ALONE = "alone"
+    MODES = "modes"
+    OUTAGES = "outages"
+    SPELLS = "spells"
+
+
+class Window(NamedTuple):
+    """A mode that held at a station."""
+
+    id: uuid.UUID
+    """The station's."""
+    from_at: datetime
+    until_at: datetime
+    mode: Kind
+    because: Because
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +111,8 @@ class Made:
     """Whether it is the number of distinct workers, from their sets."""
     is_inside: bool = False
     """Whether a visit counts in all time that it lasts, and not just where it began."""
+    is_ended: bool = False
+    """Whether a spell counts where it ended, and not in all time that it lasts."""
 
     @property
     def ask(self) -> Ask:
@@ -139,6 +167,24 @@ def _uses(kind: F, where: sa.ColumnElement[bool]) -> Made:
     return Made(kinds=[kind], rows=Rows.USES, where=where)
 
 
+def _modes(*counters: int) -> Made:
+    return Made(counters, rows=Rows.MODES)
+
+
+def _silences(*counters: int, is_ended: bool = False) -> Made:
+    return Made(counters, rows=Rows.OUTAGES, is_ended=is_ended)
+
+
+def _alone(counter: int, where: sa.ColumnElement[bool]) -> Made:
+    return Made([counter], rows=Rows.ALONE, where=where)
+
+
+def _spells(*kinds: F, status: FacilityStatus | None = None, is_ended: bool = False) -> Made:
+    where = None if status is None else FacilitySpell.status == status
+    return Made(kinds=kinds, rows=Rows.SPELLS, where=where, is_ended=is_ended)
+
+
+BROKEN = FacilityStatus.OUT_OF_ORDER
 LIVE = Command.expires_at > sa.bindparam("at", type_=Instant())
 
 
@@ -149,6 +195,7 @@ def _reads_as(state: CommandState) -> sa.ColumnElement[bool]:
 
 
 USED = FacilityUse.ended_at.is_not(None)
+FLAGGED = sa.and_(OfflineEntry.opened.is_(True), OfflineEntry.would_have_been_refused.is_not(None))
 GRANTED = Scan.outcome == Outcome.GRANTED
 REFUSED = Scan.outcome == Outcome.REFUSED
 TAKEN = Command.claimed_at.is_not(None)
@@ -178,12 +225,12 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "anonymous_visits": _visits([C.ANONYMOUS], ANONYMOUS),
         "out_of_hours_visits": _visits(OUT_OF_HOURS, IS_OUT),
         "offhours_share": _visits(VISITS, FIRST),
-        "staffed_hours": Made([C.STAFFED_MS]),
-        "unstaffed_hours": Made([C.PROMISED_MS, C.STAFFED_MS]),
-        "covered_hours": Made([C.COVERED_MS]),
-        "free_mode_coverage": Made([C.COVERED_MS, C.STAFFED_MS]),
+        "staffed_hours": _modes(C.STAFFED_MS),
+        "unstaffed_hours": _modes(C.PROMISED_MS, C.STAFFED_MS),
+        "covered_hours": _modes(C.COVERED_MS),
+        "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
         "night_uplift": _visits([*VISITS, C.PROMISED_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
-        "walk_in_heads": Made([C.HEADS]),
+        "walk_in_heads": Made([C.HEADS], rows=Rows.HEADS),
         "refused": _scans([C.REFUSED], REFUSED),
         "unmet_demand": _scans([C.UNMET], REFUSED),
         "stays": _visits([C.DWELLS], SEEN),
@@ -210,9 +257,9 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "opened": _commands([C.OPENED], sa.and_(BY_SCAN, OPENED)),
         "proven_open_rate": _commands([C.OPENED, C.WITH_CONTACT], WITH_CONTACT),
         **_PERCENTILES,
-        "alone_opened": Made([C.ALONE_OPENED]),
-        "alone_refused": Made([C.ALONE_REFUSED]),
-        "alone_flagged": Made([C.ALONE_FLAGGED]),
+        "alone_opened": _alone(C.ALONE_OPENED, OfflineEntry.opened.is_(True)),
+        "alone_refused": _alone(C.ALONE_REFUSED, OfflineEntry.opened.is_(False)),
+        "alone_flagged": _alone(C.ALONE_FLAGGED, FLAGGED),
     },
     "occupancy": {
         "capacity": Made(),
@@ -238,29 +285,29 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "in_use_hours": _uses(F.IN_USE_MS, USED),
         "visits": _visits(VISITS, FIRST),
         "uses_per_visit": Made(VISITS, kinds=[F.USES], rows=Rows.USES, where=USED),
-        "standing_hours": Made(kinds=[F.STANDING_MS]),
-        "out_of_order_hours": Made(kinds=[F.OUT_MS]),
-        "degraded_hours": Made(kinds=[F.DEGRADED_MS]),
-        "unknown_hours": Made(kinds=[F.UNKNOWN_MS]),
-        "availability": Made(kinds=[F.STANDING_MS, F.OUT_MS]),
-        "unknown_share": Made(kinds=[F.UNKNOWN_MS, F.STANDING_MS]),
-        "repairs": Made(kinds=[F.REPAIRS]),
-        "repair_hours": Made(kinds=[F.REPAIR_MS]),
-        "repair_mean_min": Made(kinds=[F.REPAIR_MS, F.REPAIRS]),
+        "standing_hours": _spells(F.STANDING_MS),
+        "out_of_order_hours": _spells(F.OUT_MS, status=BROKEN),
+        "degraded_hours": _spells(F.DEGRADED_MS, status=FacilityStatus.DEGRADED),
+        "unknown_hours": _spells(F.UNKNOWN_MS, status=FacilityStatus.UNKNOWN),
+        "availability": _spells(F.STANDING_MS, F.OUT_MS),
+        "unknown_share": _spells(F.UNKNOWN_MS, F.STANDING_MS),
+        "repairs": _spells(F.REPAIRS, status=BROKEN, is_ended=True),
+        "repair_hours": _spells(F.REPAIR_MS, status=BROKEN, is_ended=True),
+        "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
     },
     "promise": {
-        "promised_hours": Made([C.PROMISED_MS]),
-        "usable_hours": Made([C.USABLE_MS]),
-        "unknown_hours": Made([C.UNKNOWN_MS]),
-        "promise_rate": Made([C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS]),
-        "unknown_share": Made([C.UNKNOWN_MS, C.PROMISED_MS]),
-        "staffed_hours": Made([C.STAFFED_MS]),
-        "commissioned_hours": Made([C.COMMISSIONED_MS]),
-        "online_hours": Made([C.ONLINE_MS]),
-        "controller_uptime": Made([C.ONLINE_MS, C.COMMISSIONED_MS]),
-        "outages": Made([C.OUTAGES]),
-        "outage_hours": Made([C.OUTAGE_MS]),
-        "mttr_min": Made([C.OUTAGE_MS, C.OUTAGES]),
+        "promised_hours": _modes(C.PROMISED_MS),
+        "usable_hours": _silences(C.USABLE_MS),
+        "unknown_hours": _silences(C.UNKNOWN_MS),
+        "promise_rate": _silences(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS),
+        "unknown_share": _silences(C.UNKNOWN_MS, C.PROMISED_MS),
+        "staffed_hours": _modes(C.STAFFED_MS),
+        "commissioned_hours": _silences(C.COMMISSIONED_MS),
+        "online_hours": _silences(C.ONLINE_MS),
+        "controller_uptime": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
+        "outages": _silences(C.OUTAGES, is_ended=True),
+        "outage_hours": _silences(C.OUTAGE_MS, is_ended=True),
+        "mttr_min": _silences(C.OUTAGE_MS, C.OUTAGES, is_ended=True),
     },
     "occupations": {
         name: Made()
@@ -375,12 +422,20 @@ def _name(number: int) -> str:
     return C(number).name.lower()
 
 
-_TABLES: Mapping[Rows, tuple[Any, Any]] = {
-    Rows.VISITS: (Visit, Visit.started_at),
-    Rows.SCANS: (Scan, Scan.scanned_at),
-    Rows.COMMANDS: (Command, Command.created_at),
-    Rows.USES: (FacilityUse, FacilityUse.begun_at),
+_TABLES: Mapping[Rows, tuple[Any, Any, Any]] = {
+    Rows.VISITS: (Visit, Visit.started_at, Visit.id),
+    Rows.SCANS: (Scan, Scan.scanned_at, Scan.id),
+    Rows.COMMANDS: (Command, Command.created_at, Command.id),
+    Rows.USES: (FacilityUse, FacilityUse.begun_at, FacilityUse.id),
+    Rows.HEADS: (WalkInCount, WalkInCount.from_at, WalkInCount.id),
+    Rows.ALONE: (OfflineEntry, OfflineEntry.happened_at, OfflineEntry.entry_id),
+    Rows.MODES: (StationModes, StationModes.midnight_at, StationModes.station_id),
+    Rows.OUTAGES: (ControllerOutage, ControllerOutage.from_at, ControllerOutage.controller_id),
+    Rows.SPELLS: (FacilitySpell, FacilitySpell.from_at, FacilitySpell.facility_id),
 }
+"""Where they stand, when each began, and what tells those of one instant apart."""
+_OF_DAYS = frozenset({Rows.HEADS, Rows.MODES})
+"""Rows that belong to a day, and to no hour of it."""
 
 
 def may_list(cell: Cell) -> bool:
@@ -395,25 +450,51 @@ async def behind(
     """Give a page of the raw rows that a figure counts at a station; raises CursorInvalid."""
     if made.rows is None:
         return PageOf([], None)
-    table, begun = _TABLES[made.rows]
+    table, begun, id = _TABLES[made.rows]
     query = sa.select(table).where(table.station_id == station.id)
+    times = cell.times(station.timezone)
     if made.is_inside:
         query = query.where(_lasted(cell, station.timezone))
+    elif made.rows in (Rows.OUTAGES, Rows.SPELLS):
+        query = query.where(_touching(table, times, is_ended=made.is_ended))
     elif made.rows is Rows.COMMANDS:
-        times = cell.times(station.timezone)
         query = query.where(sa.or_(*(sa.and_(begun >= t0, begun < t1) for t0, t1 in times)))
     else:
         day, ranges = table.local_day, cell.slot.ranges
         query = query.where(sa.or_(*(sa.and_(day >= d0, day < d1) for d0, d1 in ranges)))
-        if cell.hour is not None:
+        if cell.hour is not None and made.rows not in _OF_DAYS:
             query = query.where(table.local_hour == cell.hour)
     if made.rows is Rows.VISITS:
         query = query.where(Visit.voided_at.is_(None))
     if made.rows is Rows.USES and cell.kind is not None:
         query = query.where(FacilityUse.facility_id.in_(_of_kind(cell.kind)))
+    if made.rows is Rows.SPELLS and cell.kind is not None:
+        query = query.where(FacilitySpell.kind == cell.kind)
     if made.where is not None:
         query = query.where(made.where).params(at=cell.scope.at)
-    return await cursors.page(tx, query, by=[begun, table.id], request=request)
+    found = await cursors.page(tx, query, by=[begun, id], request=request)
+    if made.rows is Rows.MODES:
+        return PageOf([one for day in found.rows for one in _windows(day, times)], found.next)
+    return found
+
+
+def _touching(
+    table: Any, times: Sequence[tuple[datetime, datetime]], *, is_ended: bool
+) -> sa.ColumnElement[bool]:
+    """Select the spells that reach into some times, or that ended in them."""
+    until = table.until_at
+    if is_ended:
+        return sa.or_(*(sa.and_(until >= t0, until < t1) for t0, t1 in times))
+    lasts = until.is_(None)
+    return sa.or_(*(sa.and_(table.from_at < t1, lasts | (until > t0)) for t0, t1 in times))
+
+
+def _windows(day: StationModes, times: Sequence[tuple[datetime, datetime]]) -> Iterator[Window]:
+    """Give the modes of a day that held in some of the times."""
+    for since, until, kind, because in day.windows:
+        from_at, until_at = (day.midnight_at + timedelta(milliseconds=ms) for ms in (since, until))
+        if any(from_at < t1 and until_at > t0 for t0, t1 in times):
+            yield Window(day.station_id, from_at, until_at, Kind(kind), Because(because))
 
 
 def _lasted(cell: Cell, timezone: str) -> sa.ColumnElement[bool]:

@@ -17,22 +17,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import COMMAND_LINE, Action, AuditEntry
 from app.db.types import new_id
+from app.doors.tables import ControllerOutage
 from app.people.admins import SignedInAdmin, visible_roots, visible_stations
 from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places import facilities, units
 from app.places.facilities import NewFacility
 from app.places.rules import Kind
-from app.places.tables import FacilityKind, Station, Unit
+from app.places.tables import FacilityKind, Station, StationModes, Unit
 from app.reports import queries
 from app.reports.rollup import CITY_ZONE
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
-from app.visits.tables import FacilityUse
+from app.visits.tables import FacilityUse, WalkInCount
 from tests.conftest import NIGHT, Clock
 from tests.support.counting import rolled
-from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
+from tests.support.worlds import SomeAdmin, a_controller, a_station, a_unit, a_worker, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -131,6 +132,18 @@ async def test_a_report_echoes_what_was_asked_and_says_how_complete_it_is(
     assert (second["station"], second["visits"], second["offhours_share"]) == ("CQ0002", 0, None)
 
 
+async def test_a_report_of_a_part_says_of_which_wherever_it_goes(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    for name, id in (("unit", city.near.id), ("station", city.stations[0].id)):
+        asked = {name: str(id), "to": "2026-11-25"}
+        assert (await asks(client, city.auditor, **asked)).json()[name] == str(id)
+        book = await asks(client, city.auditor, **asked, format="xlsx")
+        about = openpyxl.load_workbook(io.BytesIO(book.content))["说明"]
+        assert str(id) in [row[1].value for row in about.iter_rows()]
+        assert ((await audited(runtime))[-1].after or {})[name] == str(id)
+
+
 @pytest.mark.parametrize("report", REPORTS)
 async def test_every_report_answers_as_json_and_as_csv(
     client: httpx.AsyncClient, runtime: Runtime, city: City, report: str
@@ -160,7 +173,8 @@ async def test_every_report_answers_as_json_and_as_csv(
     for entry in entries:
         assert (entry.admin_id, entry.subject) == (city.auditor.id, f"report:{report}")
         figure = {"figure": "visits"} if report == "ranking" else {}
-        assert entry.after == {"report": report, "by": "station", "bucket": None} | TODAY | figure
+        asked = {"by": "station", "bucket": None, "unit": None, "station": None}
+        assert entry.after == {"report": report} | asked | TODAY | figure
 
 
 async def test_a_workbook_leaves_no_file_behind(
@@ -430,6 +444,70 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
             headers=far.headers,
         )
         assert answer.status_code == 404
+
+
+async def test_time_and_states_have_rows_too(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """What held, silences that are over, spells of facilities, heads: a figure names its own."""
+    station, day = city.stations[0], datetime(2026, 11, 23, tzinfo=ZoneInfo(CITY_ZONE))
+    at = [day.astimezone(UTC) + timedelta(hours=hour) for hour in range(25)]
+    windows = [[0, 8, "scan", "weekly"], [8, 18, "free", "weekly"], [18, 20, "closed", "override"]]
+    async with runtime.database.write() as tx:
+        box, _ = await a_controller(tx, station, at=NIGHT - timedelta(days=9))
+        new = NewFacility(FacilityKind.WATER, "", 2)
+        (facility,) = await facilities.add(tx, station, [new], actor=COMMAND_LINE, at=at[1])
+        await tx.execute(sa.delete(StationModes))
+        tx.add_all(
+            [
+                StationModes(
+                    station_id=station.id,
+                    local_day=day.date(),
+                    midnight_at=at[0],
+                    windows=[[a * 3_600_000, b * 3_600_000, *what] for a, b, *what in windows],
+                    recorded_until=at[20],
+                    changed_at=at[20],
+                ),
+                ControllerOutage(
+                    controller_id=box,
+                    from_at=at[0] - timedelta(hours=3),
+                    until_at=at[2],
+                    station_id=station.id,
+                    changed_at=at[2],
+                ),
+                WalkInCount(
+                    id=new_id(),
+                    station_id=station.id,
+                    count=7,
+                    from_at=at[9],
+                    until_at=at[10],
+                    local_day=day.date(),
+                    admin_id=city.auditor.id,
+                    created_at=at[10],
+                ),
+            ]
+        )
+
+    async def rows(report: str, figure: str, **more: str) -> list[Any]:
+        asked = {"figure": figure, "station": str(station.id)} | more
+        answer = await asks(client, city.auditor, f"{report}/source", **asked)
+        assert answer.status_code == 200, answer.text
+        found: list[Any] = answer.json()["rows"]
+        return found
+
+    held = await rows("promise", "promised_hours")
+    assert [(row["mode"], row["because"]) for row in held] == [tuple(w[2:]) for w in windows]
+    assert datetime.fromisoformat(held[1]["from_at"]) == at[8]
+    hour = {"by": "hour", "of_hour": "19"}
+    assert [row["mode"] for row in await rows("visits", "unstaffed_hours", **hour)] == ["closed"]
+    for figure in ("promise_rate", "outages"):
+        (silence,) = await rows("promise", figure)
+        assert (silence["id"], datetime.fromisoformat(silence["until_at"])) == (str(box), at[2])
+    (heads,) = await rows("visits", "walk_in_heads")
+    assert heads["count"] == 7
+    (spell,) = await rows("facilities", "availability")
+    assert (spell["id"], spell["quantity"]) == (str(facility.id), 2)
+    assert await rows("facilities", "out_of_order_hours") == []
 
 
 async def test_each_kind_of_facility_is_compared_with_itself_before(

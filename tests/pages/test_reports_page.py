@@ -12,13 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
+from app.api.admin.source import ROWS_OUT
 from app.audit import COMMAND_LINE
 from app.doors.rules import CommandState, Outcome, Reason
 from app.people import admins
 from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places.rules import Because, Kind, local_day
-from app.places.tables import FacilityKind, OperatingModel, Station, Unit, UnitKind
+from app.places.tables import FacilityKind, FacilityStatus, OperatingModel, Station, Unit, UnitKind
 from app.reports.occupations import NOT_SAID
 from app.reports.ranking import Ranked
 from app.reports.rollup import CITY_ZONE
@@ -514,6 +515,7 @@ def test_every_value_that_the_api_names_has_words_in_both_languages(
         "because": Because,
         "state": CommandState,
         "end_source": EndSource,
+        "status": FacilityStatus,
         "counter": [
             *(one.name.lower() for one in C if one is not C.QUARTER),
             *HISTOGRAMS.values(),
@@ -528,7 +530,9 @@ def test_every_value_that_the_api_names_has_words_in_both_languages(
             assert len(words[kind].get(name, [])) == 2, (kind, name)
     told = page.evaluate("window.OCCUPATIONS.map(function (row) { return row[0]; })")
     assert {*told, *words["occupation"]} >= {*(each.value for each in Occupation), NOT_SAID}
-    assert set(Rows) == {"visits", "scans", "commands", "uses"}
+    shown = {name for shape in ROWS_OUT.values() for name in shape.model_fields}
+    assert shown - {"id", "facility_id"} == set(words["row"])
+    assert set(ROWS_OUT) == set(Rows)
     zh, en = page.evaluate("[window.REPORT_WORDS.zh, window.REPORT_WORDS.en]")
     assert set(zh) == set(en)
     assert set(zh["problems"]) == set(en["problems"])

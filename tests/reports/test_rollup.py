@@ -278,6 +278,39 @@ async def test_a_station_that_is_hung_up_elsewhere_takes_its_past_along(runtime:
         assert visits_of(counted[city.id, grain, first]) == 1
 
 
+async def test_units_do_not_keep_a_number_of_workers_that_other_stations_made_up(
+    runtime: Runtime,
+) -> None:
+    then = NOON - timedelta(days=250)
+    day, late = (then + timedelta(hours=8)).date(), DAY - timedelta(days=2)
+    async with runtime.database.write() as tx:
+        city, street, station = await a_street(tx)
+        early = NOON - timedelta(days=400)
+        other = await a_unit(tx, parent=city, at=early, name="另一街道")
+        others = [await a_station(tx, unit=unit, at=early) for unit in (street, other)]
+        for place, number in ((station, 3), (others[0], 2), (others[1], 1)):
+            for _ in range(number):
+                worker = await a_worker(tx, runtime, at=then)
+                for at in (then, NOON - timedelta(days=2)):
+                    tx.add(a_visit(place, at, written=at, worker_id=worker.id))
+    await roll(runtime, then + timedelta(days=5))
+    await privacy.retain(runtime.database, at=NOON, retention_days=180)
+    counted = await roll(runtime)
+    assert counted[street.id, Grain.MONTH, span_of(Grain.MONTH, day)].uniques == 5
+    async with runtime.database.write() as tx:
+        (await tx.get_one(Station, station.id)).unit_id = other.id
+    counted = await roll(runtime, NOON + timedelta(hours=4))
+    for grain in Grain:
+        rows = [counted[unit.id, grain, span_of(grain, day)] for unit in (street, other, city)]
+        numbers = (2, 4, 6) if grain is not Grain.YEAR else (4, 8, 12)
+        assert tuple(visits_of(row) for row in rows) == numbers
+        # Of its workers nobody can say any more which were of which station.
+        assert [row.uniques for row in rows] == [None, None, 6], grain
+    for unit, number in ((street, 2), (other, 4), (city, 6)):
+        for grain in (Grain.DAY, Grain.MONTH):
+            assert counted[unit.id, grain, span_of(grain, late)].uniques == number
+
+
 async def test_every_station_has_a_row_of_every_day_that_passed(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         _, _, station = await a_street(tx)

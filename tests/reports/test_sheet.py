@@ -77,6 +77,13 @@ async def test_what_is_not_known_is_a_dash_and_no_zero() -> None:
     assert [value["value"] for value in values] == [None, 0.0]
 
 
+async def test_of_a_month_of_which_nothing_is_known_nobody_says_that_nothing_happened() -> None:
+    days = [DayBar(day, None, None) for day in range(1, 32)]
+    text = page_of(await printed(replace(SHEET, days=days, reasons=[]))).extract_text()
+    assert "没有数据。" in text
+    assert "本月没有" not in text
+
+
 async def test_sheets_of_one_lot_share_letters_and_nothing_else() -> None:
     other = replace(SHEET, name="弹子石老街驿站", month=9)
     texts = [page_of(pdf).extract_text() for pdf in draw([plain(SHEET), plain(other)])]

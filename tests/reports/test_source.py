@@ -57,7 +57,8 @@ COUNTED = {
         "visits visits_free visits_scan visits_offline returns anonymous_visits "
         "out_of_hours_visits refused stays ended imputed_exits"
     ),
-    "access": "decided granted walk_in refused claimed executed with_contact opened",
+    "access": "decided granted walk_in refused claimed executed with_contact opened "
+    "alone_opened alone_refused alone_flagged",
     "facilities": "uses open_uses",
     "controllers": "commands live executed refused failed expired unknown",
 }
@@ -244,7 +245,10 @@ async def check_rows(
         cursor = page.next
         if cursor is None:
             break
-    assert len({each.id for each in rows}) == len(rows)
+    named = {tuple(getattr(each, name, None) for name in IDS) for each in rows}
+    assert len(named) == len(rows)
+    if figure == "walk_in_heads" and row.walk_in_heads is not None:
+        assert sum(each.count for each in rows) == row.walk_in_heads
     if figure in COUNTED.get(report, "").split() and getattr(row, figure) is not None:
         assert len(rows) == getattr(row, figure), (report, figure, row)
     if report == "occupancy" and made.rows is not None:
@@ -255,6 +259,9 @@ async def check_rows(
         )
         assert rows or not minutes
         assert round(minutes / 60, 2) == pytest.approx(row.person_hours, abs=0.01), row
+
+
+IDS = ("id", "entry_id", "controller_id", "facility_id", "from_at")
 
 
 def minutes_of(visit: Any, at: datetime) -> Iterator[datetime]:

@@ -77,6 +77,8 @@ class Asked:
     bucket: Bucket | None
     compare: Compare | None = None
     figure: Ranked | None = None
+    unit: uuid.UUID | None = None
+    station: uuid.UUID | None = None
 
     def echo(self) -> dict[str, Any]:
         """Say it again."""
@@ -86,6 +88,8 @@ class Asked:
             "to": self.period.to_day.isoformat(),
             "by": self.by.value,
             "bucket": self.bucket.value if self.bucket else None,
+            "unit": str(self.unit) if self.unit else None,
+            "station": str(self.station) if self.station else None,
         }
         if self.figure is not None:
             said["figure"] = self.figure.value

@@ -150,6 +150,10 @@ def _workbook(
     return path
 
 
+_ONLY = (("工会组织 unit", "unit"), ("驿站 station", "station"), ("指标 figure", "figure"))
+"""What a report may be narrowed to, beside its period."""
+
+
 def _about(asked: Asked, known: Completeness, at: datetime) -> list[tuple[str, str]]:
     """Say on the file itself what it is, of when, and how complete."""
     made = at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
@@ -159,6 +163,7 @@ def _about(asked: Asked, known: Completeness, at: datetime) -> list[tuple[str, s
         ("起 from", asked.period.from_day.isoformat()),
         ("止（不含）to", asked.period.to_day.isoformat()),
         ("行 by", asked.by.value + (f" / {asked.bucket.value}" if asked.bucket else "")),
+        *((title, said[name]) for title, name in _ONLY if said.get(name)),
         ("生成时间 generated_at", made),
         *(
             [("对比期 before", f"{said['before_from']} – {said['before_to']}")]

@@ -58,6 +58,8 @@ REPORT_SCHEMA = {
         "to": {"type": "string", "format": "date"},
         "by": {"type": "string"},
         "bucket": {"type": ["string", "null"]},
+        "unit": {"type": ["string", "null"], "description": "Only this unit's branch."},
+        "station": {"type": ["string", "null"], "description": "Only this station."},
         "figure": {"type": "string", "description": "Of `ranking`: by what."},
         "compare": {"type": "string", "description": "Where the period before was asked for."},
         "before_from": {"type": "string", "format": "date"},
@@ -168,7 +170,7 @@ async def report(
         figure = figure or Ranked.VISITS
     elif figure is not None:
         raise RequestInvalid("only the ranking is by a figure")
-    asked = Asked(report, period_of(from_day, to_day), by, bucket, compare, figure)
+    asked = Asked(report, period_of(from_day, to_day), by, bucket, compare, figure, unit, station)
     if compare is not None:
         comparing.check(report, by.is_place and bucket is None)
     if report in (Report.CONTROLLERS, Report.RANKING):

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
+from pydantic import AliasChoices, Field
 
 from app.api.admin.asked import Asked, Reader, Report, period_of, scope_of
 from app.api.deps import Held, Now, Page
@@ -18,7 +19,7 @@ from app.doors.rules import CommandState, Outcome, Reason
 from app.people.admins import get_station
 from app.places.rules import Because, Kind, local_day
 from app.places.stations import StationNotFound
-from app.places.tables import FacilityKind, OperatingModel
+from app.places.tables import FacilityKind, FacilityStatus, OperatingModel
 from app.places.units import UnitNotFound
 from app.reports import cells, source
 from app.reports.catalogue import cuts_of, field_of
@@ -78,6 +79,52 @@ class UseRowOut(Out):
     quantity: Decimal | None
 
 
+class HeadsRowOut(Out):
+    id: uuid.UUID
+    from_at: datetime
+    until_at: datetime
+    count: int
+
+
+class AloneRowOut(Out):
+    id: Annotated[uuid.UUID, Field(validation_alias=AliasChoices("entry_id", "id"))]
+    happened_at: datetime
+    opened: bool
+    reason: Reason
+    would_have_been_refused: Reason | None
+    mode: Kind
+    because: Because
+
+
+class ModeRowOut(Out):
+    """A mode that held; `id` is the station's."""
+
+    id: uuid.UUID
+    from_at: datetime
+    until_at: datetime
+    mode: Kind
+    because: Because
+
+
+class OutageRowOut(Out):
+    """A silence that is over; `id` is the controller's."""
+
+    id: Annotated[uuid.UUID, Field(validation_alias=AliasChoices("controller_id", "id"))]
+    from_at: datetime
+    until_at: datetime
+
+
+class SpellRowOut(Out):
+    """A time of a facility in one status; `id` is the facility's."""
+
+    id: Annotated[uuid.UUID, Field(validation_alias=AliasChoices("facility_id", "id"))]
+    kind: FacilityKind
+    quantity: int
+    status: FacilityStatus
+    from_at: datetime
+    until_at: datetime | None
+
+
 class CounterOut(Out):
     name: str
     sum: int
@@ -104,15 +151,31 @@ class SourceOut(Out):
     rollups: RollupsOut
     row_kind: source.Rows | None
     station: str | None
-    rows: list[VisitRowOut] | list[ScanRowOut] | list[CommandRowOut] | list[UseRowOut] | None
+    rows: (
+        list[VisitRowOut]
+        | list[ScanRowOut]
+        | list[CommandRowOut]
+        | list[UseRowOut]
+        | list[HeadsRowOut]
+        | list[AloneRowOut]
+        | list[ModeRowOut]
+        | list[SpellRowOut]
+        | list[OutageRowOut]
+        | None
+    )
     next: str | None
 
 
-_ROWS_OUT: dict[source.Rows, type[Out]] = {
+ROWS_OUT: dict[source.Rows, type[Out]] = {
     source.Rows.VISITS: VisitRowOut,
     source.Rows.SCANS: ScanRowOut,
     source.Rows.COMMANDS: CommandRowOut,
     source.Rows.USES: UseRowOut,
+    source.Rows.HEADS: HeadsRowOut,
+    source.Rows.ALONE: AloneRowOut,
+    source.Rows.MODES: ModeRowOut,
+    source.Rows.OUTAGES: OutageRowOut,
+    source.Rows.SPELLS: SpellRowOut,
 }
 
 
@@ -182,7 +245,7 @@ async def source_of(
     if made is None:
         raise RequestInvalid(f"the figures of this report are: {', '.join(source.MADE[report])}")
     _check_cut(report, by, bucket)
-    asked = Asked(report, period_of(from_day, to_day), by, bucket)
+    asked = Asked(report, period_of(from_day, to_day), by, bucket, unit=unit, station=station)
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await scope_of(tx, admin, asked, (unit, station), days, held, at)
@@ -199,7 +262,7 @@ async def source_of(
         after["of"] = names.echo()
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
     says = field_of(report, figure)
-    shape = None if made.rows is None else _ROWS_OUT[made.rows]
+    shape = None if made.rows is None else ROWS_OUT[made.rows]
     return {
         "report": report,
         "figure": figure,
