@@ -281,8 +281,12 @@ def entry_at(pulsed_at: datetime, moves: Sequence[Moved]) -> datetime | None:
     return later[0] if later and later[0] <= pulsed_at + OPENING else None
 
 
-async def modelled(wandering: Wandering) -> Counter[uuid.UUID]:
-    """Count who is inside by the recorded facts, in the order of their own time."""
+Fact = tuple[datetime, uuid.UUID, uuid.UUID, bool]
+"""When, which worker, at which station; whether he came in."""
+
+
+async def facts_of(wandering: Wandering) -> list[Fact]:
+    """Give what was recorded, in the order of its own time."""
     house = wandering.house
     moves: dict[uuid.UUID | None, list[Moved]] = {}
     journal = sa.select(JournalEntry.door_id, JournalEntry.type, JournalEntry.corrected_at)
@@ -290,7 +294,7 @@ async def modelled(wandering: Wandering) -> Counter[uuid.UUID]:
         opened = row.type is EventType.DOOR_OPENED
         moves.setdefault(row.door_id, []).append(Moved(row.corrected_at, opened))
     contacts = {place.box.door for place in wandering.places if place.has_contact}
-    facts: list[tuple[datetime, uuid.UUID, uuid.UUID, bool]] = []
+    facts: list[Fact] = []
     pulses = await house.rows(
         sa.select(Scan.worker_id, Scan.station_id, Command.door_id, Command.pulsed_at)
         .join(Command, Command.scan_id == Scan.id)
@@ -303,17 +307,52 @@ async def modelled(wandering: Wandering) -> Counter[uuid.UUID]:
         if at is not None:
             facts.append((at, row.worker_id, row.station_id, True))
     facts += [(one.at, one.worker, one.station, False) for one in wandering.leavings]
+    return sorted(facts, key=lambda fact: fact[0])
+
+
+def modelled(wandering: Wandering, facts: Sequence[Fact]) -> Counter[uuid.UUID]:
+    """Count who is inside by the recorded facts."""
     inside: dict[uuid.UUID, uuid.UUID] = {}
-    for _, worker, station, enters in sorted(facts, key=lambda fact: fact[0]):
+    for _, worker, station, enters in facts:
         if enters:
             inside[worker] = station
         elif inside.get(worker) == station:
             del inside[worker]
-    heads = {worker.id: _party(worker) for town in house.built for worker in town.workers}
+    towns = wandering.house.built
+    heads = {worker.id: _party(worker) for town in towns for worker in town.workers}
     count: Counter[uuid.UUID] = Counter()
     for worker, station in inside.items():
         count[station] += heads[worker]
     return count
+
+
+async def story_of(wandering: Wandering, worker: uuid.UUID, facts: Sequence[Fact]) -> str:
+    """Tell what is known of one worker: facts, and the visits that were made of them."""
+    lines = [
+        f"{at:%H:%M:%S.%f} {'in' if enters else 'out'} {station}"
+        for at, who, station, enters in facts
+        if who == worker
+    ]
+    visits = await wandering.house.rows(
+        sa.select(Visit).where(Visit.worker_id == worker).order_by(Visit.started_at)
+    )
+    lines += [f"visit {vars(row.Visit) if hasattr(row, 'Visit') else row}" for row in visits]
+    commands = await wandering.house.rows(
+        sa.select(
+            Command.id,
+            Command.station_id,
+            Command.state,
+            Command.created_at,
+            Command.claimed_at,
+            Command.pulsed_at,
+            Command.opened_at,
+        )
+        .join(Scan, Command.scan_id == Scan.id)
+        .where(Scan.worker_id == worker)
+        .order_by(Command.created_at)
+    )
+    lines += [f"command {row}" for row in commands]
+    return "\n    ".join(lines[-60:])
 
 
 async def recounted(wandering: Wandering) -> dict[uuid.UUID, int]:
@@ -328,7 +367,8 @@ async def recounted(wandering: Wandering) -> dict[uuid.UUID, int]:
 
 async def compared(wandering: Wandering, when: str) -> tuple[Counter[uuid.UUID], list[str]]:
     """Hold the three counts against each other."""
-    model, rows = await modelled(wandering), await recounted(wandering)
+    facts = await facts_of(wandering)
+    model, rows = modelled(wandering, facts), await recounted(wandering)
     found = []
     for place in wandering.places:
         station = place.box.station
@@ -339,6 +379,12 @@ async def compared(wandering: Wandering, when: str) -> tuple[Counter[uuid.UUID],
                 f"{when}, at {station}: the server says {counts[0]}, the rows {counts[1]}, "
                 f"the recorded facts {counts[2]}"
             )
+    if found:
+        for town in wandering.house.built:
+            for worker in town.workers:
+                print(
+                    "WORKER", worker.id, _party(worker), await story_of(wandering, worker.id, facts)
+                )
     return model, found
 
 
