@@ -27,8 +27,8 @@ from tests.faults.history import read_lines
 from tests.faults.proxy import NOTHING, Fault, Seen
 from tests.faults.storage import attached
 
-CALLS = ("fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate", "unlink")
-"""The first two are those of a short round."""
+CALLS = ("fsync", "fdatasync", "rename", "write", "pwrite64", "ftruncate", "unlink", "sendto")
+"""The first two are those of a short round; at the last a word to the server is lost with it."""
 
 PATIENCE_S = 60.0
 """How long a life, or what the next one is to make good, may take on a busy machine, in seconds."""
