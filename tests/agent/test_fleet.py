@@ -286,7 +286,7 @@ async def test_a_fleet_that_finds_no_room_says_how_to_make_it(tmp_path: Path) ->
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
         file, login = PostFile(tmp_path), AdminLogin("chief", "secret")
-        with pytest.raises(TooFewStations, match="room for 0.*import stations.*or retire"):
+        with pytest.raises(TooFewStations, match=r"room for 0.*import stations.*or retire"):
             await recruit(file, "http://server", login, agents=1, moved=print, http=http)
 
 
