@@ -4,6 +4,8 @@ import hashlib
 import logging
 import secrets
 
+import httpx
+
 from app.agent import AgentError
 from app.agent.pace import Backoff, Pace
 from app.agent.server import Server, ServerAway, body, detail, problem
@@ -92,7 +94,7 @@ class Identity:
         logger.info("credential rotated")
 
     async def _ask(self, server: Server, *, code: str) -> dict[str, object]:
-        """Repeat the same request until the server answers it, yes or no."""
+        """Repeat the same request until the server answers it: yes, or 401 to the code."""
         backoff = Backoff(self._pace, first_s=2, most_s=30)
         request = {
             "code": code,
@@ -103,8 +105,12 @@ class Identity:
         while True:
             try:
                 response = await server.call("POST", "/v1/controller/enrol", json=request)
-                if not response.is_success:
+                if response.status_code == httpx.codes.UNAUTHORIZED:
                     raise EnrolmentRefused(f"enrolment refused: {detail(response)}")
+                if not response.is_success:
+                    # Not a word about the code: a proxy in between, or firmware to be mended.
+                    logger.warning("enrolment not taken why=%s", detail(response))
+                    raise ServerAway(problem(response))
                 answer = body(response)
                 if not isinstance(answer.get("credential"), str):
                     raise ServerAway("no credential in the answer")

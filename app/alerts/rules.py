@@ -65,6 +65,10 @@ SKEW_OPENS = timedelta(seconds=30)
 SKEW_CLOSES = timedelta(seconds=10)
 """Hysteresis: a clock that wavers around one bound does not open and close an alert each minute."""
 
+STEADY_AGAIN = timedelta(minutes=5)
+"""Hysteresis: heard for so long without a silence, a controller is back. A silence shows after 75 s
+and a poll takes 25 s, so a link that drops every few minutes makes one alert, not one each time."""
+
 NOT_OPENED_TIMES = 3
 NOT_OPENED_WITHIN = timedelta(minutes=10)
 

@@ -21,6 +21,10 @@ class ControllerSilent(Conflict):
     """The door's controller is offline; it cannot be opened from afar now."""
 
 
+class ControllerFrozen(Conflict):
+    """The door's controller is frozen, since it may be a copy; let it work again first."""
+
+
 class DoorOutOfUse(Conflict):
     """This door is retired."""
 
@@ -42,7 +46,7 @@ class Request:
 async def unlock(
     tx: AsyncSession, desk: ScanDesk, located: Located, request: Request, *, at: datetime
 ) -> Command:
-    """Queue one pulse; raises DoorOutOfUse, EmergencyHolds, ControllerSilent."""
+    """Queue one pulse; raises a Conflict where that cannot be."""
     door, station = located.door, located.station
     if door.retired_at is not None or station.retired_at is not None:
         raise DoorOutOfUse
@@ -53,13 +57,16 @@ async def unlock(
         raise EmergencyHolds
     row = (
         await tx.execute(
-            sa.select(Controller.id, Controller.seen_at, desk.clock.now().label("clock_now")).where(
-                Controller.station_id == station.id,
-                Controller.retired_at.is_(None),
-                Controller.frozen_at.is_(None),
-            )
+            sa.select(
+                Controller.id,
+                Controller.seen_at,
+                Controller.frozen_at,
+                desk.clock.now().label("clock_now"),
+            ).where(Controller.station_id == station.id, Controller.retired_at.is_(None))
         )
     ).one_or_none()
+    if row is not None and row.frozen_at is not None:
+        raise ControllerFrozen
     if row is None or not desk.controllers.is_heard(row.id, row.seen_at, at=at):
         raise ControllerSilent
     deadline = desk.clock.deadline(row.clock_now, since=request.read_at, seconds=UNLOCK_SECONDS)

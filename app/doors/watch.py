@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts import book
 from app.alerts.book import Evidence
-from app.alerts.rules import NOT_OPENED_TIMES, NOT_OPENED_WITHIN, AlertKind
+from app.alerts.rules import NOT_OPENED_TIMES, NOT_OPENED_WITHIN, STEADY_AGAIN, AlertKind
 from app.doors.rules import OPENING_WINDOW, UNLOCK_SECONDS, CommandState
-from app.doors.tables import Command, Controller, Door, in_state
+from app.doors.tables import Command, Controller, ControllerOutage, Door, in_state
 from app.places.tables import Station
 
 SETTLED_AFTER = timedelta(seconds=UNLOCK_SECONDS) + OPENING_WINDOW + timedelta(seconds=5)
@@ -18,7 +18,10 @@ SETTLED_AFTER = timedelta(seconds=UNLOCK_SECONDS) + OPENING_WINDOW + timedelta(s
 
 
 async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
-    """Open an alert for every controller that fell silent, close those that are back."""
+    """Open an alert for every controller that fell silent, close those that are back for good.
+
+    One that falls silent again before that adds to its open alert.
+    """
     quiet = await tx.execute(
         sa.select(Controller.id, Controller.station_id, Controller.seen_at)
         .join(Station, Station.id == Controller.station_id)
@@ -29,18 +32,25 @@ async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
         )
     )
     silent = {f"controller:{row.id}": row for row in quiet}
-    known = (await book.open_ones(tx, AlertKind.CONTROLLER_SILENT)).keys()
-    for subject in known - silent.keys():
-        await book.settle(tx, AlertKind.CONTROLLER_SILENT, subject, at=at)
-    for subject in silent.keys() - known:
-        row = silent[subject]
-        evidence = Evidence(
-            AlertKind.CONTROLLER_SILENT,
-            subject,
-            row.station_id,
-            row.seen_at + after,
-            {"seen_at": row.seen_at.isoformat()},
-        )
+    known = await book.open_ones(tx, AlertKind.CONTROLLER_SILENT)
+    if gone := known.keys() - silent.keys():
+        wavering = {
+            f"controller:{controller_id}"
+            for controller_id in await tx.scalars(
+                sa.select(ControllerOutage.controller_id).where(
+                    ControllerOutage.until_at > at - STEADY_AGAIN,
+                    ControllerOutage.changed_at > at - STEADY_AGAIN,  # It has the index.
+                )
+            )
+        }
+        for subject in gone - wavering:
+            await book.settle(tx, AlertKind.CONTROLLER_SILENT, subject, at=at)
+    for subject, row in silent.items():
+        since = row.seen_at + after
+        if subject in known and since <= known[subject]:
+            continue
+        detail = {"seen_at": row.seen_at.isoformat()}
+        evidence = Evidence(AlertKind.CONTROLLER_SILENT, subject, row.station_id, since, detail)
         await book.note(tx, evidence, at=at)
 
 

@@ -79,11 +79,19 @@ async def test_a_used_code_is_not_sent_again_and_a_new_one_is(
     assert "Authorization" not in other.requests("enrolments")[0].headers
 
 
-@pytest.mark.parametrize("status", [401, 404, 409, 410, 422])
-async def test_a_refused_code_is_not_tried_again(
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
+async def test_a_refusal_that_says_nothing_of_the_code_is_no_reason_to_stop(
     clock: VirtualClock, tmp_path: Path, status: int
 ) -> None:
-    server = FakeServer(clock, enrolments=[refused(status, "code_used")])
+    yes = httpx.Response(201, json={"controller_id": "c1", "credential": "secret-1"})
+    server = FakeServer(clock, enrolments=[refused(status, "request_invalid"), yes])
+    assert await _until_polled(server, tmp_path) == "secret-1"
+    first, second = server.bodies("enrolments")
+    assert first == second
+
+
+async def test_a_refused_code_is_not_tried_again(clock: VirtualClock, tmp_path: Path) -> None:
+    server = FakeServer(clock, enrolments=[refused(401, "code_used")])
     with pytest.raises(EnrolmentRefused, match="code_used"):
         async with an_agent(server, tmp_path, relay=ListRelay()) as task:
             await asyncio.wait({task}, timeout=10)

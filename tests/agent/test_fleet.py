@@ -8,13 +8,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from rich.console import Console
 
 from app.agent.fleet import controller, run
 from app.agent.fleet.controller import Controller, RelayLog, Tally, World
 from app.agent.fleet.faults import LEVELS, Clocks, Faults, Level, Trip, trip
-from app.agent.fleet.posts import MemoryState, Post, PostFile, TooFewStations
+from app.agent.fleet.posts import (
+    AdminLogin,
+    MemoryState,
+    Post,
+    PostFile,
+    TooFewStations,
+    recruit,
+)
 from app.agent.fleet.run import Plan, TooFewFiles, fast_loop, run_fleet
 from app.agent.fleet.wire import Lost, Wire, written
 from app.agent.fleet.witness import Law, Witness, pulses_in
@@ -269,6 +277,17 @@ async def test_a_fleet_without_credentials_asks_for_an_administrator(tmp_path: P
     plan = Plan("http://127.0.0.1:1", 3, tmp_path)
     with pytest.raises(TooFewStations, match="--admin NAME"):
         await run_fleet(plan, stop=asyncio.Event(), out=Console(quiet=True))
+
+
+async def test_a_fleet_that_finds_no_room_says_how_to_make_it(tmp_path: Path) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        signed_in = {"access_token": "t"} if request.method == "POST" else []
+        return httpx.Response(200, json=signed_in)
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        file, login = PostFile(tmp_path), AdminLogin("chief", "secret")
+        with pytest.raises(TooFewStations, match=r"room for 0.*import stations.*or retire"):
+            await recruit(file, "http://server", login, agents=1, moved=print, http=http)
 
 
 class Door:

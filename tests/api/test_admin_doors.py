@@ -12,6 +12,7 @@ import zxingcpp
 from PIL import Image
 
 from app.audit import Action, AuditEntry
+from app.doors.tables import Controller
 from app.people.tables import Role
 from app.runtime import Runtime
 from tests.conftest import Clock
@@ -150,6 +151,22 @@ async def test_nobody_opens_from_afar_in_an_emergency_or_where_nobody_hears(
     await client.post(f"/v1/admin/doors/{scene.door.id}/retire", headers=chief.headers)
     retired = await client.post(path, json={"reason": "x"}, headers=chief.headers)
     assert (retired.status_code, retired.json()["code"]) == (409, "door_out_of_use")
+
+
+async def test_a_frozen_controller_is_called_frozen_and_not_offline(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    chief, scene = await the_chief(runtime), await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        controller = await tx.get_one(Controller, scene.controller_id)
+        controller.frozen_at = runtime.now()
+    path = f"/v1/admin/doors/{scene.door.id}/unlock"
+    frozen = await client.post(path, json={"reason": "x"}, headers=chief.headers)
+    assert (frozen.status_code, frozen.json()["code"]) == (409, "controller_frozen")
+    thaw = f"/v1/admin/controllers/{scene.controller_id}/thaw"
+    assert (await client.post(thaw, headers=chief.headers)).status_code == 200
+    opened = await client.post(path, json={"reason": "x"}, headers=chief.headers)
+    assert opened.status_code == 201
 
 
 async def test_an_enrolment_code_is_issued_and_a_controller_retired(

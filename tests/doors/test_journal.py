@@ -889,23 +889,49 @@ async def test_what_is_no_batch_is_refused_whole_and_a_retired_controller_too(
 
 async def test_silence_and_its_end_are_noticed(runtime: Runtime, clock: Clock) -> None:
     scene = await a_scene(runtime)
-
-    async def looks() -> None:
-        async with runtime.database.write() as tx:
-            await watch.silence(tx, after=timedelta(seconds=75), at=runtime.now())
-
-    await looks()
+    await looks(runtime)
     assert await alerts(runtime) == {}
     last_heard: datetime = runtime.now()
     clock.advance(76)
-    await looks()
-    await looks()
+    await looks(runtime)
+    await looks(runtime)
     found = (await alerts(runtime))[AlertKind.CONTROLLER_SILENT]
     assert (found.count, found.opened_at) == (1, last_heard + timedelta(seconds=75))
-    runtime.controllers.heard(scene.controller_id, runtime.now())
-    await runtime.controllers.write_heard(at=runtime.now())
-    await looks()
+    await is_heard(runtime, clock, scene, minutes=4)
+    clock.advance(58)
+    await looks(runtime)
+    assert AlertKind.CONTROLLER_SILENT in await alerts(runtime)
+    clock.advance(2)
+    await looks(runtime)
     assert await alerts(runtime) == {}
+
+
+async def test_a_link_that_drops_every_other_minute_is_one_alert(
+    runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    for _ in range(4):
+        clock.advance(90)
+        await looks(runtime)
+        await is_heard(runtime, clock, scene, minutes=2)
+        await looks(runtime)
+    found = await rows(runtime, Alert)
+    assert [(alert.kind, alert.count) for alert in found] == [(AlertKind.CONTROLLER_SILENT, 4)]
+    assert found[0].closed_at is None
+
+
+async def looks(runtime: Runtime) -> None:
+    """Look for silent controllers, as the job does."""
+    async with runtime.database.write() as tx:
+        await watch.silence(tx, after=timedelta(seconds=75), at=runtime.now())
+
+
+async def is_heard(runtime: Runtime, clock: Clock, scene: Scene, *, minutes: int) -> None:
+    """Hear a controller now, and once a minute for so long."""
+    for minute in range(minutes + 1):
+        clock.advance(60 if minute else 0)
+        runtime.controllers.heard(scene.controller_id, runtime.now())
+        await runtime.controllers.write_heard(at=runtime.now())
 
 
 async def test_a_server_that_was_away_itself_calls_nobody_silent_before_it_has_listened(

@@ -4,6 +4,9 @@ Each station has one real agent in a process of its own, which is killed at rand
 claimers with the same credential, each with a boot and a relay of its own. All of them reach the
 server through a proxy that repeats, delays, cuts and resets; the server is killed now and then. The
 commands are remote openings, so that no limit of a worker holds them back.
+
+Then, on SQLite, one more agent is killed at each of the system calls by which it writes down what
+it does (see `dying`); nothing that it had written down may be lost either.
 """
 
 import asyncio
@@ -22,9 +25,11 @@ from app.agent.relay import SimulatedRelay
 from app.agent.server import CredentialRefused, Server
 from app.agent.state import Results, StateFolder
 from tests.faults.agents import Box, House, Town, a_house, a_town, pause
+from tests.faults.dying import Dying, slow_posts
 from tests.faults.history import History, at_most_once, only_granted
 from tests.faults.promise import Round, Trial, Verdict
 from tests.faults.proxy import NOTHING, Cut, Fault, Proxy, Seen, proxying
+from tests.faults.storage import strace
 
 STATIONS = 4
 CLAIMERS = 3
@@ -151,6 +156,18 @@ async def server_cuts(house: House[Town], dice: random.Random) -> int:
         return kills
 
 
+async def at_every_call(
+    house: House[Town], admin: httpx.AsyncClient
+) -> tuple[dict[str, int], list[str]]:
+    """Kill one more agent at each of its writes; counts the kills, says what that cost."""
+    if house.round.database != "sqlite" or not strace():
+        return {}, []
+    async with proxying(house.port, slow_posts) as proxy:
+        dying = Dying(house, house.built.boxes[STATIONS], proxy.url, admin)
+        lost = await dying.at_every_call(full=house.round.full)
+    return {"kills_at_calls_of_an_agent": dying.kills}, lost
+
+
 async def run(round: Round) -> Verdict:
     """Give many commands to several claimers each, through a bad network."""
     # The claimers run in this process, and would tell of every cut.
@@ -160,11 +177,11 @@ async def run(round: Round) -> Verdict:
     history = History(round.folder / "history.jsonl")
     async with (
         contextlib.AsyncExitStack() as stack,
-        a_house(round, a_town(STATIONS)) as house,
+        a_house(round, a_town(STATIONS + 1)) as house,
         httpx.AsyncClient(base_url=house.url, headers=house.built.admin_headers) as admin,
     ):
         cuts, claims, queues, proxies = [], [], [], []
-        for place, box in enumerate(house.built.boxes):
+        for place, box in enumerate(house.built.boxes[:STATIONS]):
             proxy = await stack.enter_async_context(
                 proxying(house.port, plan_of(random.Random(dice.random())))
             )
@@ -203,8 +220,9 @@ async def run(round: Round) -> Verdict:
         killed = await server_kills
         kills = sum(await asyncio.gather(*cuts))
         await asyncio.gather(*claims, return_exceptions=True)
+        at_calls, lost = await at_every_call(house, admin)
         pulses, frozen = house.pulses(), await house.frozen()
-        violations = at_most_once(pulses) + only_granted(pulses, await house.granted())
+        violations = lost + at_most_once(pulses) + only_granted(pulses, await house.granted())
         tries = {
             "commands": number - refused,
             "pulses": len(pulses),
@@ -213,6 +231,7 @@ async def run(round: Round) -> Verdict:
             "servers_killed": killed,
             "faults": sum(proxy.faults for proxy in proxies),
             "frozen": frozen,
+            **at_calls,
         }
         return Verdict(tries, violations, "" if pulses else "no relay ever pulsed")
 

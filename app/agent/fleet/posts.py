@@ -187,7 +187,9 @@ async def recruit(
         if (room := len(file.posts.keys() | {post.serial for post in posts})) < agents:
             raise TooFewStations(
                 f"{agents} agents need as many stations with access hours and no controller of "
-                f"their own; there is room for {room}"
+                f"their own; there is room for {room}. To make more, bring in stations with access "
+                "hours (`yizhan import stations FILE`), or retire controllers that are not at work "
+                "(POST /v1/admin/controllers/{id}/retire)."
             )
     waiting = iter(posts)
 

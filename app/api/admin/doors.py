@@ -253,7 +253,12 @@ class CommandOut(Out):
     status_code=201,
     response_model=CommandOut,
     responses=problems(
-        *_guarded, DoorNotFound, remote.ControllerSilent, remote.DoorOutOfUse, remote.EmergencyHolds
+        *_guarded,
+        DoorNotFound,
+        remote.ControllerFrozen,
+        remote.ControllerSilent,
+        remote.DoorOutOfUse,
+        remote.EmergencyHolds,
     ),
 )
 async def unlock(
