@@ -78,8 +78,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    # To drop a database every file of it is synced, which would take most of the suite's time.
-    with running_postgres(durable=False) as server:
+    # To drop a database every file of it is synced, which on a disk takes most of the suite's time.
+    with running_postgres(in_memory=True) as server:
         yield server
 
 

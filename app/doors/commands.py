@@ -363,13 +363,20 @@ async def acknowledge(
 ) -> Problem | None:
     """Take down what became of a command; the first result stands.
 
-    1. Move claimed (or unknown: a late word) to the result, if this boot claimed it.
-    2. If nothing moved: the same result again is fine; another is kept as evidence.
-    3. An executed command opens the visit: at the pulse, or at a door with a contact when the
+    1. Hold the controller, as the effect of an opening does: of the two, the later sees what the
+       earlier wrote. Without that both may look before the other is committed, and nobody came in.
+    2. Move claimed (or unknown: a late word) to the result, if this boot claimed it.
+    3. If nothing moved: the same result again is fine; another is kept as evidence.
+    4. An executed command opens the visit: at the pulse, or at a door with a contact when the
        contact proved that the door opened (law 5). Any result frees the kept place.
 
     A conflict is returned, not raised: the evidence must be committed.
     """
+    await tx.execute(
+        sa.select(Controller.id)
+        .where(Controller.id == controller_id)
+        .with_for_update(key_share=True)
+    )
     result = await tx.execute(
         sa.update(Command)
         .where(

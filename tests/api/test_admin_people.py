@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import httpx
 import pyotp
@@ -17,7 +16,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import COMMAND_LINE, Action, AuditEntry
-from app.db.engine import Database
 from app.main import create_app
 from app.people import admins
 from app.people.admins import NewAdmin
@@ -75,13 +73,10 @@ async def production(
         sms_url="https://sms.example/send",
     )
     app = create_app(settings, now=clock.now, monotonic=clock.monotonic, run_jobs=False)
-    # The suite's PostgreSQL does not sync, which production refuses (`tests/db/test_engine.py`).
-    with patch.object(Database, "check_durable"):
-        async with app.router.lifespan_context(app):
-            transport = httpx.ASGITransport(app)
-            url = settings.public_url
-            async with httpx.AsyncClient(transport=transport, base_url=url) as client:
-                yield client, app.state.runtime
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url=settings.public_url) as client:
+            yield client, app.state.runtime
 
 
 async def test_an_administrator_signs_in_and_out(

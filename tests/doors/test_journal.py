@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import effects, journal, line, watch
+from app.doors import contacts, effects, journal, line, watch
 from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
@@ -568,6 +568,28 @@ async def inside(runtime: Runtime, scene: Scene) -> int:
     async with runtime.database.read() as tx:
         counted = await occupancy.inside_by_station(tx, [scene.station.id], at=runtime.now())
     return counted[scene.station.id]
+
+
+async def test_an_opening_told_while_its_pulse_is_written_down_still_begins_the_visit(
+    client: httpx.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R08: the ack looked at the contact before the opening came, and is not committed yet."""
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    event = an_event(1, runtime, type="door_opened", door=str(scene.door.id))
+    looks, telling = contacts.intervals, list[asyncio.Task[Any]]()
+
+    async def look_and_linger(*args: Any, **more: Any) -> Any:
+        found = await looks(*args, **more)
+        if not telling:
+            telling.append(asyncio.create_task(sends(client, scene, [event])))
+            await asyncio.wait(telling, timeout=1)
+        return found
+
+    monkeypatch.setattr(contacts, "intervals", look_and_linger)
+    scan = await pulses(client, runtime, scene)
+    assert statuses(await telling[0]) == ["accepted"]
+    assert await state_of(client, scene, scan) == "opened"
 
 
 @pytest.mark.parametrize("number", range(24))

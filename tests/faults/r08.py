@@ -334,9 +334,11 @@ async def story_of(wandering: Wandering, worker: uuid.UUID, facts: Sequence[Fact
         if who == worker
     ]
     visits = await wandering.house.rows(
-        sa.select(Visit).where(Visit.worker_id == worker).order_by(Visit.started_at)
+        sa.select(Visit.station_id, Visit.started_at, Visit.ended_at, Visit.voided_at)
+        .where(Visit.worker_id == worker)
+        .order_by(Visit.started_at)
     )
-    lines += [f"visit {vars(row.Visit) if hasattr(row, 'Visit') else row}" for row in visits]
+    lines += [f"visit {row}" for row in visits]
     commands = await wandering.house.rows(
         sa.select(
             Command.id,
@@ -379,12 +381,10 @@ async def compared(wandering: Wandering, when: str) -> tuple[Counter[uuid.UUID],
                 f"{when}, at {station}: the server says {counts[0]}, the rows {counts[1]}, "
                 f"the recorded facts {counts[2]}"
             )
-    if found:
+    if found:  # Who reads this wants to know of whom it is.
         for town in wandering.house.built:
             for worker in town.workers:
-                print(
-                    "WORKER", worker.id, _party(worker), await story_of(wandering, worker.id, facts)
-                )
+                print(f"worker {worker.id}: {await story_of(wandering, worker.id, facts)}")
     return model, found
 
 
