@@ -512,7 +512,7 @@ class _Station:
                 self._suppose(his, recorded, kept_until, names, at, party_size)
 
     def _is_heard(self, outcome: Outcome, reason: Reason, at: datetime) -> bool:
-        """Say whether the controller was heard: by the record, else by the alerts of the time."""
+        """Say whether the controller was heard: by the record, else by its silences of the time."""
         if Reason.CONTROLLER_OFFLINE in self._ignored:
             return True
         if reason is Reason.CONTROLLER_OFFLINE:

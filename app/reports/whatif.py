@@ -16,10 +16,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.alerts.rules import AlertKind
-from app.alerts.tables import Alert
 from app.db.engine import Database
 from app.db.types import table_of
+from app.doors.outages import heard
 from app.doors.rules import Outcome
 from app.doors.tables import Command, Scan
 from app.places.rules import Calendar, Change
@@ -158,6 +157,8 @@ class Wanted:
     """`by` and `bucket` are settled by `rows`."""
     rows: Rows
     supposed: Supposition
+    silence: timedelta
+    """A controller that was not heard for so long was offline."""
     whole_city: str | None = None
     """The zone by which scans without a station are counted; None: they are not."""
 
@@ -181,7 +182,7 @@ async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> Wha
     for first in range(0, len(ids), STATIONS):
         some = ids[first : first + STATIONS]
         async with database.read() as tx:
-            sites = await _sites(tx, scope, some)
+            sites = await _sites(tx, scope, some, silence=wanted.silence)
             medians += sum(site.usual_stay is not None for site in sites.values())
             replay = Replay(sites, wanted.supposed, timetables, ledger)
             streamed = await tx.stream(_scans(scope, some))
@@ -245,13 +246,13 @@ async def _nowhere(tx: AsyncSession, scope: Scope, timezone: str) -> int:
 
 
 async def _sites(
-    tx: AsyncSession, scope: Scope, ids: Sequence[uuid.UUID]
+    tx: AsyncSession, scope: Scope, ids: Sequence[uuid.UUID], *, silence: timedelta
 ) -> Mapping[Hashable, Site]:
     """Read some stations, and what is known of the period beside their scans."""
     begins, ends = scope.period.instants("UTC")
     begins, ends = begins - MARGIN, ends + MARGIN
     changes = await _changes(tx, ids, begins, ends)
-    silences = await _silences(tx, ids, begins, ends)
+    silences = await _silences(tx, ids, begins, ends, silence=silence)
     sojourns, usual = await _visits(tx, scope, ids, begins, ends)
     rows = await tx.execute(
         sa.select(
@@ -301,23 +302,22 @@ async def _changes(
 
 
 async def _silences(
-    tx: AsyncSession, ids: Sequence[uuid.UUID], begins: datetime, ends: datetime
+    tx: AsyncSession,
+    ids: Sequence[uuid.UUID],
+    begins: datetime,
+    ends: datetime,
+    *,
+    silence: timedelta,
 ) -> Mapping[uuid.UUID, Sequence[tuple[datetime, datetime]]]:
-    """Read when the stations' controllers were silent, as the alerts tell."""
+    """Read when the stations' controllers counted as offline: heard too long ago."""
     found: dict[uuid.UUID, list[tuple[datetime, datetime]]] = {}
-    rows = await tx.execute(
-        sa.select(Alert.station_id, Alert.opened_at, Alert.closed_at)
-        .where(
-            Alert.kind == AlertKind.CONTROLLER_SILENT,
-            Alert.station_id.in_(ids),
-            Alert.opened_at < ends,
-            sa.or_(Alert.closed_at.is_(None), Alert.closed_at > begins),
-        )
-        .order_by(Alert.opened_at)
-    )
-    for row in rows:
-        silent = (row.opened_at, row.closed_at or datetime.max.replace(tzinfo=UTC))
-        found.setdefault(row.station_id, []).append(silent)
+    for station_id, devices in (await heard(tx, ids, from_at=begins, until_at=ends)).items():
+        mine = found.setdefault(station_id, [])
+        for device in devices:
+            mine += [(since + silence, until) for since, until in device.outages]
+            if device.retired_at is None and device.seen_at is not None:
+                mine.append((device.seen_at + silence, datetime.max.replace(tzinfo=UTC)))
+        mine.sort()
     return found
 
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
-from app.alerts.rules import AlertKind
-from app.alerts.tables import Alert
 from app.api.words import ASSUMPTIONS, Language
 from app.db.types import new_id
 from app.doors.rules import Outcome, Reason
-from app.doors.tables import Scan
+from app.doors.tables import Controller, ControllerOutage, Scan
 from app.people.rules import Role
 from app.places.rules import Because, ChangeKind, Kind, Tier, local_day, local_hour
 from app.places.tables import ModeChange, Station, Unit
@@ -19,7 +18,14 @@ from app.reports.whatif import Assumption
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit
 from tests.conftest import NIGHT, Clock
-from tests.support.worlds import DAY_AND_NIGHT, SomeAdmin, a_station, a_unit, an_admin
+from tests.support.worlds import (
+    DAY_AND_NIGHT,
+    SomeAdmin,
+    a_controller,
+    a_station,
+    a_unit,
+    an_admin,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -240,20 +246,17 @@ async def test_dated_changes_silences_and_usual_stays_of_the_time_are_read(
     # People stay for 19 minutes here.
     assert await second() == [granted]
     async with runtime.database.write() as tx:
+        controller_id, _ = await a_controller(tx, station, at=came)
+        await tx.execute(
+            sa.update(Controller).where(Controller.id == controller_id).values(seen_at=NIGHT)
+        )
         tx.add(
-            Alert(
-                id=new_id(),
-                kind=AlertKind.CONTROLLER_SILENT,
-                subject="controller:1",
+            ControllerOutage(
+                controller_id=controller_id,
                 station_id=station.id,
-                opened_at=EVENING - minute,
-                last_at=EVENING - minute,
-                count=1,
-                detail={},
-                late=False,
-                closed_at=EVENING + minute,
-                created_at=EVENING,
-                changed_at=EVENING,
+                from_at=EVENING - 2 * minute,
+                until_at=EVENING + minute,
+                changed_at=EVENING + minute,
             )
         )
     offline = ["station_closed", "controller_offline"]

@@ -167,7 +167,7 @@ class Town:
             retained_since=period.from_day,
         )
         calendar = await self.runtime.calendar.fresh(self.runtime.database)
-        wanted = Wanted(scope, rows, supposed, "Asia/Shanghai")
+        wanted = Wanted(scope, rows, supposed, timedelta(seconds=75), "Asia/Shanghai")
         return await what_if(self.runtime.database, calendar.current, wanted)
 
     async def recorded(self) -> list[Scan]:

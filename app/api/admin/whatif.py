@@ -145,7 +145,8 @@ async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang:
         retained_since=retained_since(at, timedelta(days=held.settings.retention_days)),
     )
     whole_city = admin.has_city and body.unit is None and body.station is None
-    wanted = Wanted(scope, body.by, supposed, CITY_ZONE if whole_city else None)
+    silence = timedelta(seconds=held.settings.controller_silence_s)
+    wanted = Wanted(scope, body.by, supposed, silence, CITY_ZONE if whole_city else None)
     async with held.rehearsal:
         calendar = await held.calendar.fresh(held.database)
         found = await what_if(held.database, calendar.current, wanted)
