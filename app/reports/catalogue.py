@@ -115,7 +115,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "offhours_share": ("out_of_hours_visits / visits; null without visits", "share"),
     "staffed_hours": ("time of the stations in free mode", "hours"),
-    "unstaffed_hours": ("time in which they were promised to be open, without staff", "hours"),
+    "unstaffed_hours": ("time of the stations in scan mode: open, without staff", "hours"),
     "covered_hours": (
         "of the staffed hours, those in which anybody was scanned or counted",
         "hours",
@@ -236,7 +236,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "in_use_hours": ("sum of the sessions' lengths", "hours"),
     "uses_per_visit": ("uses / visits; null without visits", "ratio"),
     "standing_hours": (
-        "units x the promised time of their station for which they stood there",
+        "units x the time for which they stood there while their station was open: mode free or "
+        "scan",
         "hours",
     ),
     "out_of_order_hours": ("of these, out of order", "hours"),
@@ -251,13 +252,14 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "repair_hours": ("their lengths summed up", "hours"),
     "repair_mean_min": ("repair_hours / repairs", "minutes"),
     "promised_hours": (
-        "time in which the recorded mode was free or scan; what a change of the hours, an override "
-        "or an emergency closed was not promised",
+        "time in which the stations were promised to be open: by the hours published then and by "
+        "exceptions made before the day on which they begin, whatever overrides, emergencies and "
+        "later exceptions made of it; null where a part was counted before this was",
         "hours",
     ),
     "usable_hours": (
-        "of these, all time in mode free, whatever the controller did, and in mode scan the time "
-        "in which a controller was heard",
+        "of these, the time in mode free or scan in which a controller was heard, or staff counted "
+        "heads in mode free; not what was closed, and of faults of doors nothing is counted",
         "hours",
     ),
     "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),
@@ -324,7 +326,10 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("occupations", "beyond_retention"): (
         "whether the row begins with a month that the retention time has reached: null then"
     ),
-    ("promise", "unknown_hours"): "of the promised hours, those of which nothing is known",
+    ("promise", "unknown_hours"): (
+        "of the promised hours, those open of which nobody knows: without a controller, or with no "
+        "server to hear it, and without a count of heads"
+    ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
     ("controllers", "executed"): "of the commands, those whose relay pulsed",
     ("controllers", "refused"): "of the commands, refused by a lockdown or by the controller",

@@ -46,7 +46,7 @@ FORMULAS: Mapping[str, str] = {
     "out_of_hours_visits": "在值守时段以外开始的到访，按当时记下的模式",
     "offhours_share": "out_of_hours_visits / visits；没有到访则为空",
     "staffed_hours": "驿站处于值守模式（free）的时间",
-    "unstaffed_hours": "承诺开放而无人值守的时间",
+    "unstaffed_hours": "扫码时段（scan）：开放而无人值守的时间",
     "covered_hours": "值守时间中有人扫码或点数的那些小时",
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
@@ -116,7 +116,7 @@ FORMULAS: Mapping[str, str] = {
     "quantity": "用量之和",
     "in_use_hours": "使用时长之和",
     "uses_per_visit": "uses / visits；没有到访则为空",
-    "standing_hours": "台数 × 在场且驿站承诺开放的时间",
+    "standing_hours": "台数 × 在场且驿站开放（free 或 scan）的时间",
     "out_of_order_hours": "其中故障的时间",
     "degraded_hours": "其中带病运行的时间",
     "unknown_hours": "其中状态未知的时间",
@@ -125,8 +125,14 @@ FORMULAS: Mapping[str, str] = {
     "repairs": "已经结束的故障次数",
     "repair_hours": "这些故障的时长之和",
     "repair_mean_min": "repair_hours / repairs",
-    "promised_hours": "记录的模式为 free 或 scan 的时间；改时间、临时安排或紧急关闭的不算",
-    "usable_hours": "其中能用的时间：值守时段全部计入，扫码时段只计控制器有联系的时间",
+    "promised_hours": (
+        "承诺开放的时间：按当时公布的开放时间，以及在生效当天之前公布的特殊安排；"
+        "临时改动、紧急关闭和当天才作的安排都不改变承诺；其中有一部分在此算法之前统计的，为空"
+    ),
+    "usable_hours": (
+        "其中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的时间；"
+        "关着的不算；门的故障没有记录，不计"
+    ),
     "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
     "commissioned_hours": "驿站装有控制器的时间",
     "online_hours": "其中控制器有联系的时间",
@@ -176,7 +182,9 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("occupations", "persons"): "这些到访的同行人数之和；visits 为空时也为空",
     ("occupations", "unique_workers"): "这些到访中不同的人；visits 为空时也为空",
     ("occupations", "beyond_retention"): "这一行的第一个月是否已到保留期：到了则为空",
-    ("promise", "unknown_hours"): "承诺开放的时间中，什么都不知道的时间",
+    ("promise", "unknown_hours"): (
+        "承诺开放的时间中，开着而无人知道能不能用的：没有控制器，或没有服务器在听，也没有人点数"
+    ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
     ("controllers", "executed"): "其中继电器吸合了的",
     ("controllers", "refused"): "其中因紧急关闭或被控制器拒绝的",

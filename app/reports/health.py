@@ -14,6 +14,7 @@ from app.db.types import table_of
 from app.doors import outages
 from app.doors.outages import Heard
 from app.places import held, spells
+from app.places.held import Recorded
 from app.places.spells import Spell
 from app.places.tables import Station
 from app.reports.rules.counters import QUARTERS, C, F, facility
@@ -50,7 +51,7 @@ async def read_days(
     zones = {row.timezone for row in stations}
     from_at = _EPOCH + min(quarter_edges(zone, first)[0] for zone in zones) * _MS
     until_at = _EPOCH + max(quarter_edges(zone, last)[-1] for zone in zones) * _MS
-    modes = await held.windows(tx, ids, from_day=first, to_day=last + timedelta(days=1))
+    recorded = await held.windows(tx, ids, from_day=first, to_day=last + timedelta(days=1))
     heard = await outages.heard(tx, ids, from_at=from_at, until_at=until_at)
     things = await spells.spells(tx, ids, from_at=from_at, until_at=until_at)
     # An outage that ended on these days may have begun long before.
@@ -62,15 +63,19 @@ async def read_days(
         )
     ]
 
+    nothing = Recorded([], [])
+
     def told() -> Mapping[tuple[uuid.UUID, date], Day]:
         found = {}
         for row in stations:
+            modes = recorded.get(row.id, nothing)
             known = Day(
                 edges=(),
                 now_ms=ms_of(at),
                 life=(ms_of(row.created_at), _ms(row.retired_at)),
                 silence_ms=silence // _MS,
-                held=modes.get(row.id, ()),
+                held=modes.held,
+                promised=modes.promised,
                 devices=[_device(one) for one in heard.get(row.id, ())],
                 deaf=deaf,
                 things=[_thing(one) for one in things.get(row.id, ())],
@@ -109,6 +114,7 @@ def _thing(spell: Spell) -> Thing:
 
 
 _OF_AN_HOUR = (
+    (C.OPEN_MS, "open_ms"),
     (C.PROMISED_MS, "promised_ms"),
     (C.USABLE_MS, "usable_ms"),
     (C.UNKNOWN_MS, "unknown_ms"),
@@ -117,6 +123,7 @@ _OF_AN_HOUR = (
     (C.ONLINE_MS, "online_ms"),
     (C.DEAF_MS, "deaf_ms"),
     (C.RECORDED_MS, "recorded_ms"),
+    (C.TOLD_MS, "recorded_ms"),
     (C.OUTAGES, "outages_ended"),
     (C.OUTAGE_MS, "outage_ms"),
 )

@@ -182,12 +182,17 @@ def _known(part: Part) -> Bools:
     return part.known.known_ms > 0
 
 
+def _told(part: Part, sums: Sums) -> Bools:
+    """Say of which rows all time was counted by the numbers that came last."""
+    return _known(part) & (sums[C.TOLD_MS] >= sums[C.RECORDED_MS])
+
+
 def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
     known = _known(part)
     free, scan, offline = (sums[key] for key in VISITS)
     came, out = free + scan + offline, scan + offline
     staffed, covered = sums[C.STAFFED_MS], sums[C.COVERED_MS]
-    unstaffed = np.maximum(sums[C.PROMISED_MS] - staffed, 0)
+    unstaffed = np.maximum(sums[C.OPEN_MS] - staffed, 0)
     enough = known & (staffed > 0) & (rounded(covered, staffed) >= COVERAGE)
     by_day = not part.frame.slots.by_hour
     lost = np.array([by_day and number is None for number in sums.uniques], bool)
@@ -395,16 +400,16 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
 
 
 def _promise(part: Part, sums: Sums, _: Standing) -> Rows:
-    known = _known(part)
+    known, told = _known(part), _told(part, sums)
     promised, unknown = sums[C.PROMISED_MS], sums[C.UNKNOWN_MS]
     heard = np.maximum(promised - unknown, 0)
     columns: list[Column] = [
         *_named(part),
-        hours(promised, known),
-        hours(sums[C.USABLE_MS], known),
-        hours(unknown, known),
-        rates(sums[C.USABLE_MS], heard, known),
-        rates(unknown, promised, known),
+        hours(promised, told),
+        hours(sums[C.USABLE_MS], told),
+        hours(unknown, told),
+        rates(sums[C.USABLE_MS], heard, told),
+        rates(unknown, promised, told),
         hours(sums[C.STAFFED_MS], known),
         hours(sums[C.COMMISSIONED_MS], known),
         hours(sums[C.ONLINE_MS], known),
@@ -475,7 +480,7 @@ REPORTS: Mapping[str, Report] = {
         _facilities,
         has_things=True,
     ),
-    "promise": Report(PromiseRow, Ask([(C.PROMISED_MS, C.OUTAGE_MS + 1)]), _promise),
+    "promise": Report(PromiseRow, Ask([(C.OPEN_MS, C.UNKNOWN_MS + 1)]), _promise),
 }
 """Every report that is cut by places and times, by its name."""
 

@@ -41,7 +41,7 @@ class VisitsRow(NamedTuple):
     offhours_share: float | None
     staffed_hours: float | None
     unstaffed_hours: float | None
-    """Promised open, without staff."""
+    """Open, without staff."""
     covered_hours: float | None
     free_mode_coverage: float | None
     """The share of staffed hours in which anybody was counted."""
@@ -199,7 +199,7 @@ class PromiseRow(NamedTuple):
     usable_hours: float | None
     unknown_hours: float | None
     promise_rate: float | None
-    """Usable, of what was promised and is known."""
+    """Observed to be usable, of what was promised and is known."""
     unknown_share: float | None
     staffed_hours: float | None
     commissioned_hours: float | None

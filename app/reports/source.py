@@ -62,6 +62,8 @@ MOST_DAYS = 31
 
 VISITS = (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE)
 OUT_OF_HOURS = (C.VISITS_SCAN, C.VISITS_OFFLINE)
+TOLD = (C.TOLD_MS, C.RECORDED_MS)
+"""Where the first is less than the second, a part of the time was counted before a figure was."""
 SCANS = (C.GRANTED, C.WALK_INS, C.REFUSED)
 HISTOGRAMS: Mapping[int, str] = {
     DWELL: "dwell_histogram",
@@ -226,10 +228,10 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "out_of_hours_visits": _visits(OUT_OF_HOURS, IS_OUT),
         "offhours_share": _visits(VISITS, FIRST),
         "staffed_hours": _modes(C.STAFFED_MS),
-        "unstaffed_hours": _modes(C.PROMISED_MS, C.STAFFED_MS),
+        "unstaffed_hours": _modes(C.OPEN_MS, C.STAFFED_MS),
         "covered_hours": _modes(C.COVERED_MS),
         "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
-        "night_uplift": _visits([*VISITS, C.PROMISED_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
+        "night_uplift": _visits([*VISITS, C.OPEN_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
         "walk_in_heads": Made([C.HEADS], rows=Rows.HEADS),
         "refused": _scans([C.REFUSED], REFUSED),
         "unmet_demand": _scans([C.UNMET], REFUSED),
@@ -296,11 +298,11 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
     },
     "promise": {
-        "promised_hours": _modes(C.PROMISED_MS),
-        "usable_hours": _silences(C.USABLE_MS),
-        "unknown_hours": _silences(C.UNKNOWN_MS),
-        "promise_rate": _silences(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS),
-        "unknown_share": _silences(C.UNKNOWN_MS, C.PROMISED_MS),
+        "promised_hours": _modes(C.PROMISED_MS, *TOLD),
+        "usable_hours": _silences(C.USABLE_MS, *TOLD),
+        "unknown_hours": _silences(C.UNKNOWN_MS, *TOLD),
+        "promise_rate": _silences(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS, *TOLD),
+        "unknown_share": _silences(C.UNKNOWN_MS, C.PROMISED_MS, *TOLD),
         "staffed_hours": _modes(C.STAFFED_MS),
         "commissioned_hours": _silences(C.COMMISSIONED_MS),
         "online_hours": _silences(C.ONLINE_MS),

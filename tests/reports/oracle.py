@@ -379,8 +379,8 @@ def visits_of(row: Row) -> dict[str, Any]:
     scans = row.of(raw.scans)
     refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
     met = {scan.demand_key for scan in raw.scans if scan.outcome is not Outcome.REFUSED}
-    staffed, promised = row.health("STAFFED_MS"), row.health("PROMISED_MS")
-    unstaffed = max(0, promised - staffed)
+    staffed, is_open = row.health("STAFFED_MS"), row.health("OPEN_MS")
+    unstaffed = max(0, is_open - staffed)
     covered = covered_ms(row)
     coverage = share(covered, staffed)
     uplift = None
@@ -588,12 +588,13 @@ def promise_of(row: Row) -> dict[str, Any]:
             "OUTAGE_MS",
         )
     )
+    told = row.health("TOLD_MS") == row.health("RECORDED_MS")
     return {
-        "promised_hours": hours(promised),
-        "usable_hours": hours(usable),
-        "unknown_hours": hours(unknown),
-        "promise_rate": share(usable, promised - unknown),
-        "unknown_share": share(unknown, promised),
+        "promised_hours": hours(promised) if told else None,
+        "usable_hours": hours(usable) if told else None,
+        "unknown_hours": hours(unknown) if told else None,
+        "promise_rate": share(usable, promised - unknown) if told else None,
+        "unknown_share": share(unknown, promised) if told else None,
         "staffed_hours": hours(row.health("STAFFED_MS")),
         "commissioned_hours": hours(commissioned),
         "online_hours": hours(online),

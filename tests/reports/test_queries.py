@@ -119,6 +119,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Health:
 
 def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
     found = {}
+    is_old = chance.random() < 0.1
     for hour in chance.sample(range(24), 6):
         promised = chance.choice([0, 1_800_000, 3_600_000])
         unknown = chance.randint(0, promised)
@@ -126,6 +127,9 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
         repairs = chance.randint(0, 2)
         kind = chance.choice(list(FacilityKind)).value
         found[hour] = {
+            "OPEN_MS": promised,
+            "RECORDED_MS": 3_600_000,
+            "TOLD_MS": 0 if is_old else 3_600_000,
             "PROMISED_MS": promised,
             "UNKNOWN_MS": unknown,
             "USABLE_MS": chance.randint(0, promised - unknown),
