@@ -199,15 +199,26 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "hours",
     ),
     "station_hours": ("the same of each station, summed up", "hours"),
-    "seat_hours": ("seats x the hours of each station, summed up", "hours"),
     "person_hours": (
         "integral of persons inside; a visit counts while started_at <= t < coalesce(ended_at, "
         "started_at + max_stay)",
         "hours",
     ),
     "used_hours": ("of the station_hours, those with at least one person inside", "hours"),
+    "reporting_hours": (
+        "of the station_hours, those in mode free or scan in which a controller was heard, or "
+        "staff counted heads in mode free; null where a part was counted before this was",
+        "hours",
+    ),
+    "seat_hours": (
+        "seats x the reporting_hours of each station, summed up, by the seats when it was counted",
+        "hours",
+    ),
+    "reporting_person_hours": ("of the person_hours, those within the reporting_hours", "hours"),
+    "reporting_used_hours": ("of the used_hours, those within the reporting_hours", "hours"),
     "avg_occupancy": (
-        "person_hours / measured_hours: persons inside all stations of the row together",
+        "reporting_person_hours / reporting_hours; persons inside each station that is open; "
+        "null without reporting_hours",
         "persons",
     ),
     "avg_when_used": ("person_hours / used_hours", "persons"),
@@ -222,8 +233,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "station",
         "persons",
     ),
-    "seat_utilization": ("person_hours / seat_hours; may exceed 1", "share"),
-    "time_utilization": ("used_hours / station_hours", "share"),
+    "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
+    "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
         "time at 90 % of the seats or more, in runs of 5 minutes or longer",
         "minutes",
@@ -366,10 +377,10 @@ RATES: Mapping[str, tuple[str, str]] = {
     "grant_rate": ("granted + walk_in", "decided"),
     "open_success_rate": ("executed", "granted"),
     "proven_open_rate": ("opened", "with_contact"),
-    "avg_occupancy": ("person_hours", "measured_hours"),
+    "avg_occupancy": ("reporting_person_hours", "reporting_hours"),
     "avg_when_used": ("person_hours", "used_hours"),
-    "seat_utilization": ("person_hours", "seat_hours"),
-    "time_utilization": ("used_hours", "station_hours"),
+    "seat_utilization": ("reporting_person_hours", "seat_hours"),
+    "time_utilization": ("reporting_used_hours", "reporting_hours"),
     "uses_per_visit": ("uses", "visits"),
     "availability": ("standing_hours - out_of_order_hours", "standing_hours"),
     "unknown_share": ("unknown_hours", "standing_hours"),

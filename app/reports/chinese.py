@@ -95,19 +95,28 @@ FORMULAS: Mapping[str, str] = {
     "capacity": "驿站现在的座位数，或这一行所有驿站现在的座位数",
     "measured_hours": "这一行的时间中可知的小时，从第一个驿站开始到最后一个驿站为止",
     "station_hours": "每个驿站各自的可知小时之和",
-    "seat_hours": "座位数 × 每个驿站的小时，求和",
     "person_hours": (
         "站内人数对时间的积分；到访在 started_at <= t < "
         "coalesce(ended_at, started_at + max_stay) 时计入"
     ),
     "used_hours": "station_hours 中至少有一人在站的小时",
-    "avg_occupancy": "person_hours / measured_hours：这一行所有驿站合计的站内人数",
+    "reporting_hours": (
+        "station_hours 中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的小时；"
+        "其中有一部分在此算法之前统计的，为空"
+    ),
+    "seat_hours": "座位数（统计时的）× 每个驿站的 reporting_hours，求和",
+    "reporting_person_hours": "person_hours 中落在 reporting_hours 内的",
+    "reporting_used_hours": "used_hours 中落在 reporting_hours 内的",
+    "avg_occupancy": (
+        "reporting_person_hours / reporting_hours：驿站开放时平均每站的站内人数；"
+        "没有 reporting_hours 则为空"
+    ),
     "avg_when_used": "person_hours / used_hours",
     "peak_occupancy": "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计；按运营模式为空",
     "peak_at": "那个 15 分钟的开始；相同则取最早",
     "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
-    "seat_utilization": "person_hours / seat_hours；可能大于 100 %",
-    "time_utilization": "used_hours / station_hours",
+    "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
+    "time_utilization": "reporting_used_hours / reporting_hours",
     "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间",
     "kind": "设施的种类",
     "units": "现在有几台（件）",

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
@@ -19,7 +19,18 @@ from app.places.spells import Spell
 from app.places.tables import Station
 from app.reports.rules.counters import QUARTERS, C, F, facility
 from app.reports.rules.day import ms_of, quarter_edges
-from app.reports.rules.health import Day, Device, Hour, Thing, hours_of, of_a_day, plain
+from app.reports.rules.health import (
+    Day,
+    Device,
+    Hour,
+    Span,
+    Thing,
+    hours_of,
+    of_a_day,
+    plain,
+    reporting,
+    shifted,
+)
 from app.reports.vectors import packed, packed_hours
 
 _MS = timedelta(milliseconds=1)
@@ -147,12 +158,17 @@ class Stood:
     """By the hour."""
     staffed_ms: Mapping[int, int]
     """In which hours staff held the door, and for how long."""
+    reporting: Sequence[Span]
+    """When it was open and somebody told of it."""
 
 
 def stood(day: Day) -> Stood:
     """Count a day's health; most days are like others, on which nothing changed."""
     like = plain(day)
-    return _packed(day) if like is None else _packed_once(like)
+    if like is None:
+        return _packed(day)
+    found = _packed_once(like)
+    return replace(found, reporting=shifted(found.reporting, day.edges[0]))
 
 
 def _packed(day: Day) -> Stood:
@@ -162,7 +178,8 @@ def _packed(day: Day) -> Stood:
         for key, value in counts.items():
             whole[key] = whole.get(key, 0) + value
     staffed = {hour: counts.get(C.STAFFED_MS, 0) for hour, counts in hours.items()}
-    return Stood(packed(whole), packed_hours(hours), {h: ms for h, ms in staffed.items() if ms})
+    staffed_ms = {hour: ms for hour, ms in staffed.items() if ms}
+    return Stood(packed(whole), packed_hours(hours), staffed_ms, reporting(day))
 
 
 _packed_once = lru_cache(maxsize=2_000)(_packed)

@@ -301,7 +301,9 @@ def _by_reason(sums: Sums, known: Bools) -> Column:
 
 def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
     known, time = _known(part), part.known
+    told, reporting, seats = _told(part, sums), sums[C.REPORTING_MS], sums[C.SEATS_MS]
     persons, used = sums[C.PERSON_MS], sums[C.USED_MS]
+    persons_then, used_then = sums[C.REPORTING_PERSON_MS], sums[C.REPORTING_USED_MS]
     capacity = [place.capacity for place in part.places for _ in range(part.frame.slots.count)]
     peaks = [
         (None, None) if peak is None or not is_known else peak
@@ -312,16 +314,19 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
         capacity,
         hours(time.measured_ms, known),
         hours(time.known_ms, known),
-        hours(time.seat_ms, known),
         hours(persons, known),
         hours(used, known),
-        rates(persons, time.measured_ms, known),
+        hours(reporting, told),
+        hours(seats, told),
+        hours(persons_then, told),
+        hours(used_then, told),
+        rates(persons_then, reporting, told),
         rates(persons, used, known),
         [value for value, _ in peaks],
         [at for _, at in peaks],
         _where(sums.most_inside, known),
-        rates(persons, time.seat_ms, known),
-        rates(used, time.known_ms, known),
+        rates(persons_then, seats, told),
+        rates(used_then, reporting, told),
         shown((sums[C.CROWDED_MS] + 30_000) // 60_000, known),
     ]
     return map(OccupancyRow._make, zip(*columns, strict=True))
@@ -467,7 +472,11 @@ REPORTS: Mapping[str, Report] = {
         _access,
     ),
     "occupancy": Report(
-        OccupancyRow, Ask([(C.PERSON_MS, C.CROWDED_MS + 1)], peaks=True), _occupancy
+        OccupancyRow,
+        Ask(
+            [(C.PERSON_MS, C.CROWDED_MS + 1), (C.RECORDED_MS, C.REPORTING_USED_MS + 1)], peaks=True
+        ),
+        _occupancy,
     ),
     "facilities": Report(
         FacilitiesRow,

@@ -129,13 +129,17 @@ class OccupancyRow(NamedTuple):
     known_share: float
     capacity: int
     measured_hours: float | None
-    """The denominator of the averages: what can be known of the time, day and night alike."""
+    """What can be known of the time, day and night alike."""
     station_hours: float | None
     """The same of every station, summed up."""
-    seat_hours: float | None
     person_hours: float | None
     used_hours: float | None
     """Of the stations' hours, those with somebody inside."""
+    reporting_hours: float | None
+    """Of the stations' hours, those open and told of: what the averages are over."""
+    seat_hours: float | None
+    reporting_person_hours: float | None
+    reporting_used_hours: float | None
     avg_occupancy: float | None
     avg_when_used: float | None
     peak_occupancy: float | None
@@ -144,9 +148,9 @@ class OccupancyRow(NamedTuple):
     max_observed: int | None
     """Of one station; instants of several do not add."""
     seat_utilization: float | None
-    """Person-hours over the seats' hours; may exceed 1."""
+    """Persons' hours over the seats' hours, while it was open and told of; may exceed 1."""
     time_utilization: float | None
-    """The share of the stations' time with somebody inside."""
+    """The share of that time with somebody inside."""
     crowded_minutes: int | None
 
 

@@ -6,7 +6,18 @@ from itertools import pairwise
 import pytest
 
 from app.places.rules import Because, Kind
-from app.reports.rules.health import Day, Device, Hour, Standing, Thing, hours_of, of_a_day, plain
+from app.reports.rules.health import (
+    Day,
+    Device,
+    Hour,
+    Standing,
+    Thing,
+    hours_of,
+    of_a_day,
+    plain,
+    reporting,
+    shifted,
+)
 
 MINUTE = 60_000
 LENGTH = 24 * 12
@@ -164,6 +175,22 @@ class Story:
                 standing.unknown_ms += length * (thing.status == "unknown")
                 standing.degraded_ms += length * (thing.status == "degraded")
 
+    def reports(self, minute: int) -> bool:
+        """Say whether it was open and somebody told of it: R and A of metrics 16."""
+        if not self.lives(minute):
+            return False
+        kinds = [kind for a, b, kind in self.held if a <= minute < b]
+        there = [
+            device
+            for device in self.devices
+            if device.enrolled_ms <= minute < (device.retired_ms or self.now)
+        ]
+        is_heard = bool(there) and self.of_silence(there[0], minute) == "online"
+        is_counted = any(a <= minute < b for a, b in self.counted)
+        return (kinds == [Kind.FREE] and (is_heard or is_counted)) or (
+            kinds == [Kind.SCAN] and is_heard
+        )
+
     def of_silence(self, device: Device, minute: int) -> str:
         """Say whether a controller was online, silent, or nobody knows."""
         until = min(self.now, self.now if device.retired_ms is None else device.retired_ms)
@@ -193,6 +220,14 @@ def test_every_hour_is_what_its_minutes_say(block: int) -> None:
     for seed in range(block * 100, block * 100 + 100):
         story = Story(seed)
         assert list(hours_of(story.day())) == story.count(), f"seed {seed}"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_a_station_reports_while_it_is_open_and_heard_or_counted(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        story = Story(seed)
+        told = {at // MINUTE for a, b in reporting(story.day()) for at in range(a, b, MINUTE)}
+        assert told == {at for at in range(LENGTH) if story.reports(at)}, f"seed {seed}"
 
 
 def test_a_random_day_is_not_an_empty_one() -> None:
@@ -229,6 +264,7 @@ def test_a_day_is_told_by_the_day_that_it_is_like() -> None:
             plain_days += 1
             hash(like)
             assert list(hours_of(like)) == list(hours_of(day)), f"seed {seed}"
+            assert shifted(reporting(like), day.edges[0]) == reporting(day), f"seed {seed}"
     assert 100 < plain_days < 500
 
 

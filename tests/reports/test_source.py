@@ -252,7 +252,7 @@ async def check_rows(
         assert sum(each.count for each in rows) == row.walk_in_heads
     if figure in COUNTED.get(report, "").split() and getattr(row, figure) is not None:
         assert len(rows) == getattr(row, figure), (report, figure, row)
-    if report == "occupancy" and made.rows is not None:
+    if made.is_inside:
         minutes = sum(
             is_of(row, cell.scope, minute.astimezone(ZoneInfo(station.timezone))) * each.party_size
             for each in rows

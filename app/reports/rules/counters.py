@@ -95,6 +95,14 @@ class C(IntEnum):
     """Of that, time in which it was observed to be usable."""
     UNKNOWN_MS = 64
     """Of that, time open of which nobody knows whether it was."""
+    REPORTING_MS = 65
+    """Time open in which a controller was heard, or staff counted heads (T of metrics 16)."""
+    SEATS_MS = 66
+    """The same, times the seats."""
+    REPORTING_PERSON_MS = 67
+    """The integral of the persons inside over that time."""
+    REPORTING_USED_MS = 68
+    """Of that time, what had at least one person inside."""
 
 
 QUARTERS = 4

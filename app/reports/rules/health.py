@@ -183,18 +183,17 @@ def plain(day: Day) -> Day | None:
 def hours_of(day: Day) -> Sequence[Hour]:
     """Say for each hour of a day what the station was like."""
     hours = [Hour() for _ in range(len(day.edges) - 1)]
-    registered, retired = day.life
-    ends = day.now_ms if retired is None else min(retired, day.now_ms)
+    registered, ends = _life(day)
     life = _clipped([(registered, ends)], day.edges[0], day.edges[-1])
     if not life:
         return hours
     free, is_open = _open(day, life)
     silences = [_silences(device, day) for device in day.devices]
     commissioned, online, deaf = _heard(day, life, silences)
+    observed = _observed(day, free, online)
     silent = difference(difference(commissioned, online), deaf)
     promised = intersection(union(day.promised), life)
     kept = intersection(promised, is_open)
-    observed = union(online, intersection(free, union(day.counted)))
 
     for name, spans in (
         ("recorded_ms", intersection([window[:2] for window in day.held], life)),
@@ -216,6 +215,25 @@ def hours_of(day: Day) -> Sequence[Hour]:
             hours[back].outage_ms += lasted_ms
     _facilities(day, hours, is_open, until_ms=ends)
     return hours
+
+
+def reporting(day: Day) -> Sequence[Span]:
+    """Say when on a day the station was open and somebody told of it (T of metrics 16)."""
+    life = _clipped([_life(day)], day.edges[0], day.edges[-1])
+    free, is_open = _open(day, life)
+    _, online, _ = _heard(day, life, [_silences(device, day) for device in day.devices])
+    return intersection(is_open, _observed(day, free, online))
+
+
+def _life(day: Day) -> Span:
+    """Say from when to when the station was there, as far as time has passed."""
+    registered, retired = day.life
+    return registered, day.now_ms if retired is None else min(retired, day.now_ms)
+
+
+def _observed(day: Day, free: Sequence[Span], online: Sequence[Span]) -> list[Span]:
+    """Say when a controller was heard, or staff counted heads while they held the door."""
+    return union(online, intersection(free, union(day.counted)))
 
 
 def _open(day: Day, life: Sequence[Span]) -> tuple[list[Span], list[Span]]:
