@@ -79,6 +79,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "registered / all seconds of the row's time",
         "share",
     ),
+    "reported_share": (
+        "of the time in which the stations had a controller, that in which it was heard; null "
+        "without one: little of it says that nothing was told, not that nothing happened",
+        "share",
+    ),
     "visits": (
         "visits with started_at in the row's time; a return within 10 minutes after leaving counts "
         "with the visit before (known of workers who consented); null: nothing known yet",

@@ -26,6 +26,7 @@ TITLES: Mapping[str, str] = {
     "weekday": "星期",
     "day_class": "日期类别",
     "known_share": "可知时间占比",
+    "reported_share": "控制器有数据时间占比",
     "visits": "人次",
     "visits_free": "值守时段人次",
     "visits_scan": "扫码时段人次",

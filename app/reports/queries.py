@@ -112,7 +112,9 @@ async def controllers(
     }
     rows: list[ControllersRow] = []
     for part in (await frame(tx, scope)).parts():
-        sums = await read(tx, part, Ask([(COMMAND, COMMAND + 20), (PICKUP, PICKUP + SPREAD)]))
+        sums = await read(
+            tx, part, Ask([_HEARD, (COMMAND, COMMAND + 20), (PICKUP, PICKUP + SPREAD)])
+        )
         rows += _controllers(part, sums, enrolled, silent_since)
     return rows
 
@@ -158,7 +160,7 @@ async def streamed(
         yield rows
 
 
-def _named(part: Part) -> list[Column]:
+def _named(part: Part, sums: Sums) -> list[Column]:
     """Give the columns that every row begins with."""
     slots = part.frame.slots
     bases, places = [base_of(part, slot) for slot in range(slots.count)], part.places
@@ -175,7 +177,13 @@ def _named(part: Part) -> list[Column]:
         *([name for name in column for _ in range(slots.count)] for column in (*names, models)),
         *(label * len(places) for label in labels),
         part.known.shares.tolist(),
+        _reported(part, sums),
     ]
+
+
+def _reported(part: Part, sums: Sums) -> Column:
+    """Say in how much of the time in which there was a controller it was heard (metrics 29)."""
+    return rates(sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS], _known(part))
 
 
 def _known(part: Part) -> Bools:
@@ -201,7 +209,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
         sums.between(DWELL, DWELL + SPREAD), (50, 90), known, low=DWELL, times=60
     )
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         shown(came, known),
         shown(free, known),
         shown(scan, known),
@@ -263,7 +271,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Rows:
         for low in (PICKUP, PULSE, DOOR)
     ]
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         shown(decided, known),
         shown(granted, known),
         shown(walked, known),
@@ -310,7 +318,7 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
         for peak, is_known in zip(sums.peaks, known, strict=True)
     ]
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         capacity,
         hours(time.measured_ms, known),
         hours(time.known_ms, known),
@@ -351,7 +359,7 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
     here, *some = np.concatenate(values, axis=1)[:, order]
     is_known, came = _known(part)[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
     columns: list[Column] = [
-        *(np.array(column, object)[rows].tolist() for column in _named(part)),
+        *(np.array(column, object)[rows].tolist() for column in _named(part, sums)),
         [kinds[number] for number in kind_of.tolist()],
         here.tolist(),
         shown(some[F.USES], is_known),
@@ -409,7 +417,7 @@ def _promise(part: Part, sums: Sums, _: Standing) -> Rows:
     promised, unknown = sums[C.PROMISED_MS], sums[C.UNKNOWN_MS]
     heard = np.maximum(promised - unknown, 0)
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         hours(promised, told),
         hours(sums[C.USABLE_MS], told),
         hours(unknown, told),
@@ -438,6 +446,7 @@ def _controllers(
         [place.station for place in part.places],
         [place.name for place in part.places],
         part.known.shares.tolist(),
+        _reported(part, sums),
         [box.serial if box else None for box in boxes],
         [box.firmware if box else None for box in boxes],
         [box.seen_at if box else None for box in boxes],
@@ -463,6 +472,7 @@ def _online(controller: Any, silent_since: datetime) -> bool | None:
 
 _COUNTS = (0, 100)
 """The counters of one number each."""
+_HEARD = (C.COMMISSIONED_MS, C.ONLINE_MS + 1)
 
 REPORTS: Mapping[str, Report] = {
     "visits": Report(VisitsRow, Ask([_COUNTS, (DWELL, DWELL + SPREAD)], people=True), _visits),
@@ -474,7 +484,8 @@ REPORTS: Mapping[str, Report] = {
     "occupancy": Report(
         OccupancyRow,
         Ask(
-            [(C.PERSON_MS, C.CROWDED_MS + 1), (C.RECORDED_MS, C.REPORTING_USED_MS + 1)], peaks=True
+            [(C.PERSON_MS, C.CROWDED_MS + 1), _HEARD, (C.RECORDED_MS, C.REPORTING_USED_MS + 1)],
+            peaks=True,
         ),
         _occupancy,
     ),
@@ -483,6 +494,7 @@ REPORTS: Mapping[str, Report] = {
         Ask(
             [
                 (C.VISITS_FREE, C.VISITS_OFFLINE + 1),
+                _HEARD,
                 (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
             ]
         ),

@@ -23,6 +23,8 @@ class VisitsRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
+    """Of the time with a controller, what it was heard in (metrics 29); None without one."""
     visits: int | None
     """A return within ten minutes after leaving counts with the visit before; known of workers
     who consented."""
@@ -77,6 +79,7 @@ class AccessRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     decided: int | None
     granted: int | None
     walk_in: int | None
@@ -127,6 +130,7 @@ class OccupancyRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     capacity: int
     measured_hours: float | None
     """What can be known of the time, day and night alike."""
@@ -166,6 +170,7 @@ class FacilitiesRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     kind: FacilityKind
     units: int
     """How many of them stand there now."""
@@ -199,6 +204,7 @@ class PromiseRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     promised_hours: float | None
     usable_hours: float | None
     unknown_hours: float | None
@@ -266,6 +272,7 @@ class ControllersRow(NamedTuple):
     station: str | None
     name: str
     known_share: float
+    reported_share: float | None
     serial: str | None
     firmware: str | None
     seen_at: datetime | None

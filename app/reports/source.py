@@ -217,6 +217,7 @@ _PERCENTILES = {
 
 MADE: Mapping[str, Mapping[str, Made]] = {
     "visits": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "visits": _visits(VISITS, FIRST),
         "visits_free": _visits([C.VISITS_FREE], IS_FREE),
         "visits_scan": _visits([C.VISITS_SCAN], sa.and_(IS_OUT, ~_offline())),
@@ -245,6 +246,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "imputed_exit_share": _visits([C.IMPUTED, C.OVER], OVER),
     },
     "access": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "decided": _scans(SCANS),
         "granted": _scans([C.GRANTED], GRANTED),
         "walk_in": _scans([C.WALK_INS], Scan.outcome == Outcome.WALK_IN),
@@ -264,6 +266,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "alone_flagged": _alone(C.ALONE_FLAGGED, FLAGGED),
     },
     "occupancy": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "capacity": Made(),
         "measured_hours": Made(),
         "station_hours": Made(),
@@ -283,6 +286,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "crowded_minutes": _inside(C.CROWDED_MS),
     },
     "facilities": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "units": Made(),
         "uses": _uses(F.USES, USED),
         "open_uses": _uses(F.OPEN_USES, FacilityUse.ended_at.is_(None)),
@@ -301,6 +305,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
     },
     "promise": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "promised_hours": _modes(C.PROMISED_MS, *TOLD),
         "usable_hours": _silences(C.USABLE_MS, *TOLD),
         "unknown_hours": _silences(C.UNKNOWN_MS, *TOLD),
@@ -340,6 +345,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         )
     },
     "controllers": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "commands": _commands([command(state) for state in COMMANDS], None),
         "live": _commands(
             [command(CommandState.PENDING), command(CommandState.CLAIMED)],

@@ -653,6 +653,8 @@ ALWAYS = ("known_share", "beyond_retention", "capacity", "units", "serial", "see
 
 def said(row: Row, values: dict[str, Any]) -> dict[str, Any]:
     """Say nothing of what cannot be known."""
+    online, commissioned = row.health("ONLINE_MS"), row.health("COMMISSIONED_MS")
+    values = values | {"reported_share": share(online, commissioned)}
     if not row.known:
         values = {name: value if name in ALWAYS else None for name, value in values.items()}
     return values | {"known_share": row.known_share}
