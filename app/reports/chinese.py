@@ -144,7 +144,7 @@ FORMULAS: Mapping[str, str] = {
     ),
     "usable_hours": (
         "其中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的时间；"
-        "关着的不算；门的故障没有记录，不计"
+        "关着的不算；门的故障没有起止记录，不计"
     ),
     "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
     "commissioned_hours": "驿站装有控制器的时间",

@@ -7,8 +7,8 @@ only within the station's life and until now.
 - Usable: open, and observed: a controller is online, or staff count heads while they hold the door.
   Closed against the promise, or with a controller that is known to be silent, it is not usable;
   where there is no controller, or nobody who could have heard it, nobody knows.
-- Of doors nothing is counted: of a door that is out of use or does not open, and of a frozen
-  controller, no row says when that was.
+- Of doors nothing is counted: no row says from when to when one was out of use, or its controller
+  frozen. Alerts tell that somebody should look, and close by time or by hand, not by repair.
 - A controller is online unless it was silent longer than it may be. Of such a silence, what no
   server process was there to hear is unknown, not offline. A rest of the silence beside it that
   is no longer than it may be was no silence: right before the servers went, or right after they
