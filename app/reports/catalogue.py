@@ -275,7 +275,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "usable_hours": (
         "of these, the time in mode free or scan in which a controller was heard, or staff counted "
-        "heads in mode free; not what was closed, and faults of doors are not counted: no row says how long they lasted",
+        "heads in mode free; not what was closed, and faults of doors are not counted: no row says "
+        "how long they lasted",
         "hours",
     ),
     "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),
