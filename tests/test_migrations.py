@@ -1,7 +1,7 @@
 """The migrations make what the tables say; down and up again, on both databases."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from app.db.engine import Database, embedded_url
 from app.db.schema import SchemaNotCurrent
 from app.db.types import new_id
 from app.places.tables import FacilitySpell, FacilityStatus
+from app.reports.rules import Grain
+from app.reports.tables import Rollup, RollupDue
 from app.tables import every_table
 from tests.support.postgres import PostgresServer
 from tests.support.worlds import a_facility, a_station
@@ -128,3 +130,28 @@ async def test_facilities_from_before_spells_get_what_is_known_of_them(empty: Da
             (hours[0], hours[2], FacilityStatus.UNKNOWN),
             (hours[2], hours[3], FacilityStatus.DEGRADED),
         ]
+
+
+async def test_days_whose_workers_are_known_are_counted_again(empty: Database) -> None:
+    await schema.migrate(empty)
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    async with empty.write() as tx:
+        station = await a_station(tx, at=at)
+        for grain, day, crowd in (
+            (Grain.DAY, 22, b""),
+            (Grain.DAY, 21, None),
+            (Grain.MONTH, 1, b""),
+        ):
+            for place in (station.id, station.unit_id):
+                tx.add(
+                    Rollup(
+                        place_id=place, grain=grain, from_day=date(2026, 11, day), counts=b"",
+                        hours=b"", peak=0.0, crowd=crowd, rolled_at=at,
+                    )
+                )  # fmt: skip
+    await goes_back(empty, "0013")
+    await schema.migrate(empty)
+    async with empty.read() as tx:
+        (due,) = (await tx.scalars(sa.select(RollupDue))).all()
+    assert (due.place_id, due.grain, due.depth) == (station.id, Grain.DAY, 0)
+    assert due.from_day == date(2026, 11, 22)

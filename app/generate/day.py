@@ -696,8 +696,8 @@ def _mode_rows(city: City, index: int) -> Rows:
     which = np.flatnonzero((stations.opened_at <= begins) & (begins + DAY <= stations.retired_at))
     rules, numbers = np.unique(stations.rules[which], return_inverse=True)
     since, until = instant_of(begins), instant_of(begins + DAY)
-    windows = [
-        json.dumps(next(held.days_of(city.rules[number], city.calendar, since, until))["windows"])
+    days = [
+        next(held.days_of(city.rules[number], city.calendar, since, until))
         for number in rules.tolist()
     ]
     count = len(which)
@@ -706,7 +706,8 @@ def _mode_rows(city: City, index: int) -> Rows:
         "station_id": Column(stations.ids[which]),
         "local_day": Column(np.full(count, (begins + OFFSET) // DAY, np.int64)),
         "midnight_at": Column(np.full(count, begins, np.int64)),
-        "windows": Column(numbers, words=windows),
+        "windows": Column(numbers, words=[json.dumps(day["windows"]) for day in days]),
+        "promised": Column(numbers, words=[json.dumps(day["promised"]) for day in days]),
         "recorded_until": over,
         "changed_at": over,
     }

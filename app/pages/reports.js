@@ -3,14 +3,14 @@
 (function () {
   var MOST_BYTES = 32 * 1048576;
   var LONGEST_DAYS = 366;
-  /* Known for less of its time, a bar is pale. */
+  /* Known for less of its time, or told of by its controller, a bar is pale. */
   var SURE = 0.95;
   /* What is shown of each report at first; all columns are one click away. */
   var MAIN = {
-    visits: ['visits', 'persons', 'unique_workers', 'out_of_hours_visits', 'offhours_share', 'night_uplift', 'free_mode_coverage', 'refused', 'unmet_demand', 'dwell_median_s', 'imputed_exit_share', 'known_share'],
-    access: ['decided', 'granted', 'walk_in', 'refused', 'by_reason', 'grant_rate', 'unmet_demand', 'open_success_rate', 'proven_open_rate', 'pickup_p50_ms', 'pickup_p95_ms', 'pulse_p95_ms', 'alone_opened', 'known_share'],
-    occupancy: ['capacity', 'avg_occupancy', 'avg_when_used', 'peak_occupancy', 'peak_at', 'max_observed', 'seat_utilization', 'time_utilization', 'crowded_minutes', 'person_hours', 'known_share'],
-    facilities: ['units', 'uses', 'quantity', 'in_use_hours', 'uses_per_visit', 'availability', 'out_of_order_hours', 'unknown_share', 'repairs', 'repair_mean_min', 'known_share'],
+    visits: ['visits', 'persons', 'unique_workers', 'out_of_hours_visits', 'offhours_share', 'night_uplift', 'free_mode_coverage', 'refused', 'unmet_demand', 'dwell_median_s', 'imputed_exit_share', 'reported_share', 'known_share'],
+    access: ['decided', 'granted', 'walk_in', 'refused', 'by_reason', 'grant_rate', 'unmet_demand', 'open_success_rate', 'proven_open_rate', 'pickup_p50_ms', 'pickup_p95_ms', 'pulse_p95_ms', 'alone_opened', 'reported_share', 'known_share'],
+    occupancy: ['capacity', 'avg_occupancy', 'avg_when_used', 'peak_occupancy', 'peak_at', 'max_observed', 'seat_utilization', 'time_utilization', 'crowded_minutes', 'person_hours', 'reported_share', 'known_share'],
+    facilities: ['units', 'uses', 'quantity', 'in_use_hours', 'uses_per_visit', 'availability', 'out_of_order_hours', 'unknown_share', 'repairs', 'repair_mean_min', 'reported_share', 'known_share'],
     promise: ['promised_hours', 'usable_hours', 'unknown_hours', 'promise_rate', 'unknown_share', 'controller_uptime', 'outages', 'mttr_min', 'known_share'],
     occupations: ['visits', 'persons', 'unique_workers', 'visits_share', 'occupation_share', 'known_share'],
     ranking: ['peer_group', 'capacity', 'value', 'numerator', 'denominator', 'peers', 'percentile', 'rank', 'known_share'],
@@ -364,7 +364,7 @@
   }
   function columns(all) {
     var main = MAIN[chosen.report];
-    function rank(field) { return all ? Number(field.name === 'known_share') : main.indexOf(field.of || field.name); }
+    function rank(field) { return all ? Number(/^(known|reported)_share$/.test(field.name)) : main.indexOf(field.of || field.name); }
     return fields().filter(function (field) {
       return NAMES.indexOf(field.name) < 0 && (all || main.indexOf(field.of || field.name) >= 0);
     }).map(function (field, index) { return { field: field, rank: rank(field), index: index }; }).sort(function (a, b) {
@@ -496,7 +496,7 @@
     var points = rows.map(function (row) {
       var found = figures.cell(field, row), value = row[field.name];
       var hidden = value === null || value === undefined;
-      return { key: figures.key(row), value: hidden ? null : field.unit === 'seconds' ? value / 60 : value, partial: row.known_share < SURE, name: figures.named(row, chosen.by, chosen.bucket), short: shortName(row), text: found.text };
+      return { key: figures.key(row), value: hidden ? null : field.unit === 'seconds' ? value / 60 : value, partial: row.known_share < SURE || (typeof row.reported_share === 'number' && row.reported_share < SURE), name: figures.named(row, chosen.by, chosen.bucket), short: shortName(row), text: found.text };
     });
     var isEmpty = points.every(function (point) { return point.value === null; });
     show('chart', !isEmpty);

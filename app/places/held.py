@@ -19,7 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.engine import Database
 from app.db.types import table_of
 from app.db.upsert import upsert
-from app.places.rules import Because, Calendar, Kind, StationRules, Window, mode_windows
+from app.places.rules import (
+    Because,
+    Calendar,
+    Kind,
+    StationRules,
+    Window,
+    mode_windows,
+    promised_windows,
+)
 from app.places.rules.local_time import day_of, instant, zone
 from app.places.standing import read_calendar, station_rules
 from app.places.tables import ModeChange, Station, StationModes
@@ -50,6 +58,21 @@ class Held(NamedTuple):
     because: Because
 
 
+class Recorded(NamedTuple):
+    """What is recorded of a station's days."""
+
+    held: list[Held]
+    """In order; between the first and the last there is no gap."""
+    promised: list[tuple[int, int]]
+    """When it was promised to be open, whatever then held; in order, milliseconds since 1970."""
+
+
+OPEN = frozenset({Kind.FREE, Kind.SCAN})
+"""In these a station is open to workers."""
+UNFORESEEN = frozenset({Because.OVERRIDE, Because.EMERGENCY})
+"""What holds for these reasons was not what was promised."""
+
+
 async def record(tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, at: datetime) -> None:
     """Write down what held at stations until now; for whoever is about to change their rules.
 
@@ -73,15 +96,15 @@ async def record_all(database: Database, *, at: datetime) -> None:
 
 async def windows(
     tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, from_day: date, to_day: date
-) -> Mapping[uuid.UUID, Sequence[Held]]:
-    """Give what held at stations in the local days `[from_day, to_day)` and around, in order.
+) -> Mapping[uuid.UUID, Recorded]:
+    """Give what held and what was promised in the local days `[from_day, to_day)` and around.
 
-    Between the first and the last there is no gap. Where a station's zone changed, a day's row
-    may reach into the next: whoever reads cuts by instants, not by rows.
+    Where a station's zone changed, a day's row may reach into the next: whoever reads cuts by
+    instants, not by rows.
     """
-    found: dict[uuid.UUID, list[Held]] = {}
+    found: dict[uuid.UUID, Recorded] = {}
     rows = await tx.execute(
-        sa.select(_MODES.c.station_id, _MODES.c.midnight_at, _MODES.c.windows)
+        sa.select(_MODES.c.station_id, _MODES.c.midnight_at, _MODES.c.windows, _MODES.c.promised)
         .where(
             _MODES.c.station_id.in_(station_ids),
             _MODES.c.local_day >= from_day - _DAY,
@@ -91,10 +114,12 @@ async def windows(
     )
     for row in rows:
         zero = round(row.midnight_at.timestamp() * 1000)
-        found.setdefault(row.station_id, []).extend(
+        recorded = found.setdefault(row.station_id, Recorded([], []))
+        recorded.held.extend(
             Held(zero + since, zero + until, Kind(kind), Because(because))
             for since, until, kind, because in row.windows
         )
+        recorded.promised.extend((zero + since, zero + until) for since, until in _promised(row))
     return found
 
 
@@ -152,7 +177,10 @@ async def _record(
                 for written in days_of(rules, calendar, since, until, last.get(station.id))
             ]
     statement = upsert(tx, _MODES)
-    grows = {name: statement.excluded[name] for name in ("windows", "recorded_until", "changed_at")}
+    grows = {
+        name: statement.excluded[name]
+        for name in ("windows", "promised", "recorded_until", "changed_at")
+    }
     await tx.execute(
         statement.on_conflict_do_update(index_elements=["station_id", "local_day"], set_=grows),
         rows,
@@ -212,21 +240,41 @@ def days_of(
     if last is not None:
         day = max(day, last.local_day)
     found = mode_windows(rules, calendar, since, until)
+    promises = promised_windows(rules, calendar, since, until) if rules.changes else found
     while since < until:
         ends = min(instant(place, day + _DAY, 0), until)
-        midnight_at, written = instant(place, day, 0), []
+        midnight_at, written, promised = instant(place, day, 0), list[Any](), list[Any]()
         if last is not None and last.local_day == day:
-            midnight_at, written = last.midnight_at, list(last.windows)
+            midnight_at, written, promised = last.midnight_at, [*last.windows], [*_promised(last)]
         for window in found:
             if window.from_at < ends and since < window.until_at:
                 _append(written, _cut(window, since, ends, midnight_at))
+        for window in promises:
+            if window.kind in OPEN and window.from_at < ends and since < window.until_at:
+                _append(promised, _cut(window, since, ends, midnight_at)[:2])
         yield {
             "local_day": day,
             "midnight_at": midnight_at,
             "windows": written,
+            "promised": promised,
             "recorded_until": ends,
         }
         since, day = ends, day + _DAY
+
+
+def _promised(row: Any) -> Sequence[Any]:
+    """Give what a row says was promised.
+
+    Of one that was written before that was recorded, what held, where it was not unforeseen: what
+    would have held instead is not known any more.
+    """
+    if row.promised is not None:
+        return row.promised  # type: ignore[no-any-return]  # A column of JSON.
+    found: list[Any] = []
+    for since, until, kind, because in row.windows:
+        if Kind(kind) in OPEN and Because(because) not in UNFORESEEN:
+            _append(found, [since, until])
+    return found
 
 
 def _cut(window: Window, since: datetime, until: datetime, midnight_at: datetime) -> list[Any]:

@@ -174,6 +174,9 @@ class StationModes(Base):
     """When this day began there; the windows count from it."""
     windows: Mapped[list[Any]] = mapped_column(Json)
     """`[from_ms, until_ms, kind, because]`, half-open, in order and without gaps."""
+    promised: Mapped[list[Any] | None] = mapped_column(Json)
+    """When it was promised to be open, whatever then held: `[from_ms, until_ms]`; None: it was
+    recorded before that was."""
     recorded_until: Mapped[datetime]
     changed_at: Mapped[datetime]
 

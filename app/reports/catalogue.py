@@ -79,6 +79,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "registered / all seconds of the row's time",
         "share",
     ),
+    "reported_share": (
+        "of the time in which the stations had a controller, that in which it was heard; null "
+        "without one: little of it says that nothing was told, not that nothing happened",
+        "share",
+    ),
     "visits": (
         "visits with started_at in the row's time; a return within 10 minutes after leaving counts "
         "with the visit before (known of workers who consented); null: nothing known yet",
@@ -115,7 +120,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "offhours_share": ("out_of_hours_visits / visits; null without visits", "share"),
     "staffed_hours": ("time of the stations in free mode", "hours"),
-    "unstaffed_hours": ("time in which they were promised to be open, without staff", "hours"),
+    "unstaffed_hours": ("time of the stations in scan mode: open, without staff", "hours"),
     "covered_hours": (
         "of the staffed hours, those in which anybody was scanned or counted",
         "hours",
@@ -199,15 +204,26 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "hours",
     ),
     "station_hours": ("the same of each station, summed up", "hours"),
-    "seat_hours": ("seats x the hours of each station, summed up", "hours"),
     "person_hours": (
         "integral of persons inside; a visit counts while started_at <= t < coalesce(ended_at, "
         "started_at + max_stay)",
         "hours",
     ),
     "used_hours": ("of the station_hours, those with at least one person inside", "hours"),
+    "reporting_hours": (
+        "of the station_hours, those in mode free or scan in which a controller was heard, or "
+        "staff counted heads in mode free; null where a part was counted before this was",
+        "hours",
+    ),
+    "seat_hours": (
+        "seats x the reporting_hours of each station, summed up, by the seats when it was counted",
+        "hours",
+    ),
+    "reporting_person_hours": ("of the person_hours, those within the reporting_hours", "hours"),
+    "reporting_used_hours": ("of the used_hours, those within the reporting_hours", "hours"),
     "avg_occupancy": (
-        "person_hours / measured_hours: persons inside all stations of the row together",
+        "reporting_person_hours / reporting_hours; persons inside each station that is open; "
+        "null without reporting_hours",
         "persons",
     ),
     "avg_when_used": ("person_hours / used_hours", "persons"),
@@ -222,8 +238,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "station",
         "persons",
     ),
-    "seat_utilization": ("person_hours / seat_hours; may exceed 1", "share"),
-    "time_utilization": ("used_hours / station_hours", "share"),
+    "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
+    "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
         "time at 90 % of the seats or more, in runs of 5 minutes or longer",
         "minutes",
@@ -236,7 +252,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "in_use_hours": ("sum of the sessions' lengths", "hours"),
     "uses_per_visit": ("uses / visits; null without visits", "ratio"),
     "standing_hours": (
-        "units x the promised time of their station for which they stood there",
+        "units x the time for which they stood there while their station was open: mode free or "
+        "scan",
         "hours",
     ),
     "out_of_order_hours": ("of these, out of order", "hours"),
@@ -251,13 +268,15 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "repair_hours": ("their lengths summed up", "hours"),
     "repair_mean_min": ("repair_hours / repairs", "minutes"),
     "promised_hours": (
-        "time in which the recorded mode was free or scan; what a change of the hours, an override "
-        "or an emergency closed was not promised",
+        "time in which the stations were promised to be open: by the hours published then and by "
+        "exceptions made before the day on which they begin, whatever overrides, emergencies and "
+        "later exceptions made of it; null where a part was counted before this was",
         "hours",
     ),
     "usable_hours": (
-        "of these, all time in mode free, whatever the controller did, and in mode scan the time "
-        "in which a controller was heard",
+        "of these, the time in mode free or scan in which a controller was heard, or staff counted "
+        "heads in mode free; not what was closed, and faults of doors are not counted: no row says "
+        "how long they lasted",
         "hours",
     ),
     "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),
@@ -324,7 +343,10 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("occupations", "beyond_retention"): (
         "whether the row begins with a month that the retention time has reached: null then"
     ),
-    ("promise", "unknown_hours"): "of the promised hours, those of which nothing is known",
+    ("promise", "unknown_hours"): (
+        "of the promised hours, those open of which nobody knows: without a controller, or with no "
+        "server to hear it, and without a count of heads"
+    ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
     ("controllers", "executed"): "of the commands, those whose relay pulsed",
     ("controllers", "refused"): "of the commands, refused by a lockdown or by the controller",
@@ -361,10 +383,10 @@ RATES: Mapping[str, tuple[str, str]] = {
     "grant_rate": ("granted + walk_in", "decided"),
     "open_success_rate": ("executed", "granted"),
     "proven_open_rate": ("opened", "with_contact"),
-    "avg_occupancy": ("person_hours", "measured_hours"),
+    "avg_occupancy": ("reporting_person_hours", "reporting_hours"),
     "avg_when_used": ("person_hours", "used_hours"),
-    "seat_utilization": ("person_hours", "seat_hours"),
-    "time_utilization": ("used_hours", "station_hours"),
+    "seat_utilization": ("reporting_person_hours", "seat_hours"),
+    "time_utilization": ("reporting_used_hours", "reporting_hours"),
     "uses_per_visit": ("uses", "visits"),
     "availability": ("standing_hours - out_of_order_hours", "standing_hours"),
     "unknown_share": ("unknown_hours", "standing_hours"),

@@ -29,6 +29,10 @@ FORMULAS: Mapping[str, str] = {
     "weekday": "星期几，1 是星期一",
     "day_class": "按日历分为工作日、周末、法定节假日、调休工作日；没有日历数据的年份只看星期几",
     "known_share": "这一行的时间中已经过去、已经统计、且驿站已登记的秒数 / 这一行时间的全部秒数",
+    "reported_share": (
+        "驿站装有控制器的时间中，控制器有联系的占比；没有控制器则为空。占比低说明没有数据，"
+        "不说明什么都没发生"
+    ),
     "visits": (
         "started_at 落在这一行时间内的到访；离开后 10 分钟内返回的，并入前一次"
         "（只有同意记录的人才能认出）；为空：还什么都不知道"
@@ -46,7 +50,7 @@ FORMULAS: Mapping[str, str] = {
     "out_of_hours_visits": "在值守时段以外开始的到访，按当时记下的模式",
     "offhours_share": "out_of_hours_visits / visits；没有到访则为空",
     "staffed_hours": "驿站处于值守模式（free）的时间",
-    "unstaffed_hours": "承诺开放而无人值守的时间",
+    "unstaffed_hours": "扫码时段（scan）：开放而无人值守的时间",
     "covered_hours": "值守时间中有人扫码或点数的那些小时",
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
@@ -95,19 +99,28 @@ FORMULAS: Mapping[str, str] = {
     "capacity": "驿站现在的座位数，或这一行所有驿站现在的座位数",
     "measured_hours": "这一行的时间中可知的小时，从第一个驿站开始到最后一个驿站为止",
     "station_hours": "每个驿站各自的可知小时之和",
-    "seat_hours": "座位数 × 每个驿站的小时，求和",
     "person_hours": (
         "站内人数对时间的积分；到访在 started_at <= t < "
         "coalesce(ended_at, started_at + max_stay) 时计入"
     ),
     "used_hours": "station_hours 中至少有一人在站的小时",
-    "avg_occupancy": "person_hours / measured_hours：这一行所有驿站合计的站内人数",
+    "reporting_hours": (
+        "station_hours 中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的小时；"
+        "其中有一部分在此算法之前统计的，为空"
+    ),
+    "seat_hours": "座位数（统计时的）× 每个驿站的 reporting_hours，求和",
+    "reporting_person_hours": "person_hours 中落在 reporting_hours 内的",
+    "reporting_used_hours": "used_hours 中落在 reporting_hours 内的",
+    "avg_occupancy": (
+        "reporting_person_hours / reporting_hours：驿站开放时平均每站的站内人数；"
+        "没有 reporting_hours 则为空"
+    ),
     "avg_when_used": "person_hours / used_hours",
     "peak_occupancy": "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计；按运营模式为空",
     "peak_at": "那个 15 分钟的开始；相同则取最早",
     "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
-    "seat_utilization": "person_hours / seat_hours；可能大于 100 %",
-    "time_utilization": "used_hours / station_hours",
+    "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
+    "time_utilization": "reporting_used_hours / reporting_hours",
     "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间",
     "kind": "设施的种类",
     "units": "现在有几台（件）",
@@ -116,7 +129,7 @@ FORMULAS: Mapping[str, str] = {
     "quantity": "用量之和",
     "in_use_hours": "使用时长之和",
     "uses_per_visit": "uses / visits；没有到访则为空",
-    "standing_hours": "台数 × 在场且驿站承诺开放的时间",
+    "standing_hours": "台数 × 在场且驿站开放（free 或 scan）的时间",
     "out_of_order_hours": "其中故障的时间",
     "degraded_hours": "其中带病运行的时间",
     "unknown_hours": "其中状态未知的时间",
@@ -125,8 +138,14 @@ FORMULAS: Mapping[str, str] = {
     "repairs": "已经结束的故障次数",
     "repair_hours": "这些故障的时长之和",
     "repair_mean_min": "repair_hours / repairs",
-    "promised_hours": "记录的模式为 free 或 scan 的时间；改时间、临时安排或紧急关闭的不算",
-    "usable_hours": "其中能用的时间：值守时段全部计入，扫码时段只计控制器有联系的时间",
+    "promised_hours": (
+        "承诺开放的时间：按当时公布的开放时间，以及在生效当天之前公布的特殊安排；"
+        "临时改动、紧急关闭和当天才作的安排都不改变承诺；其中有一部分在此算法之前统计的，为空"
+    ),
+    "usable_hours": (
+        "其中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的时间；"
+        "关着的不算；门的故障没有起止记录，不计"
+    ),
     "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
     "commissioned_hours": "驿站装有控制器的时间",
     "online_hours": "其中控制器有联系的时间",
@@ -176,7 +195,9 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("occupations", "persons"): "这些到访的同行人数之和；visits 为空时也为空",
     ("occupations", "unique_workers"): "这些到访中不同的人；visits 为空时也为空",
     ("occupations", "beyond_retention"): "这一行的第一个月是否已到保留期：到了则为空",
-    ("promise", "unknown_hours"): "承诺开放的时间中，什么都不知道的时间",
+    ("promise", "unknown_hours"): (
+        "承诺开放的时间中，开着而无人知道能不能用的：没有控制器，或没有服务器在听，也没有人点数"
+    ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
     ("controllers", "executed"): "其中继电器吸合了的",
     ("controllers", "refused"): "其中因紧急关闭或被控制器拒绝的",

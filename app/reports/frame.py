@@ -98,7 +98,6 @@ class Lives:
     since: Ints
     until: Ints
     stations: Ints
-    seats: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,6 @@ class Known:
 
     known_ms: Ints
     """Of all its stations together."""
-    seat_ms: Ints
     measured_ms: Ints
     """From the first of its stations to the last, once for all of them."""
     shares: npt.NDArray[np.float64]
@@ -202,8 +200,7 @@ class Part:
         lives, bases = self.frame.lives, self.frame.slots
         mine = (lives.place >= self.first) & (lives.place < self.end)
         count = bases.count
-        whole, known, seats = (np.zeros(self.rows, np.int64) for _ in range(3))
-        measured = np.zeros(self.rows, np.int64)
+        whole, known, measured = (np.zeros(self.rows, np.int64) for _ in range(3))
         for number, timezone in enumerate(self.frame.zones):
             rows = np.flatnonzero(mine & (lives.zone == number))
             if not len(rows):
@@ -211,25 +208,23 @@ class Part:
             place = lives.place[rows] - self.first
             since, until = lives.since[rows], np.maximum(lives.until[rows], lives.since[rows])
             t0, t1, slot = _pieces(bases, timezone)
-            weights = (lives.stations[rows], lives.seats[rows])
-            stations = np.bincount(place, weights[0], self.end - self.first).astype(np.int64)
+            weight = lives.stations[rows]
+            stations = np.bincount(place, weight, self.end - self.first).astype(np.int64)
             length = np.bincount(slot, t1 - t0, count).astype(np.int64)
             whole += (stations[:, None] * length[None, :]).ravel()
             if len(t0) > count or len(rows) > 10 * (self.end - self.first):
                 # One place of many lives and many pieces: integrals at the edges of the pieces.
-                for weight, sums in zip(weights, (known, seats), strict=True):
-                    for one in range(self.end - self.first):
-                        of = place == one
-                        part = _integral(since[of], until[of], weight[of], t0, t1)
-                        np.add.at(sums, one * count + slot, part)
+                for one in range(self.end - self.first):
+                    of = place == one
+                    part = _integral(since[of], until[of], weight[of], t0, t1)
+                    np.add.at(known, one * count + slot, part)
             else:
                 overlap = np.minimum(until[:, None], t1) - np.maximum(since[:, None], t0)
                 overlap = np.maximum(overlap, 0)
                 cell = place[:, None] * count + slot[None, :]
-                for weight, sums in zip(weights, (known, seats), strict=True):
-                    np.add.at(sums, cell, overlap * weight[:, None])
+                np.add.at(known, cell, overlap * weight[:, None])
             measured = np.maximum(measured, self._measured(place, since, until, t0, t1, slot))
-        return Known(known, seats, measured, share(known, whole))
+        return Known(known, measured, share(known, whole))
 
     def _measured(
         self, place: Ints, since: Ints, until: Ints, t0: Ints, t1: Ints, slot: Ints
@@ -323,7 +318,7 @@ async def frame(
     counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
     found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
-    lives = zip(*found.lives, strict=True) if found.lives else [()] * 6
+    lives = zip(*found.lives, strict=True) if found.lives else [()] * 5
     columns = Lives(*(np.array(column, np.int64) for column in lives))
     made = Frame(scope, pieces, found.places, columns, list(found.zones))
     if made.rows > most:
@@ -337,7 +332,7 @@ async def frame(
 @dataclass(slots=True)
 class _Found:
     places: list[Place] = field(default_factory=list)
-    lives: list[tuple[int, int, int, int, int, int]] = field(default_factory=list)
+    lives: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     """The columns of `Lives`."""
     zones: dict[str, int] = field(default_factory=dict)
 
@@ -359,7 +354,7 @@ async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
         # Most have lived through all of the period: their instants need no turning into numbers.
         since = start_ms if created_at <= start else ms_of(created_at)
         ended = until_ms if retired_at is None or retired_at > until else ms_of(retired_at)
-        found.lives.append((number, found.zone(timezone), since, ended, 1, capacity))
+        found.lives.append((number, found.zone(timezone), since, ended, 1))
         found.places.append(Place(id, code, None, name, None, timezone, capacity, (id,)))
     return found
 
@@ -400,7 +395,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     for row in rows:
         number = numbers.setdefault(row.key, len(numbers))
         life = ms_of(row.since), ms_of(row.ended)
-        found.lives.append((number, found.zone(row.timezone), *life, row.stations, row.seats))
+        found.lives.append((number, found.zone(row.timezone), *life, row.stations))
     if not numbers and scope.by not in keys:
         numbers[None] = 0
     sources = await _sources(tx, scope, numbers)

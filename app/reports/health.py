@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 
@@ -14,11 +14,23 @@ from app.db.types import table_of
 from app.doors import outages
 from app.doors.outages import Heard
 from app.places import held, spells
+from app.places.held import Recorded
 from app.places.spells import Spell
 from app.places.tables import Station
 from app.reports.rules.counters import QUARTERS, C, F, facility
 from app.reports.rules.day import ms_of, quarter_edges
-from app.reports.rules.health import Day, Device, Hour, Thing, hours_of, of_a_day, plain
+from app.reports.rules.health import (
+    Day,
+    Device,
+    Hour,
+    Span,
+    Thing,
+    hours_of,
+    of_a_day,
+    plain,
+    reporting,
+    shifted,
+)
 from app.reports.vectors import packed, packed_hours
 
 _MS = timedelta(milliseconds=1)
@@ -50,7 +62,7 @@ async def read_days(
     zones = {row.timezone for row in stations}
     from_at = _EPOCH + min(quarter_edges(zone, first)[0] for zone in zones) * _MS
     until_at = _EPOCH + max(quarter_edges(zone, last)[-1] for zone in zones) * _MS
-    modes = await held.windows(tx, ids, from_day=first, to_day=last + timedelta(days=1))
+    recorded = await held.windows(tx, ids, from_day=first, to_day=last + timedelta(days=1))
     heard = await outages.heard(tx, ids, from_at=from_at, until_at=until_at)
     things = await spells.spells(tx, ids, from_at=from_at, until_at=until_at)
     # An outage that ended on these days may have begun long before.
@@ -62,15 +74,19 @@ async def read_days(
         )
     ]
 
+    nothing = Recorded([], [])
+
     def told() -> Mapping[tuple[uuid.UUID, date], Day]:
         found = {}
         for row in stations:
+            modes = recorded.get(row.id, nothing)
             known = Day(
                 edges=(),
                 now_ms=ms_of(at),
                 life=(ms_of(row.created_at), _ms(row.retired_at)),
                 silence_ms=silence // _MS,
-                held=modes.get(row.id, ()),
+                held=modes.held,
+                promised=modes.promised,
                 devices=[_device(one) for one in heard.get(row.id, ())],
                 deaf=deaf,
                 things=[_thing(one) for one in things.get(row.id, ())],
@@ -109,6 +125,7 @@ def _thing(spell: Spell) -> Thing:
 
 
 _OF_AN_HOUR = (
+    (C.OPEN_MS, "open_ms"),
     (C.PROMISED_MS, "promised_ms"),
     (C.USABLE_MS, "usable_ms"),
     (C.UNKNOWN_MS, "unknown_ms"),
@@ -117,6 +134,7 @@ _OF_AN_HOUR = (
     (C.ONLINE_MS, "online_ms"),
     (C.DEAF_MS, "deaf_ms"),
     (C.RECORDED_MS, "recorded_ms"),
+    (C.TOLD_MS, "recorded_ms"),
     (C.OUTAGES, "outages_ended"),
     (C.OUTAGE_MS, "outage_ms"),
 )
@@ -140,12 +158,17 @@ class Stood:
     """By the hour."""
     staffed_ms: Mapping[int, int]
     """In which hours staff held the door, and for how long."""
+    reporting: Sequence[Span]
+    """When it was open and somebody told of it."""
 
 
 def stood(day: Day) -> Stood:
     """Count a day's health; most days are like others, on which nothing changed."""
     like = plain(day)
-    return _packed(day) if like is None else _packed_once(like)
+    if like is None:
+        return _packed(day)
+    found = _packed_once(like)
+    return replace(found, reporting=shifted(found.reporting, day.edges[0]))
 
 
 def _packed(day: Day) -> Stood:
@@ -155,7 +178,8 @@ def _packed(day: Day) -> Stood:
         for key, value in counts.items():
             whole[key] = whole.get(key, 0) + value
     staffed = {hour: counts.get(C.STAFFED_MS, 0) for hour, counts in hours.items()}
-    return Stood(packed(whole), packed_hours(hours), {h: ms for h, ms in staffed.items() if ms})
+    staffed_ms = {hour: ms for hour, ms in staffed.items() if ms}
+    return Stood(packed(whole), packed_hours(hours), staffed_ms, reporting(day))
 
 
 _packed_once = lru_cache(maxsize=2_000)(_packed)

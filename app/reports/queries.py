@@ -112,7 +112,9 @@ async def controllers(
     }
     rows: list[ControllersRow] = []
     for part in (await frame(tx, scope)).parts():
-        sums = await read(tx, part, Ask([(COMMAND, COMMAND + 20), (PICKUP, PICKUP + SPREAD)]))
+        sums = await read(
+            tx, part, Ask([_HEARD, (COMMAND, COMMAND + 20), (PICKUP, PICKUP + SPREAD)])
+        )
         rows += _controllers(part, sums, enrolled, silent_since)
     return rows
 
@@ -158,7 +160,7 @@ async def streamed(
         yield rows
 
 
-def _named(part: Part) -> list[Column]:
+def _named(part: Part, sums: Sums) -> list[Column]:
     """Give the columns that every row begins with."""
     slots = part.frame.slots
     bases, places = [base_of(part, slot) for slot in range(slots.count)], part.places
@@ -175,11 +177,22 @@ def _named(part: Part) -> list[Column]:
         *([name for name in column for _ in range(slots.count)] for column in (*names, models)),
         *(label * len(places) for label in labels),
         part.known.shares.tolist(),
+        _reported(part, sums),
     ]
+
+
+def _reported(part: Part, sums: Sums) -> Column:
+    """Say in how much of the time in which there was a controller it was heard (metrics 29)."""
+    return rates(sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS], _known(part))
 
 
 def _known(part: Part) -> Bools:
     return part.known.known_ms > 0
+
+
+def _told(part: Part, sums: Sums) -> Bools:
+    """Say of which rows all time was counted by the numbers that came last."""
+    return _known(part) & (sums[C.TOLD_MS] >= sums[C.RECORDED_MS])
 
 
 def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
@@ -187,7 +200,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
     free, scan, offline = (sums[key] for key in VISITS)
     came, out = free + scan + offline, scan + offline
     staffed, covered = sums[C.STAFFED_MS], sums[C.COVERED_MS]
-    unstaffed = np.maximum(sums[C.PROMISED_MS] - staffed, 0)
+    unstaffed = np.maximum(sums[C.OPEN_MS] - staffed, 0)
     enough = known & (staffed > 0) & (rounded(covered, staffed) >= COVERAGE)
     by_day = not part.frame.slots.by_hour
     lost = np.array([by_day and number is None for number in sums.uniques], bool)
@@ -196,7 +209,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
         sums.between(DWELL, DWELL + SPREAD), (50, 90), known, low=DWELL, times=60
     )
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         shown(came, known),
         shown(free, known),
         shown(scan, known),
@@ -258,7 +271,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Rows:
         for low in (PICKUP, PULSE, DOOR)
     ]
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         shown(decided, known),
         shown(granted, known),
         shown(walked, known),
@@ -296,27 +309,32 @@ def _by_reason(sums: Sums, known: Bools) -> Column:
 
 def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
     known, time = _known(part), part.known
+    told, reporting, seats = _told(part, sums), sums[C.REPORTING_MS], sums[C.SEATS_MS]
     persons, used = sums[C.PERSON_MS], sums[C.USED_MS]
+    persons_then, used_then = sums[C.REPORTING_PERSON_MS], sums[C.REPORTING_USED_MS]
     capacity = [place.capacity for place in part.places for _ in range(part.frame.slots.count)]
     peaks = [
         (None, None) if peak is None or not is_known else peak
         for peak, is_known in zip(sums.peaks, known, strict=True)
     ]
     columns: list[Column] = [
-        *_named(part),
+        *_named(part, sums),
         capacity,
         hours(time.measured_ms, known),
         hours(time.known_ms, known),
-        hours(time.seat_ms, known),
         hours(persons, known),
         hours(used, known),
-        rates(persons, time.measured_ms, known),
+        hours(reporting, told),
+        hours(seats, told),
+        hours(persons_then, told),
+        hours(used_then, told),
+        rates(persons_then, reporting, told),
         rates(persons, used, known),
         [value for value, _ in peaks],
         [at for _, at in peaks],
         _where(sums.most_inside, known),
-        rates(persons, time.seat_ms, known),
-        rates(used, time.known_ms, known),
+        rates(persons_then, seats, told),
+        rates(used_then, reporting, told),
         shown((sums[C.CROWDED_MS] + 30_000) // 60_000, known),
     ]
     return map(OccupancyRow._make, zip(*columns, strict=True))
@@ -341,7 +359,7 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
     here, *some = np.concatenate(values, axis=1)[:, order]
     is_known, came = _known(part)[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
     columns: list[Column] = [
-        *(np.array(column, object)[rows].tolist() for column in _named(part)),
+        *(np.array(column, object)[rows].tolist() for column in _named(part, sums)),
         [kinds[number] for number in kind_of.tolist()],
         here.tolist(),
         shown(some[F.USES], is_known),
@@ -395,16 +413,16 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
 
 
 def _promise(part: Part, sums: Sums, _: Standing) -> Rows:
-    known = _known(part)
+    known, told = _known(part), _told(part, sums)
     promised, unknown = sums[C.PROMISED_MS], sums[C.UNKNOWN_MS]
     heard = np.maximum(promised - unknown, 0)
     columns: list[Column] = [
-        *_named(part),
-        hours(promised, known),
-        hours(sums[C.USABLE_MS], known),
-        hours(unknown, known),
-        rates(sums[C.USABLE_MS], heard, known),
-        rates(unknown, promised, known),
+        *_named(part, sums),
+        hours(promised, told),
+        hours(sums[C.USABLE_MS], told),
+        hours(unknown, told),
+        rates(sums[C.USABLE_MS], heard, told),
+        rates(unknown, promised, told),
         hours(sums[C.STAFFED_MS], known),
         hours(sums[C.COMMISSIONED_MS], known),
         hours(sums[C.ONLINE_MS], known),
@@ -428,6 +446,7 @@ def _controllers(
         [place.station for place in part.places],
         [place.name for place in part.places],
         part.known.shares.tolist(),
+        _reported(part, sums),
         [box.serial if box else None for box in boxes],
         [box.firmware if box else None for box in boxes],
         [box.seen_at if box else None for box in boxes],
@@ -453,6 +472,7 @@ def _online(controller: Any, silent_since: datetime) -> bool | None:
 
 _COUNTS = (0, 100)
 """The counters of one number each."""
+_HEARD = (C.COMMISSIONED_MS, C.ONLINE_MS + 1)
 
 REPORTS: Mapping[str, Report] = {
     "visits": Report(VisitsRow, Ask([_COUNTS, (DWELL, DWELL + SPREAD)], people=True), _visits),
@@ -462,20 +482,26 @@ REPORTS: Mapping[str, Report] = {
         _access,
     ),
     "occupancy": Report(
-        OccupancyRow, Ask([(C.PERSON_MS, C.CROWDED_MS + 1)], peaks=True), _occupancy
+        OccupancyRow,
+        Ask(
+            [(C.PERSON_MS, C.CROWDED_MS + 1), _HEARD, (C.RECORDED_MS, C.REPORTING_USED_MS + 1)],
+            peaks=True,
+        ),
+        _occupancy,
     ),
     "facilities": Report(
         FacilitiesRow,
         Ask(
             [
                 (C.VISITS_FREE, C.VISITS_OFFLINE + 1),
+                _HEARD,
                 (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
             ]
         ),
         _facilities,
         has_things=True,
     ),
-    "promise": Report(PromiseRow, Ask([(C.PROMISED_MS, C.OUTAGE_MS + 1)]), _promise),
+    "promise": Report(PromiseRow, Ask([(C.OPEN_MS, C.UNKNOWN_MS + 1)]), _promise),
 }
 """Every report that is cut by places and times, by its name."""
 

@@ -81,7 +81,7 @@ FIGURES: Mapping[Ranked, _Figure] = {
     Ranked.GRANT_RATE: _share("access", "grant_rate", ["granted", "walk_in"], "decided"),
     Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate", ["executed"], "granted"),
     Ranked.SEAT_UTILIZATION: _share(
-        "occupancy", "seat_utilization", ["person_hours"], "seat_hours"
+        "occupancy", "seat_utilization", ["reporting_person_hours"], "seat_hours"
     ),
     Ranked.PROMISE_RATE: _share(
         "promise", "promise_rate", ["usable_hours"], "promised_hours", less="unknown_hours"

@@ -21,7 +21,7 @@ from app.places.tables import Facility, Station
 from app.reports import health
 from app.reports.rules import Grain
 from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of, quarter_edges
-from app.reports.rules.health import Day
+from app.reports.rules.health import Day, Span
 from app.reports.tables import Rollup
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
@@ -96,7 +96,7 @@ async def read_days(
     def told() -> Mapping[Cell, StationDay]:
         stays, reaches = _stays([*earlier, *visits], wanted, at)
         attempts, orders, other = _attempts(scans), _orders(commands, places, at), _others(alone)
-        used, counted = _used(uses), _counted(heads, places)
+        used, counted, counts = _used(uses), _counted(heads, places), _counting(heads)
         found = {}
         for id, place in places.items():
             for day in due[id]:
@@ -112,7 +112,8 @@ async def read_days(
                     uses=used.get(cell, ()),
                     heads=counted.get(cell, ()),
                 )
-                found[cell] = StationDay(facts, stood[cell], reaches.get(cell))
+                stood_then = stood[cell]._replace(counted=counts.get(cell, ()))
+                found[cell] = StationDay(facts, stood_then, reaches.get(cell))
         return found
 
     # Thousands of rows: beside the loop that doors wait on.
@@ -318,7 +319,7 @@ def _used(rows: Sequence[Any]) -> Mapping[Cell, list[Use]]:
 
 async def _heads(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     c = _HEADS.c
-    query = sa.select(c.station_id, c.local_day, c.from_at, c["count"].label("heads"))
+    query = sa.select(c.station_id, c.local_day, c.from_at, c.until_at, c["count"].label("heads"))
     return (await tx.execute(query.where(*wanted.of(_HEADS)))).all()
 
 
@@ -330,4 +331,12 @@ def _counted(
         zone = ZoneInfo(places[row.station_id].timezone)
         hour = row.from_at.astimezone(zone).hour
         found[row.station_id, row.local_day].append((hour, row.heads))
+    return found
+
+
+def _counting(rows: Sequence[Any]) -> Mapping[Cell, list[Span]]:
+    """Give when staff counted heads; a count belongs to the day on which it begins."""
+    found: defaultdict[Cell, list[Span]] = defaultdict(list)
+    for row in rows:
+        found[row.station_id, row.local_day].append((ms_of(row.from_at), ms_of(row.until_at)))
     return found

@@ -262,7 +262,8 @@ async def _station_days(
 def _counted(raw: Mapping[Cell, StationDay], at: datetime, lost: date) -> list[Mapping[str, Any]]:
     stood = [health.stood(one.stood) for one in raw.values()]
     counted = [
-        count(one.facts, its.staffed_ms) for one, its in zip(raw.values(), stood, strict=True)
+        count(one.facts, its.staffed_ms, its.reporting)
+        for one, its in zip(raw.values(), stood, strict=True)
     ]
     own = vectors.Lines.by_hour([one.hours for one in counted])
     counts = own.whole().added([one.whole for one in stood])

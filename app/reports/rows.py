@@ -23,6 +23,8 @@ class VisitsRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
+    """Of the time with a controller, what it was heard in (metrics 29); None without one."""
     visits: int | None
     """A return within ten minutes after leaving counts with the visit before; known of workers
     who consented."""
@@ -41,7 +43,7 @@ class VisitsRow(NamedTuple):
     offhours_share: float | None
     staffed_hours: float | None
     unstaffed_hours: float | None
-    """Promised open, without staff."""
+    """Open, without staff."""
     covered_hours: float | None
     free_mode_coverage: float | None
     """The share of staffed hours in which anybody was counted."""
@@ -77,6 +79,7 @@ class AccessRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     decided: int | None
     granted: int | None
     walk_in: int | None
@@ -127,15 +130,20 @@ class OccupancyRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     capacity: int
     measured_hours: float | None
-    """The denominator of the averages: what can be known of the time, day and night alike."""
+    """What can be known of the time, day and night alike."""
     station_hours: float | None
     """The same of every station, summed up."""
-    seat_hours: float | None
     person_hours: float | None
     used_hours: float | None
     """Of the stations' hours, those with somebody inside."""
+    reporting_hours: float | None
+    """Of the stations' hours, those open and told of: what the averages are over."""
+    seat_hours: float | None
+    reporting_person_hours: float | None
+    reporting_used_hours: float | None
     avg_occupancy: float | None
     avg_when_used: float | None
     peak_occupancy: float | None
@@ -144,9 +152,9 @@ class OccupancyRow(NamedTuple):
     max_observed: int | None
     """Of one station; instants of several do not add."""
     seat_utilization: float | None
-    """Person-hours over the seats' hours; may exceed 1."""
+    """Persons' hours over the seats' hours, while it was open and told of; may exceed 1."""
     time_utilization: float | None
-    """The share of the stations' time with somebody inside."""
+    """The share of that time with somebody inside."""
     crowded_minutes: int | None
 
 
@@ -162,6 +170,7 @@ class FacilitiesRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     kind: FacilityKind
     units: int
     """How many of them stand there now."""
@@ -195,11 +204,12 @@ class PromiseRow(NamedTuple):
     weekday: int | None
     day_class: str | None
     known_share: float
+    reported_share: float | None
     promised_hours: float | None
     usable_hours: float | None
     unknown_hours: float | None
     promise_rate: float | None
-    """Usable, of what was promised and is known."""
+    """Observed to be usable, of what was promised and is known."""
     unknown_share: float | None
     staffed_hours: float | None
     commissioned_hours: float | None
@@ -262,6 +272,7 @@ class ControllersRow(NamedTuple):
     station: str | None
     name: str
     known_share: float
+    reported_share: float | None
     serial: str | None
     firmware: str | None
     seen_at: datetime | None

@@ -62,6 +62,8 @@ MOST_DAYS = 31
 
 VISITS = (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE)
 OUT_OF_HOURS = (C.VISITS_SCAN, C.VISITS_OFFLINE)
+TOLD = (C.TOLD_MS, C.RECORDED_MS)
+"""Where the first is less than the second, a part of the time was counted before a figure was."""
 SCANS = (C.GRANTED, C.WALK_INS, C.REFUSED)
 HISTOGRAMS: Mapping[int, str] = {
     DWELL: "dwell_histogram",
@@ -215,6 +217,7 @@ _PERCENTILES = {
 
 MADE: Mapping[str, Mapping[str, Made]] = {
     "visits": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "visits": _visits(VISITS, FIRST),
         "visits_free": _visits([C.VISITS_FREE], IS_FREE),
         "visits_scan": _visits([C.VISITS_SCAN], sa.and_(IS_OUT, ~_offline())),
@@ -226,10 +229,10 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "out_of_hours_visits": _visits(OUT_OF_HOURS, IS_OUT),
         "offhours_share": _visits(VISITS, FIRST),
         "staffed_hours": _modes(C.STAFFED_MS),
-        "unstaffed_hours": _modes(C.PROMISED_MS, C.STAFFED_MS),
+        "unstaffed_hours": _modes(C.OPEN_MS, C.STAFFED_MS),
         "covered_hours": _modes(C.COVERED_MS),
         "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
-        "night_uplift": _visits([*VISITS, C.PROMISED_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
+        "night_uplift": _visits([*VISITS, C.OPEN_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
         "walk_in_heads": Made([C.HEADS], rows=Rows.HEADS),
         "refused": _scans([C.REFUSED], REFUSED),
         "unmet_demand": _scans([C.UNMET], REFUSED),
@@ -243,6 +246,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "imputed_exit_share": _visits([C.IMPUTED, C.OVER], OVER),
     },
     "access": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "decided": _scans(SCANS),
         "granted": _scans([C.GRANTED], GRANTED),
         "walk_in": _scans([C.WALK_INS], Scan.outcome == Outcome.WALK_IN),
@@ -262,22 +266,27 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "alone_flagged": _alone(C.ALONE_FLAGGED, FLAGGED),
     },
     "occupancy": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "capacity": Made(),
         "measured_hours": Made(),
         "station_hours": Made(),
-        "seat_hours": Made(),
         "person_hours": _inside(C.PERSON_MS),
         "used_hours": _inside(C.USED_MS),
-        "avg_occupancy": _inside(C.PERSON_MS),
+        "reporting_hours": _modes(C.REPORTING_MS, *TOLD),
+        "seat_hours": _modes(C.SEATS_MS, *TOLD),
+        "reporting_person_hours": _inside(C.REPORTING_PERSON_MS, *TOLD),
+        "reporting_used_hours": _inside(C.REPORTING_USED_MS, *TOLD),
+        "avg_occupancy": _inside(C.REPORTING_PERSON_MS, C.REPORTING_MS, *TOLD),
         "avg_when_used": _inside(C.PERSON_MS, C.USED_MS),
         "peak_occupancy": _inside(),
         "peak_at": _inside(),
         "max_observed": _inside(),
-        "seat_utilization": _inside(C.PERSON_MS),
-        "time_utilization": _inside(C.USED_MS),
+        "seat_utilization": _inside(C.REPORTING_PERSON_MS, C.SEATS_MS, *TOLD),
+        "time_utilization": _inside(C.REPORTING_USED_MS, C.REPORTING_MS, *TOLD),
         "crowded_minutes": _inside(C.CROWDED_MS),
     },
     "facilities": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "units": Made(),
         "uses": _uses(F.USES, USED),
         "open_uses": _uses(F.OPEN_USES, FacilityUse.ended_at.is_(None)),
@@ -296,11 +305,12 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
     },
     "promise": {
-        "promised_hours": _modes(C.PROMISED_MS),
-        "usable_hours": _silences(C.USABLE_MS),
-        "unknown_hours": _silences(C.UNKNOWN_MS),
-        "promise_rate": _silences(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS),
-        "unknown_share": _silences(C.UNKNOWN_MS, C.PROMISED_MS),
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
+        "promised_hours": _modes(C.PROMISED_MS, *TOLD),
+        "usable_hours": _silences(C.USABLE_MS, *TOLD),
+        "unknown_hours": _silences(C.UNKNOWN_MS, *TOLD),
+        "promise_rate": _silences(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS, *TOLD),
+        "unknown_share": _silences(C.UNKNOWN_MS, C.PROMISED_MS, *TOLD),
         "staffed_hours": _modes(C.STAFFED_MS),
         "commissioned_hours": _silences(C.COMMISSIONED_MS),
         "online_hours": _silences(C.ONLINE_MS),
@@ -335,6 +345,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         )
     },
     "controllers": {
+        "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
         "commands": _commands([command(state) for state in COMMANDS], None),
         "live": _commands(
             [command(CommandState.PENDING), command(CommandState.CLAIMED)],

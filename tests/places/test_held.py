@@ -11,13 +11,14 @@ import pytest
 import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
+from app.db.types import new_id
 from app.doors import attendance
 from app.places import calendar, held, stations, transfer
 from app.places.held import Held
 from app.places.rules import Because, ChangeKind, Kind, Tier, mode_windows
 from app.places.standing import station_rules
 from app.places.stations import Wanted
-from app.places.tables import Station, StationModes
+from app.places.tables import ModeChange, Station, StationModes
 from app.runtime import Runtime
 from tests.support.statements import statements_of
 from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS, a_station
@@ -45,7 +46,7 @@ async def a_day(runtime: Runtime, station: Station) -> list[tuple[float, float, 
         found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY + timedelta(days=1))
     return [
         (hour_of(one.from_ms), hour_of(one.until_ms), one.kind.value, one.because.value)
-        for one in found.get(station.id, [])
+        for one in (found[station.id].held if found else [])
     ]
 
 
@@ -148,6 +149,71 @@ async def test_an_override_that_reaches_back_does_not_change_what_held(runtime: 
     ]
 
 
+async def promised(runtime: Runtime, station: Station) -> list[tuple[float, float]]:
+    """When it was promised to be open on the day, in hours since its midnight."""
+    async with runtime.database.read() as tx:
+        found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY)
+    return [(hour_of(since), hour_of(until)) for since, until in found[station.id].promised]
+
+
+ANNOUNCED, ON_THE_DAY = MIDNIGHT - timedelta(minutes=1), MIDNIGHT + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("tier", "kind", "made_at", "expected"),
+    [
+        (Tier.EXCEPTION, ChangeKind.CLOSED, ANNOUNCED, [(8, 10), (16, 18)]),
+        (Tier.EXCEPTION, ChangeKind.CLOSED, ON_THE_DAY, [(8, 18)]),
+        (Tier.EXCEPTION, ChangeKind.STAFF_ONLY, ANNOUNCED, [(8, 10), (16, 18)]),
+        (Tier.EXCEPTION, ChangeKind.LOCKDOWN, ANNOUNCED, [(8, 18)]),
+        (Tier.OVERRIDE, ChangeKind.CLOSED, ANNOUNCED, [(8, 18)]),
+        (Tier.OVERRIDE, ChangeKind.EVACUATION, ANNOUNCED, [(8, 18)]),
+    ],
+)
+async def test_promised_is_what_was_published_before_the_day_began(
+    runtime: Runtime,
+    tier: Tier,
+    kind: ChangeKind,
+    made_at: datetime,
+    expected: list[tuple[float, float]],
+) -> None:
+    """Recorded in pieces, as whoever changes a rule and the job do."""
+    station = await new_station(runtime, access_hours=None)
+    async with runtime.database.write() as tx:
+        begins, ends = MIDNIGHT + 10 * HOUR, MIDNIGHT + 16 * HOUR
+        tx.add(
+            ModeChange(
+                id=new_id(), station_id=station.id, tier=tier, kind=kind, from_at=begins,
+                until_at=ends, note="", created_at=made_at, changed_at=made_at,
+            )
+        )  # fmt: skip
+    for hour in (9, 12, 12.5, 20, 30):
+        await held.record_all(runtime.database, at=MIDNIGHT + hour * HOUR)
+    assert await promised(runtime, station) == expected
+    assert [one[:2] for one in await a_day(runtime, station) if one[2] == "free"] == [
+        (8, 10),
+        (16, 18),
+    ]
+
+
+async def test_of_an_older_record_what_held_was_promised_but_what_nobody_foresaw(
+    runtime: Runtime,
+) -> None:
+    station = await new_station(runtime, access_hours=None)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        for kind, begins in ((ChangeKind.CLOSED, 10), (ChangeKind.HELD_OPEN, 19)):
+            wanted = Wanted(kind, MIDNIGHT + begins * HOUR, MIDNIGHT + (begins + 1) * HOUR, "")
+            await stations.add_change(
+                tx, runtime.wakeups, row, Tier.OVERRIDE, wanted, actor=COMMAND_LINE, at=MIDNIGHT
+            )
+    await held.record_all(runtime.database, at=MIDNIGHT + 12 * HOUR)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(StationModes).values(promised=None))
+    await held.record_all(runtime.database, at=MIDNIGHT + 24 * HOUR)
+    assert await promised(runtime, station) == [(8, 10), (11, 18)]
+
+
 async def test_holidays_that_come_in_at_noon_leave_the_morning_as_it_was(runtime: Runtime) -> None:
     hours = OFFICE_HOURS | {"public_holiday": []}
     station = await new_station(runtime, staffed_hours=hours, access_hours=None)
@@ -182,7 +248,7 @@ async def test_a_station_that_changes_its_zone_has_no_gap_and_no_time_twice(
         await held.record_all(runtime.database, at=MIDNIGHT + later * HOUR)
     async with runtime.database.read() as tx:
         found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY + timedelta(days=2))
-    spans = [(hour_of(one.from_ms), hour_of(one.until_ms)) for one in found[station.id]]
+    spans = [(hour_of(one.from_ms), hour_of(one.until_ms)) for one in found[station.id].held]
     assert spans[0][0] == 0
     assert spans[-1][1] == 60
     assert all(before[1] == after[0] for before, after in pairwise(spans))
@@ -204,7 +270,11 @@ async def test_recording_in_any_steps_gives_what_the_mode_function_says(runtime:
         )
     rules = station_rules(station, ())
     said = mode_windows(rules, runtime.calendar.current, MIDNIGHT, at)
-    assert merged(found[station.id]) == [
+    opens = [one for one in said if one.kind in (Kind.FREE, Kind.SCAN)]
+    assert sum(until - since for since, until in found[station.id].promised) == sum(
+        ms(one.until_at) - ms(one.from_at) for one in opens
+    )
+    assert merged(found[station.id].held) == [
         (ms(one.from_at), ms(one.until_at), one.kind, one.because) for one in said
     ]
 

@@ -47,6 +47,8 @@ class Raw:
     numbers: dict[Any, int]
     health: Mapping[tuple[Any, date], Mapping[int, Mapping[str, int]]]
     """Health counters by station and day, by hour, by their names."""
+    reporting: Mapping[tuple[Any, date], Sequence[int]]
+    """Minutes since 1970 in which each station was open and reporting, by its local days."""
     _inside: dict[Any, Counter[int]] = field(default_factory=dict)
     _hours: dict[Any, dict[Hour, list[tuple[int, int]]]] = field(default_factory=dict)
 
@@ -143,7 +145,8 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health
         controllers=await rows(Controller),
         contacts={door.id: door.has_contact for door in await tx.scalars(sa.select(Door))},
         numbers={worker.id: worker.number for worker in await tx.scalars(sa.select(Worker))},
-        health=health,
+        health=health.hours,
+        reporting=health.reporting,
     )
 
 
@@ -253,6 +256,15 @@ class Row:
             if self.holds(station.id, day, hour):
                 for number, persons in each:
                     yield day, hour * 4 + number // 15, persons
+
+    def reporting(self, station: Station) -> list[int]:
+        """Give the minutes in which a station was open and reporting."""
+        return [
+            number
+            for day in self.days
+            for number in self.raw.reporting.get((station.id, day), ())
+            if self.hour in (None, self.raw.local(station, number).hour)
+        ]
 
     @cached_property
     def cared(self) -> Counter[str]:
@@ -379,8 +391,8 @@ def visits_of(row: Row) -> dict[str, Any]:
     scans = row.of(raw.scans)
     refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
     met = {scan.demand_key for scan in raw.scans if scan.outcome is not Outcome.REFUSED}
-    staffed, promised = row.health("STAFFED_MS"), row.health("PROMISED_MS")
-    unstaffed = max(0, promised - staffed)
+    staffed, is_open = row.health("STAFFED_MS"), row.health("OPEN_MS")
+    unstaffed = max(0, is_open - staffed)
     covered = covered_ms(row)
     coverage = share(covered, staffed)
     uplift = None
@@ -495,7 +507,13 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     raw = row.raw
     minutes = [each for station in row.stations for each in row.minutes(station)]
     persons, used = sum(inside for _, _, inside in minutes), len(minutes)
-    seats = sum(station.capacity * row.seconds(station) for station in row.stations)
+    told = row.health("TOLD_MS") == row.health("RECORDED_MS")
+    # T: minutes of each station open and reporting; O is integrated over these alone.
+    over = [(each, row.reporting(each)) for each in row.stations]
+    open_minutes = sum(len(minutes) for _, minutes in over)
+    seats = sum(each.capacity * len(minutes) for each, minutes in over)
+    then = [raw.inside(each)[number] for each, minutes in over for number in minutes]
+    persons_then, used_then = sum(then), sum(number > 0 for number in then)
     quarters: Counter[tuple[date, int]] = Counter()
     for day, quarter, inside in minutes:
         quarters[day, quarter] += inside
@@ -525,16 +543,19 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         "capacity": sum(station.capacity for station in row.stations),
         "measured_hours": hours(row.measured * 1000),
         "station_hours": hours(row.known * 1000),
-        "seat_hours": hours(seats * 1000),
         "person_hours": hours(persons * 60_000),
         "used_hours": hours(used * 60_000),
-        "avg_occupancy": share(persons * 60, row.measured),
+        "reporting_hours": hours(open_minutes * 60_000) if told else None,
+        "seat_hours": hours(seats * 60_000) if told else None,
+        "reporting_person_hours": hours(persons_then * 60_000) if told else None,
+        "reporting_used_hours": hours(used_then * 60_000) if told else None,
+        "avg_occupancy": share(persons_then, open_minutes) if told else None,
         "avg_when_used": share(persons, used),
         "peak_occupancy": peak,
         "peak_at": peak_at,
         "max_observed": most,
-        "seat_utilization": share(persons * 60, seats),
-        "time_utilization": share(used * 60, row.known),
+        "seat_utilization": share(persons_then, seats) if told else None,
+        "time_utilization": share(used_then, open_minutes) if told else None,
         "crowded_minutes": crowded,
     }
 
@@ -588,12 +609,13 @@ def promise_of(row: Row) -> dict[str, Any]:
             "OUTAGE_MS",
         )
     )
+    told = row.health("TOLD_MS") == row.health("RECORDED_MS")
     return {
-        "promised_hours": hours(promised),
-        "usable_hours": hours(usable),
-        "unknown_hours": hours(unknown),
-        "promise_rate": share(usable, promised - unknown),
-        "unknown_share": share(unknown, promised),
+        "promised_hours": hours(promised) if told else None,
+        "usable_hours": hours(usable) if told else None,
+        "unknown_hours": hours(unknown) if told else None,
+        "promise_rate": share(usable, promised - unknown) if told else None,
+        "unknown_share": share(unknown, promised) if told else None,
         "staffed_hours": hours(row.health("STAFFED_MS")),
         "commissioned_hours": hours(commissioned),
         "online_hours": hours(online),
@@ -631,6 +653,8 @@ ALWAYS = ("known_share", "beyond_retention", "capacity", "units", "serial", "see
 
 def said(row: Row, values: dict[str, Any]) -> dict[str, Any]:
     """Say nothing of what cannot be known."""
+    online, commissioned = row.health("ONLINE_MS"), row.health("COMMISSIONED_MS")
+    values = values | {"reported_share": share(online, commissioned)}
     if not row.known:
         values = {name: value if name in ALWAYS else None for name, value in values.items()}
     return values | {"known_share": row.known_share}

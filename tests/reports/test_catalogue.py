@@ -15,7 +15,7 @@ from tests.api.test_admin_reports import city as city
 pytestmark = pytest.mark.anyio
 
 MEANS = {"dwell_mean_s", "repair_mean_min", "mttr_min", "avg_occupancy", "avg_when_used"}
-NO_FIELDS = {"known_share", "percentile"}
+NO_FIELDS = {"known_share", "reported_share", "percentile"}
 """Shares of time and of peers, which are no fields of the row."""
 PAGE = Path(__file__).parents[2] / "docs" / "reports.md"
 

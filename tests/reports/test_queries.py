@@ -24,6 +24,7 @@ from app.reports.raw import StationDay
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Bucket, By, Period
 from app.reports.rules.counters import C, F, facility
+from app.reports.rules.day import quarter_edges
 from app.runtime import Runtime
 from app.visits import presence
 from tests.reports import oracle
@@ -57,7 +58,20 @@ ALL_CUTS = [*((SHORT, by, bucket) for by, bucket in CUTS), *LONG_CUTS]
 SEEDS = range(3)
 ROUNDS = 3
 
-Health = dict[tuple[Any, date], dict[int, dict[str, int]]]
+
+@dataclass
+class Health:
+    """How stations stood, as the oracle takes it and as the count does."""
+
+    hours: dict[tuple[Any, date], dict[int, dict[str, int]]] = field(default_factory=dict)
+    reporting: dict[tuple[Any, date], list[int]] = field(default_factory=dict)
+    """Minutes since 1970."""
+
+
+class Numbered(dict[int, dict[int, int]]):
+    """What stands for a day's health in the count: counters by hour, and when it reported."""
+
+    spans: Sequence[tuple[int, int]] = ()
 
 
 @dataclass
@@ -68,7 +82,7 @@ class Told:
     story: History
     raw: Raw
     at: datetime
-    health: Health = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
     tables: dict[Any, list[Row]] = field(default_factory=dict)
 
     def scope(
@@ -99,7 +113,7 @@ class Told:
 @pytest.fixture
 def health(monkeypatch: pytest.MonkeyPatch) -> Health:
     """Some health of every station's day that is counted: other tables say of it than these."""
-    found: Health = {}
+    found = Health()
     read_raw_days = raw.read_days
 
     async def read_days(tx: Any, due: Any, **terms: Any) -> Any:
@@ -107,18 +121,35 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Health:
         return {cell: some(*cell, one) for cell, one in given.items()}
 
     def some(id: Any, day: date, read: StationDay) -> StationDay:
-        by_hour = found.setdefault((id, day), a_days_health(random.Random(f"{id}{day}")))
-        numbered = {hour: numbers(counts) for hour, counts in by_hour.items()}
+        by_hour = found.hours.setdefault((id, day), a_days_health(random.Random(f"{id}{day}")))
+        numbered = Numbered({hour: numbers(counts) for hour, counts in by_hour.items()})
+        edges = quarter_edges(read.facts.timezone, day)
+        numbered.spans = some_spans(random.Random(f"{day}{id}"), edges[0], edges[-1])
+        found.reporting[id, day] = [
+            number
+            for since, until in numbered.spans
+            for number in range(since // 60_000, until // 60_000)
+        ]
         return replace(read, stood=cast("Any", numbered))
 
     monkeypatch.setattr(rollup, "read_days", read_days)
     monkeypatch.setattr("app.reports.health.plain", lambda stood: None)
     monkeypatch.setattr("app.reports.health.counted", lambda stood: stood)
+    monkeypatch.setattr("app.reports.health.reporting", lambda stood: stood.spans)
     return found
+
+
+def some_spans(chance: random.Random, begins: int, ends: int) -> Sequence[tuple[int, int]]:
+    """Whole minutes of a day, in order and apart."""
+    if chance.random() < 0.3:
+        return [(begins, ends)]
+    edges = sorted(chance.sample(range(begins, ends, 60_000), 2 * chance.randint(0, 5)))
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
     found = {}
+    is_old = chance.random() < 0.1
     for hour in chance.sample(range(24), 6):
         promised = chance.choice([0, 1_800_000, 3_600_000])
         unknown = chance.randint(0, promised)
@@ -126,6 +157,9 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
         repairs = chance.randint(0, 2)
         kind = chance.choice(list(FacilityKind)).value
         found[hour] = {
+            "OPEN_MS": promised,
+            "RECORDED_MS": 3_600_000,
+            "TOLD_MS": 0 if is_old else 3_600_000,
             "PROMISED_MS": promised,
             "UNKNOWN_MS": unknown,
             "USABLE_MS": chance.randint(0, promised - unknown),
@@ -313,7 +347,7 @@ async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
 async def test_what_was_never_counted_is_not_known(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
         story = await Author(tx, runtime, random.Random(1)).write()
-        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, {}), AT)
+        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
         for row in await queries.visits(tx, one.scope()):
             assert (row.known_share, row.visits) == (0.0, None)
 
@@ -321,7 +355,7 @@ async def test_what_was_never_counted_is_not_known(runtime: Runtime) -> None:
 async def test_a_report_has_a_bound(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
         story = await Author(tx, runtime, random.Random(0)).write()
-        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, {}), AT)
+        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
         most = len(one.raw.stations) * 4
         assert (await frame(tx, one.scope(By.STATION, Bucket.DAY), most=most)).rows == most
         with pytest.raises(PeriodInvalid, match="coarser bucket"):

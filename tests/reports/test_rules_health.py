@@ -6,7 +6,18 @@ from itertools import pairwise
 import pytest
 
 from app.places.rules import Because, Kind
-from app.reports.rules.health import Day, Device, Hour, Standing, Thing, hours_of, of_a_day, plain
+from app.reports.rules.health import (
+    Day,
+    Device,
+    Hour,
+    Standing,
+    Thing,
+    hours_of,
+    of_a_day,
+    plain,
+    reporting,
+    shifted,
+)
 
 MINUTE = 60_000
 LENGTH = 24 * 12
@@ -46,6 +57,8 @@ class Story:
             for number in range(chance.randint(0, 3))
             for thing in self._things(chance, number)
         ]
+        self.promised = spans(chance, -90, LENGTH + 40, 6)
+        self.counted = spans(chance, -20, LENGTH, 3)
 
     def _end(self, chance: random.Random) -> int | None:
         return chance.choice([None, chance.randint(1, LENGTH)])
@@ -88,6 +101,8 @@ class Story:
             life=(self.life[0] * MINUTE, ms(self.life[1])),
             silence_ms=self.silence * MINUTE,
             held=[(a * MINUTE, b * MINUTE, kind, Because.WEEKLY) for a, b, kind in self.held],
+            promised=in_ms(self.promised),
+            counted=in_ms(self.counted),
             devices=[
                 Device(one.enrolled_ms * MINUTE, ms(one.retired_ms), ms(one.seen_ms),
                        in_ms(list(one.outages)))
@@ -137,17 +152,21 @@ class Story:
             if device.enrolled_ms <= minute < (device.retired_ms or self.now)
         ]
         state = self.of_silence(there[0], minute) if there else None
-        promised = kinds in ([Kind.FREE], [Kind.SCAN])
-        usable = kinds == [Kind.FREE] or (kinds == [Kind.SCAN] and state == "online")
+        is_open = kinds in ([Kind.FREE], [Kind.SCAN])
+        promised = any(a <= minute < b for a, b in self.promised)
+        by_staff = kinds == [Kind.FREE] and any(a <= minute < b for a, b in self.counted)
+        seen = state == "online" or by_staff
+        nobody_knows = not seen and state != "silent"
         hour.recorded_ms += MINUTE * len(kinds)
+        hour.open_ms += MINUTE * is_open
         hour.promised_ms += MINUTE * promised
         hour.staffed_ms += MINUTE * (kinds == [Kind.FREE])
-        hour.usable_ms += MINUTE * usable
-        hour.unknown_ms += MINUTE * (kinds == [Kind.SCAN] and state == "unknown")
+        hour.usable_ms += MINUTE * (promised and is_open and seen)
+        hour.unknown_ms += MINUTE * (promised and is_open and nobody_knows)
         hour.commissioned_ms += MINUTE * (state is not None)
         hour.online_ms += MINUTE * (state == "online")
         hour.deaf_ms += MINUTE * (state == "unknown")
-        for thing in self.things if promised else ():
+        for thing in self.things if is_open else ():
             if thing.from_ms <= minute < (self.now if thing.until_ms is None else thing.until_ms):
                 standing = hour.facilities.setdefault(thing.kind, Standing())
                 length = MINUTE * thing.quantity
@@ -155,6 +174,22 @@ class Story:
                 standing.out_ms += length * (thing.status == "out_of_order")
                 standing.unknown_ms += length * (thing.status == "unknown")
                 standing.degraded_ms += length * (thing.status == "degraded")
+
+    def reports(self, minute: int) -> bool:
+        """Say whether it was open and somebody told of it: R and A of metrics 16."""
+        if not self.lives(minute):
+            return False
+        kinds = [kind for a, b, kind in self.held if a <= minute < b]
+        there = [
+            device
+            for device in self.devices
+            if device.enrolled_ms <= minute < (device.retired_ms or self.now)
+        ]
+        is_heard = bool(there) and self.of_silence(there[0], minute) == "online"
+        is_counted = any(a <= minute < b for a, b in self.counted)
+        return (kinds == [Kind.FREE] and (is_heard or is_counted)) or (
+            kinds == [Kind.SCAN] and is_heard
+        )
 
     def of_silence(self, device: Device, minute: int) -> str:
         """Say whether a controller was online, silent, or nobody knows."""
@@ -185,6 +220,14 @@ def test_every_hour_is_what_its_minutes_say(block: int) -> None:
     for seed in range(block * 100, block * 100 + 100):
         story = Story(seed)
         assert list(hours_of(story.day())) == story.count(), f"seed {seed}"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_a_station_reports_while_it_is_open_and_heard_or_counted(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        story = Story(seed)
+        told = {at // MINUTE for a, b in reporting(story.day()) for at in range(a, b, MINUTE)}
+        assert told == {at for at in range(LENGTH) if story.reports(at)}, f"seed {seed}"
 
 
 def test_a_random_day_is_not_an_empty_one() -> None:
@@ -221,6 +264,7 @@ def test_a_day_is_told_by_the_day_that_it_is_like() -> None:
             plain_days += 1
             hash(like)
             assert list(hours_of(like)) == list(hours_of(day)), f"seed {seed}"
+            assert shifted(reporting(like), day.edges[0]) == reporting(day), f"seed {seed}"
     assert 100 < plain_days < 500
 
 
@@ -231,23 +275,64 @@ def test_what_lies_before_and_after_a_day_changes_nothing_of_it(block: int) -> N
         assert list(hours_of(of_a_day(day, day.edges))) == list(hours_of(day)), f"seed {seed}"
 
 
+HOUR = 3_600_000
+NIGHT, STAFFED, EVENING = (0, 8 * HOUR), (8 * HOUR, 18 * HOUR), (18 * HOUR, 24 * HOUR)
+HEARD = Device(-HOUR, None, 30 * HOUR)
+
+
 def a_day(**changes: object) -> Day:
-    hour = 3_600_000
     held = [
-        (0, 8 * hour, Kind.SCAN, Because.WEEKLY),
-        (8 * hour, 18 * hour, Kind.FREE, Because.WEEKLY),
-        (18 * hour, 24 * hour, Kind.SCAN, Because.WEEKLY),
+        (*NIGHT, Kind.SCAN, Because.WEEKLY),
+        (*STAFFED, Kind.FREE, Because.WEEKLY),
+        (*EVENING, Kind.SCAN, Because.WEEKLY),
     ]
-    edges = [number * hour for number in range(25)]
-    day = Day(edges, 30 * hour, (-hour, None), 75_000, held)
+    edges = [number * HOUR for number in range(25)]
+    day = Day(edges, 30 * HOUR, (-HOUR, None), 75_000, held, promised=[(0, 24 * HOUR)])
     return day._replace(**changes)  # type: ignore[arg-type]
 
 
-def test_without_a_controller_only_staff_keep_the_promise() -> None:
-    hours = hours_of(a_day())
-    assert sum(hour.promised_ms for hour in hours) == 24 * 3_600_000
-    assert sum(hour.usable_ms for hour in hours) == 10 * 3_600_000
-    assert sum(hour.unknown_ms for hour in hours) == 0
+def kept(day: Day) -> tuple[float, float, float]:
+    """Hours promised, usable, and unknown."""
+    hours = hours_of(day)
+    names = ("promised_ms", "usable_ms", "unknown_ms")
+    promised, usable, unknown = (sum(getattr(hour, name) for hour in hours) for name in names)
+    return promised / HOUR, usable / HOUR, unknown / HOUR
+
+
+def test_without_a_controller_nobody_knows_whether_the_promise_was_kept() -> None:
+    assert kept(a_day()) == (24, 0, 24)
+
+
+def test_staff_who_count_heads_are_there() -> None:
+    assert kept(a_day(counted=[(7 * HOUR, 9 * HOUR)])) == (24, 1, 23)
+
+
+def test_with_a_controller_that_is_heard_it_was_kept() -> None:
+    assert kept(a_day(devices=[HEARD])) == (24, 24, 0)
+
+
+@pytest.mark.parametrize("kind", [Kind.CLOSED, Kind.STAFF_ONLY, Kind.EVACUATION])
+@pytest.mark.parametrize("because", [Because.OVERRIDE, Because.EMERGENCY, Because.EXCEPTION])
+def test_whoever_locks_the_door_breaks_the_promise(kind: Kind, because: Because) -> None:
+    shut = [
+        (*NIGHT, Kind.SCAN, Because.WEEKLY),
+        (8 * HOUR, 12 * HOUR, Kind.FREE, Because.WEEKLY),
+        (12 * HOUR, 18 * HOUR, kind, because),
+        (*EVENING, Kind.SCAN, Because.WEEKLY),
+    ]
+    assert kept(a_day(devices=[HEARD], held=shut)) == (24, 18, 0)
+    assert kept(a_day(held=shut)) == (24, 0, 18)
+
+
+def test_what_was_not_promised_breaks_nothing() -> None:
+    shut = [(*NIGHT, Kind.CLOSED, Because.EXCEPTION), (*STAFFED, Kind.FREE, Because.OVERRIDE)]
+    assert kept(a_day(devices=[HEARD], held=shut, promised=[])) == (0, 0, 0)
+
+
+def test_a_silent_controller_breaks_the_promise_in_any_mode() -> None:
+    silent = Device(-HOUR, None, 30 * HOUR, [(6 * HOUR, 10 * HOUR)])
+    assert kept(a_day(devices=[silent])) == (24, 20, 0)
+    assert kept(a_day(devices=[silent], counted=[(9 * HOUR, 10 * HOUR)])) == (24, 21, 0)
 
 
 def test_a_restart_of_the_server_makes_no_outage() -> None:

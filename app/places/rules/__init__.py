@@ -20,6 +20,7 @@ from app.places.rules.mode import (
     Window,
     mode_at,
     mode_windows,
+    promised_windows,
     staffed_time,
 )
 from app.places.rules.nearby import (
@@ -58,6 +59,7 @@ __all__ = [
     "mode_at",
     "mode_windows",
     "parse_hours",
+    "promised_windows",
     "staffed_time",
     "under_bounds",
     "walking_minutes",

@@ -1,7 +1,7 @@
 """The mode function: what holds at a station at an instant, why, and until when (law 1)."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -185,6 +185,27 @@ def mode_windows(
         else:
             windows.append(Window(begins, ends, kind, because))
     return tuple(windows)
+
+
+def promised_windows(
+    rules: StationRules, calendar: Calendar, from_at: datetime, until_at: datetime
+) -> tuple[Window, ...]:
+    """Write out as windows what was promised for `[from_at, until_at)`: what was published of it.
+
+    Published are the hours, and exceptions that were made before the day on which they begin.
+    What is decided later than that, or on the spot, keeps a promise or breaks it, and so does an
+    emergency; it promises nothing.
+    """
+    place = zone(rules.timezone)
+    announced = tuple(change for change in rules.changes if _is_announced(change, place))
+    return mode_windows(replace(rules, changes=announced), calendar, from_at, until_at)
+
+
+def _is_announced(change: Change, place: ZoneInfo) -> bool:
+    if change.tier is not Tier.EXCEPTION or change.kind in _EMERGENCIES:
+        return False
+    begins = min(max(change.from_at, _EARLIEST), _LATEST)
+    return change.created_at < instant(place, day_of(place, begins), 0)
 
 
 def staffed_time(

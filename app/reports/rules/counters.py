@@ -67,12 +67,9 @@ class C(IntEnum):
     """Person-time of the hour's first quarter, as milliseconds of a quarter of 15 minutes; the next
     three numbers are the other quarters'. Only in vectors by hour."""
 
-    PROMISED_MS = 50
-    """Time in which the station was promised to be open: mode free or scan."""
-    USABLE_MS = 51
-    """Of that, time in which it could be used (metrics 26)."""
-    UNKNOWN_MS = 52
-    """Of that, time of which nothing is known."""
+    OPEN_MS = 50
+    """Time in which the station was open: mode free or scan. In older sums, 51 and 52 are how much
+    of that a promise made of the modes alone was kept, and unknown."""
     STAFFED_MS = 53
     """Time in free mode."""
     COVERED_MS = 54
@@ -89,6 +86,23 @@ class C(IntEnum):
     """Commissioned, and no server was there to hear."""
     RECORDED_MS = 60
     """Time of which it is recorded which mode held."""
+
+    TOLD_MS = 61
+    """Of that, time of which the numbers from here on were counted: less in older sums."""
+    PROMISED_MS = 62
+    """Time in which the station was promised to be open, whatever then held (metrics 26)."""
+    USABLE_MS = 63
+    """Of that, time in which it was observed to be usable."""
+    UNKNOWN_MS = 64
+    """Of that, time open of which nobody knows whether it was."""
+    REPORTING_MS = 65
+    """Time open in which a controller was heard, or staff counted heads (T of metrics 16)."""
+    SEATS_MS = 66
+    """The same, times the seats."""
+    REPORTING_PERSON_MS = 67
+    """The integral of the persons inside over that time."""
+    REPORTING_USED_MS = 68
+    """Of that time, what had at least one person inside."""
 
 
 QUARTERS = 4

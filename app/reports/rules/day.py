@@ -154,12 +154,18 @@ class Counted:
     """The distinct workers of the visits, by occupation; '' is who said nothing."""
 
 
-def count(facts: Facts, staffed_ms: Mapping[int, int]) -> Counted:
-    """Count a station's day; `staffed_ms` says how long staff held the door, by the hour."""
+def count(
+    facts: Facts, staffed_ms: Mapping[int, int], reporting: Sequence[tuple[int, int]]
+) -> Counted:
+    """Count a station's day.
+
+    `staffed_ms` says how long staff held the door, by the hour; `reporting` when the station was
+    open and somebody told of it, in order and apart.
+    """
     found = Counted(defaultdict(dict))
     hours = found.hours
     _visits(facts.stays, hours, found.crowd)
-    _presence(facts, found)
+    _presence(facts, reporting, found)
     _attempts(facts.attempts, hours)
     for order in facts.orders:
         _order(order, hours[order.hour])
@@ -217,13 +223,19 @@ def _first(stay: Stay, counts: Counts, crowd: dict[str, set[int]]) -> None:
         crowd.setdefault(stay.occupation or "", set()).add(stay.number)
 
 
-def _presence(facts: Facts, found: Counted) -> None:
+def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted) -> None:
     """Integrate who was inside over the quarters of the day (metrics 16-21)."""
+    edges = quarter_edges(facts.timezone, facts.day)
+    for since, until in reporting:
+        for hour, ms in by_hour(edges, since, until):
+            _add(found.hours[hour], C.REPORTING_MS, ms)
+            _add(found.hours[hour], C.SEATS_MS, facts.capacity * ms)
     if not facts.stays:
         return
-    edges = quarter_edges(facts.timezone, facts.day)
     begins, ends = edges[0], edges[-1]
-    changes: defaultdict[int, int] = defaultdict(int)
+    # Where reporting begins or ends nobody comes or goes.
+    turns = {edge for span in reporting for edge in span}
+    changes: defaultdict[int, int] = defaultdict(int, dict.fromkeys(turns, 0))
     for stay in facts.stays:
         since, until = max(stay.from_ms, begins), min(stay.until_ms, ends)
         if since < until:
@@ -232,7 +244,7 @@ def _presence(facts: Facts, found: Counted) -> None:
     person_ms: dict[int, int] = {}
     used_ms: dict[int, int] = {}
     crowded: list[tuple[int, int]] = []
-    inside, since, number = 0, begins, 0
+    inside, since, number, is_reporting = 0, begins, 0, False
     for at in sorted(changes):
         if inside > 0:
             if facts.capacity and inside >= CROWDED * facts.capacity:
@@ -247,10 +259,15 @@ def _presence(facts: Facts, found: Counted) -> None:
                 if cut > since:
                     person_ms[number] = person_ms.get(number, 0) + inside * (cut - since)
                     used_ms[number] = used_ms.get(number, 0) + cut - since
+                    if is_reporting:
+                        counts = found.hours[number // QUARTERS]
+                        _add(counts, C.REPORTING_PERSON_MS, inside * (cut - since))
+                        _add(counts, C.REPORTING_USED_MS, cut - since)
                     since = cut
                 if cut == ends:
                     number += 1
         inside, since = inside + changes[at], at
+        is_reporting ^= at in turns
         if inside > found.most_inside:
             found.most_inside = inside
     for number, value in person_ms.items():

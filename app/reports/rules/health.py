@@ -3,13 +3,17 @@
 All times are milliseconds since 1970, all spans half-open, all sums exact integers. Time counts
 only within the station's life and until now.
 
-- Promised: the mode was free or scan. In free mode staff hold the door: that is usable, whatever
-  its controller does. In scan mode it is usable while a controller is online.
+- Open: the mode was free or scan. Promised: the published hours said so, whatever then held.
+- Usable: open, and observed: a controller is online, or staff count heads while they hold the door.
+  Closed against the promise, or with a controller that is known to be silent, it is not usable;
+  where there is no controller, or nobody who could have heard it, nobody knows.
+- Of doors nothing is counted: no row says from when to when one was out of use, or its controller
+  frozen. Alerts tell that somebody should look, and close by time or by hand, not by repair.
 - A controller is online unless it was silent longer than it may be. Of such a silence, what no
   server process was there to hear is unknown, not offline. A rest of the silence beside it that
   is no longer than it may be was no silence: right before the servers went, or right after they
   came back.
-- A facility counts while it was promised: so many units times the time.
+- A facility counts while its station was open: so many units times the time.
 """
 
 from bisect import bisect_right
@@ -67,6 +71,10 @@ class Day(NamedTuple):
     """So long a controller may be silent."""
     held: Sequence[HeldWindow] = ()
     """The recorded modes, in order."""
+    promised: Sequence[Span] = ()
+    """When it was promised to be open, in order."""
+    counted: Sequence[Span] = ()
+    """When staff counted who was there."""
     devices: Sequence[Device] = ()
     deaf: Sequence[Span] = ()
     """When no server process was there to hear, in order."""
@@ -93,9 +101,11 @@ class Hour:
 
     recorded_ms: int = 0
     """For so long it is recorded which mode held."""
-    promised_ms: int = 0
+    open_ms: int = 0
     staffed_ms: int = 0
+    promised_ms: int = 0
     usable_ms: int = 0
+    """Promised, and observed to be usable."""
     unknown_ms: int = 0
     """Promised, and nobody knows whether it was usable."""
     commissioned_ms: int = 0
@@ -114,6 +124,7 @@ def of_a_day(known: Day, edges: Sequence[int]) -> Day:
     return known._replace(
         edges=edges,
         held=[one for one in known.held if one[0] < ends and one[1] > begins],
+        promised=_clipped(known.promised, begins, ends),
         devices=[
             one._replace(outages=[(s, u) for s, u in one.outages if s < ends and u >= begins])
             for one in known.devices
@@ -158,6 +169,9 @@ def plain(day: Day) -> Day | None:
             (max(since, begins) - begins, min(until, ends) - begins, kind, because)
             for since, until, kind, because in day.held
         ),
+        promised=tuple(shifted(day.promised, -begins)),
+        # Where a controller is heard all day, it matters to nobody who else counted.
+        counted=() if day.devices else tuple(shifted(day.counted, -begins)),
         devices=(Device(0, None, length),) if day.devices else (),
         things=tuple(
             Thing(None, thing.kind, thing.quantity, thing.status, 0, None, 0)
@@ -169,27 +183,25 @@ def plain(day: Day) -> Day | None:
 def hours_of(day: Day) -> Sequence[Hour]:
     """Say for each hour of a day what the station was like."""
     hours = [Hour() for _ in range(len(day.edges) - 1)]
-    registered, retired = day.life
-    ends = day.now_ms if retired is None else min(retired, day.now_ms)
+    registered, ends = _life(day)
     life = _clipped([(registered, ends)], day.edges[0], day.edges[-1])
     if not life:
         return hours
-    free = intersection(_spans_of(day.held, Kind.FREE), life)
-    scan = intersection(_spans_of(day.held, Kind.SCAN), life)
-    promised = union(free, scan)
+    free, is_open = _open(day, life)
     silences = [_silences(device, day) for device in day.devices]
-    silent = union(*(found.silent for found in silences))
-    unknown = union(*(found.unknown for found in silences))
-    commissioned = intersection(union(*(_time_of(device, day) for device in day.devices)), life)
-    online = difference(difference(commissioned, silent), unknown)
-    deaf = difference(intersection(commissioned, unknown), silent)
+    commissioned, online, deaf = _heard(day, life, silences)
+    observed = _observed(day, free, online)
+    silent = difference(difference(commissioned, online), deaf)
+    promised = intersection(union(day.promised), life)
+    kept = intersection(promised, is_open)
 
     for name, spans in (
         ("recorded_ms", intersection([window[:2] for window in day.held], life)),
-        ("promised_ms", promised),
+        ("open_ms", is_open),
         ("staffed_ms", free),
-        ("usable_ms", union(free, intersection(scan, online))),
-        ("unknown_ms", intersection(scan, deaf)),
+        ("promised_ms", promised),
+        ("usable_ms", intersection(kept, observed)),
+        ("unknown_ms", difference(difference(kept, observed), silent)),
         ("commissioned_ms", commissioned),
         ("online_ms", online),
         ("deaf_ms", deaf),
@@ -201,19 +213,53 @@ def hours_of(day: Day) -> Sequence[Hour]:
         if back is not None and registered <= ended_ms < ends:
             hours[back].outages_ended += 1
             hours[back].outage_ms += lasted_ms
-    _facilities(day, hours, promised, until_ms=ends)
+    _facilities(day, hours, is_open, until_ms=ends)
     return hours
 
 
-def _facilities(
-    day: Day, hours: Sequence[Hour], promised: Sequence[Span], *, until_ms: int
-) -> None:
+def reporting(day: Day) -> Sequence[Span]:
+    """Say when on a day the station was open and somebody told of it (T of metrics 16)."""
+    life = _clipped([_life(day)], day.edges[0], day.edges[-1])
+    free, is_open = _open(day, life)
+    _, online, _ = _heard(day, life, [_silences(device, day) for device in day.devices])
+    return intersection(is_open, _observed(day, free, online))
+
+
+def _life(day: Day) -> Span:
+    """Say from when to when the station was there, as far as time has passed."""
+    registered, retired = day.life
+    return registered, day.now_ms if retired is None else min(retired, day.now_ms)
+
+
+def _observed(day: Day, free: Sequence[Span], online: Sequence[Span]) -> list[Span]:
+    """Say when a controller was heard, or staff counted heads while they held the door."""
+    return union(online, intersection(free, union(day.counted)))
+
+
+def _open(day: Day, life: Sequence[Span]) -> tuple[list[Span], list[Span]]:
+    """Say when staff held the door, and when the station was open at all."""
+    free = intersection(_spans_of(day.held, Kind.FREE), life)
+    return free, union(free, intersection(_spans_of(day.held, Kind.SCAN), life))
+
+
+def _heard(
+    day: Day, life: Sequence[Span], silences: Sequence["_Silences"]
+) -> tuple[list[Span], list[Span], list[Span]]:
+    """Say when the station had a controller, when it was heard, and when nobody could hear it."""
+    silent = union(*(found.silent for found in silences))
+    unknown = union(*(found.unknown for found in silences))
+    commissioned = intersection(union(*(_time_of(device, day) for device in day.devices)), life)
+    online = difference(difference(commissioned, silent), unknown)
+    return commissioned, online, difference(intersection(commissioned, unknown), silent)
+
+
+def _facilities(day: Day, hours: Sequence[Hour], is_open: Sequence[Span], *, until_ms: int) -> None:
     columns = {OUT_OF_ORDER: "out_ms", UNKNOWN: "unknown_ms", DEGRADED: "degraded_ms"}
     before: Thing | None = None
     for thing in day.things:
         ends = until_ms if thing.until_ms is None else thing.until_ms
         column = columns.get(thing.status)
-        for number, length in _poured(day.edges, _clipped(promised, thing.from_ms, ends)):
+        for number, length in _poured(day.edges, _clipped(is_open, thing.from_ms, ends)):
             standing = hours[number].facilities.setdefault(thing.kind, Standing())
             standing.standing_ms += thing.quantity * length
             if column is not None:
@@ -305,6 +351,11 @@ def _clipped(spans: Iterable[Span], from_ms: int, until_ms: int) -> list[Span]:
         for since, until in spans
         if since < until_ms and from_ms < until and max(since, from_ms) < min(until, until_ms)
     ]
+
+
+def shifted(spans: Iterable[Span], by_ms: int) -> list[Span]:
+    """Give the spans as so much later."""
+    return [(since + by_ms, until + by_ms) for since, until in spans]
 
 
 def union(*many: Iterable[Span]) -> list[Span]:
