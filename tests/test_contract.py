@@ -31,7 +31,7 @@ async def world(held: Runtime) -> dict[str, str]:
 
 
 def fuzz(
-    address: str, tokens: dict[str, str], *more: str, examples: int = 15
+    address: str, tokens: dict[str, str], *, examples: int
 ) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [
@@ -50,7 +50,6 @@ def fuzz(
             "--request-timeout=20",
             "--no-color",
             f"--exclude-path-regex={ENDS_ITSELF}",
-            *more,
         ],
         cwd=ROOT,
         env={

@@ -95,7 +95,8 @@ class ControllerDesk:
         self._silence = timedelta(seconds=silence_s)
         self._started = monotonic()
         self._known: dict[bytes, KnownController] = {}
-        self._credentials = Gathered(self._read)
+        # Close together: a claim may wait for it, at the start of a process.
+        self._credentials = Gathered(self._read, apart_s=0.02)
         self._forgotten = 0
         self._heard: dict[uuid.UUID, datetime] = {}
         self._unwritten: dict[uuid.UUID, datetime] = {}

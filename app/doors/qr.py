@@ -49,10 +49,10 @@ def png(url: str, *, scale: int) -> bytes:
     """Draw the code in black and white, `scale` pixels per module; raises ValueError below 1."""
     if scale < 1:
         raise ValueError("a module has at least one pixel")
-    modules = matrix(url)
-    size = len(modules)
     from PIL import Image
 
+    modules = matrix(url)
+    size = len(modules)
     image = Image.new("1", (size, size), color=1)
     for y, row in enumerate(modules):
         for x, is_dark in enumerate(row):
