@@ -5,13 +5,15 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
-
-import httpx
+from typing import TYPE_CHECKING, Protocol
 
 from app.clock import Now, utc_now
 from app.settings import Settings
 from app.settings import SmsSender as SenderKind
+
+if TYPE_CHECKING:
+    # Loaded where a message goes out: it takes 5 MiB of every server.
+    import httpx
 
 TIMEOUT_S = 10.0
 
@@ -51,13 +53,15 @@ class FileSender:
 class HttpSender:
     """Posts each message to a gateway as `{phone, text}`."""
 
-    def __init__(self, url: str, token: str, transport: httpx.AsyncBaseTransport | None = None):
+    def __init__(self, url: str, token: str, transport: "httpx.AsyncBaseTransport | None" = None):
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._transport = transport
 
     async def send(self, phone: str, text: str, code: str) -> None:
         """Post the message; any answer but 2xx is a failure."""
+        import httpx
+
         try:
             async with httpx.AsyncClient(
                 timeout=TIMEOUT_S, transport=self._transport, follow_redirects=False

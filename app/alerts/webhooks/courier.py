@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-
-import httpx
+from typing import TYPE_CHECKING
 
 from app.alerts.webhooks.rules import (
     ERROR_LENGTH,
@@ -25,6 +24,10 @@ from app.alerts.webhooks.rules import (
     target_of,
 )
 from app.clock import Monotonic
+
+if TYPE_CHECKING:
+    # Loaded where something is sent: it takes 5 MiB of every server.
+    import httpx
 
 CONNECT_S = 2.0
 """For one address, so that a second one still gets its turn."""
@@ -70,6 +73,8 @@ async def look_up(host: str, port: int) -> list[str]:
 @lru_cache(maxsize=1)
 def public_trust() -> ssl.SSLContext:
     """Trust the public authorities, whatever the environment says."""
+    import httpx
+
     return httpx.create_ssl_context(trust_env=False)
 
 
@@ -113,6 +118,8 @@ class Courier:
             return _Answer(None, "the name has no address")
         if not all(self.permits(address) for address in addresses):
             return _Answer(None, "the name leads to an address that is not public")
+        import httpx
+
         answer = _Answer(None, None)
         for address in addresses[:MAX_ADDRESSES]:
             try:
@@ -128,6 +135,8 @@ class Courier:
         self, address: str, target: Target, headers: dict[str, str], body: bytes
     ) -> _Answer:
         """Post to an address that was checked; httpx never sees the name as something to find."""
+        import httpx
+
         transport = httpx.AsyncHTTPTransport(verify=self.trust(), trust_env=False)
         limits = httpx.Timeout(self.timeout_s, connect=CONNECT_S)
         async with httpx.AsyncClient(
@@ -157,7 +166,7 @@ class Courier:
                 await answer.aclose()
 
 
-async def _beginning(answer: httpx.Response) -> str:
+async def _beginning(answer: "httpx.Response") -> str:
     """Read the first words of an answer, packed or not; what follows is never asked for."""
     read = b""
     async for part in answer.aiter_raw():
