@@ -13,7 +13,7 @@ from app.api.deps import Held, Lang, Now, Page, ReadTx, link_next
 from app.api.problems import problems
 from app.api.shapes import Out, Rfc3339, Text
 from app.api.site import public
-from app.api.words import Language, usually
+from app.api.words import Language, few_come, usually
 from app.db import cursors
 from app.db.cursors import CursorInvalid, PageRequest
 from app.errors import Invalid
@@ -25,6 +25,7 @@ from app.places.stations import StationNotFound
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
 from app.reports import usual
 from app.reports.rules.usual import K_PUBLIC, UsualClass
+from app.reports.tables import UsualProfile
 from app.visits import occupancy
 from app.visits.rules import Level, level
 
@@ -90,9 +91,11 @@ class FacilityOut(Out):
 class UsualOut(Out):
     day_class: UsualClass
     levels: list[Level | None]
-    """By hour of the day; None: suppressed, or fewer than four such days in eight weeks."""
+    """By hour of the day; None: hidden, or fewer than four such days in eight weeks."""
+    hidden_hours: list[int]
+    """Fewer than `k` distinct workers stand behind these hours, or none at all."""
     suppressed: bool
-    """Fewer than `k` distinct workers stand behind it."""
+    """Whether any hour is hidden."""
     k: int
     says: str | None
     """How it usually is at this hour."""
@@ -276,15 +279,22 @@ async def _usual(
     if profile is None:
         return None
     hour = local_hour(at, station.timezone)
-    now = profile.levels[hour]
     return {
         "day_class": profile.day_class,
         "levels": profile.levels,
-        "suppressed": profile.suppressed,
+        "hidden_hours": profile.hidden_hours,
+        "suppressed": bool(profile.hidden_hours),
         "k": K_PUBLIC,
-        "says": None if now is None else usually(Level(now), hour, lang),
+        "says": _says(profile, hour, lang),
         "made_at": profile.made_at,
     }
+
+
+def _says(profile: UsualProfile, hour: int, lang: Language) -> str | None:
+    if hour in profile.hidden_hours:
+        return few_come(hour, lang)
+    level = profile.levels[hour]
+    return None if level is None else usually(Level(level), hour, lang)
 
 
 @router.get("/v1/stations/{code}/mode", response_model=ModeOut, responses=problems(StationNotFound))

@@ -192,6 +192,18 @@ def usually(level: Level, hour: int, lang: Language) -> str:
     return USUALLY[level][lang].format(hour=hour)
 
 
+FEW_COME = {
+    Language.ZH: "{hour:02d}:00 左右通常很少有人来。",
+    Language.EN: "Few come at {hour:02d}:00.",
+}
+"""What may be said of an hour whose level is hidden: no more than that it is."""
+
+
+def few_come(hour: int, lang: Language) -> str:
+    """Say that few come at an hour, or nobody."""
+    return FEW_COME[lang].format(hour=hour)
+
+
 def sentence(
     reason: Reason, lang: Language, *, walk_in: bool = False, until: datetime | None = None
 ) -> str:

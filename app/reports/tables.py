@@ -101,8 +101,8 @@ class UsualProfile(Base):
     day_class: Mapped[UsualClass] = mapped_column(closed_enum(UsualClass), primary_key=True)
     levels: Mapped[list[str | None]] = mapped_column(Json)
     """How full it usually is, by hour, of the days of eight weeks: the public may see this."""
-    suppressed: Mapped[bool]
-    """Too few distinct workers stand behind the levels, so that none of them is kept."""
+    hidden_hours: Mapped[list[int]] = mapped_column(Json)
+    """Hours behind which too few distinct workers stand, so that their levels are not kept."""
     days: Mapped[int]
     """So many days stand behind the levels."""
     medians: Mapped[list[float | None]] = mapped_column(Json)

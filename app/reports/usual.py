@@ -16,7 +16,7 @@ from app.db.engine import Database
 from app.db.upsert import upsert
 from app.places.rules import Calendar, local_day
 from app.places.tables import Station
-from app.reports import crowds, vectors
+from app.reports import vectors
 from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Grain
 from app.reports.rules.counters import HOURS, QUARTERS, C
@@ -27,8 +27,8 @@ from app.reports.rules.usual import (
     UsualClass,
     busy_vs_usual,
     class_of,
+    hidden_hours,
     hour_means,
-    is_public,
     like_days,
     medians,
     profile_days,
@@ -36,6 +36,7 @@ from app.reports.rules.usual import (
     usual_levels,
 )
 from app.reports.tables import Rollup, UsualProfile
+from app.visits.tables import Visit
 
 AT_ONCE = 100
 """Stations whose profiles are made in one read and one write."""
@@ -90,8 +91,9 @@ async def make_profiles(database: Database, calendar: Calendar, *, at: datetime)
         some = {row.id: row.capacity for row in stations[start : start + AT_ONCE]}
         async with database.read() as tx:
             rows = await _rolled(tx, some, days)
+            callers = [await _callers(tx, some, basis.weeks) for basis in bases]
         # Beside the loop that doors wait on.
-        made = await asyncio.to_thread(_profiles, some, rows, bases, at)
+        made = await asyncio.to_thread(_profiles, some, rows, bases, callers, at)
         async with database.write() as tx:
             insert = upsert(tx, UsualProfile)
             keys = ("station_id", "day_class")
@@ -104,7 +106,7 @@ async def _rolled(
     tx: AsyncSession, stations: Collection[uuid.UUID], days: Collection[date]
 ) -> Mapping[uuid.UUID, Sequence[Any]]:
     query = sa.select(
-        Rollup.place_id, Rollup.from_day, Rollup.hours, Rollup.crowd, Rollup.uniques
+        Rollup.place_id, Rollup.from_day, Rollup.hours
     ).where(Rollup.place_id.in_(stations), Rollup.grain == Grain.DAY, Rollup.from_day.in_(days))
     found: defaultdict[uuid.UUID, list[Any]] = defaultdict(list)
     for row in await tx.execute(query):
@@ -112,53 +114,77 @@ async def _rolled(
     return found
 
 
+Callers = Mapping[uuid.UUID, Mapping[int, int]]
+"""Distinct workers of a station by the hour in which they came."""
+
+
+async def _callers(
+    tx: AsyncSession, stations: Collection[uuid.UUID], days: Collection[date]
+) -> Callers:
+    """Count the distinct workers who came in each hour over some days.
+
+    Those without consent, or erased since, cannot be told apart and count for none; who came in an
+    hour before and stayed counts there. So there are never fewer behind an hour than is said.
+    """
+    query = (
+        sa.select(Visit.station_id, Visit.local_hour, sa.func.count(Visit.worker_id.distinct()))
+        .where(
+            Visit.station_id.in_(stations),
+            Visit.local_day.in_(days),
+            Visit.voided_at.is_(None),
+        )
+        .group_by(Visit.station_id, Visit.local_hour)
+    )
+    found: defaultdict[uuid.UUID, dict[int, int]] = defaultdict(dict)
+    for station, hour, workers in await tx.execute(query):
+        found[station][hour] = workers
+    return found
+
+
 def _profiles(
     stations: Mapping[uuid.UUID, int],
     rows: Mapping[uuid.UUID, Sequence[Any]],
     bases: Sequence[_Basis],
+    callers: Sequence[Callers],
     at: datetime,
 ) -> list[dict[str, Any]]:
     return [
         {"station_id": station, "made_at": at} | profile
         for station, capacity in stations.items()
-        for profile in _of_station(capacity, rows.get(station, ()), bases)
+        for profile in _of_station(
+            capacity, rows.get(station, ()), bases, [some.get(station, {}) for some in callers]
+        )
     ]
 
 
 def _of_station(
-    capacity: int, rows: Sequence[Any], bases: Sequence[_Basis]
+    capacity: int,
+    rows: Sequence[Any],
+    bases: Sequence[_Basis],
+    callers: Sequence[Mapping[int, int]],
 ) -> list[dict[str, Any]]:
     means = means_of([row.hours for row in rows])
     by_day = dict(zip((row.from_day for row in rows), means, strict=True))
     hourly = {day: hour_means(quarters) for day, quarters in by_day.items()}
     found = []
-    for basis in bases:
-        weeks = set(basis.weeks)
-        shown = is_public(_workers([row for row in rows if row.from_day in weeks]))
+    for basis, workers in zip(bases, callers, strict=True):
         levels = usual_levels([hourly.get(day) for day in basis.weeks], capacity)
+        hidden = hidden_hours(levels, workers)
         found.append(
             {
                 "day_class": basis.day_class,
                 # What nobody may see is not kept either.
-                "levels": list(levels) if shown else [None] * HOURS_OF_DAY,
-                "suppressed": not shown,
-                "days": len(weeks & by_day.keys()),
+                "levels": [
+                    None if hour in hidden else level for hour, level in enumerate(levels)
+                ],
+                "hidden_hours": hidden,
+                "days": len(by_day.keys() & set(basis.weeks)),
                 "medians": list(
                     medians([by_day.get(day) for day in basis.like], HOURS_OF_DAY * QUARTERS)
                 ),
             }
         )
     return found
-
-
-def _workers(rows: Sequence[Any]) -> int:
-    """Count the distinct workers of some days; those without consent cannot be told apart.
-
-    Of a day that has lost its workers the number is known: at least so many there were.
-    """
-    crowd = crowds.union([crowds.unpacked(row.crowd) for row in rows if row.crowd is not None])
-    lost = [row.uniques or 0 for row in rows if row.crowd is None]
-    return max([len(crowds.everybody(crowd)), *lost])
 
 
 async def profiles_of(

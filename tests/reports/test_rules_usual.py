@@ -19,8 +19,8 @@ from app.reports.rules.usual import (
     class_of,
     expected,
     forecast_days,
+    hidden_hours,
     hour_means,
-    is_public,
     like_days,
     medians,
     middle,
@@ -118,8 +118,9 @@ def test_usual_levels_are_of_the_mean_and_hide_one_person() -> None:
     assert usual_levels([full] * 4, 0) == [None] * 24
 
 
-def test_ten_distinct_workers_make_a_profile_public() -> None:
-    assert [is_public(workers) for workers in (0, 9, 10)] == [False, False, True]
+def test_ten_distinct_workers_make_an_hour_public_and_none_hide_it_like_few() -> None:
+    levels = [Level.EMPTY, Level.EMPTY, Level.MANY, None]
+    assert hidden_hours(levels, {1: 9, 2: 10, 3: 1}) == [0, 1]
 
 
 def test_busy_is_told_beside_the_places_and_beside_what_is_usual() -> None:

@@ -1,8 +1,9 @@
 """What is usual at stations, from rollups: profiles, live figures, forecasts, and who sees."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -14,22 +15,25 @@ from app.db.upsert import upsert
 from app.people.rules import Role
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
-from app.reports import crowds, vectors
+from app.reports import vectors
 from app.reports.rules import Grain
 from app.reports.rules.counters import QUARTERS, C
 from app.reports.tables import Rollup, UsualProfile
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
+from app.visits.tables import VoidBecause
 from tests.conftest import Clock
 from tests.reports.test_rollup import a_visit
 from tests.support.statements import statements_of
-from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
+from tests.support.worlds import SomeAdmin, SomeWorker, a_station, a_unit, a_worker, an_admin
 
 pytestmark = pytest.mark.anyio
 
 TODAY = date(2026, 11, 23)
 """The Monday of the tests' clock, in Chongqing."""
+FRIDAY = date(2026, 11, 20)
+"""The last workday before."""
 
 
 async def a_day(
@@ -37,15 +41,12 @@ async def a_day(
     place: Station | Unit,
     day: date,
     inside: Mapping[int, float],
-    *,
-    workers: Iterable[int] = (),
 ) -> None:
-    """Write down a day as if it had been counted: persons inside by hour, who came."""
+    """Write down a day as if it had been counted: persons inside by hour."""
     hours = {
         hour: {C.QUARTER + quarter: round(persons * 900_000) for quarter in range(QUARTERS)}
         for hour, persons in inside.items()
     }
-    crowd = crowds.crowd_of({"rider": workers})
     await tx.execute(
         upsert(tx, Rollup).values(
             place_id=place.id,
@@ -54,20 +55,27 @@ async def a_day(
             counts=b"",
             hours=vectors.packed_hours(hours),
             peak=0.0,
-            uniques=len(crowds.everybody(crowd)),
-            crowd=crowds.packed(crowd),
+            uniques=0,
+            crowd=b"",
             rolled_at=place.created_at,
         )
     )
 
 
-async def weeks(
-    tx: AsyncSession, place: Station | Unit, inside: Mapping[int, float], *, workers: int
-) -> None:
+async def weeks(tx: AsyncSession, place: Station | Unit, inside: Mapping[int, float]) -> None:
     """Write down eight weeks in which every day was the same."""
     for number in range(1, 57):
-        day = TODAY - timedelta(days=number)
-        await a_day(tx, place, day, inside, workers=range(workers))
+        await a_day(tx, place, TODAY - timedelta(days=number), inside)
+
+
+async def came(
+    tx: AsyncSession, station: Station, hour: int, workers: Iterable[SomeWorker], *, day: date
+) -> None:
+    """Write down that these workers came in an hour of a day."""
+    at = datetime.combine(day, time(hour), ZoneInfo("Asia/Shanghai")).astimezone(UTC)
+    for worker in workers:
+        tx.add(a_visit(station, at, written=at, worker_id=worker.id))
+    await tx.flush()
 
 
 async def make(runtime: Runtime) -> None:
@@ -108,27 +116,37 @@ async def test_a_station_with_few_visitors_shows_no_level_and_says_that_it_hides
         quiet = await a_station(tx, unit=unit, at=early, code="QUIET")
         lively = await a_station(tx, unit=unit, at=early, code="LIVELY")
         await a_station(tx, unit=unit, at=early, code="NEW")
-        await weeks(tx, quiet, {23: 12}, workers=3)
-        await weeks(tx, lively, {23: 12, 2: 1}, workers=10)
+        await weeks(tx, quiet, {23: 12})
+        await weeks(tx, lively, {23: 12, 2: 1, 3: 12})
+        ten = [await a_worker(tx, runtime, at=early) for _ in range(10)]
+        await came(tx, quiet, 23, ten[:3], day=FRIDAY)
+        await came(tx, lively, 23, ten[:5], day=FRIDAY)
+        await came(tx, lively, 23, ten[5:], day=FRIDAY - timedelta(days=7))
+        await came(tx, lively, 2, ten, day=FRIDAY)
+        # Ten came at three, but not ten different ones, and not all on such days.
+        await came(tx, lively, 3, [*ten[:9], ten[0]], day=FRIDAY)
+        await came(tx, lively, 3, ten[9:], day=FRIDAY + timedelta(days=1))
     before = (await client.get("/v1/stations/QUIET")).json()
     assert before["usual"] is None
     await make(runtime)
 
     found = (await client.get("/v1/stations/QUIET")).json()["usual"]
     assert (found["suppressed"], found["k"]) == (True, 10)
-    assert (found["levels"], found["says"]) == ([None] * 24, None)
+    assert (found["levels"], found["hidden_hours"]) == ([None] * 24, [*range(24)])
+    assert found["says"] == "23:00 左右通常很少有人来。"
     async with runtime.database.read() as tx:
         kept = await tx.get_one(UsualProfile, (quiet.id, "workday"))
         assert kept.levels == [None] * 24
 
     found = (await client.get("/v1/stations/LIVELY")).json()["usual"]
-    assert (found["day_class"], found["suppressed"]) == ("workday", False)
-    assert found["levels"] == ["空闲"] * 23 + ["较多"]
+    assert (found["day_class"], found["suppressed"]) == ("workday", True)
+    assert found["levels"] == [None, None, "空闲", *[None] * 20, "较多"]
+    assert found["hidden_hours"] == [0, 1, *range(3, 23)]
     assert found["says"] == "23:00 左右通常人较多。"
 
     # Nothing was ever counted there: that is no emptiness.
     found = (await client.get("/v1/stations/NEW")).json()["usual"]
-    assert (found["suppressed"], found["levels"]) == (True, [None] * 24)
+    assert (found["suppressed"], found["levels"], found["says"]) == (False, [None] * 24, None)
 
 
 async def test_what_is_usual_is_said_for_the_hour_in_the_callers_language(
@@ -136,7 +154,9 @@ async def test_what_is_usual_is_said_for_the_hour_in_the_callers_language(
 ) -> None:
     async with runtime.database.write() as tx:
         station = await a_station(tx, at=runtime.now() - timedelta(days=100))
-        await weeks(tx, station, {23: 12}, workers=12)
+        await weeks(tx, station, {2: 1})
+        ten = [await a_worker(tx, runtime, at=runtime.now()) for _ in range(10)]
+        await came(tx, station, 2, ten, day=FRIDAY)
     await make(runtime)
     clock.advance(3 * 3600)
     path = f"/v1/stations/{station.code}"
@@ -145,20 +165,24 @@ async def test_what_is_usual_is_said_for_the_hour_in_the_callers_language(
     assert (await client.get(path)).json()["usual"]["says"] == "02:00 左右通常空闲。"
 
 
-async def test_workers_without_consent_and_lost_ones_count_for_no_more_than_is_known(
-    runtime: Runtime,
+async def test_workers_without_consent_erased_and_taken_back_count_for_none(
+    client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
     async with runtime.database.write() as tx:
-        station = await a_station(tx, at=runtime.now() - timedelta(days=100))
-        # Every day another two: ten different ones in five days.
-        for number in range(5):
-            day = TODAY - timedelta(days=number + 3)
-            await a_day(tx, station, day, {8: 5}, workers=(2 * number, 2 * number + 1))
-        await tx.execute(sa.update(Rollup).values(crowd=None))
+        early = runtime.now() - timedelta(days=100)
+        station = await a_station(tx, at=early)
+        await weeks(tx, station, {23: 12})
+        nine = [await a_worker(tx, runtime, at=early) for _ in range(9)]
+        await came(tx, station, 23, nine, day=FRIDAY)
+        at = datetime(2026, 11, 20, 15, tzinfo=UTC)
+        tx.add(a_visit(station, at, written=at))
+        tx.add(a_visit(station, at, written=at, erased_number=7))
+        ghost = await a_worker(tx, runtime, at=early)
+        was_not = {"voided_at": at, "void_because": VoidBecause.NOT_OPENED}
+        tx.add(a_visit(station, at, 0, written=at, worker_id=ghost.id, **was_not))
     await make(runtime)
-    async with runtime.database.read() as tx:
-        kept = await tx.get_one(UsualProfile, (station.id, "workday"))
-    assert kept.suppressed
+    found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
+    assert found["levels"][23] is None
 
 
 async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual(
@@ -170,7 +194,7 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
         usual_two = await a_station(tx, unit=unit, at=early, code="B", capacity=20)
         new = await a_station(tx, unit=unit, at=early, code="A", capacity=0)
         await a_station(tx, unit=unit, at=early, code="GONE", retired_at=runtime.now())
-        await weeks(tx, usual_two, {23: 2}, workers=1)
+        await weeks(tx, usual_two, {23: 2})
         admin = await an_admin(tx, at=runtime.now())
     await make(runtime)
     await put_inside(runtime, usual_two, 5)
@@ -288,7 +312,7 @@ async def test_profiles_are_made_anew_every_night_and_whenever_asked(
 ) -> None:
     async with runtime.database.write() as tx:
         station = await a_station(tx, at=runtime.now() - timedelta(days=100))
-        await weeks(tx, station, {23: 2}, workers=12)
+        await weeks(tx, station, {23: 2})
     await make(runtime)
     job = jobs.find("usual-profiles")
     assert job is not None
@@ -299,7 +323,7 @@ async def test_profiles_are_made_anew_every_night_and_whenever_asked(
     assert await jobs.is_time(runtime, job)
     async with runtime.database.write() as tx:
         await tx.execute(sa.delete(Rollup))
-        await weeks(tx, station, {23: 6}, workers=12)
+        await weeks(tx, station, {23: 6})
     await make(runtime)
     assert not await jobs.is_time(runtime, job)
     async with runtime.database.read() as tx:
@@ -325,7 +349,7 @@ async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
         assert job is not None
         await jobs.run_once(runtime, job)
     found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
-    assert found["levels"] == ["空闲"] * 8 + ["已满"] + ["空闲"] * 15
+    assert found["levels"] == [*[None] * 8, "已满", *[None] * 15]
     for place in (f"stations/{station.id}", f"units/{station.unit_id}"):
         ahead = await told(client, f"/v1/admin/{place}/forecast", admin)
         persons = {hour["from"]: hour["persons"] for hour in ahead["hours"]}

@@ -26,7 +26,7 @@ PROFILE_WEEKS = 8
 LOOK_BACK = timedelta(days=366)
 """How far back a day of a rare class is looked for."""
 K_PUBLIC = 10
-"""So many distinct workers at least stand behind what the public sees (metrics 50)."""
+"""So many distinct workers at least stand behind an hour that the public sees (metrics 50)."""
 BACKTEST = 28
 """Over so many days a forecast is compared with what came."""
 WEEK = timedelta(days=7)
@@ -136,9 +136,17 @@ def usual_levels(days: Sequence[Means | None], capacity: int) -> Sequence[Level 
     return found
 
 
-def is_public(workers: int) -> bool:
-    """Whether enough distinct workers stand behind a profile for the public to see it."""
-    return workers >= K_PUBLIC
+def hidden_hours(levels: Sequence[Level | None], workers: Mapping[int, int]) -> Sequence[int]:
+    """Give the hours with a level that the public may not see: too few distinct workers came.
+
+    An hour in which nobody ever came is hidden like one with few, so that neither can be told from
+    the other (metrics 50).
+    """
+    return [
+        hour
+        for hour, found in enumerate(levels)
+        if found is not None and workers.get(hour, 0) < K_PUBLIC
+    ]
 
 
 def busy_vs_capacity(inside: int, capacity: int) -> float | None:
