@@ -105,9 +105,9 @@ async def make_profiles(database: Database, calendar: Calendar, *, at: datetime)
 async def _rolled(
     tx: AsyncSession, stations: Collection[uuid.UUID], days: Collection[date]
 ) -> Mapping[uuid.UUID, Sequence[Any]]:
-    query = sa.select(
-        Rollup.place_id, Rollup.from_day, Rollup.hours
-    ).where(Rollup.place_id.in_(stations), Rollup.grain == Grain.DAY, Rollup.from_day.in_(days))
+    query = sa.select(Rollup.place_id, Rollup.from_day, Rollup.hours).where(
+        Rollup.place_id.in_(stations), Rollup.grain == Grain.DAY, Rollup.from_day.in_(days)
+    )
     found: defaultdict[uuid.UUID, list[Any]] = defaultdict(list)
     for row in await tx.execute(query):
         found[row.place_id].append(row)
@@ -174,9 +174,7 @@ def _of_station(
             {
                 "day_class": basis.day_class,
                 # What nobody may see is not kept either.
-                "levels": [
-                    None if hour in hidden else level for hour, level in enumerate(levels)
-                ],
+                "levels": [None if hour in hidden else level for hour, level in enumerate(levels)],
                 "hidden_hours": hidden,
                 "days": len(by_day.keys() & set(basis.weeks)),
                 "medians": list(

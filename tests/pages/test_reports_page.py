@@ -451,7 +451,7 @@ def test_what_is_too_much_for_a_browser_is_offered_as_a_file(
     much = "[" + " " * 33 * 1024 * 1024 + "]"
     page.route("**/v1/admin/reports/visits?*by=unit", lambda route: route.fulfill(body=much))
     page.select_option("#by", "unit")
-    # The browser is handed these 33 MiB through its debugging line, which takes a busy machine long.
+    # A browser is handed these 33 MiB through its debugging line: a busy machine takes long.
     expect(page.locator("#error")).to_contain_text("浏览器放不下", timeout=60_000)
     page.unroute("**/v1/admin/reports/visits?*by=unit")
     with page.expect_download() as downloading:
