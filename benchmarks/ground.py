@@ -72,8 +72,8 @@ async def prepare(settings: Settings, *, stations: int, workers: int) -> World:
     await schema.migrate(held.database)
     async with opened(held):
         made = await world.build(held, stations=stations, workers=workers)
-        # As in a city that has run for a while: the day before is recorded and counted.
-        for name in ("record-modes", "roll-up"):
+        # As in a city that has run for a while: what is made once a night is made.
+        for name in ("record-modes", "roll-up", "usual-profiles", "retain"):
             job = jobs.find(name)
             assert job is not None
             await jobs.run_once(held, job)
