@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
+from itertools import repeat
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -343,19 +344,27 @@ class _Found:
 async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     found = _Found()
     c = table_of(Station).c
-    rows = await tx.execute(
+    query = (
         sa.select(c.id, c.code, c.name, c.timezone, c.capacity, c.created_at, c.retired_at)
         .where(c.id.in_(scope.stations))
         .order_by(c.code)
     )
+    # Thousands of rows as the driver gives them, not the session's; and column by column.
+    rows = (await (await tx.connection()).execute(query)).all()
+    if not rows:
+        return found
+    ids, codes, names, timezones, capacities, created, retired = zip(*rows, strict=True)
     start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
     start_ms, until_ms = ms_of(start), ms_of(until)
-    for number, (id, code, name, timezone, capacity, created_at, retired_at) in enumerate(rows):
-        # Most have lived through all of the period: their instants need no turning into numbers.
-        since = start_ms if created_at <= start else ms_of(created_at)
-        ended = until_ms if retired_at is None or retired_at > until else ms_of(retired_at)
-        found.lives.append((number, found.zone(timezone), since, ended, 1))
-        found.places.append(Place(id, code, None, name, None, timezone, capacity, (id,)))
+    # Most have lived through all of the period: their instants need no turning into numbers.
+    since = [start_ms if at <= start else ms_of(at) for at in created]
+    ended = [until_ms if at is None or at > until else ms_of(at) for at in retired]
+    found.zones = {timezone: number for number, timezone in enumerate(dict.fromkeys(timezones))}
+    zone = map(found.zones.__getitem__, timezones)
+    found.lives = list(zip(range(len(rows)), zone, since, ended, repeat(1), strict=False))
+    none = repeat(None)
+    places = zip(ids, codes, none, names, none, timezones, capacities, zip(ids), strict=False)
+    found.places = list(map(Place._make, places))
     return found
 
 

@@ -8,7 +8,7 @@ a report at a time, beside the loop that doors wait on.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -121,7 +121,8 @@ async def controllers(
 
 Standing = Mapping[FacilityKind, Ints]
 """How many of a kind stand at each place."""
-Rows = Iterable[Any]
+Columns = Sequence[Column]
+"""Rows turned on their side: one column for each field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +132,13 @@ class Report:
     row: type[Any]
     """A named tuple."""
     ask: Ask
-    rows: Callable[[Part, Sums, Standing], Rows]
+    columns: Callable[[Part, Sums, Standing], Columns]
     has_things: bool = False
     """Whether it speaks of what stands at the places."""
+
+    def rows(self, part: Part, sums: Sums, standing: Standing) -> Sequence[Any]:
+        """Compute the rows of a part, each by itself."""
+        return list(map(self.row._make, zip(*self.columns(part, sums, standing), strict=True)))
 
 
 async def _whole(tx: AsyncSession, scope: Scope, report: Report) -> list[Any]:
@@ -143,11 +148,26 @@ async def _whole(tx: AsyncSession, scope: Scope, report: Report) -> list[Any]:
     return rows
 
 
+async def columns(tx: AsyncSession, scope: Scope, report: Report) -> Columns:
+    """Compute a report by columns: of thousands of rows none is made by itself."""
+    found: list[list[Any]] = [[] for _ in report.row._fields]
+    for part in (await frame(tx, scope)).parts():
+        standing, sums = await _known_of(tx, part, report)
+        more = await asyncio.to_thread(report.columns, part, sums, standing)
+        for column, values in zip(found, more, strict=True):
+            column += values
+    return found
+
+
 async def rows_of(tx: AsyncSession, part: Part, report: Report) -> Sequence[Any]:
     """Compute the rows of a part of a report."""
+    standing, sums = await _known_of(tx, part, report)
+    return await asyncio.to_thread(report.rows, part, sums, standing)
+
+
+async def _known_of(tx: AsyncSession, part: Part, report: Report) -> tuple[Standing, Sums]:
     standing = await _standing(tx, part) if report.has_things else {}
-    sums = await read(tx, part, report.ask)
-    return await asyncio.to_thread(lambda: list(report.rows(part, sums, standing)))
+    return standing, await read(tx, part, report.ask)
 
 
 async def streamed(
@@ -163,22 +183,26 @@ async def streamed(
 def _named(part: Part, sums: Sums) -> list[Column]:
     """Give the columns that every row begins with."""
     slots = part.frame.slots
-    bases, places = [base_of(part, slot) for slot in range(slots.count)], part.places
-    hour = [slot % 24 if slots.by_hour else None for slot in range(slots.count)]
+    count, places = slots.count, part.places
+    bases = [base_of(part, slot) for slot in range(count)]
+    hour = [slot % 24 if slots.by_hour else None for slot in range(count)]
     labels = (
         [base.day for base in bases],
         hour,
         [base.weekday for base in bases],
         [None if base.day_class is None else base.day_class.value for base in bases],
     )
-    names = ([p.station for p in places], [p.unit for p in places], [p.name for p in places])
-    models = [place.operating_model for place in places]
+    _, stations, units, names, models, *_ = zip(*places, strict=True)
     return [
-        *([name for name in column for _ in range(slots.count)] for column in (*names, models)),
+        *(_repeated(column, count) for column in (stations, units, names, models)),
         *(label * len(places) for label in labels),
         part.known.shares.tolist(),
         _reported(part, sums),
     ]
+
+
+def _repeated(column: Column, count: int) -> Column:
+    return column if count == 1 else [value for value in column for _ in range(count)]
 
 
 def _reported(part: Part, sums: Sums) -> Column:
@@ -195,7 +219,7 @@ def _told(part: Part, sums: Sums) -> Bools:
     return _known(part) & (sums[C.TOLD_MS] >= sums[C.RECORDED_MS])
 
 
-def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
+def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
     known = _known(part)
     free, scan, offline = (sums[key] for key in VISITS)
     came, out = free + scan + offline, scan + offline
@@ -208,7 +232,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
     median, p90 = percentiles(
         sums.between(DWELL, DWELL + SPREAD), (50, 90), known, low=DWELL, times=60
     )
-    columns: list[Column] = [
+    return [
         *_named(part, sums),
         shown(came, known),
         shown(free, known),
@@ -238,7 +262,6 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Rows:
         shown(sums[C.IMPUTED], known),
         rates(sums[C.IMPUTED], sums[C.OVER], known),
     ]
-    return map(VisitsRow._make, zip(*columns, strict=True))
 
 
 def _where(values: Column, known: Bools) -> Column:
@@ -262,7 +285,7 @@ def _uplift(out: Ints, unstaffed: Ints, free: Ints, staffed: Ints, is_known: Boo
     return shown(found, is_known & (whole > 0))
 
 
-def _access(part: Part, sums: Sums, _: Standing) -> Rows:
+def _access(part: Part, sums: Sums, _: Standing) -> Columns:
     known = _known(part)
     granted, walked, refused = sums[C.GRANTED], sums[C.WALK_INS], sums[C.REFUSED]
     decided = granted + walked + refused
@@ -270,7 +293,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Rows:
         percentiles(sums.between(low, low + SPREAD), (50, 95, 99), known, low=low)
         for low in (PICKUP, PULSE, DOOR)
     ]
-    columns: list[Column] = [
+    return [
         *_named(part, sums),
         shown(decided, known),
         shown(granted, known),
@@ -290,7 +313,6 @@ def _access(part: Part, sums: Sums, _: Standing) -> Rows:
         shown(sums[C.ALONE_REFUSED], known),
         shown(sums[C.ALONE_FLAGGED], known),
     ]
-    return map(AccessRow._make, zip(*columns, strict=True))
 
 
 def _by_reason(sums: Sums, known: Bools) -> Column:
@@ -307,17 +329,17 @@ def _by_reason(sums: Sums, known: Bools) -> Column:
     return found
 
 
-def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
+def _occupancy(part: Part, sums: Sums, _: Standing) -> Columns:
     known, time = _known(part), part.known
     told, reporting, seats = _told(part, sums), sums[C.REPORTING_MS], sums[C.SEATS_MS]
     persons, used = sums[C.PERSON_MS], sums[C.USED_MS]
     persons_then, used_then = sums[C.REPORTING_PERSON_MS], sums[C.REPORTING_USED_MS]
-    capacity = [place.capacity for place in part.places for _ in range(part.frame.slots.count)]
+    capacity = _repeated([place.capacity for place in part.places], part.frame.slots.count)
     peaks = [
         (None, None) if peak is None or not is_known else peak
         for peak, is_known in zip(sums.peaks, known, strict=True)
     ]
-    columns: list[Column] = [
+    return [
         *_named(part, sums),
         capacity,
         hours(time.measured_ms, known),
@@ -337,10 +359,9 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Rows:
         rates(used_then, reporting, told),
         shown((sums[C.CROWDED_MS] + 30_000) // 60_000, known),
     ]
-    return map(OccupancyRow._make, zip(*columns, strict=True))
 
 
-def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
+def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
     count = part.frame.slots.count
     counters = {kind: [sums[facility(kind.value, each)] for each in F] for kind in standing}
     where: list[Ints] = []
@@ -356,10 +377,11 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
     rows, kind_of = np.concatenate(where), np.concatenate(of_kind)
     order = np.lexsort((kind_of, rows))
     rows, kind_of = rows[order], kind_of[order]
+    each = rows.tolist()
     here, *some = np.concatenate(values, axis=1)[:, order]
     is_known, came = _known(part)[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
-    columns: list[Column] = [
-        *(np.array(column, object)[rows].tolist() for column in _named(part, sums)),
+    return [
+        *(list(map(column.__getitem__, each)) for column in _named(part, sums)),
         [kinds[number] for number in kind_of.tolist()],
         here.tolist(),
         shown(some[F.USES], is_known),
@@ -378,7 +400,6 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Rows:
         hours(some[F.REPAIR_MS], is_known),
         means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
     ]
-    return map(FacilitiesRow._make, zip(*columns, strict=True))
 
 
 async def _standing(tx: AsyncSession, part: Part) -> Standing:
@@ -403,20 +424,22 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
         place.id if place.id is not None else place.operating_model: number
         for number, place in enumerate(part.places)
     }
-    found = {kind: np.zeros(len(part.places), np.int64) for kind in FacilityKind}
-    by_word = {kind.value: units for kind, units in found.items()}
-    for place, kind, units in await tx.execute(query):
-        name = place.value if scope.by is By.OPERATING_MODEL else place
-        if name in number:
-            by_word[kind][number[name]] += units
-    return found
+    found = np.zeros((len(FacilityKind), len(part.places)), np.int64)
+    kinds = {kind.value: number for number, kind in enumerate(FacilityKind)}
+    rows = (await (await tx.connection()).execute(query)).all()
+    mine = [row for row in rows if row[0] in number]
+    if mine:
+        place, kind, units = zip(*mine, strict=True)
+        at = list(map(kinds.__getitem__, kind)), list(map(number.__getitem__, place))
+        np.add.at(found, at, units)
+    return dict(zip(FacilityKind, found, strict=True))
 
 
-def _promise(part: Part, sums: Sums, _: Standing) -> Rows:
+def _promise(part: Part, sums: Sums, _: Standing) -> Columns:
     known, told = _known(part), _told(part, sums)
     promised, unknown = sums[C.PROMISED_MS], sums[C.UNKNOWN_MS]
     heard = np.maximum(promised - unknown, 0)
-    columns: list[Column] = [
+    return [
         *_named(part, sums),
         hours(promised, told),
         hours(sums[C.USABLE_MS], told),
@@ -431,7 +454,6 @@ def _promise(part: Part, sums: Sums, _: Standing) -> Rows:
         hours(sums[C.OUTAGE_MS], known),
         means(sums[C.OUTAGE_MS], sums[C.OUTAGES], 60_000, 1, known),
     ]
-    return map(PromiseRow._make, zip(*columns, strict=True))
 
 
 def _controllers(

@@ -9,7 +9,8 @@ import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,8 @@ class _Read:
 
     place: Sequence[uuid.UUID]
     span: Sequence[Span]
+    group: Sequence[int]
+    """Of its part: the place's number, times how many base slots there are, and the slot's."""
     columns: Sequence[Sequence[Any]]
 
 
@@ -92,20 +95,13 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     if ask.peaks and not by_hour:
         columns += [_ROLLUP.c.peak, _ROLLUP.c.peak_at, _ROLLUP.c.most_inside]
     found = await _select(tx, part, spans, columns)
-    bases = len(frame.slots.bases)
-    first = {place: number * bases for place, number in part.sources.items()}
-    groups = [
-        first[place] + spans[span] for place, span in zip(found.place, found.span, strict=True)
-    ]
-    count = len(part.places) * bases
-    add = vectors.summed_hours if by_hour else vectors.summed
-    sums = Sums(part.rows, by_hour, add(found.columns[0], groups, count, ask.ranges))
+    count = len(part.places) * len(frame.slots.bases)
+    summed = vectors.summed_hours if by_hour else vectors.summed
+    sums = Sums(part.rows, by_hour, summed(found.columns[0], found.group, count, ask.ranges))
     if ask.people:
-        sums.uniques = (
-            await _uniques(tx, part, found, groups) if not by_hour else [None] * part.rows
-        )
+        sums.uniques = [None] * part.rows if by_hour else await _uniques(tx, part, found)
     if ask.peaks:
-        await _peaks(tx, part, found, groups, sums)
+        await _peaks(tx, part, found, sums)
     return sums
 
 
@@ -128,21 +124,27 @@ async def _select(
     places: Sequence[uuid.UUID] | None = None,
 ) -> _Read:
     """Read rollups of a part's sources, or of some of them: a range of an index for each run."""
-    place: list[uuid.UUID] = []
-    days: list[date] = []
-    span: list[Span] = []
-    values: list[list[Any]] = [[] for _ in columns]
+    found: list[list[Any]] = [[] for _ in range(3 + len(columns))]
     selectors = part.selectors if places is None or len(places) > NAMED else [places]
+    bases = len(part.frame.slots.bases)
+    first = {place: number * bases for place, number in part.sources.items()}
+    connection = await tx.connection()  # Rows as the driver gives them, not the session's.
     for run in runs(list(spans)):
         mine = {one.from_day: one for one in spans if one.grain is run.grain}
+        slot = {day: spans[one] for day, one in mine.items()}
         for selector in selectors:
-            rows = await tx.execute(_query(run, selector, columns))
-            read = [row for row in rows.all() if row[0] in part.sources and row[1] in mine]
-            kept: list[list[Any]] = [place, days, *values]
-            for column, more in zip(kept, zip(*read, strict=True), strict=False):
-                column += more
-            span += [mine[day] for day in days[len(span) :]]
-    return _Read(place, span, values)
+            rows: Sequence[Any] = (await connection.execute(_query(run, selector, columns))).all()
+            if not rows:
+                continue
+            place, day, *more = zip(*rows, strict=True)
+            if not (first.keys() >= set(place) and mine.keys() >= set(day)):
+                rows = [row for row in rows if row[0] in first and row[1] in mine]
+                place, day, *more = zip(*rows, strict=True) if rows else [()] * (2 + len(more))
+            group = map(add, map(first.__getitem__, place), map(slot.__getitem__, day))
+            read = (place, map(mine.__getitem__, day), group, *more)
+            for column, values in zip(found, read, strict=True):
+                column += values
+    return _Read(found[0], found[1], found[2], found[3:])
 
 
 def _query(run: Run, selector: Any, columns: Sequence[Any]) -> sa.Select[Any]:
@@ -159,10 +161,9 @@ def _query(run: Run, selector: Any, columns: Sequence[Any]) -> sa.Select[Any]:
     )
 
 
-async def _uniques(
-    tx: AsyncSession, part: Part, found: _Read, groups: Sequence[int]
-) -> Sequence[int | None]:
+async def _uniques(tx: AsyncSession, part: Part, found: _Read) -> Sequence[int | None]:
     """Count distinct workers: one stored number where one span says it all, else sets together."""
+    groups = found.group
     _, numbers, are_gone = found.columns[:3]
     uncounted = [number for number, uniques in enumerate(numbers) if uniques is None]
     of = [found.columns[0][number] for number in uncounted]
@@ -208,10 +209,8 @@ async def _united(
     return {group: len(BitMap.union(*each)) if each else 0 for group, each in sets.items()}
 
 
-async def _peaks(
-    tx: AsyncSession, part: Part, found: _Read, groups: Sequence[int], sums: Sums
-) -> None:
-    frame = part.frame
+async def _peaks(tx: AsyncSession, part: Part, found: _Read, sums: Sums) -> None:
+    frame, groups = part.frame, found.group
     if frame.slots.by_hour:
         sums.most_inside = [None] * part.rows
         sums.peaks = [None] * part.rows

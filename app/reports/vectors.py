@@ -47,7 +47,10 @@ def unpacked(data: bytes) -> dict[int, int]:
 
 
 class Table:
-    """Sums of vectors: one line for each group, one column for each counter that was asked for."""
+    """Sums of vectors: one line for each counter that was asked for, with all groups in it.
+
+    A report looks at a counter of all groups at once, so these lie side by side.
+    """
 
     def __init__(self, groups: int, keys: Ints, sums: Ints) -> None:
         self._columns = {int(key): number for number, key in enumerate(keys)}
@@ -59,12 +62,13 @@ class Table:
         number = self._columns.get(int(key))
         if number is None:
             return np.zeros(self._groups, np.int64)
-        return self._sums[:, number]
+        found: Ints = self._sums[number]
+        return found
 
     def between(self, low: int, high: int) -> tuple[list[int], Ints]:
         """Give the counters `[low, high)` that occur, and their sums by group."""
         keys = sorted(key for key in self._columns if low <= key < high)
-        return keys, self._sums[:, [self._columns[key] for key in keys]]
+        return keys, self._sums[[self._columns[key] for key in keys]].T
 
 
 def summed(
@@ -99,15 +103,15 @@ def _table(
     if not asked.all():
         keys, values, lines = keys[asked], values[asked], lines[asked]
     if not len(keys):
-        return Table(count, np.empty(0, np.int64), np.empty((count, 0), np.int64))
+        return Table(count, np.empty(0, np.int64), np.empty((0, count), np.int64))
     # Counters have small numbers: which occur is seen from a row of marks, without sorting.
     seen = np.zeros(int(keys.max()) + 1, bool)
     seen[keys] = True
     names = np.flatnonzero(seen)
     place = np.cumsum(seen) - 1
     sums = np.zeros(count * len(names), np.int64)
-    np.add.at(sums, lines * len(names) + place[keys], values)
-    return Table(count, names, sums.reshape(count, len(names)))
+    np.add.at(sums, place[keys] * count + lines, values)
+    return Table(count, names, sums.reshape(len(names), count))
 
 
 @dataclass(frozen=True, slots=True)

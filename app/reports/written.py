@@ -10,21 +10,22 @@ from typing import Any
 from pydantic_core import to_json
 
 
-def rows_as_json(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
-    """Write rows as an array of objects with these fields."""
+def rows_as_json(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes:
+    """Write rows, given by columns of one type each, as an array of objects with these fields."""
+    rows = len(columns[0]) if columns else 0
     if not rows:
         return b"[]"
     pattern: list[bytes] = []
     texts: list[Sequence[bytes]] = []
-    for name, values in zip(columns, zip(*rows, strict=True), strict=True):
+    for name, values in zip(names, columns, strict=True):
         key = to_json(name).replace(b"%", b"%%")
-        if values[0] is None and values.count(None) == len(values):
-            pattern.append(key + b":null")
+        if values.count(values[0]) == rows:
+            pattern.append(key + b":" + to_json(values[0]).replace(b"%", b"%%"))
         else:
             pattern.append(key + b":%b")
             texts.append(_texts(values))
     row = b"{" + b",".join(pattern) + b"}"
-    lines = map(row.__mod__, zip(*texts, strict=True)) if texts else [row % ()] * len(rows)
+    lines = map(row.__mod__, zip(*texts, strict=True)) if texts else [row % ()] * rows
     return b"[" + b",".join(lines) + b"]"
 
 
@@ -32,7 +33,7 @@ def _texts(values: Sequence[Any]) -> Sequence[bytes]:
     """Write each value of a column."""
     whole = to_json(values)
     is_flat = b"{" not in whole and b"[" not in whole[1:]
-    if is_flat and b'"' not in whole:
+    if is_flat and whole.count(b",") == len(values) - 1:
         return whole[1:-1].split(b",")
     # Within a text a quotation mark stands behind a backslash: these three bytes part two texts.
     if is_flat and whole.count(b'","') == len(values) - 1 and whole.startswith(b'["'):

@@ -140,7 +140,7 @@ def worth(terms: str, figures: dict[str, Any]) -> float:
 
 def figures_of(part: Part, report: str, values: dict[int, int]) -> dict[str, Any]:
     keys = sorted(values)
-    table = Table(1, np.array(keys), np.array([[values[key] for key in keys]], np.int64))
+    table = Table(1, np.array(keys), np.array([[values[key]] for key in keys], np.int64))
     sums = Sums(1, False, table, uniques=[3], peaks=[(1.0, None)], most_inside=[2])
     standing = {kind: np.zeros(1, np.int64) for kind in FacilityKind}
     rows = list(REPORTS[report].rows(part, sums, standing))
@@ -225,9 +225,10 @@ def check_counters(cell: Cell, report: str, figure: str, found: Source) -> None:
         return
     values = {NUMBERS[counter.name]: counter.sum for counter in found.counters}
     keys, count = sorted(values), cell.part.rows
-    sums = np.array([[values[key] for key in keys]] * HOURS, np.int64).reshape(HOURS, len(keys))
     by_hour = cell.hour is not None
-    table = Table(HOURS, np.array(keys), sums) if by_hour else Table(1, np.array(keys), sums[:1])
+    lines = HOURS if by_hour else 1
+    sums = np.array([[values[key]] * lines for key in keys], np.int64).reshape(len(keys), lines)
+    table = Table(lines, np.array(keys), sums)
     whole = Sums(count, by_hour, table, [0] * count, [(0.0, None)] * count, [0] * count)
     standing = {kind: np.array([int(kind is cell.kind)]) for kind in FacilityKind}
     rows = [

@@ -19,12 +19,13 @@ ROWS = [
 
 def test_rows_are_written_as_objects_would_be() -> None:
     expected = to_json([dict(zip(COLUMNS, row, strict=True)) for row in ROWS])
-    assert rows_as_json(COLUMNS, ROWS) == expected
+    assert rows_as_json(COLUMNS, list(zip(*ROWS, strict=True))) == expected
 
 
 def test_no_rows_are_an_empty_array() -> None:
     assert rows_as_json(COLUMNS, []) == b"[]"
 
 
-def test_rows_of_which_nothing_is_known_are_still_rows() -> None:
-    assert json.loads(rows_as_json(["a", "b"], [(None, None)] * 2)) == [{"a": None, "b": None}] * 2
+def test_rows_that_are_all_the_same_are_still_rows() -> None:
+    found = rows_as_json(["a", "b"], [[None] * 2, ["%"] * 2])
+    assert json.loads(found) == [{"a": None, "b": "%"}] * 2

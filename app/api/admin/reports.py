@@ -29,9 +29,9 @@ from app.places.units import UnitNotFound
 from app.reports import comparing, queries
 from app.reports.catalogue import described
 from app.reports.comparing import ComparisonInvalid
-from app.reports.frame import MOST_STREAMED, PeriodInvalid, Progress, Scope, frame, progress
+from app.reports.frame import MOST_STREAMED, Frame, PeriodInvalid, Progress, Scope, frame, progress
 from app.reports.occupations import occupations
-from app.reports.queries import REPORTS
+from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
 from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Bucket, By, Completeness, completeness
@@ -179,23 +179,37 @@ async def report(
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
         scope = await scope_of(tx, admin, asked, (unit, station), days, held, at)
-        columns: Sequence[str] = COLUMNS[report]
-        if form is Format.CSV and report in REPORTS and compare is None:
+        names: Sequence[str] = COLUMNS[report]
+        made: Frame | None = None
+        columns: Columns = ()
+        rows: Sequence[Any] = ()
+        is_summed = report in REPORTS and compare is None
+        if is_summed and form is Format.CSV:
             made = await frame(tx, scope, most=MOST_STREAMED)
+        elif is_summed and form is Format.JSON:
+            columns = await queries.columns(tx, scope, REPORTS[report])
         else:
-            made = None
             rows = await _rows(tx, asked, scope, held.settings.controller_silence_s)
             if compare is not None:
                 beside = await comparing.compared(tx, scope, report, rows)
-                columns = [*columns, *beside.columns]
+                names = [*names, *beside.columns]
                 rows = [(*row, *more) for row, more in zip(rows, beside.rows, strict=True)]
-            counted = await progress(tx)
+        counted = await progress(tx)
         nowhere = None
         if report is Report.ACCESS and admin.has_city and unit is None and station is None:
             nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     if form is Format.JSON:
         return Response(
-            await asyncio.to_thread(_json, asked, columns, rows, known, counted, nowhere, at),
+            await asyncio.to_thread(
+                _json,
+                asked,
+                names,
+                columns or list(zip(*rows, strict=True)),
+                known,
+                counted,
+                nowhere,
+                at,
+            ),
             media_type="application/json",
         )
     async with held.database.write() as tx:
@@ -204,14 +218,14 @@ async def report(
     if made is not None:
         return as_csv(asked, lines_of_parts(held, made, asked))
     if form is Format.CSV:
-        return as_csv(asked, lines_of(columns, rows))
-    return await as_excel(asked, columns, rows, known, at)
+        return as_csv(asked, lines_of(names, rows))
+    return await as_excel(asked, names, rows, known, at)
 
 
 def _json(
     asked: Asked,
-    columns: Sequence[str],
-    rows: Sequence[Any],
+    names: Sequence[str],
+    columns: Columns,
     known: Completeness,
     counted: Progress,
     nowhere: dict[str, int] | None,
@@ -227,7 +241,7 @@ def _json(
     if nowhere is not None:
         more["refused_without_station"] = nowhere
     head, tail = to_json(asked.echo()), to_json(more)
-    return b'%b,"rows":%b,%b' % (head[:-1], rows_as_json(columns, rows), tail[1:])
+    return b'%b,"rows":%b,%b' % (head[:-1], rows_as_json(names, columns), tail[1:])
 
 
 def _refuse_cuts(report: Report, by: By, bucket: Bucket | None) -> None:
