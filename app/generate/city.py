@@ -264,7 +264,7 @@ class Builder:
         self.rng = np.random.default_rng([plan.seed, 0])
         self.origin, self.horizon = midnight(plan.from_day), midnight(plan.until)
         self.before = self.origin - 200 * DAY
-        """When most of it was there already."""
+        """When units and the first workers were there already."""
         self.rules: list[StationRules] = []
         self._numbers: dict[tuple[str, str], int] = {}
         self.changes: list[dict[str, Any]] = []
@@ -409,7 +409,8 @@ def _stations(
     smart = np.zeros(count, np.bool_)
     smart[rng.permutation(count)[: max(1, round(count * plan.smart_share))]] = True
     popularity = rng.lognormal(0, 0.95, count)
-    opened_at = np.full(count, make.before)
+    # Of a station that is older than its history, reports would say that nobody came.
+    opened_at = np.full(count, make.origin)
     fresh = np.flatnonzero(rng.random(count) < 0.04)
     opened_at[fresh] = make.origin + rng.integers(0, max(plan.days // 2, 1), len(fresh)) * DAY
     retired_at = np.full(count, NEVER)

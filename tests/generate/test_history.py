@@ -107,6 +107,13 @@ async def test_keys_of_live_rows_and_names_past_retention_are_gone(database: Dat
     assert await privacy.retain(database, at=MIDNIGHT, retention_days=8) == 0
 
 
+async def test_no_station_is_older_than_its_history(database: Database) -> None:
+    await generate(database, PLAN)
+    begins = MIDNIGHT - timedelta(days=PLAN.days)
+    assert await count(database, Station, Station.created_at < begins) == 0
+    assert await count(database, Station, Station.created_at == begins) > 0
+
+
 async def test_who_is_still_inside_at_the_end_is_swept_in_time(database: Database) -> None:
     await generate(database, PLAN)
     inside = await count(database, Visit, Visit.ended_at.is_(None))
