@@ -27,7 +27,7 @@ from app.alerts.webhooks.sending import Sender
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
-from app.doors import attendance, commands, effects, journal, outages, screens, watch
+from app.doors import attendance, commands, completeness, effects, outages, screens, watch
 from app.doors.rules import SCREEN_DEAD_AFTER
 from app.people import sign_in
 from app.places import calendar
@@ -107,7 +107,7 @@ async def watch_doors(held: Runtime) -> None:
         if heard_for >= SCREEN_DEAD_AFTER:
             await screens.watch(tx, at=at)
         await watch.not_opened(tx, at=at)
-        await journal.watch_gaps(tx, at=at)
+        await completeness.watch_gaps(tx, at=at)
         await book.close_quiet(tx, at=at)
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import contacts, effects, journal, line, watch
+from app.doors import completeness, contacts, effects, journal, line, watch
 from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
@@ -319,7 +319,7 @@ async def test_a_gap_is_told_whatever_was_told_of_others(
 
     async def lost() -> list[Any]:
         async with runtime.database.write() as tx:
-            await journal.watch_gaps(tx, at=runtime.now())
+            await completeness.watch_gaps(tx, at=runtime.now())
         found = [one for one in await rows(runtime, Alert) if one.kind is AlertKind.EVENTS_LOST]
         silent = [one.detail for one in found if not one.detail["reported"]]
         return sorted((one["epoch"], one["first_seq"], one["events"]) for one in silent)
@@ -347,7 +347,7 @@ async def test_numbers_that_stay_missing_are_told_once_though_the_device_says_no
 
     async def lost() -> tuple[int, Any] | None:
         async with runtime.database.write() as tx:
-            await journal.watch_gaps(tx, at=runtime.now())
+            await completeness.watch_gaps(tx, at=runtime.now())
         found = (await alerts(runtime)).get(AlertKind.EVENTS_LOST)
         return found and (found.count, found.detail)
 
@@ -380,7 +380,7 @@ async def test_a_gap_that_closes_in_time_is_no_loss(
     await sends(client, scene, [an_event(1, runtime)])
     clock.advance(600)
     async with runtime.database.write() as tx:
-        await journal.watch_gaps(tx, at=runtime.now())
+        await completeness.watch_gaps(tx, at=runtime.now())
     assert await alerts(runtime) == {}
 
 

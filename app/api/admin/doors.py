@@ -17,7 +17,7 @@ from app.api.shapes import In, Line, Out
 from app.audit import Action, record
 from app.db import cursors
 from app.db.cursors import CursorInvalid
-from app.doors import controllers, journal, keys, qr, registry, remote
+from app.doors import completeness, controllers, keys, qr, registry, remote
 from app.doors.controllers import ControllerNotFound
 from app.doors.registry import DoorNotFound, Located, NewDoor
 from app.doors.rules import Reason
@@ -415,7 +415,7 @@ class JournalOut(Out):
 async def controller_journal(controller_id: uuid.UUID, tx: ReadTx, admin: ControllerReader) -> Any:
     """Say how complete a controller's journal is, epoch by epoch."""
     await controllers.get(tx, controller_id, within=visible_stations(admin))
-    return await journal.states(tx, controller_id)
+    return await completeness.states(tx, controller_id)
 
 
 class QuarantinedOut(Out):
