@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from app.clock import Monotonic, Now
+from app.conformance.examination import Examination, Scene
 from app.conformance.rules import Outcome, Verdict
-from app.conformance.scenes import SCENES, Examination, Scene, examine
+from app.conformance.scenes.order import SCENES, examine
 from app.conformance.stage import Stage
 from app.conformance.wire import Listener
 

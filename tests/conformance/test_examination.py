@@ -31,8 +31,9 @@ from app.api.controller import (
     OfflinePolicyOut,
     StationOut,
 )
+from app.conformance.examination import Examination
 from app.conformance.rules import RULES, Outcome, Verdict
-from app.conformance.scenes import SCENES, Examination, examine
+from app.conformance.scenes.order import SCENES, examine
 from app.conformance.stage import Stage
 from app.conformance.wire import Listener
 from tests.conformance.jumping import JumpingLoop

@@ -1,0 +1,1 @@
+"""The scenes: what is done to the device, and what is made of its answer."""
