@@ -6,7 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
+from app.doors.tables import Scan
+from app.people.tables import Worker
 from app.runtime import Runtime
 from tests.conftest import Clock
 from tests.support.counting import rolled
@@ -129,6 +132,39 @@ async def test_in_staffed_hours_he_walks_in_and_no_relay_pulses(
     assert scan.json()["state"] == "none"
     assert scan.json()["visit_id"] is not None
     assert (await polls(client, scene, wait=0)).status_code == 204
+
+
+async def test_how_long_a_decision_took_is_counted_from_the_arrival_of_the_scan(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        # Whoever writes of the worker goes first: the scan came, and waits.
+        mine = sa.update(Worker).where(Worker.id == scene.worker.id)
+        await tx.execute(mine.values(occupation=None))
+        scanning = asyncio.create_task(scans(client, scene, "key-1"))
+        await asyncio.sleep(0.1)
+        assert not scanning.done()
+        clock.advance(1.5)
+    assert (await scanning).status_code == 201
+    await scans(client, scene, "key-2", token="no code")
+    clock.advance(timedelta(days=1).total_seconds())
+    await rolled(runtime)
+    async with runtime.database.write() as tx:
+        kept = await tx.execute(sa.select(Scan.outcome, Scan.decide_ms).order_by(Scan.scanned_at))
+        assert sorted((row.outcome.value, row.decide_ms) for row in kept) == [
+            ("granted", 1_500),
+            ("refused", 0),
+        ]
+        admin = await an_admin(tx, at=clock.now())
+    report = await client.get(
+        "/v1/admin/reports/access",
+        params={"from": "2026-11-01", "to": "2026-12-01", "by": "station"},
+        headers=admin.headers,
+    )
+    (row,) = report.json()["rows"]
+    # The forged code names no station. 1,472 is the least of the bucket of 1,500.
+    assert [row[f"decide_p{percent}_ms"] for percent in (50, 95, 99)] == [1_472] * 3
 
 
 async def test_refused_he_reads_why_and_where_to_go_instead(

@@ -132,7 +132,8 @@ async def test_facilities_from_before_spells_get_what_is_known_of_them(empty: Da
         ]
 
 
-async def test_days_whose_workers_are_known_are_counted_again(empty: Database) -> None:
+@pytest.mark.parametrize("before", ["0013", "0015"])
+async def test_days_whose_workers_are_known_are_counted_again(empty: Database, before: str) -> None:
     await schema.migrate(empty)
     at = datetime(2026, 11, 23, tzinfo=UTC)
     async with empty.write() as tx:
@@ -149,7 +150,7 @@ async def test_days_whose_workers_are_known_are_counted_again(empty: Database) -
                         hours=b"", peak=0.0, crowd=crowd, rolled_at=at,
                     )
                 )  # fmt: skip
-    await goes_back(empty, "0013")
+    await goes_back(empty, before)
     await schema.migrate(empty)
     async with empty.read() as tx:
         (due,) = (await tx.scalars(sa.select(RollupDue))).all()

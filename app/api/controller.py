@@ -619,6 +619,7 @@ async def verify(body: VerifyIn, request: Request, held: Held, controller: Polli
     """Check a pass that the reader at a door saw; a good one is a command to claim."""
     await held.keys.fresh(held.database)
     await held.calendar.fresh(held.database)
-    attempt = Attempt(body.token, 1, "", read_at=request.scope["read_at"])
+    scope = request.scope
+    attempt = Attempt(body.token, 1, "", scope["arrived_at"], scope["read_at"])
     async with held.database.write() as tx:
         return await passes.verify(tx, held.scans, controller.station_id, body.door, attempt, at=at)

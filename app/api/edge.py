@@ -1,4 +1,4 @@
-"""The edge of the service: size limits, the instant a request was read, headers of every answer.
+"""The edge of the service: size limits, when a request came and was read, headers of every answer.
 
 Plain ASGI, since the framework's middleware class leaks tasks when a client goes away.
 
@@ -74,6 +74,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["arrived_at"] = self._monotonic()
         path: str = scope["path"]
         limit = self._limit * _factor(path)
         sends = self._with_headers(send, path)

@@ -101,6 +101,8 @@ class Attempt:
     party_size: int
     key: str
     """The Idempotency-Key."""
+    arrived_at: float
+    """The monotonic instant at which the request came in, before any wait of ours."""
     read_at: float
     """The monotonic instant at which the request had been read: the 10 s begin here."""
     ticket: str | None = None
@@ -174,7 +176,9 @@ async def settle(
         await _expire_own(tx, desk.clock, worker.owner_key, at=at)
     facts = _facts(desk, worker, attempt, shown, door, recent, at)
     decision = decide(facts)
-    recording = _Recording(tx, desk, worker, attempt, door, facts, recent, at, shown.code_jti)
+    decide_ms = int((desk.monotonic() - attempt.arrived_at) * 1_000)
+    jti = shown.code_jti
+    recording = _Recording(tx, desk, worker, attempt, door, facts, recent, at, jti, decide_ms)
     return await recording.of(decision)
 
 
@@ -233,6 +237,7 @@ class _Recording:
     recent: Recent
     at: datetime
     code_jti: str | None
+    decide_ms: int
 
     async def of(self, decision: Granted | WalkIn | Refused) -> ScanView:
         match decision:
@@ -308,6 +313,7 @@ class _Recording:
                 "party_size": attempt.party_size,
                 "code_jti": self.code_jti,
                 "scanned_at": at,
+                "decide_ms": self.decide_ms,
                 "expires_at": deadline.expires_at if deadline else None,
                 "reserved_until": (
                     deadline.expires_at + RESERVATION_GRACE if deadline and keeps_place else None

@@ -188,6 +188,8 @@ class Scan(Base):
     code_jti: Mapped[str | None]
     """The display code he showed; one worker opens once by it."""
     scanned_at: Mapped[datetime]
+    decide_ms: Mapped[int | None]
+    """From the arrival of the request to the decision; None before that was recorded."""
     expires_at: Mapped[datetime | None]
     """The command's deadline, as it was promised to the worker."""
     reserved_until: Mapped[datetime | None]

@@ -601,11 +601,19 @@ def _scan_rows(
         "party_size": Column(wishes.party[which]),
         "code_jti": Column(hexed(rng.integers(0, 1 << 63, len(at), dtype=np.uint64)), ~shown),
         "scanned_at": Column(at),
+        "decide_ms": Column(_decided_in(len(at), rng)),
         "expires_at": Column(at + int(UNLOCK_SECONDS) * US, ~granted),
         "visit_id": Column(visit_ids[which], ~enters),
         **{name: Column(each.values, nowhere) for name, each in _when(at).items()},
         "changed_at": Column(changed),
     }
+
+
+def _decided_in(count: int, rng: np.random.Generator) -> Ints:
+    """Draw how many milliseconds decisions took: mostly some, now and then behind many others."""
+    took = 7 * rng.lognormal(0, 0.5, count)
+    took += np.where(rng.random(count) < 0.01, rng.exponential(120, count), 0)
+    return took.astype(np.int64)
 
 
 def _command_rows(

@@ -164,6 +164,14 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "with_contact": ("of the executed, those at a door with a contact", "count"),
     "opened": ("granted scans for which a contact proved that the door opened", "count"),
     "proven_open_rate": ("opened / with_contact; null without any", "share"),
+    "decide_p50_ms": (
+        "median of the time from the arrival of a scan at the server to its decision, by the "
+        "server's monotonic clock, nearest rank of a histogram: the least value of its bucket, "
+        "within 3.2 %; of scans of which that was recorded, null without any",
+        "milliseconds",
+    ),
+    "decide_p95_ms": ("95th percentile of the same, nearest rank", "milliseconds"),
+    "decide_p99_ms": ("99th percentile of the same, nearest rank", "milliseconds"),
     "pickup_p50_ms": (
         "median of claimed_at - created_at of the commands, nearest rank of a histogram: the "
         "least value of its bucket, within 3.2 %",
@@ -267,6 +275,16 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "repairs": ("times out of order that ended", "count"),
     "repair_hours": ("their lengths summed up", "hours"),
     "repair_mean_min": ("repair_hours / repairs", "minutes"),
+    "repair_median_min": (
+        "median of the lengths of these repairs, in whole minutes, nearest rank of a histogram: "
+        "the least value of its bucket, within 3.2 %; null without any, and where a part was "
+        "counted before this was",
+        "minutes",
+    ),
+    "open_faults_over_72h": (
+        "facilities that are out of order now, and have been for more than 72 hours",
+        "count",
+    ),
     "promised_hours": (
         "time in which the stations were promised to be open: by the hours published then and by "
         "exceptions made before the day on which they begin, whatever overrides, emergencies and "
@@ -303,7 +321,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "k": ("distinct workers that must stand behind a figure of a personal attribute", "count"),
     "peer_group": (
         "operating model and size by seats (0, 1-9, 10-19, 20-39, 40+): the stations of the whole "
-        "city that are compared",
+        "city that are compared; not the type of area, which is recorded of no station",
         "text",
     ),
     "figure": ("by what stations are ranked, as asked for", "text"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,7 @@ from app.places import held, spells
 from app.places.held import Recorded
 from app.places.spells import Spell
 from app.places.tables import Station
-from app.reports.rules.counters import QUARTERS, C, F, facility
+from app.reports.rules.counters import QUARTERS, C, F, bucket, facility, repairs
 from app.reports.rules.day import ms_of, quarter_edges
 from app.reports.rules.health import (
     Day,
@@ -34,6 +35,7 @@ from app.reports.rules.health import (
 from app.reports.vectors import packed, packed_hours
 
 _MS = timedelta(milliseconds=1)
+_MINUTE_MS = 60_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATION = table_of(Station)
 
@@ -144,8 +146,6 @@ _OF_A_KIND = (
     (F.OUT_MS, "out_ms"),
     (F.DEGRADED_MS, "degraded_ms"),
     (F.UNKNOWN_MS, "unknown_ms"),
-    (F.REPAIRS, "repairs_ended"),
-    (F.REPAIR_MS, "repair_ms"),
 )
 
 
@@ -194,4 +194,7 @@ def _counts(hour: Hour) -> dict[int, int]:
     found = {int(key): getattr(hour, name) for key, name in _OF_AN_HOUR}
     for kind, standing in hour.facilities.items():
         found |= {facility(kind, key): getattr(standing, name) for key, name in _OF_A_KIND}
+        found[facility(kind, F.REPAIRS)] = len(standing.repairs_ms)
+        found[facility(kind, F.REPAIR_MS)] = sum(standing.repairs_ms)
+        found |= Counter(repairs(kind) + bucket(ms // _MINUTE_MS) for ms in standing.repairs_ms)
     return {key: value for key, value in found.items() if value}

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.types import table_of
 from app.doors.rules import CommandState, Reason
 from app.doors.tables import Controller, Scan
-from app.places.tables import Facility, FacilityKind, Station
+from app.places.tables import Facility, FacilityKind, FacilityStatus, Station
 from app.reports.columns import (
     Bools,
     Column,
@@ -46,6 +46,7 @@ from app.reports.rows import (
 from app.reports.rules import By, Period
 from app.reports.rules.counters import (
     COMMAND,
+    DECIDE,
     DOOR,
     DWELL,
     FACILITY,
@@ -55,16 +56,22 @@ from app.reports.rules.counters import (
     PULSE,
     REASON,
     REASONS,
+    REPAIR,
+    REPAIR_SPREAD,
     SPREAD,
     C,
     F,
     command,
     facility,
+    repairs,
 )
 from app.reports.sums import Ask, Sums, read
 
 COVERAGE = 0.5
 """Below this share of counted staffed hours nobody can compare nights with them (metrics 13)."""
+
+LONG_OUT = timedelta(hours=72)
+"""A fault that is open for longer is told apart (metrics 36)."""
 
 VISITS = (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE)
 
@@ -119,8 +126,15 @@ async def controllers(
     return rows
 
 
-Standing = Mapping[FacilityKind, Ints]
-"""How many of a kind stand at each place."""
+class There(NamedTuple):
+    """What of one kind is at each place now."""
+
+    units: Ints
+    long_out: Ints
+    """Of the facilities, those out of order for longer than LONG_OUT."""
+
+
+Standing = Mapping[FacilityKind, There]
 Columns = Sequence[Column]
 """Rows turned on their side: one column for each field."""
 
@@ -291,7 +305,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
     decided = granted + walked + refused
     spreads = [
         percentiles(sums.between(low, low + SPREAD), (50, 95, 99), known, low=low)
-        for low in (PICKUP, PULSE, DOOR)
+        for low in (DECIDE, PICKUP, PULSE, DOOR)
     ]
     return [
         *_named(part, sums),
@@ -362,24 +376,27 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Columns:
 
 
 def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
-    count = part.frame.slots.count
+    count, all_known = part.frame.slots.count, _known(part)
     counters = {kind: [sums[facility(kind.value, each)] for each in F] for kind in standing}
     where: list[Ints] = []
     of_kind: list[Ints] = []
     values: list[npt.NDArray[np.int64]] = []
+    medians: list[int | None] = []
     kinds = sorted(standing)
     for number, kind in enumerate(kinds):
-        units, one = np.repeat(standing[kind], count), counters[kind]
+        units, long_out = (np.repeat(each, count) for each in standing[kind])
+        one, median = counters[kind], _repair_median(sums, kind, all_known)
         there = np.flatnonzero(units + one[F.USES] + one[F.OPEN_USES] + one[F.STANDING_MS])
         where.append(there)
         of_kind.append(np.full(len(there), number))
-        values.append(np.stack([units[there], *(each[there] for each in one)]))
+        values.append(np.stack([units[there], long_out[there], *(each[there] for each in one)]))
+        medians += [median[row] for row in there.tolist()]
     rows, kind_of = np.concatenate(where), np.concatenate(of_kind)
     order = np.lexsort((kind_of, rows))
     rows, kind_of = rows[order], kind_of[order]
     each = rows.tolist()
-    here, *some = np.concatenate(values, axis=1)[:, order]
-    is_known, came = _known(part)[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
+    here, long_out, *some = np.concatenate(values, axis=1)[:, order]
+    is_known, came = all_known[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
     return [
         *(list(map(column.__getitem__, each)) for column in _named(part, sums)),
         [kinds[number] for number in kind_of.tolist()],
@@ -399,11 +416,24 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
         shown(some[F.REPAIRS], is_known),
         hours(some[F.REPAIR_MS], is_known),
         means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
+        [medians[number] for number in order.tolist()],
+        long_out.tolist(),
     ]
 
 
+def _repair_median(sums: Sums, kind: FacilityKind, known: Bools) -> Column:
+    """Give the median of repairs where the lengths of all were counted."""
+    begins = repairs(kind.value)
+    lengths, counts = sums.between(begins, begins + REPAIR_SPREAD)
+    if not lengths:
+        return [None] * len(known)
+    are_all = counts.sum(axis=1) == sums[facility(kind.value, F.REPAIRS)]
+    (median,) = percentiles((lengths, counts), (50,), known & are_all, low=begins)
+    return median
+
+
 async def _standing(tx: AsyncSession, part: Part) -> Standing:
-    """Count what stands there now: of each kind, by place."""
+    """Count what is there now: of each kind, by place."""
     scope, c, s = part.frame.scope, table_of(Facility).c, table_of(Station).c
     keys: Mapping[By, Any] = {
         By.STATION: c.station_id,
@@ -411,9 +441,17 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
         By.OPERATING_MODEL: s.operating_model,
     }
     key = keys.get(scope.by, sa.literal(None, sa.Uuid()))
+    is_long_out = sa.and_(
+        c.status == FacilityStatus.OUT_OF_ORDER, c.status_at < scope.at - LONG_OUT
+    )
     query = (
         # Of thousands of stations, a kind is turned into a word of ours once, not for each.
-        sa.select(key, sa.type_coerce(c.kind, sa.String()), sa.func.sum(c.quantity))
+        sa.select(
+            key,
+            sa.type_coerce(c.kind, sa.String()),
+            sa.func.sum(c.quantity),
+            sa.func.sum(sa.case((is_long_out, 1), else_=0)),
+        )
         .join_from(c.station_id.table, s.id.table, s.id == c.station_id)
         .where(c.station_id.in_(scope.stations), c.retired_at.is_(None))
         .group_by(key, c.kind)
@@ -424,15 +462,16 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
         place.id if place.id is not None else place.operating_model: number
         for number, place in enumerate(part.places)
     }
-    found = np.zeros((len(FacilityKind), len(part.places)), np.int64)
+    units, long_out = found = np.zeros((2, len(FacilityKind), len(part.places)), np.int64)
     kinds = {kind.value: number for number, kind in enumerate(FacilityKind)}
     rows = (await (await tx.connection()).execute(query)).all()
     mine = [row for row in rows if row[0] in number]
     if mine:
-        place, kind, units = zip(*mine, strict=True)
+        place, kind, *values = zip(*mine, strict=True)
         at = list(map(kinds.__getitem__, kind)), list(map(number.__getitem__, place))
-        np.add.at(found, at, units)
-    return dict(zip(FacilityKind, found, strict=True))
+        np.add.at(units, at, values[0])
+        np.add.at(long_out, at, values[1])
+    return {kind: There(*found[:, number]) for number, kind in enumerate(FacilityKind)}
 
 
 def _promise(part: Part, sums: Sums, _: Standing) -> Columns:
@@ -500,7 +539,7 @@ REPORTS: Mapping[str, Report] = {
     "visits": Report(VisitsRow, Ask([_COUNTS, (DWELL, DWELL + SPREAD)], people=True), _visits),
     "access": Report(
         AccessRow,
-        Ask([_COUNTS, (REASON, COMMAND), (PICKUP, DOOR + SPREAD)]),
+        Ask([_COUNTS, (REASON, COMMAND), (PICKUP, DECIDE + SPREAD)]),
         _access,
     ),
     "occupancy": Report(
@@ -518,6 +557,7 @@ REPORTS: Mapping[str, Report] = {
                 (C.VISITS_FREE, C.VISITS_OFFLINE + 1),
                 _HEARD,
                 (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
+                (REPAIR, REPAIR + REPAIR_SPREAD * len(FACILITY_KINDS)),
             ]
         ),
         _facilities,

@@ -216,14 +216,16 @@ def _stay(row: Any, at_ms: int, *, hour: int | None) -> Stay:
 
 async def _scans(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     c = _SCAN.c
-    query = sa.select(c.station_id, c.local_day, c.local_hour, c.outcome, c.reason, c.demand_key)
+    query = sa.select(
+        c.station_id, c.local_day, c.local_hour, c.outcome, c.reason, c.demand_key, c.decide_ms
+    )
     return (await tx.execute(query.where(*wanted.of(_SCAN)))).all()
 
 
 def _attempts(rows: Sequence[Any]) -> Mapping[Cell, list[Attempt]]:
     found: defaultdict[Cell, list[Attempt]] = defaultdict(list)
-    for station, day, hour, outcome, reason, demand_key in rows:
-        found[station, day].append(Attempt(hour, outcome, reason, demand_key))
+    for station, day, *attempt in rows:
+        found[station, day].append(Attempt(*attempt))
     return found
 
 

@@ -99,6 +99,10 @@ class AccessRow(NamedTuple):
     """Proved by the contact."""
     proven_open_rate: float | None
     """opened / with_contact."""
+    decide_p50_ms: int | None
+    """From the arrival of a scan at the server to its decision."""
+    decide_p95_ms: int | None
+    decide_p99_ms: int | None
     pickup_p50_ms: int | None
     """From the decision to the controller's claim."""
     pickup_p95_ms: int | None
@@ -190,6 +194,10 @@ class FacilitiesRow(NamedTuple):
     repairs: int | None
     repair_hours: float | None
     repair_mean_min: float | None
+    repair_median_min: int | None
+    """None where a part of the repairs was counted before their lengths were."""
+    open_faults_over_72h: int
+    """Facilities that are out of order now, and have been for more than 72 hours."""
 
 
 class PromiseRow(NamedTuple):

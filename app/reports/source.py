@@ -39,6 +39,7 @@ from app.reports.rules import By
 from app.reports.rules.counters import (
     COMMAND,
     COMMANDS,
+    DECIDE,
     DOOR,
     DWELL,
     FACILITY,
@@ -48,12 +49,15 @@ from app.reports.rules.counters import (
     PULSE,
     REASON,
     REASONS,
+    REPAIR,
+    REPAIR_SPREAD,
     SPREAD,
     C,
     F,
     command,
+    repairs,
 )
-from app.reports.sums import Ask, read, used
+from app.reports.sums import Ask, Sums, read, used
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
@@ -67,6 +71,7 @@ TOLD = (C.TOLD_MS, C.RECORDED_MS)
 SCANS = (C.GRANTED, C.WALK_INS, C.REFUSED)
 HISTOGRAMS: Mapping[int, str] = {
     DWELL: "dwell_histogram",
+    DECIDE: "decide_histogram",
     PICKUP: "pickup_histogram",
     PULSE: "pulse_histogram",
     DOOR: "door_histogram",
@@ -120,7 +125,9 @@ class Made:
     def ask(self) -> Ask:
         """Say what must be read."""
         ranges = [(number, number + 1) for number in self.counters]
-        if self.histogram is not None:
+        if self.histogram == REPAIR:
+            ranges.append((REPAIR, REPAIR + REPAIR_SPREAD * len(FACILITY_KINDS)))
+        elif self.histogram is not None:
             ranges.append((self.histogram, self.histogram + SPREAD))
         if self.kinds:
             ranges.append((FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)))
@@ -155,8 +162,12 @@ def _inside(*counters: int) -> Made:
     return _visits(counters, sa.true(), is_inside=True)
 
 
-def _scans(counters: Sequence[int], where: sa.ColumnElement[bool] | None = None) -> Made:
-    return Made(counters, rows=Rows.SCANS, where=where)
+def _scans(
+    counters: Sequence[int],
+    where: sa.ColumnElement[bool] | None = None,
+    histogram: int | None = None,
+) -> Made:
+    return Made(counters, histogram, rows=Rows.SCANS, where=where)
 
 
 def _commands(
@@ -181,9 +192,9 @@ def _alone(counter: int, where: sa.ColumnElement[bool]) -> Made:
     return Made([counter], rows=Rows.ALONE, where=where)
 
 
-def _spells(*kinds: F, status: FacilityStatus | None = None, is_ended: bool = False) -> Made:
+def _spells(*kinds: F, status: FacilityStatus | None = None, **more: Any) -> Made:
     where = None if status is None else FacilitySpell.status == status
-    return Made(kinds=kinds, rows=Rows.SPELLS, where=where, is_ended=is_ended)
+    return Made(kinds=kinds, rows=Rows.SPELLS, where=where, **more)
 
 
 BROKEN = FacilityStatus.OUT_OF_ORDER
@@ -205,6 +216,7 @@ PULSED = Command.state == CommandState.EXECUTED
 OPENED = Command.opened_at.is_not(None)
 
 _SPREADS = {
+    "decide": _scans([], Scan.decide_ms.is_not(None), DECIDE),
     "pickup": _commands([], TAKEN, PICKUP),
     "pulse": _commands([], PULSED, PULSE),
     "door": _commands([], sa.and_(PULSED, OPENED), DOOR),
@@ -303,6 +315,8 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "repairs": _spells(F.REPAIRS, status=BROKEN, is_ended=True),
         "repair_hours": _spells(F.REPAIR_MS, status=BROKEN, is_ended=True),
         "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
+        "repair_median_min": _spells(F.REPAIRS, status=BROKEN, is_ended=True, histogram=REPAIR),
+        "open_faults_over_72h": Made(),
     },
     "promise": {
         "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
@@ -393,22 +407,31 @@ async def source(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Sour
     made, part = MADE[report][figure], cell.part
     sums = await read(tx, part, made.ask)
     counters = [Counter(_name(number), int(sums[number][cell.row])) for number in made.counters]
-    if made.histogram is not None:
-        _, counts = sums.between(made.histogram, made.histogram + SPREAD)
-        values = counts[cell.row] if counts.size else counts
-        counters.append(Counter(HISTOGRAMS[made.histogram], int(values.sum())))
+    if made.histogram is not None and made.histogram != REPAIR:
+        name, ends = HISTOGRAMS[made.histogram], made.histogram + SPREAD
+        counters.append(Counter(name, _entries(sums, cell, made.histogram, ends)))
     for place, kind in enumerate(FACILITY_KINDS if made.kinds else ()):
+        if cell.kind is not None and cell.kind.value != kind:
+            continue
         for counter in made.kinds:
             number = FACILITY + PER_KIND * place + counter
-            found = int(sums[number][cell.row])
-            if found and (cell.kind is None or cell.kind.value == kind):
+            if found := int(sums[number][cell.row]):
                 counters.append(Counter(f"{kind}.{counter.name.lower()}", found))
+        if made.histogram == REPAIR:
+            begins = repairs(kind)
+            if found := _entries(sums, cell, begins, begins + REPAIR_SPREAD):
+                counters.append(Counter(f"{kind}.repair_histogram", found))
     if made.has_sets and sums.uniques[cell.row] is not None:
         counters.append(Counter("distinct_workers", sums.uniques[cell.row] or 0))
     rollups, first, last = await used(tx, part, made.ask)
     value = await _value(tx, cell, report, figure)
     known = float(part.known.shares[cell.row])
     return Source(value, known, counters, rollups, first, last)
+
+
+def _entries(sums: Sums, cell: Cell, begins: int, ends: int) -> int:
+    """Count what a histogram of a cell is of."""
+    return int(sums.between(begins, ends)[1][cell.row].sum())
 
 
 async def _value(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Any:

@@ -22,11 +22,14 @@ class Handlers:
 
     def __init__(self) -> None:
         self.served: list[tuple[str, bytes]] = []
+        self.waited_s: dict[str, float] = {}
+        """From the arrival of each until the whole of it was read."""
         self.free = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = (await receive())["body"]
         self.served.append((scope["name"], body))
+        self.waited_s[scope["name"]] = scope["read_at"] - scope["arrived_at"]
         if scope["name"] == "slow":
             await self.free.wait()
 
@@ -40,11 +43,12 @@ class Stage:
 
     def __init__(self) -> None:
         self.handlers = Handlers()
+        self.seconds = 0.0
         self.edge = Edge(
             self.handlers,
             limit=1_000,
             paperwork=Line(1, monotonic=lambda: 0.0),
-            monotonic=lambda: 0.0,
+            monotonic=lambda: self.seconds,
             now=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             docs_paths=(),
         )
@@ -88,9 +92,11 @@ async def test_doors_go_before_whoever_stands_in_line() -> None:
     waits = await stage.calls("waits", CONFIG, a_body(b""))
     await (await stage.calls("claims", CLAIM, a_body(b"claim")))
     assert stage.names == ["slow", "claims"]
+    stage.seconds = 3.0
     stage.handlers.free.set()
     await asyncio.gather(slow, waits)
     assert stage.names == ["slow", "claims", "waits"]
+    assert stage.handlers.waited_s == {"slow": 0.0, "claims": 0.0, "waits": 3.0}
 
 
 async def test_a_body_that_is_still_on_its_way_is_waited_for() -> None:

@@ -303,6 +303,13 @@ def test_a_door_opens_after_it_was_claimed_and_in_time() -> None:
     assert states == {state.value for state in CommandState} - {"pending", "claimed", "refused"}
 
 
+def test_decisions_took_some_milliseconds_and_now_and_then_many() -> None:
+    took = sorted(scan["decide_ms"] for scan in every(LARGE, "scans"))
+    assert took[0] >= 0
+    assert 4 <= took[len(took) // 2] <= 15
+    assert 100 < took[-1] < 5_000
+
+
 def test_a_visit_of_a_granted_scan_begins_when_the_door_opened() -> None:
     commands = {command["scan_id"]: command for command in every(LARGE, "commands")}
     visits = {visit["id"]: visit for visit in every(LARGE, "visits")}

@@ -25,7 +25,7 @@ from app.doors.tables import (
 )
 from app.people.tables import Occupation
 from app.places.rules import Because, Kind
-from app.places.tables import Facility, FacilityKind, OperatingModel, Station, Unit
+from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
 from app.runtime import Runtime
 from app.visits.tables import EndSource, FacilityUse, Visit, VoidBecause, WalkInCount
 from tests.support.worlds import (
@@ -130,7 +130,13 @@ class Author:
         controller.seen_at = self.random.choice([None, AT, AT - timedelta(seconds=75)])
         self.story.controllers.append(controller)
         for kind in self.random.sample(list(FacilityKind), 2):
-            changes = {"retired_at": AT} if self.random.random() < 0.3 else {}
+            hours = self.random.randint(0, 144)
+            changes: dict[str, Any] = {
+                "status": self.random.choice(list(FacilityStatus)),
+                "status_at": AT - timedelta(hours=hours),
+            }
+            if self.random.random() < 0.3:
+                changes["retired_at"] = AT
             facility = await a_facility(
                 self.tx, station, at=early, kind=kind, quantity=self.random.randint(1, 3), **changes
             )
@@ -301,6 +307,8 @@ class Author:
             calendar_known=True,
             party_size=1,
             scanned_at=at,
+            # Some are from before that was recorded.
+            decide_ms=self.random.choice([None, 0, self.random.randint(1, 12_000)]),
         )
         self._add(self.story.scans, scan)
         if outcome is Outcome.GRANTED:

@@ -20,7 +20,7 @@ from app.doors.rules import CommandState, Outcome
 from app.doors.tables import Command, Controller, Door, OfflineEntry, Scan
 from app.people.tables import Worker
 from app.places.rules import DayClass, Kind
-from app.places.tables import Facility, FacilityKind, Station, Unit
+from app.places.tables import Facility, FacilityKind, FacilityStatus, Station, Unit
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
 MINUTE = timedelta(minutes=1)
@@ -468,6 +468,7 @@ def access_of(row: Row) -> dict[str, Any]:
     pulses = [floor(ms(o.pulsed_at) - ms(o.created_at)) for o in map(Since, pulsed)]
     doors = [floor(ms(o.opened_at) - ms(o.pulsed_at)) for o in map(Since, pulsed) if o.opened_at]
     alone = row.of(row.raw.alone)
+    decisions = [floor(scan.decide_ms) for scan in scans if scan.decide_ms is not None]
     found: dict[str, Any] = {
         "decided": len(scans),
         "granted": outcomes[Outcome.GRANTED],
@@ -488,7 +489,8 @@ def access_of(row: Row) -> dict[str, Any]:
             entry.opened and entry.would_have_been_refused is not None for entry in alone
         ),
     }
-    for name, values in (("pickup", claims), ("pulse", pulses), ("door", doors)):
+    latencies = {"decide": decisions, "pickup": claims, "pulse": pulses, "door": doors}
+    for name, values in latencies.items():
         found |= {f"{name}_p{p}_ms": percentile(values, p) for p in (50, 95, 99)}
     return found
 
@@ -568,6 +570,14 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
     for facility in raw.facilities:
         if facility.station_id in ids and facility.retired_at is None:
             standing[facility.kind] += facility.quantity
+    faults = Counter(
+        facility.kind
+        for facility in raw.facilities
+        if facility.station_id in ids
+        and facility.retired_at is None
+        and facility.status is FacilityStatus.OUT_OF_ORDER
+        and (raw.at - facility.status_at).total_seconds() > 72 * 3600
+    )
     uses = row.of(raw.uses)
     came = sum(not visit.re_entry for visit in row.of(raw.visits))
     cared = {kind for kind in FacilityKind if row.health(f"{kind.value} STANDING_MS")}
@@ -577,6 +587,12 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
         ended = [use for use in mine if use.ended_at]
         lengths = sum(ms(use.ended_at - use.begun_at) for use in ended)
         stood, out = (row.health(f"{kind.value} {name}_MS") for name in ("STANDING", "OUT"))
+        mended = [
+            floor(int(name.rpartition(" ")[2]))
+            for name, count in row.cared.items()
+            if name.startswith(f"{kind.value} MINUTES ")
+            for _ in range(count)
+        ]
         repairs, repair = row.health(f"{kind.value} REPAIRS"), row.health(f"{kind.value} REPAIR_MS")
         found[kind] = {
             "units": standing[kind],
@@ -592,6 +608,8 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
             "repairs": repairs,
             "repair_hours": hours(repair),
             "repair_mean_min": round(repair / repairs / 60_000, 1) if repairs else None,
+            "repair_median_min": percentile(mended, 50) if len(mended) == repairs else None,
+            "open_faults_over_72h": faults[kind],
         }
     return found
 
@@ -647,7 +665,15 @@ def controllers_of(row: Row) -> dict[str, Any]:
     }
 
 
-ALWAYS = ("known_share", "beyond_retention", "capacity", "units", "serial", "seen_at")
+ALWAYS = (
+    "known_share",
+    "beyond_retention",
+    "capacity",
+    "units",
+    "open_faults_over_72h",
+    "serial",
+    "seen_at",
+)
 """Said even of time of which nothing is known."""
 
 

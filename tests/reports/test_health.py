@@ -1,17 +1,27 @@
 """What is read of a day: the modes, the silence, the repairs of that very station."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
 from app.doors.controllers import ControllerDesk
 from app.doors.tables import ListeningSpell
+from app.people.admins import Roots
 from app.places import facilities, held
 from app.places.facilities import NewFacility
 from app.places.tables import FacilityKind, FacilityStatus, Station
+from app.reports import queries, vectors
+from app.reports.frame import Scope
 from app.reports.health import read_days
+from app.reports.rollup import Terms, roll_up
+from app.reports.rules import By, Period
+from app.reports.rules.counters import REPAIR
 from app.reports.rules.health import Hour, hours_of
+from app.reports.tables import Rollup
 from app.runtime import Runtime
 from tests.support.statements import statements_of
 from tests.support.worlds import a_controller, a_station
@@ -77,7 +87,76 @@ async def test_a_day_is_read_as_it_was(runtime: Runtime) -> None:
     oven = [hour.facilities["microwave"] for hour in found]
     assert [one.standing_ms for one in oven] == [120 * MINUTE] * 24
     assert [one.out_ms // MINUTE for one in oven[7:10]] == [60, 120, 60]
-    assert (oven[9].repairs_ended, oven[9].repair_ms) == (1, 120 * MINUTE)
+    assert oven[9].repairs_ms == [120 * MINUTE]
+
+
+async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_told_apart(
+    runtime: Runtime,
+) -> None:
+    """Four ovens: out of order for 30, 200 and 40 minutes, and one since 72 hours before."""
+    working, broken = FacilityStatus.WORKING, FacilityStatus.OUT_OF_ORDER
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-100))
+        new = [NewFacility(FacilityKind.MICROWAVE, "", 2)] * 4
+        ovens = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-100))
+        words = [
+            (ovens[0], at(7), broken),
+            (ovens[0], at(7.5), working),
+            (ovens[1], at(8), broken),
+            (ovens[1], at(8) + timedelta(minutes=200), FacilityStatus.DEGRADED),
+            (ovens[2], at(-1), broken),
+            (ovens[2], at(-1) + timedelta(minutes=40), working),
+            (ovens[3], at(-72), broken),
+        ]
+        for oven, said_at, status in words:
+            await facilities.report_status(tx, oven.id, status, status_at=said_at, at=said_at)
+    await held.record_all(runtime.database, at=at(24))
+
+    async def told(period: Period, hours: float, by: By = By.ALL) -> Sequence[Any]:
+        terms = Terms(at=at(hours), retention=timedelta(days=180), silence=SILENCE)
+        await roll_up(runtime.database, terms)
+        scope = Scope(
+            stations=sa.select(Station.id),
+            roots=Roots(stations=[station.id]),
+            period=period,
+            by=by,
+            at=at(hours),
+            retained_since=DAY - timedelta(days=180),
+        )
+        async with runtime.database.read() as tx:
+            return [
+                (row.repairs, row.repair_mean_min, row.repair_median_min, row.open_faults_over_72h)
+                for row in await queries.facilities(tx, scope)
+            ]
+
+    both = Period(DAY - timedelta(days=1), DAY + timedelta(days=1))
+    # Exactly 72 hours are not more.
+    assert await told(both, 0) == [(1, 40.0, 40, 0)]
+    assert await told(both, 24) == [(3, 90.0, 40, 1)]
+    assert await told(both, 24, By.DAY) == [(1, 40.0, 40, 1), (2, 115.0, 30, 1)]
+
+
+async def test_days_counted_before_lengths_were_have_no_median(runtime: Runtime) -> None:
+    station = await a_place(runtime)
+    terms = Terms(at=at(25), retention=timedelta(days=180), silence=SILENCE)
+    await roll_up(runtime.database, terms)
+    scope = Scope(
+        stations=sa.select(Station.id),
+        roots=Roots(stations=[station.id]),
+        period=Period(DAY, DAY + timedelta(days=1)),
+        by=By.STATION,
+        at=at(25),
+        retained_since=DAY - timedelta(days=180),
+    )
+    for lengths, median in ((True, 120), (False, None)):
+        async with runtime.database.write() as tx:
+            for row in await tx.scalars(sa.select(Rollup)):
+                if not lengths:
+                    counts = vectors.unpacked(row.counts)
+                    row.counts = vectors.packed({k: n for k, n in counts.items() if k < REPAIR})
+        async with runtime.database.read() as tx:
+            (oven,) = await queries.facilities(tx, scope)
+        assert (oven.repairs, oven.repair_median_min) == (1, median)
 
 
 async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:

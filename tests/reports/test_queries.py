@@ -5,6 +5,7 @@ between units, and counted again, several times; then everything is asked in eve
 """
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,8 @@ from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
 from app.reports.raw import StationDay
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Bucket, By, Period
-from app.reports.rules.counters import C, F, facility
+from app.reports.rules.counters import C, F, facility, repairs
+from app.reports.rules.counters import bucket as bucket_of
 from app.reports.rules.day import quarter_edges
 from app.runtime import Runtime
 from app.visits import presence
@@ -154,7 +156,10 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
         promised = chance.choice([0, 1_800_000, 3_600_000])
         unknown = chance.randint(0, promised)
         standing = chance.randint(0, 7_200_000)
-        repairs = chance.randint(0, 2)
+        outages = chance.randint(0, 2)
+        # No mean of these lies halfway between two decimals.
+        mended = [60_000 * chance.randint(0, 330) + 1 for _ in range(chance.randint(0, 2))]
+        minutes = Counter(length // 60_000 for length in mended)
         kind = chance.choice(list(FacilityKind)).value
         found[hour] = {
             "OPEN_MS": promised,
@@ -166,13 +171,15 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
             "STAFFED_MS": chance.choice([0, promised // 2]),
             "COMMISSIONED_MS": 3_600_000,
             "ONLINE_MS": chance.randint(0, 3_600_000),
-            "OUTAGES": repairs,
-            "OUTAGE_MS": repairs * 777_777,
+            "OUTAGES": outages,
+            "OUTAGE_MS": outages * 777_777,
             f"{kind} STANDING_MS": standing,
             f"{kind} OUT_MS": chance.randint(0, standing),
-            f"{kind} REPAIRS": repairs,
-            f"{kind} REPAIR_MS": repairs * 555_555,
+            f"{kind} REPAIRS": len(mended),
+            f"{kind} REPAIR_MS": sum(mended),
         }
+        if not is_old:
+            found[hour] |= {f"{kind} MINUTES {length}": n for length, n in minutes.items()}
     return found
 
 
@@ -181,9 +188,14 @@ def numbers(counts: Mapping[str, int]) -> dict[int, int]:
 
     def number(name: str) -> int:
         kind, _, counter = name.rpartition(" ")
+        if kind.endswith(" MINUTES"):
+            return repairs(kind.removesuffix(" MINUTES")) + bucket_of(int(counter))
         return facility(kind, F[counter]) if kind else C[name]
 
-    return {number(name): value for name, value in counts.items()}
+    found: Counter[int] = Counter()
+    for name, value in counts.items():
+        found[number(name)] += value
+    return found
 
 
 @asynccontextmanager

@@ -140,8 +140,7 @@ class Story:
             at = after.from_ms
             if before.facility == after.facility and mended and self.lives(at):
                 standing = hours[at // 12].facilities.setdefault(after.kind, Standing())
-                standing.repairs_ended += 1
-                standing.repair_ms += (at - before.since_ms) * MINUTE
+                standing.repairs_ms.append((at - before.since_ms) * MINUTE)
         return hours
 
     def _look(self, minute: int, hour: Hour) -> None:

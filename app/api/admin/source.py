@@ -54,6 +54,7 @@ class VisitRowOut(Out):
 class ScanRowOut(Out):
     id: uuid.UUID
     scanned_at: datetime
+    decide_ms: int | None
     outcome: Outcome
     reason: Reason
     mode: Kind | None

@@ -179,9 +179,8 @@ async def scan(
     await held.keys.fresh(held.database)
     await held.calendar.fresh(held.database)
     ticket = request.cookies.get(ticket_cookie(held), "")[:MAX_TOKEN]
-    attempt = Attempt(
-        body.token, body.party_size, key, read_at=request.scope["read_at"], ticket=ticket
-    )
+    arrived_at, read_at = request.scope["arrived_at"], request.scope["read_at"]
+    attempt = Attempt(body.token, body.party_size, key, arrived_at, read_at, ticket)
     async with held.database.write() as tx:
         view = await scans.scan(tx, held.scans, token, attempt, at=at)
     if view is None:

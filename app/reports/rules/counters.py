@@ -208,8 +208,15 @@ PULSE = 14_000
 """Histogram of the time from decision to pulse, milliseconds."""
 DOOR = 16_000
 """Histogram of the time from pulse to the door's contact, milliseconds."""
+DECIDE = 18_000
+"""Histogram of the time from a scan's arrival at the server to its decision, milliseconds."""
 SPREAD = 2_000
 """So many numbers a histogram may take."""
+
+REPAIR = 20_000
+"""Histograms of the times out of order that ended, one of each kind of facility: REPAIR +
+REPAIR_SPREAD x the kind's place + bucket of whole minutes."""
+REPAIR_SPREAD = 1_000
 
 ALL_DAY = 24
 """The hour of what belongs to a day and to no hour of it."""
@@ -235,6 +242,11 @@ def occupation(name: str | None) -> int:
 def facility(kind: str, counter: F) -> int:
     """Give a counter of a kind of facility."""
     return FACILITY + PER_KIND * FACILITY_KINDS.index(kind) + counter
+
+
+def repairs(kind: str) -> int:
+    """Give where the histogram of repairs of a kind of facility begins."""
+    return REPAIR + REPAIR_SPREAD * FACILITY_KINDS.index(kind)
 
 
 _EXACT = 64

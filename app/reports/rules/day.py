@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from app.doors.rules import CommandState, Outcome, Reason
 from app.reports.rules.counters import (
     ALL_DAY,
+    DECIDE,
     DOOR,
     DWELL,
     PICKUP,
@@ -92,6 +93,7 @@ class Attempt(NamedTuple):
     outcome: Outcome
     reason: Reason
     demand_key: bytes | None = None
+    decide_ms: int | None = None
 
 
 class Order(NamedTuple):
@@ -304,6 +306,8 @@ def _attempts(attempts: Iterable[Attempt], hours: ByHour) -> None:
             case Outcome.REFUSED:
                 _add(counts, C.REFUSED, 1)
                 _add(counts, refused(attempt.reason), 1)
+        if attempt.decide_ms is not None:
+            _add(counts, DECIDE + bucket(attempt.decide_ms), 1)
         if attempt.demand_key is not None:
             hour, met = demands.get(attempt.demand_key, (attempt.hour, False))
             met = met or attempt.outcome is not Outcome.REFUSED

@@ -90,9 +90,8 @@ class Standing:
     out_ms: int = 0
     unknown_ms: int = 0
     degraded_ms: int = 0
-    repairs_ended: int = 0
-    repair_ms: int = 0
-    """How long those were out of order, from beginning to end."""
+    repairs_ms: list[int] = field(default_factory=list)
+    """How long each was out of order that no longer is, from beginning to end."""
 
 
 @dataclass(slots=True)
@@ -269,8 +268,7 @@ def _facilities(day: Day, hours: Sequence[Hour], is_open: Sequence[Span], *, unt
             repaired = _hour(day.edges, thing.from_ms)
             if repaired is not None and day.life[0] <= thing.from_ms < until_ms:
                 standing = hours[repaired].facilities.setdefault(thing.kind, Standing())
-                standing.repairs_ended += 1
-                standing.repair_ms += thing.from_ms - before.since_ms
+                standing.repairs_ms.append(thing.from_ms - before.since_ms)
         before = thing
 
 
