@@ -56,7 +56,7 @@ from app.places import calendar as calendar_days
 from app.places import districts, transfer, units
 from app.places.tables import Station, Unit
 from app.reports.drawing import draw, plain
-from app.reports.sheet import gather, month_of
+from app.reports.sheet import Terms, gather, month_of
 from app.runtime import Runtime
 from app.settings import Settings
 from app.vault import WrongKek
@@ -700,6 +700,7 @@ def export_sheets(
     async def act(held: Runtime) -> int:
         period = month_of(month)
         retention = timedelta(days=held.settings.retention_days)
+        days = await held.calendar.fresh(held.database)
         async with held.database.read() as tx:
             query = sa.select(Station).where(Station.retired_at.is_(None)).order_by(Station.code)
             if unit is not None:
@@ -714,9 +715,8 @@ def export_sheets(
                 for station in found[start : start + SHEETS_AT_ONCE]:
                     local = held.now().astimezone(ZoneInfo(station.timezone))
                     async with held.database.read() as tx:
-                        sheets.append(
-                            await gather(tx, station, period, at=local, retention=retention)
-                        )
+                        terms = Terms(local, days.current, retention)
+                        sheets.append(await gather(tx, station, period, terms))
                 pages = await asyncio.to_thread(draw, [plain(sheet) for sheet in sheets])
                 for sheet, pdf in zip(sheets, pages, strict=True):
                     (folder / f"{sheet.code}-{month}.pdf").write_bytes(pdf)

@@ -31,7 +31,14 @@ FIGURES: Mapping[str, Sequence[str]] = {
     "access": ("decided", "granted", "walk_in", "refused", "unmet_demand", "executed", "opened"),
     "occupancy": ("person_hours", "used_hours", "crowded_minutes"),
     "facilities": ("uses", "quantity", "in_use_hours", "out_of_order_hours", "degraded_hours"),
-    "promise": ("outages",),
+    "promise": (
+        "promised_hours",
+        "usable_hours",
+        "unknown_hours",
+        "commissioned_hours",
+        "online_hours",
+        "outages",
+    ),
 }
 """What adds up from day to day, by report. A share is compared by what it is made of."""
 

@@ -30,6 +30,13 @@ PALE = "#a8c7b5"
 DRAWS_WITHIN_S = 60.0
 """A sheet takes about a second."""
 
+HEADS: Mapping[str, str] = {
+    "peak_occupancy": "峰值在站人数",
+    "dwell_median_s": "停留中位数",
+    "unknown_share": "承诺时间中未知",
+}
+"""What figures are called at the head, where the report's title says less or more."""
+
 REASONS: Mapping[str, str] = {
     "token_invalid": "不是门码",
     "token_expired": "码已过期",
@@ -134,29 +141,29 @@ def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
         *_heads(sheet["figures"], inner),
     ]
     charts = (
-        (MARGIN, 236, "每日人次", daily(sheet["days"], inner, 110)),
-        (MARGIN, 424, "一天中的人次（日均）", hourly(sheet["hours"], "人次", RED, half, 100)),
+        (MARGIN, 272, "每日人次", daily(sheet["days"], inner, 96)),
+        (MARGIN, 436, "一天中的人次（日均）", hourly(sheet["hours"], "人次", RED, half, 92)),
         (
             MARGIN + half + 25,
-            424,
+            436,
             "一天中的在站人数（平均）",
-            hourly(sheet["inside"], "人数", GREEN, half, 100),
+            hourly(sheet["inside"], "人数", GREEN, half, 92),
         ),
         (
             MARGIN,
-            592,
+            578,
             "未能开门的原因",
             ranked([(REASONS[k], n) for k, n in sheet["reasons"]], half, RED),
         ),
         (
             MARGIN + half + 25,
-            592,
+            578,
             "设施使用（次）",
             ranked([(FACILITIES[k], n) for k, n in sheet["uses"]], half, GREEN),
         ),
     )
     is_known = any(day["staffed"] is not None for day in sheet["days"])
-    nothing = "本月没有。None this month." if is_known else "没有数据。No data."
+    nothing = "本月没有。" if is_known else "没有数据。"
     for x, y, title, spec in charts:
         parts.append(_text(x, y, title, 11))
         if spec is None:
@@ -177,20 +184,27 @@ def _heads(figures: Sequence[Mapping[str, Any]], inner: int) -> list[str]:
     parts = []
     for number, figure in enumerate(figures):
         x = MARGIN + (number % 4) * (inner / 4)
-        y = 112 + (number // 4) * 58
-        title = TITLES[figure["name"]].replace("（秒）", "").replace("（15 分钟平均）", "")
-        before = said(figure["before"], figure["name"], is_share=figure["is_share"])
+        y = 110 + (number // 4) * 53
+        name, is_share = figure["name"], figure["is_share"]
         parts += [
-            _text(x, y, title, 8.5, color=SOFT),
-            _text(
-                x,
-                y + 23,
-                said(figure["now"], figure["name"], is_share=figure["is_share"]),
-                20,
-            ),
-            _text(x, y + 37, f"上月 {before}", 8, color=SOFT),
+            _text(x, y, HEADS.get(name) or TITLES[name], 8.5, color=SOFT),
+            _text(x, y + 19.5, said(figure["now"], name, is_share=is_share), 18),
+            _text(x, y + 32, before(figure), 8, color=SOFT),
         ]
     return parts
+
+
+def before(figure: Mapping[str, Any]) -> str:
+    """Say what the month before was: by this month's days where that can be, else as it was."""
+    value, change = figure["before"], figure["change"]
+    if figure["is_mixed"] and not figure["is_share"] and value is not None:
+        value = round(value)
+    told = said(value, figure["name"], is_share=figure["is_share"])
+    if not figure["is_mixed"]:
+        return f"上月全月 {told}"
+    if change is None:
+        return f"上月折算 {told}"
+    return f"上月折算 {told}（{f'{change:+.1%}' if abs(change) >= 0.0005 else '持平'}）"
 
 
 def said(value: float | None, name: str, *, is_share: bool) -> str:
@@ -198,7 +212,10 @@ def said(value: float | None, name: str, *, is_share: bool) -> str:
     if value is None:
         return "—"
     if is_share:
-        return f"{value:.1%}"
+        # What is less than all is never said to be all, nor a little to be nothing.
+        if 0 < value < 0.0005:
+            return "<0.1%"
+        return ">99.9%" if 0.9995 <= value < 1 else f"{value:.1%}"
     if name.endswith("_s"):
         return f"{round(value / 60)} 分钟"
     return f"{value:,.1f}".removesuffix(".0")
@@ -210,17 +227,21 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
     lines = [
         f"数据：{known['days_asked']} 天中 {known['days_over']} 天已结束"
         + ("；本月未完，数字还会变。" if known["days_over"] < known["days_asked"] else "。")
-        + " 横线表示没有数据，不是零。",
-        "人次：一次到访一次，离开十分钟内返回不另计。去重人数：同意记录者中不同的人。"
-        "无人值守占比：在有人值守时间以外开始的人次之比。",
+        + "横线表示没有数据，不是零。可知时间：已过去、已统计、且驿站已登记的时间之比。",
+        "上月折算：上月工作日、周末、节假日各自的日均，按本月已结束的天数折算；"
+        "上月没有同类日期则为横线。上月全月：未折算。",
+        "人次：一次到访一次，离开十分钟内返回不另计。服务人数：同意记录者中不同的人。"
+        "无人值守时段占比：在有人值守时间以外开始的人次之比。",
         "未满足需求：同一人半小时内被拒而未能进入，计一次。开门成功率：同意之中继电器动作的比例。"
         "停留：只计看到离开的到访。",
-        f"生成于 {made:%Y-%m-%d %H:%M}（协调世界时 {made:%z}）",
+        "兑现率：承诺开放、且知道能否使用的时间中，真正能用的比例。"
+        "承诺时间中未知：不知道能否使用的比例。在线率：控制器有联系的时间之比。",
+        f"生成于 {made:%Y-%m-%d %H:%M}（{made.tzname()}）",
     ]
     return [
-        f'<path d="M{MARGIN} 762H{WIDTH - MARGIN}" stroke="{LINE}"/>',
+        f'<path d="M{MARGIN} 753H{WIDTH - MARGIN}" stroke="{LINE}"/>',
         *(
-            _text(MARGIN, 776 + 12 * number, line, 7.5, color=SOFT)
+            _text(MARGIN, 765 + 11 * number, line, 7.5, color=SOFT)
             for number, line in enumerate(lines)
         ),
     ]
@@ -291,7 +312,7 @@ def daily(days: Sequence[Mapping[str, Any]], width: int, height: int) -> dict[st
     return _spec(
         values,
         width,
-        height + 46,
+        height + 42,
         mark={"type": "bar", "width": {"band": 0.7}},
         encoding={
             "x": {
@@ -313,7 +334,7 @@ def daily(days: Sequence[Mapping[str, Any]], width: int, height: int) -> dict[st
                 "field": "when",
                 "type": "nominal",
                 "scale": {"domain": ["有人值守", "无人值守"], "range": [PALE, RED]},
-                "legend": {"orient": "top"},
+                "legend": {"orient": "top", "offset": 6},
             },
             "order": {"field": "order"},
         },

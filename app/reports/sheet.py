@@ -1,21 +1,22 @@
 """The monthly sheet of one station: what it gathers, as plain figures."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.people.admins import Roots
-from app.places.rules import local_day
+from app.places.rules import Calendar, local_day
 from app.places.tables import Station, Unit
-from app.reports import queries
+from app.reports import comparing, queries
 from app.reports.frame import PeriodInvalid, Scope
 from app.reports.rows import VisitsRow
 from app.reports.rules import Bucket, By, Completeness, Period, completeness, rate
+from app.reports.rules.comparison import period_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,11 @@ class Figure:
     now: float | None
     before: float | None
     is_share: bool = False
+    is_mixed: bool = False
+    """Whether the month before is told by this month's workdays, weekends and holidays, as far as
+    they are over; else it is told whole and as it was."""
+    change: float | None = None
+    """By what part of the month before this one differs; of counts alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +83,29 @@ def _next_month(first: date) -> date:
     return (first + timedelta(days=31)).replace(day=1)
 
 
-async def gather(
-    tx: AsyncSession, station: Station, month: Period, *, at: datetime, retention: timedelta
-) -> Sheet:
+class Terms(NamedTuple):
+    """On what terms a sheet is gathered."""
+
+    at: datetime
+    """Now, in the station's zone."""
+    calendar: Calendar
+    retention: timedelta
+    """After so long visits have lost their workers."""
+
+
+async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms) -> Sheet:
     """Gather a station's month and, for comparison, the month before."""
+    at = terms.at
     scope = Scope(
         stations=sa.select(Station.id).where(Station.id == station.id),
         roots=Roots(stations=[station.id]),
         period=month,
         by=By.STATION,
         at=at,
-        retained_since=local_day(at - retention, station.timezone) + timedelta(days=1),
+        retained_since=local_day(at - terms.retention, station.timezone) + timedelta(days=1),
+        calendar=terms.calendar,
     )
     first = month.from_day
-    earlier = replace(scope, period=Period((first - timedelta(days=1)).replace(day=1), first))
     hourly = replace(scope, bucket=Bucket.HOUR)
     visits = await queries.visits(tx, hourly)
     access = (await queries.access(tx, scope))[0]
@@ -106,7 +121,7 @@ async def gather(
         capacity=station.capacity,
         year=first.year,
         month=first.month,
-        figures=_figures(await _totals(tx, scope), await _totals(tx, earlier)),
+        figures=await _figures(tx, scope),
         days=_days(month, visits),
         hours=_by_hour((row.hour, row.visits) for row in visits),
         inside=_by_hour((row.hour, row.avg_occupancy) for row in inside),
@@ -115,18 +130,6 @@ async def gather(
         completeness=completeness(month.days, local_day(at, station.timezone)),
         generated_at=at,
     )
-
-
-async def _totals(tx: AsyncSession, scope: Scope) -> dict[str, Any]:
-    """Give the month's own figures, each by the name its report gives it."""
-    found: dict[str, Any] = {}
-    for rows in (
-        await queries.visits(tx, scope),
-        await queries.access(tx, scope),
-        await queries.occupancy(tx, scope),
-    ):
-        found |= rows[0]._asdict()
-    return found
 
 
 SHOWN = (
@@ -138,14 +141,60 @@ SHOWN = (
     "open_success_rate",
     "peak_occupancy",
     "dwell_median_s",
+    "promise_rate",
+    "unknown_share",
+    "controller_uptime",
+    "known_share",
 )
 """The figures at the head of the sheet, by their names in the reports."""
 
+SHARES: Mapping[str, tuple[Sequence[str], Sequence[str], Sequence[str]]] = {
+    "offhours_share": (["out_of_hours_visits"], ["visits"], []),
+    "grant_rate": (["granted", "walk_in"], ["decided"], []),
+    "open_success_rate": (["executed"], ["granted"], []),
+    "promise_rate": (["usable_hours"], ["promised_hours"], ["unknown_hours"]),
+    "unknown_share": (["unknown_hours"], ["promised_hours"], []),
+    "controller_uptime": (["online_hours"], ["commissioned_hours"], []),
+}
+"""Of which sums, by which, and less which, a share is: these can be told by other days."""
 
-def _figures(now: dict[str, Any], before: dict[str, Any]) -> list[Figure]:
-    return [
-        Figure(name, now[name], before[name], name.endswith(("_share", "_rate"))) for name in SHOWN
-    ]
+
+async def _figures(tx: AsyncSession, scope: Scope) -> list[Figure]:
+    now = await _totals(tx, scope)
+    for report in ("visits", "access", "promise"):
+        beside = await comparing.compared(tx, scope, report, now.rows[report])
+        now.values.update(zip(beside.columns, beside.rows[0], strict=True))
+    then = await _totals(tx, replace(scope, period=period_before(scope.period)))
+    return [_figure(name, now.values, then.values) for name in SHOWN]
+
+
+def _figure(name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Figure:
+    if name in SHARES:
+        of, by, less = ([now[f"{each}_before"] for each in names] for names in SHARES[name])
+        was = None if None in (*of, *by, *less) else rate(sum(of), sum(by) - sum(less))
+        return Figure(name, now[name], was, is_share=True, is_mixed=True)
+    if f"{name}_before" in now:
+        was, change = now[f"{name}_before"], now[f"{name}_change"]
+        return Figure(name, now[name], was, is_mixed=True, change=change)
+    return Figure(name, now[name], then[name], is_share=name.endswith("_share"))
+
+
+async def _totals(tx: AsyncSession, scope: Scope) -> "_Totals":
+    found = _Totals({}, {})
+    for report in ("visits", "access", "occupancy", "promise"):
+        rows: Sequence[Any] = await getattr(queries, report)(tx, scope)
+        found.rows[report] = rows
+        found.values.update(rows[0]._asdict())
+    return found
+
+
+class _Totals(NamedTuple):
+    """A month's own figures."""
+
+    values: dict[str, Any]
+    """By the names that their reports give them."""
+    rows: dict[str, Sequence[Any]]
+    """The reports' own rows."""
 
 
 def _days(month: Period, rows: Sequence[VisitsRow]) -> list[DayBar]:

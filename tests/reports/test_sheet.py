@@ -1,8 +1,8 @@
 """The monthly sheet: the reports' own figures, on one page, in vectors and with its own letters."""
 
 import io
-from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ from pypdf import PdfReader
 
 from app.doors.rules import Reason
 from app.people.rules import Role
-from app.places.tables import FacilityKind
+from app.places.rules import DayClass
+from app.places.tables import CalendarDay, FacilityKind
 from app.reports import drawing
+from app.reports.catalogue import SAYS, field_of
+from app.reports.comparing import FIGURES
 from app.reports.drawing import FACILITIES, REASONS, SheetFailed, draw, plain, printed, said
 from app.reports.frame import PeriodInvalid
 from app.reports.rules import Completeness
-from app.reports.sheet import SHOWN, DayBar, Figure, Sheet, month_of
+from app.reports.sheet import SHARES, SHOWN, DayBar, Figure, Sheet, Terms, gather, month_of
 from app.runtime import Runtime
-from tests.api.test_admin_reports import City, audited
+from tests.api.test_admin_reports import City, audited, came
 from tests.api.test_admin_reports import city as city
+from tests.support.counting import rolled
 from tests.support.worlds import an_admin
 
 pytestmark = pytest.mark.anyio
@@ -73,8 +77,86 @@ async def test_what_is_not_known_is_a_dash_and_no_zero() -> None:
     assert said(0.5, "grant_rate", is_share=True) == "50.0%"
     assert said(1830, "dwell_median_s", is_share=False) == "30 分钟"
     assert said(1234.5, "visits", is_share=False) == "1,234.5"
+    # Nearly all is not all, and a little is not nothing.
+    assert said(0.9996, "promise_rate", is_share=True) == ">99.9%"
+    assert said(0.0004, "unknown_share", is_share=True) == "<0.1%"
+    assert said(1, "promise_rate", is_share=True) == "100.0%"
+    assert said(0.0, "unknown_share", is_share=True) == "0.0%"
     values = drawing.hourly([None, 0.0], "人数", "#000", 10, 10)["data"]["values"]
     assert [value["value"] for value in values] == [None, 0.0]
+
+
+async def test_the_month_before_is_told_by_this_months_days_or_else_whole() -> None:
+    def before(*values: Any, **more: Any) -> str:
+        return drawing.before(asdict(Figure(*values, **more)))
+
+    assert before("visits", 9, 11.5, is_mixed=True, change=-0.2174) == "上月折算 12（-21.7%）"
+    assert before("visits", 9, 9.0, is_mixed=True, change=0.0) == "上月折算 9（持平）"
+    assert before("visits", 9, 0.0, is_mixed=True) == "上月折算 0"
+    assert before("visits", 9, None, is_mixed=True) == "上月折算 —"
+    assert before("grant_rate", 0.9, 0.85, is_share=True, is_mixed=True) == "上月折算 85.0%"
+    assert before("peak_occupancy", 7.25, 7.5) == "上月全月 7.5"
+
+
+async def test_the_month_before_is_compared_as_the_reports_do(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """Of October's 18 workdays eleven had a visit; of its six days at weekends one had two."""
+    holidays = dict.fromkeys(range(1, 8), DayClass.PUBLIC_HOLIDAY)
+    station, retention = city.stations[0], timedelta(days=180)
+    async with runtime.database.write() as tx:
+        for number, day_class in (holidays | {10: DayClass.MAKEUP_WORKDAY}).items():
+            day = date(2026, 10, number)
+            tx.add(CalendarDay(day=day, day_class=day_class, name="国庆节", source=""))
+        days = [(10, day) for day in (12, 13, 14, 15, 16, 17, 17, 19, 20, 21, 22, 23, 26)]
+        for month, day in [*days, (11, 18), (11, 19), (11, 22)]:
+            at = datetime(2026, month, day, 4, tzinfo=UTC)
+            await came(tx, runtime, station, at)
+    runtime.calendar.forget()
+    await rolled(runtime)
+    days_known = (await runtime.calendar.fresh(runtime.database)).current
+    terms = Terms(runtime.now(), days_known, retention)
+    async with runtime.database.read() as tx:
+        sheet = await gather(tx, station, month_of("2026-11"), terms)
+    figures = {figure.name: figure for figure in sheet.figures}
+    # November's 15 workdays and 7 days at weekends are over; one came today, the 23rd.
+    visits = figures["visits"]
+    assert (visits.now, visits.before, visits.change) == (4, 11.5, round(3 / 11.5 - 1, 4))
+    assert (figures["offhours_share"].before, figures["offhours_share"].change) == (1.0, None)
+    assert figures["unique_workers"].before == 13
+    assert [each.name for each in sheet.figures if not each.is_mixed] == [
+        "unique_workers",
+        "peak_occupancy",
+        "dwell_median_s",
+        "known_share",
+    ]
+    for report in ("visits", "access", "promise"):
+        answer = await client.get(
+            f"/v1/admin/reports/{report}",
+            params={"from": "2026-11-01", "to": "2026-12-01", "compare": "before"}
+            | {"station": str(station.id)},
+            headers=city.auditor.headers,
+        )
+        (row,) = answer.json()["rows"]
+        for name in set(figures) & set(row):
+            assert figures[name].now == row[name]
+            if f"{name}_before" in row:
+                told = (figures[name].before, figures[name].change)
+                assert told == (row[f"{name}_before"], row[f"{name}_change"])
+
+
+async def test_a_share_before_is_made_of_the_sums_it_is_divided_of() -> None:
+    """As the catalogue says them."""
+    for name, (of, by, less) in SHARES.items():
+        report = (
+            "promise"
+            if name == "unknown_share"
+            else next(report for report, (row, _) in SAYS.items() if name in row._fields)
+        )
+        says = field_of(report, name)
+        assert says.numerator == " + ".join(of)
+        assert says.denominator == " - ".join([*by, *less])
+        assert {*of, *by, *less} <= set(FIGURES[report])
 
 
 async def test_of_a_month_of_which_nothing_is_known_nobody_says_that_nothing_happened() -> None:

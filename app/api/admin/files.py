@@ -36,7 +36,7 @@ from app.reports.frame import Frame, PeriodInvalid
 from app.reports.queries import REPORTS
 from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Completeness
-from app.reports.sheet import gather, month_of
+from app.reports.sheet import Terms, gather, month_of
 from app.reports.workbook import write_workbook
 
 log = logging.getLogger(__name__)
@@ -76,11 +76,13 @@ async def station_sheet(
 ) -> Response:
     """Give a station's month on one page, with charts."""
     period = month_of(month)
+    await held.calendar.fresh(held.database)
     async with held.database.read() as tx:
         station = await get_station(tx, admin, station_id)
         local = at.astimezone(ZoneInfo(station.timezone))
         retention = timedelta(days=held.settings.retention_days)
-        gathered = await gather(tx, station, period, at=local, retention=retention)
+        terms = Terms(local, held.calendar.current, retention)
+        gathered = await gather(tx, station, period, terms)
         subject = await stations.subject_of(tx, station)
     async with held.press:
         try:
