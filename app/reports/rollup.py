@@ -148,11 +148,13 @@ async def _lowest(tx: AsyncSession) -> Sequence[Any]:
     left to chance, so that passes at the same time rarely take the same.
     """
     c = _DUE.c
-    depth = await tx.scalar(sa.select(sa.func.min(c.depth)))
-    if depth is None:
+    lowest = sa.select(sa.func.min(c.depth)).scalar_subquery()
+    # In one statement: between two, another pass may settle all of that depth.
+    days = sa.select(c.depth, sa.func.min(c.from_day), sa.func.max(c.from_day))
+    found = (await tx.execute(days.where(c.depth == lowest).group_by(c.depth))).one_or_none()
+    if found is None:
         return []
-    days = sa.select(sa.func.min(c.from_day), sa.func.max(c.from_day)).where(c.depth == depth)
-    oldest, newest = (await tx.execute(days)).one()
+    depth, oldest, newest = found
     from_day = oldest
     if depth != STATION_DAYS:
         chosen = oldest + timedelta(days=secrets.randbelow((newest - oldest).days + 1))
