@@ -50,6 +50,7 @@ from app.doors.commands import lookout
 from app.doors.controllers import ControllerDesk, config_desk
 from app.doors.keys import KeyRing
 from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
+from app.doors.rules.config import ServerTerms
 from app.doors.scans import ScanDesk, ScanLimits
 from app.people.sms import sender_for
 from app.places import calendar
@@ -136,6 +137,11 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         database, wakeups, now=now, monotonic=monotonic, silence_s=settings.controller_silence_s
     )
     deadlines = deadline_clock(database, now, monotonic)
+    terms = ServerTerms(
+        max_wait_s=settings.max_wait_s,
+        silence_s=settings.controller_silence_s,
+        jwks_url=f"{settings.public_url}/.well-known/jwks.json",
+    )
     wakeups.watch(keys.TOPIC, ring.forget)
     wakeups.watch(calendar.TOPIC, days.forget)
     wakeups.watch(controllers.TOPIC, desk.forget)
@@ -150,8 +156,8 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         calendar=days,
         keys=ring,
         controllers=desk,
-        lookout=lookout(database, deadlines, now),
-        configs=config_desk(database, days, now),
+        lookout=lookout(database, deadlines, now, terms),
+        configs=config_desk(database, days, now, terms),
         scans=ScanDesk(
             wakeups=wakeups,
             keys=ring,

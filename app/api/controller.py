@@ -267,15 +267,13 @@ async def config(
         doors=[DoorOut.model_validate(door) for door in found.doors],
         facilities=[FacilityOut.model_validate(one) for one in found.facilities],
         windows=[WindowOut.model_validate(window) for window in found.windows],
-        limits=LimitsOut(
-            max_wait_s=held.settings.max_wait_s, silence_s=held.settings.controller_silence_s
-        ),
+        limits=LimitsOut.model_validate(found.terms),
         offline_policy=OfflinePolicyOut(
             kind="passes" if found.station.offline_hours else "never",
             hours=found.station.offline_hours,
             denial_version=found.station.denial_version,
         ),
-        jwks_url=f"{held.settings.public_url}/.well-known/jwks.json",
+        jwks_url=found.terms.jwks_url,
     )
 
 

@@ -31,10 +31,11 @@ from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import contacts
 from app.doors.rules import LIVE, CommandState
+from app.doors.rules.config import ServerTerms, config_version
 from app.doors.rules.journal import opened_by
 from app.doors.tables import AckEvidence, Command, CommandKind, Controller, Door, Scan, in_state
 from app.errors import Conflict, Gone, NotFound, Problem
-from app.places.rules import ChangeKind, local_day
+from app.places.rules import ChangeKind
 from app.places.tables import ModeChange, Station
 from app.visits import presence
 
@@ -165,23 +166,25 @@ async def queue(
     return command_id
 
 
-def config_version(version: int, timezone: str, at: datetime) -> str:
-    """Name the config of a station: its own version, and the local day its windows begin on."""
-    return f"{version}-{local_day(at, timezone):%Y%m%d}"
-
-
-def lookout(database: Database, clock: DeadlineClock, now: Now) -> Gathered[uuid.UUID, Outlook]:
+def lookout(
+    database: Database, clock: DeadlineClock, now: Now, terms: ServerTerms
+) -> Gathered[uuid.UUID, Outlook]:
     """Make what reads for the polls of thousands; it finds nothing for who was retired."""
 
     async def read(controllers: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Outlook]:
         async with database.read() as tx:
-            return await outlooks(tx, controllers, clock=clock, at=now())
+            return await outlooks(tx, controllers, clock=clock, terms=terms, at=now())
 
     return Gathered(read)
 
 
 async def outlooks(
-    tx: AsyncSession, controllers: Sequence[uuid.UUID], *, clock: DeadlineClock, at: datetime
+    tx: AsyncSession,
+    controllers: Sequence[uuid.UUID],
+    *,
+    clock: DeadlineClock,
+    terms: ServerTerms,
+    at: datetime,
 ) -> dict[uuid.UUID, Outlook]:
     """Say in one read what the polls of these controllers see; nothing of those that retired."""
     rows = await tx.execute(_outlook_query(clock), {"controllers": padded(controllers)})
@@ -189,7 +192,7 @@ async def outlooks(
     for row in rows:
         seen = found.get(row.controller)
         if seen is None:
-            version = config_version(row.config_version, row.timezone, at)
+            version = config_version(row.config_version, row.timezone, terms, at)
             seen = found[row.controller] = Outlook(version, [])
         if row.id is not None:
             seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))

@@ -28,8 +28,9 @@ from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import clones, outages
 from app.doors.clones import BootWatch
-from app.doors.commands import config_version, topic_of
+from app.doors.commands import topic_of
 from app.doors.outages import Presence
+from app.doors.rules.config import ServerTerms, config_version
 from app.doors.tables import Controller, Door, Enrolment
 from app.errors import NotFound, Unauthorized, Unavailable
 from app.people.secrets import hash_of
@@ -557,23 +558,29 @@ class Config:
     facilities: Sequence[Facility]
     windows: Sequence[Window]
     """Resolved modes, contiguous and half-open, from the last local midnight for 14 days."""
+    terms: ServerTerms
 
 
 def config_desk(
-    database: Database, calendar: CalendarCache, now: Now
+    database: Database, calendar: CalendarCache, now: Now, terms: ServerTerms
 ) -> Gathered[uuid.UUID, Config]:
     """Make what reads the configs of many stations: after a power cut all ask at once."""
 
     async def read(stations: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, Config]:
         days = (await calendar.fresh(database)).current
         async with database.read() as tx:
-            return await configs(tx, stations, days, at=now())
+            return await configs(tx, stations, days, terms=terms, at=now())
 
     return Gathered(read, apart_s=0.01)  # Few are in line at a time.
 
 
 async def configs(
-    tx: AsyncSession, station_ids: Sequence[uuid.UUID], calendar: Calendar, *, at: datetime
+    tx: AsyncSession,
+    station_ids: Sequence[uuid.UUID],
+    calendar: Calendar,
+    *,
+    terms: ServerTerms,
+    at: datetime,
 ) -> Mapping[uuid.UUID, Config]:
     """Give what the controllers of some stations work by.
 
@@ -595,6 +602,7 @@ async def configs(
             doors.get(station.id, ()),
             facilities[station.id],
             calendar,
+            terms=terms,
             at=at,
         )
         for station in found
@@ -608,6 +616,7 @@ def _config(
     facilities: Sequence[Facility],
     calendar: Calendar,
     *,
+    terms: ServerTerms,
     at: datetime,
 ) -> Config:
     # From midnight, so that one version has one content all day.
@@ -615,13 +624,14 @@ def _config(
         local_day(at, station.timezone), time.min, ZoneInfo(station.timezone)
     ).astimezone(UTC)
     return Config(
-        version=config_version(station.config_version, station.timezone, at),
+        version=config_version(station.config_version, station.timezone, terms, at),
         station=station,
         doors=doors,
         facilities=facilities,
         windows=mode_windows(
             station_rules(station, changes), calendar, start, start + CONFIG_HORIZON
         ),
+        terms=terms,
     )
 
 

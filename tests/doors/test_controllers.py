@@ -2,6 +2,8 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -12,8 +14,10 @@ import sqlalchemy as sa
 from app.audit import COMMAND_LINE
 from app.doors import controllers
 from app.doors.tables import Controller
+from app.main import create_app
 from app.places.tables import Station
 from app.runtime import Runtime
+from app.settings import Settings
 from tests.conftest import Clock
 from tests.support.worlds import a_scene, a_station
 
@@ -170,3 +174,45 @@ async def test_the_config_has_a_tag_and_windows_without_gaps(
     assert [door["id"] for door in found.json()["doors"]] == [str(scene.door.id)]
     tagged = scene.controller_headers | {"If-None-Match": found.headers["ETag"]}
     assert (await client.get("/v1/controller/config", headers=tagged)).status_code == 304
+
+
+@asynccontextmanager
+async def serving(settings: Settings, clock: Clock) -> AsyncIterator[tuple[Any, httpx.AsyncClient]]:
+    app = create_app(settings, now=clock.now, monotonic=clock.monotonic, run_jobs=False)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
+    ):
+        yield app.state.runtime, client
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"max_wait_s": 5}, {"max_wait_s": 5, "silence_s": 75}),
+        ({"controller_silence_s": 300}, {"max_wait_s": 2, "silence_s": 300}),
+        ({"public_url": "https://other.example"}, {"max_wait_s": 2, "silence_s": 75}),
+        ({"retention_days": 90}, None),
+    ],
+)
+async def test_a_restart_with_another_setting_is_told_at_the_next_poll_if_the_config_says_it(
+    settings: Settings, clock: Clock, changed: dict[str, Any], told: dict[str, int] | None
+) -> None:
+    async with serving(settings, clock) as (held, client):
+        scene = await a_scene(held)
+        found = await client.get("/v1/controller/config", headers=scene.controller_headers)
+    tagged = scene.controller_headers | {"If-None-Match": found.headers["ETag"]}
+    async with serving(settings.model_copy(update=changed), clock) as (held, client):
+        polled = await client.get(
+            "/v1/controller/commands",
+            params={"wait": 0, "config_version": found.json()["version"]},
+            headers=scene.controller_headers,
+        )
+        fetched = await client.get("/v1/controller/config", headers=tagged)
+    if told is None:
+        assert (polled.status_code, fetched.status_code) == (204, 304)
+        return
+    assert polled.json()["config_version"] == fetched.json()["version"]
+    assert fetched.json()["limits"] == told
+    assert fetched.json()["jwks_url"].startswith(held.settings.public_url)
