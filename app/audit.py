@@ -41,6 +41,8 @@ class Action(StrEnum):
     POSTER_PRINTED = "poster.printed"
     POSTERS_REVOKED = "posters.revoked"
     ENROLMENT_ISSUED = "enrolment.issued"
+    ENROLMENT_USED = "enrolment.used"
+    """A controller came in by a code: the act of whoever made the code."""
     CONTROLLER_AMENDED = "controller.amended"
     CONTROLLER_RETIRED = "controller.retired"
     CONTROLLER_THAWED = "controller.thawed"
@@ -129,6 +131,21 @@ async def record(
             after=after,
         )
     )
+
+
+async def who_did(
+    tx: AsyncSession, action: Action, subject: Subject, *, at: datetime
+) -> Actor | None:
+    """Say who did something to a subject at an instant; None when nothing says so."""
+    rows = await tx.execute(
+        sa.select(AuditEntry.admin_id).where(
+            AuditEntry.at == at,
+            AuditEntry.action == action,
+            AuditEntry.subject == f"{subject.kind}:{subject.id}",
+        )
+    )
+    found = rows.first()
+    return None if found is None else Actor(found.admin_id)
 
 
 async def history(

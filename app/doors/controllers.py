@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts import book
 from app.alerts.rules import AlertKind
-from app.audit import Action, Actor, Subject, record
+from app.audit import COMMAND_LINE, Action, Actor, Subject, record, who_did
 from app.clock import Monotonic, Now
 from app.db.engine import Database
 from app.db.gathered import Gathered, padded
@@ -334,7 +334,7 @@ async def enrol(
 
     Raises EnrolmentRefused.
     """
-    enrolment = await tx.scalar(
+    used = await tx.scalar(
         sa.update(Enrolment)
         .where(
             Enrolment.code_hash == hash_of(introduction.code),
@@ -344,15 +344,15 @@ async def enrol(
         .values(used_at=at, serial=introduction.serial, nonce=introduction.nonce)
         .returning(Enrolment)
     )
-    if enrolment is None:
+    if used is None:
         return await _enrol_again(tx, wakeups, introduction, at=at)
-    await _retire_at(tx, wakeups, enrolment.station_id, at=at)
+    await _retire_at(tx, wakeups, used.station_id, at=at)
     credential = secrets.token_urlsafe(32)
     controller_id = new_id()
     await tx.execute(
         sa.insert(Controller).values(
             id=controller_id,
-            station_id=enrolment.station_id,
+            station_id=used.station_id,
             serial=introduction.serial,
             firmware=introduction.firmware,
             credential_hash=hash_of(credential),
@@ -364,17 +364,17 @@ async def enrol(
         )
     )
     await tx.execute(
-        sa.update(Enrolment).where(Enrolment.id == enrolment.id).values(controller_id=controller_id)
+        sa.update(Enrolment).where(Enrolment.id == used.id).values(controller_id=controller_id)
     )
     await wakeups.wake(tx, TOPIC)
-    return await _enrolled(tx, controller_id, enrolment.station_id, credential)
+    return await _enrolled(tx, used, controller_id, credential, at=at)
 
 
 async def _enrol_again(
     tx: AsyncSession, wakeups: LocalWakeups, introduction: Introduction, *, at: datetime
 ) -> Enrolled:
-    controller = await tx.scalar(
-        sa.select(Controller)
+    rows = await tx.execute(
+        sa.select(Controller, Enrolment)
         .join(Enrolment, Enrolment.controller_id == Controller.id)
         .where(
             Enrolment.code_hash == hash_of(introduction.code),
@@ -387,21 +387,33 @@ async def _enrol_again(
         )
         .with_for_update(of=Controller)
     )
-    if controller is None:
+    found = rows.one_or_none()
+    if found is None:
         raise EnrolmentRefused
+    controller, used = found
     credential = secrets.token_urlsafe(32)
     controller.credential_hash = hash_of(credential)
     controller.credential_at = at
     controller.changed_at = at
     await wakeups.wake(tx, TOPIC)
-    return await _enrolled(tx, controller.id, controller.station_id, credential)
+    return await _enrolled(tx, used, controller.id, credential, at=at)
 
 
 async def _enrolled(
-    tx: AsyncSession, controller_id: uuid.UUID, station_id: uuid.UUID, credential: str
+    tx: AsyncSession,
+    used: Enrolment,
+    controller_id: uuid.UUID,
+    credential: str,
+    *,
+    at: datetime,
 ) -> Enrolled:
-    station = await tx.get_one(Station, station_id)
-    return Enrolled(controller_id, credential, station, await _doors(tx, [station_id]))
+    """Note who let the controller in, and tell it what is there."""
+    station = await tx.get_one(Station, used.station_id)
+    subject = await _subject(tx, "enrolment", used.id, station)
+    maker = await who_did(tx, Action.ENROLMENT_ISSUED, subject, at=used.created_at)
+    after = {"controller": str(controller_id), "serial": used.serial}
+    await record(tx, maker or COMMAND_LINE, Action.ENROLMENT_USED, subject, at=at, after=after)
+    return Enrolled(controller_id, credential, station, await _doors(tx, [station.id]))
 
 
 async def rotate_credential(

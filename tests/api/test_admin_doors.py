@@ -28,7 +28,8 @@ async def the_chief(runtime: Runtime, **kind: Any) -> SomeAdmin:
 
 async def acts(runtime: Runtime) -> list[Action]:
     async with runtime.database.read() as tx:
-        return list(await tx.scalars(sa.select(AuditEntry.action).order_by(AuditEntry.at)))
+        entries = sa.select(AuditEntry.action).order_by(AuditEntry.at, AuditEntry.id)
+        return list(await tx.scalars(entries))
 
 
 async def scans(client: httpx.AsyncClient, worker: SomeWorker, token: str) -> dict[str, Any]:
@@ -191,9 +192,41 @@ async def test_an_enrolment_code_is_issued_and_a_controller_retired(
     assert refused.status_code == 401
     assert await acts(runtime) == [
         Action.ENROLMENT_ISSUED,
+        Action.ENROLMENT_USED,
         Action.CONTROLLER_AMENDED,
         Action.CONTROLLER_RETIRED,
     ]
+
+
+async def test_the_trail_says_whose_code_let_which_controller_in_and_when(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    chief, scene = await the_chief(runtime), await a_scene(runtime)
+    other = await the_chief(runtime)
+    issued = [
+        await client.post(
+            "/v1/admin/controllers/enrolment",
+            json={"station": str(scene.station.id)},
+            headers=one.headers,
+        )
+        for one in (other, chief)  # In one instant: the trail must not take one for the other.
+    ]
+    clock.advance(600)
+    body = {"code": issued[1].json()["code"], "serial": "SN", "firmware": "1", "nonce": "n"}
+    lost = await client.post("/v1/controller/enrol", json=body)
+    clock.advance(60)
+    assert (await client.post("/v1/controller/enrol", json=body)).status_code == 201
+    refused = await client.post("/v1/controller/enrol", json=body | {"nonce": "m"})
+    assert refused.status_code == 401
+    told = (await client.get("/v1/admin/audit", headers=chief.headers)).json()
+    used = [entry for entry in told if entry["action"] == "enrolment.used"]
+    assert [entry["at"] for entry in used] == [
+        (clock.now() - timedelta(seconds=ago)).isoformat().replace("+00:00", "Z") for ago in (0, 60)
+    ]
+    for entry in used:
+        assert entry["admin_id"] == str(chief.id)
+        assert entry["station_id"] == str(scene.station.id)
+        assert entry["after"] == {"controller": lost.json()["controller_id"], "serial": "SN"}
 
 
 async def test_only_the_city_rotates_keys(client: httpx.AsyncClient, runtime: Runtime) -> None:
