@@ -4,7 +4,7 @@ Whoever opens, takes on or closes an alert here also queues it for the webhooks 
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,16 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts.rules import BEHAVIOUR, AlertKind
 from app.alerts.tables import Alert
-from app.alerts.webhooks.outbox import announce
+from app.alerts.webhooks.outbox import AT_ONCE, announce
 from app.alerts.webhooks.rules import EventKind
 from app.audit import Action, Actor, Subject, record
-from app.db.types import new_id
+from app.db.types import new_id, table_of
 from app.db.upsert import upsert
 from app.errors import NotFound
 from app.places.tables import Station, Unit
 
 STILL_OPEN = sa.text("closed_at IS NULL")
 """Where kind and subject are unique."""
+
+_ALERTS = table_of(Alert)
 
 
 class AlertNotFound(NotFound):
@@ -44,37 +46,54 @@ class Evidence:
 
 async def note(tx: AsyncSession, evidence: Evidence, *, at: datetime) -> uuid.UUID:
     """Open an alert, or add to the one that is open; gives its id."""
-    statement = upsert(tx, Alert).values(
-        id=new_id(),
-        kind=evidence.kind,
-        subject=evidence.subject,
-        station_id=evidence.station_id,
-        opened_at=evidence.happened_at,
-        last_at=evidence.happened_at,
-        count=1,
-        detail=dict(evidence.detail),
-        late=evidence.late,
-        created_at=at,
-        changed_at=at,
-    )
-    new = statement.excluded
-    result = await tx.execute(
-        statement.on_conflict_do_update(
+    (found,) = await note_all(tx, [evidence], at=at)
+    return found
+
+
+async def note_all(
+    tx: AsyncSession, evidence: Sequence[Evidence], *, at: datetime
+) -> Sequence[uuid.UUID]:
+    """Do so for many at once, each of another subject; gives the ids, in no order.
+
+    A whole city may fall silent in one minute.
+    """
+    if not evidence:
+        return []
+    insert = upsert(tx, _ALERTS)
+    new, old = insert.excluded, _ALERTS.c
+    rows = await tx.execute(
+        insert.on_conflict_do_update(
             index_elements=["kind", "subject"],
             index_where=STILL_OPEN,
             set_={
-                "count": Alert.count + 1,
-                "last_at": sa.case((new.last_at > Alert.last_at, new.last_at), else_=Alert.last_at),
+                "count": old.count + 1,
+                "last_at": sa.case((new.last_at > old.last_at, new.last_at), else_=old.last_at),
                 "detail": new.detail,
-                "changed_at": at,
+                "changed_at": new.changed_at,
             },
-        ).returning(Alert.id, Alert.count)
+        ).returning(old.id, old.count),
+        [_row(one, at) for one in evidence],
     )
-    found: uuid.UUID
-    found, count = result.one()
-    if count == 1:
-        await announce(tx, EventKind.OPENED, [found], at=at)
-    return found
+    found = rows.all()
+    opened = [id for id, count in found if count == 1]
+    await announce(tx, EventKind.OPENED, opened, at=at)
+    return [row.id for row in found]
+
+
+def _row(evidence: Evidence, at: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "kind": evidence.kind,
+        "subject": evidence.subject,
+        "station_id": evidence.station_id,
+        "opened_at": evidence.happened_at,
+        "last_at": evidence.happened_at,
+        "count": 1,
+        "detail": dict(evidence.detail),
+        "late": evidence.late,
+        "created_at": at,
+        "changed_at": at,
+    }
 
 
 async def settle(
@@ -92,18 +111,32 @@ async def settle(
     which = [Alert.kind == kind, Alert.subject == subject]
     if over_at is not None:
         which.append(Alert.last_at <= over_at)
-    return await _close_all(tx, *which, at=at) > 0
+    return await _close_all(tx, [which], at=at) > 0
 
 
-async def _close_all(tx: AsyncSession, *which: sa.ColumnElement[bool], at: datetime) -> int:
-    """Close those of the open alerts, and tell it; gives how many."""
-    result = await tx.scalars(
-        sa.update(Alert)
-        .where(Alert.closed_at.is_(None), *which)
-        .values(closed_at=at, changed_at=at)
-        .returning(Alert.id)
-    )
-    closed = list(result)
+async def settle_all(
+    tx: AsyncSession, kind: AlertKind, subjects: Collection[str], *, at: datetime
+) -> int:
+    """Close the open alerts of a kind that are of these subjects; gives how many."""
+    each = sorted(subjects)
+    parts = [each[first : first + AT_ONCE] for first in range(0, len(each), AT_ONCE)]
+    which = [[Alert.kind == kind, Alert.subject.in_(part)] for part in parts]
+    return await _close_all(tx, which, at=at)
+
+
+async def _close_all(
+    tx: AsyncSession, each: Iterable[Sequence[sa.ColumnElement[bool]]], *, at: datetime
+) -> int:
+    """Close those of the open alerts, a statement for each part, and tell it; gives how many."""
+    closed: list[uuid.UUID] = []
+    for which in each:
+        result = await tx.scalars(
+            sa.update(Alert)
+            .where(Alert.closed_at.is_(None), *which)
+            .values(closed_at=at, changed_at=at)
+            .returning(Alert.id)
+        )
+        closed += result
     await announce(tx, EventKind.CLOSED, closed, at=at)
     return len(closed)
 
@@ -123,7 +156,7 @@ async def close_quiet(tx: AsyncSession, *, at: datetime) -> int:
         if behaviour.closes_after is None:
             continue
         quiet = Alert.last_at <= at - behaviour.closes_after
-        closed += await _close_all(tx, Alert.kind == kind, quiet, at=at)
+        closed += await _close_all(tx, [[Alert.kind == kind, quiet]], at=at)
     return closed
 
 

@@ -169,13 +169,12 @@ async def watch(tx: AsyncSession, *, at: datetime) -> None:
     silent = {f"door:{row.id}": row for row in dead}
     known = (await book.open_ones(tx, AlertKind.DISPLAY_DEAD)).keys()
     # A door may have lost its screen, or be retired, without another fetch.
-    for subject in known - silent.keys():
-        await book.settle(tx, AlertKind.DISPLAY_DEAD, subject, at=at)
+    await book.settle_all(tx, AlertKind.DISPLAY_DEAD, known - silent.keys(), at=at)
+    died = []
     for subject in silent.keys() - known:
         row = silent[subject]
         since = (row.codes_at or row.created_at) + SCREEN_DEAD_AFTER
         fetched = row.codes_at.isoformat() if row.codes_at else None
-        evidence = Evidence(
-            AlertKind.DISPLAY_DEAD, subject, row.station_id, since, {"codes_at": fetched}
-        )
-        await book.note(tx, evidence, at=at)
+        detail = {"codes_at": fetched}
+        died.append(Evidence(AlertKind.DISPLAY_DEAD, subject, row.station_id, since, detail))
+    await book.note_all(tx, died, at=at)

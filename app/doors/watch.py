@@ -43,15 +43,16 @@ async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
                 )
             )
         }
-        for subject in gone - wavering:
-            await book.settle(tx, AlertKind.CONTROLLER_SILENT, subject, at=at)
+        await book.settle_all(tx, AlertKind.CONTROLLER_SILENT, gone - wavering, at=at)
+    fallen = []
     for subject, row in silent.items():
         since = row.seen_at + after
         if subject in known and since <= known[subject]:
             continue
         detail = {"seen_at": row.seen_at.isoformat()}
-        evidence = Evidence(AlertKind.CONTROLLER_SILENT, subject, row.station_id, since, detail)
-        await book.note(tx, evidence, at=at)
+        kind = AlertKind.CONTROLLER_SILENT
+        fallen.append(Evidence(kind, subject, row.station_id, since, detail))
+    await book.note_all(tx, fallen, at=at)
 
 
 async def not_opened(tx: AsyncSession, *, at: datetime) -> None:
