@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from app.agent.relay import GpioRelay, Pulse, RelayUnusable, SimulatedRelay, UnknownDoor
-from app.cli import _hardware
+from app.cli.field import hardware
 
 pytestmark = pytest.mark.anyio
 
@@ -85,10 +85,10 @@ async def test_the_command_gives_each_of_several_doors_a_pin(
     gpiozero: list[Device], tmp_path: Path
 ) -> None:
     """With one pin for all, a scan at the back would open the front."""
-    relay, _ = _hardware("gpio", tmp_path, ["front=17", "back=27"], [])
+    relay, _ = hardware("gpio", tmp_path, ["front=17", "back=27"], [])
     await relay.pulse(Pulse("k1", "back", 1))
     assert [(one.pin, "on" in one.says) for one in gpiozero] == [(17, False), (27, True)]
-    _hardware("gpio", tmp_path, ["22"], [])
+    hardware("gpio", tmp_path, ["22"], [])
     assert gpiozero[-1].pin == 22
 
 
