@@ -191,6 +191,26 @@ def test_districts_come_with_it_and_a_bad_file_changes_nothing(
     assert "row 2: valid_to must come after valid_from" in refused.stderr
 
 
+def test_an_empty_database_gets_units_and_then_stations_that_name_them(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    units, stations = tmp_path / "units.csv", tmp_path / "stations.csv"
+    units.write_text("unit,kind\n市总工会,city\n市总工会/渝中区总工会,district\n", "utf-8")
+    assert "2 created" in yizhan(data_dir, "import", "units", str(units)).stdout
+    assert yizhan(data_dir, "export", "stations", str(stations)).returncode == 0
+    row = (
+        "A1,解放碑驿站,市总工会/渝中区总工会,,民族路 1 号,29.5583,106.5772,20,union_built,"
+        "Asia/Shanghai,1-7 08:00-18:00,1-7 00:00-24:00,60,no,,正门\n"
+    )
+    stations.write_text(stations.read_text("utf-8-sig") + row, "utf-8")
+    done = yizhan(data_dir, "import", "stations", str(stations))
+    assert done.returncode == 0, done.stderr
+    assert "1 created" in done.stdout
+    units.write_text("unit,kind\n甲/乙,district\n", "utf-8")
+    refused = yizhan(data_dir, "import", "units", str(units))
+    assert (refused.returncode, "row 2" in refused.stderr) == (1, True)
+
+
 def test_a_city_is_generated_into_an_empty_database_once(data_dir: Path) -> None:
     words = ("generate", "--stations", "3", "--days", "2", "--until", "2026-11-20")
     made = yizhan(data_dir, *words)

@@ -37,6 +37,7 @@ GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "import": (
         "Bring files in.",
         {
+            "units": files.import_units,
             "stations": files.import_stations,
             "calendar": files.import_calendar,
             "districts": files.import_districts,

@@ -9,7 +9,8 @@ from app.audit import COMMAND_LINE
 from app.cli.shell import out, run
 from app.doors import registry
 from app.places import calendar as calendar_days
-from app.places import districts, transfer
+from app.places import districts, transfer, unit_files
+from app.places.unit_files import ImportedUnits
 from app.runtime import Runtime
 
 
@@ -34,6 +35,23 @@ def import_stations(
             return done
 
     out.print(run(act).summary())
+
+
+def import_units(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV file.")],
+) -> None:
+    """Import units, by names from the root; any bad row imports nothing."""
+
+    async def act(held: Runtime) -> ImportedUnits:
+        async with held.database.write() as tx:
+            content = file.read_bytes()
+            return await unit_files.import_units(tx, content, actor=COMMAND_LINE, at=held.now())
+
+    done = run(act)
+    out.print(
+        f"units: {done.created} created, {done.amended} amended, {done.unchanged} unchanged",
+        soft_wrap=True,
+    )
 
 
 def import_calendar(

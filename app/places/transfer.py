@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -290,7 +291,7 @@ def _chunks(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]
         yield rows[start : start + CHUNK]
 
 
-def _text(content: bytes) -> str:
+def text_of(content: bytes) -> str:
     """Read UTF-8, or GB18030, which Excel in China writes."""
     for encoding in ("utf-8-sig", "gb18030"):
         try:
@@ -309,7 +310,7 @@ def _parse(
     allowed: set[uuid.UUID],
     current: set[str],
 ) -> tuple[list[_Row], list[dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(_text(content), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(text_of(content), newline=""), strict=True)
     try:
         header = tuple(name.strip() for name in reader.fieldnames or ())
         if header != COLUMNS:
@@ -347,7 +348,7 @@ def _read(
     """Read one row; every field's error is told, not only the first."""
     if None in line or any(value is None for value in line.values()):
         return None, [f"a row has {len(COLUMNS)} fields"]
-    cells = {str(name).strip(): _unescaped(str(value).strip()) for name, value in line.items()}
+    cells = {str(name).strip(): unescaped(str(value).strip()) for name, value in line.items()}
     errors: list[str] = []
 
     def take(name: str, read: Callable[[str], Any]) -> Any:
@@ -359,14 +360,14 @@ def _read(
 
     values = {
         "code": take("code", _code),
-        "name": take("name", _line),
+        "name": take("name", line_of),
         "unit_id": take("unit", lambda text: _unit(text, names, allowed)),
         "district": take("district", lambda text: _district(text, current)),
-        "address": take("address", _line),
+        "address": take("address", line_of),
         "latitude": take("latitude", lambda text: _degrees(text, 90)),
         "longitude": take("longitude", lambda text: _degrees(text, 180)),
         "capacity": take("capacity", lambda text: _whole(text, 1, 10_000)),
-        "operating_model": take("operating_model", lambda text: _one_of(OperatingModel, text)),
+        "operating_model": take("operating_model", lambda text: one_of(OperatingModel, text)),
         "timezone": cells["timezone"] or "Asia/Shanghai",
         "staffed_hours": take("staffed_hours", read_hours),
         "access_hours": take("access_hours", read_hours),
@@ -385,12 +386,13 @@ def _read(
     return _Row(number, description, things, doors), []
 
 
-def _unescaped(text: str) -> str:
+def unescaped(text: str) -> str:
+    """Give a cell as it was before a spreadsheet was kept from running it."""
     return text[1:] if text[:1] == "'" and text.lstrip("'").startswith(_RISKY) else text
 
 
 def _escaped(text: str) -> str:
-    """Keep a spreadsheet from running a cell; `_unescaped` gives the same text back."""
+    """Keep a spreadsheet from running a cell; `unescaped` gives the same text back."""
     harmless = _NUMBER.fullmatch(text) or not text.lstrip("'").startswith(_RISKY)
     return text if harmless else "'" + text
 
@@ -401,7 +403,8 @@ def _code(text: str) -> str:
     return text
 
 
-def _line(text: str) -> str:
+def line_of(text: str) -> str:
+    """Read a name or an address; raises ValueError."""
     # As over HTTP: control characters are refused, the wide spaces of Chinese texts are not.
     if not 1 <= len(text) <= 200 or _CONTROL.search(text):
         raise ValueError("one line of 1 to 200 characters is needed")
@@ -435,7 +438,8 @@ def _whole(text: str, low: int, high: int) -> int:
     return value
 
 
-def _one_of(kind: type[OperatingModel] | type[FacilityKind], text: str) -> Any:
+def one_of(kind: type[StrEnum], text: str) -> Any:
+    """Read a word of a closed list; raises ValueError."""
     try:
         return kind(text)
     except ValueError:
@@ -461,7 +465,7 @@ def _facilities(text: str) -> list[tuple[FacilityKind, int]]:
     found = []
     for part in filter(None, (part.strip() for part in text.split(";"))):
         kind, _, count = part.partition(":")
-        found.append((_one_of(FacilityKind, kind.strip()), _whole(count.strip() or "1", 1, 10_000)))
+        found.append((one_of(FacilityKind, kind.strip()), _whole(count.strip() or "1", 1, 10_000)))
     return found
 
 
@@ -473,7 +477,7 @@ def _doors(text: str) -> list[DoorRow]:
         for extra in extras:
             if extra not in ("", "contact", "display"):
                 raise ValueError(f"{extra!r} is not known of a door; contact and display are")
-        plain = _line(re.sub(r"\\([\\;|])", r"\1", name.strip()))
+        plain = line_of(re.sub(r"\\([\\;|])", r"\1", name.strip()))
         found.append(DoorRow(plain, "display" in extras, "contact" in extras))
     return found
 
