@@ -97,6 +97,10 @@ class Invalid(Problem):
         super().__init__(detail, **more)
 
 
+class RequestInvalid(Invalid):
+    """The request is not acceptable."""
+
+
 class TooMany(Problem):
     """Too many requests."""
 

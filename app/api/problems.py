@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import compile_path
 from typing_extensions import override
 
-from app.errors import Conflict, Invalid, Malformed, Problem, Unavailable
+from app.errors import Conflict, Malformed, Problem, RequestInvalid, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +33,6 @@ class AlreadyThere(Conflict):
 
 class JsonMalformed(Malformed):
     """The body is not valid JSON."""
-
-
-class RequestInvalid(Invalid):
-    """The request is not acceptable."""
 
 
 class InternalError(Problem):

@@ -17,16 +17,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    serving.serve,
-    serving.migrate,
-    serving.demo,
-    history.generate,
-    field.conformance,
-    field.agent,
-    field.fleet,
-):
-    app.command()(command)
+COMMANDS: Mapping[str, Callable[..., None]] = {
+    "serve": serving.serve,
+    "migrate": serving.migrate,
+    "demo": serving.demo,
+    "generate": history.generate,
+    "conformance": field.conformance,
+    "agent": field.agent,
+    "fleet": field.fleet,
+    "report": reports.write_report,
+}
+for word, command in COMMANDS.items():
+    app.command(word)(command)
 
 GROUPS: Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]] = {
     "admin": ("Administrators' accounts.", {"create": accounts.create_admin}),

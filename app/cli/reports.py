@@ -1,20 +1,34 @@
-"""Reports as files: a sheet of every station."""
+"""Reports as files: any of the catalogue, and the monthly sheets of stations."""
 
 import asyncio
-from datetime import timedelta
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 import typer
+from rich.console import Console
 from rich.progress import Progress
 
-from app.cli.places import unit_of
-from app.cli.shell import err, out, run
+from app.api.shapes import EARLIEST, LATEST
+from app.cli.places import station_of, unit_id_of, unit_of
+from app.cli.progress import shown
+from app.cli.shell import err, out, plain_refusals, run
+from app.clock import monotonic
+from app.people.admins import SignedInAdmin
+from app.people.rules import Role
 from app.places import units
 from app.places.tables import Station, Unit
+from app.reports.answers import Answer, answer, as_csv, as_json, as_workbook
+from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.drawing import draw, plain
+from app.reports.ranking import Ranked
+from app.reports.rules import Bucket, By
 from app.reports.sheet import Terms, gather, month_of
 from app.runtime import Runtime
 
@@ -22,12 +36,128 @@ SHEETS_AT_ONCE = 20
 """Sheets that share a typeface; so many are drawn between two moves of the bar."""
 
 
+_ANYWHERE = SignedInAdmin(uuid.UUID(int=0), Role.CITY_ADMIN, unit_path=None, station_id=None)
+"""Whoever can run a command has the machine, and sees the whole city; the id is written nowhere."""
+
+
+def _day(day: datetime) -> datetime:
+    if not EARLIEST.date() <= day.date() < LATEST.date():
+        raise typer.BadParameter("the date must lie between 2000 and 2100")
+    return day
+
+
+def write_report(
+    report: Annotated[Report, typer.Option(help="Which one.")],
+    from_day: Annotated[
+        datetime,
+        typer.Option("--from", formats=["%Y-%m-%d"], callback=_day, help="First local day."),
+    ],
+    to_day: Annotated[
+        datetime,
+        typer.Option("--to", formats=["%Y-%m-%d"], callback=_day, help="The day after the last."),
+    ],
+    by: Annotated[By, typer.Option(help="One row per what.")] = By.STATION,
+    bucket: Annotated[Bucket | None, typer.Option(help="Cut each row into pieces of time.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
+    station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
+    compare: Annotated[
+        Compare | None, typer.Option(help="Beside each count: the period before.")
+    ] = None,
+    figure: Annotated[Ranked | None, typer.Option(help="Of `ranking`: by what.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.CSV,
+    file: Annotated[
+        Path | None, typer.Option("--out", dir_okay=False, help="File; else standard output.")
+    ] = None,
+) -> None:
+    """Write a report of the catalogue to a file, however long it is, and show how far it is."""
+    if form is Format.XLSX and file is None:
+        err.print("refused: a workbook needs a file; say --out FILE")
+        raise typer.Exit(2)
+
+    async def ask(held: Runtime) -> Answer:
+        days = (await held.calendar.fresh(held.database)).current
+        period = period_of(from_day.date(), to_day.date())
+        async with held.database.read() as tx:
+            branch = await unit_id_of(tx, unit)
+            one = None if station is None else (await station_of(tx, station)).id
+            asked = checked(Asked(report, period, by, bucket, compare, figure, branch, one))
+            retention = timedelta(days=held.settings.retention_days)
+            return await answer(
+                tx,
+                asked,
+                await scope_of(tx, _ANYWHERE, asked, days, retention=retention, at=held.now()),
+                silence=timedelta(seconds=held.settings.controller_silence_s),
+                streams=True,
+                is_whole_city=branch is None and one is None,
+            )
+
+    def act(into: Path | None) -> Callable[[Runtime], Awaitable[int]]:
+        async def write(held: Runtime) -> int:
+            found = await ask(held)
+            console = Console(quiet=True) if file is None and out.is_terminal else err
+            with shown(report.value, found.portions, console=console, monotonic=monotonic) as step:
+                return await _write(held, found, form, into, step)
+
+        return write
+
+    with plain_refusals(), _whole(file) as into:
+        rows = run(act(into), writes=False)
+    (out if file else err).print(f"wrote {rows:,} rows" + (f" to {file}" if file else ""))
+
+
+async def _write(
+    held: Runtime, found: Answer, form: Format, into: Path | None, step: Callable[[], None]
+) -> int:
+    """Write it, and step on with every portion; gives how many rows it has."""
+    written = 0
+
+    def note(rows: int) -> None:
+        nonlocal written
+        written += rows
+        step()
+
+    read = held.database.read
+    if form is Format.XLSX and into is not None:
+        await as_workbook(read, found, into, note)
+        return written
+    make = as_json if form is Format.JSON else as_csv
+    with _sink(into) as sink:
+        async for piece in make(read, found, note):
+            sink.write(piece)
+    return written
+
+
+@contextmanager
+def _sink(into: Path | None) -> Iterator[BinaryIO]:
+    if into is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    with into.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def _whole(file: Path | None) -> Iterator[Path | None]:
+    """Say where to write, so that a file of this name is whole or was not touched."""
+    if file is None or (file.exists() and not file.is_file()):
+        yield file
+        return
+    part = file.with_name(f"{file.name}.part")
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def export_sheets(
     month: Annotated[str, typer.Option(help="Such as 2026-10.")],
     folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to write the PDFs.")],
     unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
+    station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
 ) -> None:
-    """Write the monthly sheet of every station in use, one PDF page each."""
+    """Write the monthly sheet of every station in use, or of one, one PDF page each."""
     folder.mkdir(parents=True, exist_ok=True)
 
     async def act(held: Runtime) -> int:
@@ -40,16 +170,18 @@ def export_sheets(
                 branch = await unit_of(tx, unit)
                 below = sa.select(Unit.id).where(units.under(branch.path))
                 query = query.where(Station.unit_id.in_(below))
+            if station is not None:
+                query = query.where(Station.id == (await station_of(tx, station)).id)
             found = (await tx.scalars(query)).all()
         with Progress(console=err) as progress:
             bar = progress.add_task("sheets", total=len(found))
             for start in range(0, len(found), SHEETS_AT_ONCE):
                 sheets = []
-                for station in found[start : start + SHEETS_AT_ONCE]:
-                    local = held.now().astimezone(ZoneInfo(station.timezone))
+                for each in found[start : start + SHEETS_AT_ONCE]:
+                    local = held.now().astimezone(ZoneInfo(each.timezone))
                     async with held.database.read() as tx:
                         terms = Terms(local, days.current, retention)
-                        sheets.append(await gather(tx, station, period, terms))
+                        sheets.append(await gather(tx, each, period, terms))
                 pages = await asyncio.to_thread(draw, [plain(sheet) for sheet in sheets])
                 for sheet, pdf in zip(sheets, pages, strict=True):
                     (folder / f"{sheet.code}-{month}.pdf").write_bytes(pdf)

@@ -186,12 +186,12 @@ async def _known_of(tx: AsyncSession, part: Part, report: Report) -> tuple[Stand
 
 async def streamed(
     read_tx: Callable[[], AbstractAsyncContextManager[AsyncSession]], made: Frame, report: Report
-) -> AsyncIterator[Sequence[Any]]:
+) -> AsyncIterator[Columns]:
     """Compute a long report a part at a time, each in a short read: a slow reader holds nothing."""
     for part in made.parts():
         async with read_tx() as tx:
-            rows = await rows_of(tx, part, report)
-        yield rows
+            standing, sums = await _known_of(tx, part, report)
+        yield await asyncio.to_thread(report.columns, part, sums, standing)
 
 
 def _named(part: Part, sums: Sums) -> list[Column]:

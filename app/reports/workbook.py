@@ -4,7 +4,7 @@ Numbers are numbers, shares are percentages, times are local times, and a text i
 begins with. It is written row by row, so that its length costs disk and not memory.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from app.reports.export import spread_titles, spread_values
+from app.reports.frame import PeriodInvalid
 
 if TYPE_CHECKING:
     from xlsxwriter.worksheet import Worksheet
@@ -23,52 +24,72 @@ WIDTHS: Mapping[str, int] = {"name": 32, "unit": 38, "day": 12, "seen_at": 20, "
 """Widths of columns in characters; any other is as wide as its title needs."""
 
 
-def write_workbook(
-    path: Path,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    about: Sequence[tuple[str, str]],
-    *,
-    zone: ZoneInfo,
-) -> None:
-    """Write the rows below a header, and on a second sheet what they are.
+class Workbook:
+    """A workbook that is being written: a header, rows as they come, and what they are."""
 
-    None is an empty cell, and zero is 0 (law 16). Times are shown in `zone`; Excel knows none.
-    """
-    import xlsxwriter  # Here: a server that nobody asks for a workbook does without.
+    def __init__(self, path: Path, columns: Sequence[str], *, zone: ZoneInfo) -> None:
+        """Begin it; times are shown in `zone`, for Excel knows none."""
+        import xlsxwriter  # Here: a server that nobody asks for a workbook does without.
 
-    options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
-    with xlsxwriter.Workbook(path, options) as book:
-        sheet = book.add_worksheet("报表")
-        head = book.add_format({"bold": True, "text_wrap": True, "valign": "top", "bottom": 1})
-        formats = {
+        options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
+        book = xlsxwriter.Workbook(path, options)
+        self._book, self._columns, self._zone = book, columns, zone
+        self._head = book.add_format(
+            {"bold": True, "text_wrap": True, "valign": "top", "bottom": 1}
+        )
+        self._formats = {
             "share": book.add_format({"num_format": "0.0%"}),
             "day": book.add_format({"num_format": "yyyy-mm-dd"}),
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
             "number": book.add_format({"num_format": "#,##0.##"}),
             "count": book.add_format({"num_format": "#,##0"}),
         }
+        self._sheet = book.add_worksheet("报表")
+        self._last = 0
         titles = [title for column in columns for title in spread_titles(column)]
         names = [column for column in columns for _ in spread_titles(column)]
         for index, (name, title) in enumerate(zip(names, titles, strict=True)):
-            sheet.set_column(index, index, WIDTHS.get(name, max(10, min(18, len(title)))))
+            width = WIDTHS.get(name, max(10, min(18, len(title))))
+            self._sheet.set_column(index, index, width)
         for index, title in enumerate(titles):
-            sheet.write_string(0, index, title, head)
-        sheet.freeze_panes(1, 0)
-        last = 0
-        for last, row in enumerate(rows, 1):
+            self._sheet.write_string(0, index, title, self._head)
+        self._sheet.freeze_panes(1, 0)
+        self._width = len(titles)
+
+    def add(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Write rows, given by columns, below those before.
+
+        None is an empty cell, and zero is 0 (law 16). Raises PeriodInvalid when they are more than a sheet holds.
+        """
+        more = len(columns[0]) if columns else 0
+        if self._last + more > MOST_ROWS:
+            raise PeriodInvalid(
+                f"a sheet of Excel holds {MOST_ROWS:,} rows: take CSV, fewer days, or pieces of "
+                "time that are larger"
+            )
+        for row in zip(*columns, strict=True):
+            self._last += 1
             index = 0
-            for column, value in zip(columns, row, strict=True):
+            for column, value in zip(self._columns, row, strict=True):
                 for cell in spread_values(column, value):
-                    _write(sheet, last, index, column, cell, formats, zone)
+                    _write(self._sheet, self._last, index, column, cell, self._formats, self._zone)
                     index += 1
-        sheet.autofilter(0, 0, last, len(titles) - 1)
-        page = book.add_worksheet("说明")
+
+    def finish(self, about: Sequence[tuple[str, str]]) -> None:
+        """Say on a second sheet what it is, and close it."""
+        self._sheet.autofilter(0, 0, self._last, self._width - 1)
+        page = self._book.add_worksheet("说明")
         page.set_column(0, 0, 20)
         page.set_column(1, 1, 70)
         for number, (title, text) in enumerate(about):
-            page.write_string(number, 0, title, head)
+            page.write_string(number, 0, title, self._head)
             page.write_string(number, 1, text)
+        self.close()
+
+    def close(self) -> None:
+        """Close its files; again does nothing."""
+        if not self._book.fileclosed:
+            self._book.close()
 
 
 def _write(

@@ -339,7 +339,7 @@ async def test_a_long_file_is_written_part_by_part(
     wanted = (await asks(client, city.auditor, format="csv", bucket="hour")).text
     monkeypatch.setattr("app.reports.frame.AT_ONCE", 1)
     assert (await asks(client, city.auditor, format="csv", bucket="hour")).text == wanted
-    monkeypatch.setattr("app.api.admin.reports.MOST_STREAMED", 40)
+    monkeypatch.setattr("app.reports.answers.MOST_STREAMED", 40)
     answer = await asks(client, city.auditor, format="csv", bucket="hour")
     assert (answer.status_code, answer.json()["code"]) == (422, "period_invalid")
 
@@ -348,16 +348,18 @@ async def test_a_report_holds_no_write(
     client: httpx.AsyncClient, runtime: Runtime, city: City, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On SQLite there is one writer: while a long report is read, scans must be written."""
-    read = queries.visits
+    read = queries.read
+    written = []
 
     async def slow(*args: Any) -> Any:
         async with runtime.database.write() as tx:
-            await a_unit(tx, at=NIGHT, name="与此同时")
+            written.append(await a_unit(tx, at=NIGHT, name="与此同时"))
         return await read(*args)
 
-    monkeypatch.setattr(queries, "visits", slow)
-    for form in ("json", "csv", "xlsx"):
+    monkeypatch.setattr(queries, "read", slow)
+    for number, form in enumerate(("json", "csv", "xlsx"), 1):
         assert (await asks(client, city.auditor, format=form)).status_code == 200
+        assert len(written) == number
 
 
 async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(

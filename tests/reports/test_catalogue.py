@@ -6,8 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.api.admin.asked import COLUMNS, Report
 from app.reports import chinese
+from app.reports.asked import COLUMNS, Report
 from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, page
 from tests.api.test_admin_reports import City
 from tests.api.test_admin_reports import city as city

@@ -10,14 +10,17 @@ import pytest
 
 from app.doors.rules import Reason
 from app.places.tables import FacilityKind
-from app.reports.workbook import write_workbook
+from app.reports.workbook import Workbook
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
 
 def written(folder: Path, columns: tuple[str, ...], *rows: tuple[Any, ...]) -> Any:
     path = folder / "report.xlsx"
-    write_workbook(path, columns, rows, [("报表 report", "=visits")], zone=SHANGHAI)
+    book = Workbook(path, columns, zone=SHANGHAI)
+    for row in rows:
+        book.add([[value] for value in row])
+    book.finish([("报表 report", "=visits")])
     return openpyxl.load_workbook(path)
 
 

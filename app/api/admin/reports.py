@@ -6,36 +6,28 @@ waiting: the guard's write ends first.
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic_core import to_json
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.admin.asked import COLUMNS, Asked, Compare, Reader, Report, period_of, scope_of
-from app.api.admin.files import XLSX_TYPE, Format, as_csv, as_excel, lines_of, lines_of_parts
+from app.api.admin.files import XLSX_TYPE, attached_csv, attached_workbook
+from app.api.admin.readers import Reader
 from app.api.deps import Held, Now
 from app.api.guards import AdminForbidden, NotSignedIn
-from app.api.problems import RequestInvalid, problems
+from app.api.problems import problems
 from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
-from app.places.rules import local_day
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
-from app.reports import comparing, queries
+from app.reports.answers import answer, as_csv, as_json
+from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.catalogue import described
 from app.reports.comparing import ComparisonInvalid
-from app.reports.frame import MOST_STREAMED, Frame, PeriodInvalid, Progress, Scope, frame, progress
-from app.reports.occupations import occupations
-from app.reports.queries import REPORTS, Columns
-from app.reports.ranking import Ranked, ranking
-from app.reports.rollup import CITY_ZONE
-from app.reports.rules import Bucket, By, Completeness, completeness
-from app.reports.written import rows_as_json
+from app.reports.frame import PeriodInvalid
+from app.reports.ranking import Ranked
+from app.reports.rules import Bucket, By
 
 router = APIRouter(tags=["admin: reports"])
 
@@ -166,111 +158,26 @@ async def report(
     ),
 ) -> Response:
     """Give a report over local days, `to` excluded."""
-    if report is Report.RANKING:
-        figure = figure or Ranked.VISITS
-    elif figure is not None:
-        raise RequestInvalid("only the ranking is by a figure")
     asked = Asked(report, period_of(from_day, to_day), by, bucket, compare, figure, unit, station)
-    if compare is not None:
-        comparing.check(report, by.is_place and bucket is None)
-    if report in (Report.CONTROLLERS, Report.RANKING):
-        _refuse_cuts(report, by, bucket)
-    known = completeness(asked.period.days, local_day(at, CITY_ZONE))
+    asked = checked(asked)
     days = (await held.calendar.fresh(held.database)).current
+    retention = timedelta(days=held.settings.retention_days)
     async with held.database.read() as tx:
-        scope = await scope_of(tx, admin, asked, (unit, station), days, held, at)
-        names: Sequence[str] = COLUMNS[report]
-        made: Frame | None = None
-        columns: Columns = ()
-        rows: Sequence[Any] = ()
-        is_summed = report in REPORTS and compare is None
-        if is_summed and form is Format.CSV:
-            made = await frame(tx, scope, most=MOST_STREAMED)
-        elif is_summed and form is Format.JSON:
-            columns = await queries.columns(tx, scope, REPORTS[report])
-        else:
-            rows = await _rows(tx, asked, scope, held.settings.controller_silence_s)
-            if compare is not None:
-                beside = await comparing.compared(tx, scope, report, rows)
-                names = [*names, *beside.columns]
-                rows = [(*row, *more) for row, more in zip(rows, beside.rows, strict=True)]
-        counted = await progress(tx)
-        nowhere = None
-        if report is Report.ACCESS and admin.has_city and unit is None and station is None:
-            nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
-    if form is Format.JSON:
-        return Response(
-            await asyncio.to_thread(
-                _json,
-                asked,
-                names,
-                columns or list(zip(*rows, strict=True)),
-                known,
-                counted,
-                nowhere,
-                at,
-            ),
-            media_type="application/json",
+        found = await answer(
+            tx,
+            asked,
+            await scope_of(tx, admin, asked, days, retention=retention, at=at),
+            silence=timedelta(seconds=held.settings.controller_silence_s),
+            streams=form is Format.CSV,
+            is_whole_city=admin.has_city and unit is None and station is None,
         )
+    if form is Format.JSON:
+        pieces = [piece async for piece in as_json(held.database.read, found)]
+        text = await asyncio.to_thread(b"".join, pieces)
+        return Response(text, media_type="application/json")
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo())
-    if made is not None:
-        return as_csv(asked, lines_of_parts(held, made, asked))
     if form is Format.CSV:
-        return as_csv(asked, lines_of(names, rows))
-    return await as_excel(asked, names, rows, known, at)
-
-
-def _json(
-    asked: Asked,
-    names: Sequence[str],
-    columns: Columns,
-    known: Completeness,
-    counted: Progress,
-    nowhere: dict[str, int] | None,
-    at: datetime,
-) -> bytes:
-    """Write the answer; a hundred thousand values take a while, so beside the loop."""
-    more: dict[str, Any] = {
-        "completeness": asdict(known),
-        "rolled_up_to": counted.rolled_up_to,
-        "recounting": counted.recounting,
-        "generated_at": at,
-    }
-    if nowhere is not None:
-        more["refused_without_station"] = nowhere
-    head, tail = to_json(asked.echo()), to_json(more)
-    return b'%b,"rows":%b,%b' % (head[:-1], rows_as_json(names, columns), tail[1:])
-
-
-def _refuse_cuts(report: Report, by: By, bucket: Bucket | None) -> None:
-    """Refuse to ignore what was asked: this report has a row per station for the whole period."""
-    cuts = {"by": by is not By.STATION, "bucket": bucket is not None}
-    message = f"the report of {report.value} has one row per station for the whole period"
-    errors = [
-        {"loc": ["query", name], "message": message} for name, is_cut in cuts.items() if is_cut
-    ]
-    if errors:
-        raise RequestInvalid(message, errors=errors)
-
-
-async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence_s: int) -> Sequence[Any]:
-    match asked.report:
-        case Report.VISITS:
-            return await queries.visits(tx, scope)
-        case Report.ACCESS:
-            return await queries.access(tx, scope)
-        case Report.OCCUPANCY:
-            return await queries.occupancy(tx, scope)
-        case Report.FACILITIES:
-            return await queries.facilities(tx, scope)
-        case Report.PROMISE:
-            return await queries.promise(tx, scope)
-        case Report.OCCUPATIONS:
-            return await occupations(tx, scope)
-        case Report.RANKING:
-            return await ranking(tx, scope, asked.figure or Ranked.VISITS)
-        case Report.CONTROLLERS:
-            silent_since = scope.at - timedelta(seconds=silence_s)
-            return await queries.controllers(tx, scope, silent_since=silent_since)
+        return attached_csv(asked, as_csv(held.database.read, found))
+    return await attached_workbook(held, found)

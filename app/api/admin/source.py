@@ -1,27 +1,29 @@
 """HTTP for where a figure of a report comes from, down to the rows that were counted."""
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import AliasChoices, Field
 
-from app.api.admin.asked import Asked, Reader, Report, period_of, scope_of
+from app.api.admin.readers import Reader
 from app.api.deps import Held, Now, Page
 from app.api.guards import AdminForbidden, NotSignedIn
-from app.api.problems import RequestInvalid, problems
+from app.api.problems import problems
 from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
 from app.db.cursors import CursorInvalid
 from app.doors.rules import CommandState, Outcome, Reason
+from app.errors import RequestInvalid
 from app.people.admins import get_station
 from app.places.rules import Because, Kind, local_day
 from app.places.stations import StationNotFound
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel
 from app.places.units import UnitNotFound
 from app.reports import cells, source
+from app.reports.asked import Asked, Report, period_of, scope_of
 from app.reports.catalogue import cuts_of, field_of
 from app.reports.cells import RowUnknown
 from app.reports.frame import PeriodInvalid
@@ -249,7 +251,8 @@ async def source_of(
     asked = Asked(report, period_of(from_day, to_day), by, bucket, unit=unit, station=station)
     days = (await held.calendar.fresh(held.database)).current
     async with held.database.read() as tx:
-        scope = await scope_of(tx, admin, asked, (unit, station), days, held, at)
+        retention = timedelta(days=held.settings.retention_days)
+        scope = await scope_of(tx, admin, asked, days, retention=retention, at=at)
         cell = await cells.find(tx, scope, names)
         found = await source.source(tx, cell, report, figure)
         one = rows = None

@@ -9,18 +9,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import Field
 
-from app.api.admin.asked import period_of, places_within
 from app.api.admin.stations import Capacity, Hours, MaxStay
 from app.api.deps import Held, Lang, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
-from app.api.problems import RequestInvalid, problems
+from app.api.problems import problems
 from app.api.shapes import In, LocalDay, Out
 from app.api.words import ASSUMPTIONS, Language
+from app.errors import RequestInvalid
 from app.people.admins import SignedInAdmin
 from app.people.rules import Permission
 from app.places.rules import local_day, parse_hours
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
+from app.reports.asked import period_of, places_within
 from app.reports.frame import PeriodInvalid, Scope
 from app.reports.replay import Ignored, OtherHours, Supposition
 from app.reports.rollup import CITY_ZONE, retained_since

@@ -1,17 +1,15 @@
 """What is asked of reports: which, of which days, of which places, cut how."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.api.deps import Held
-from app.api.guards import admin_waits
+from app.errors import RequestInvalid
 from app.people.admins import (
     Roots,
     SignedInAdmin,
@@ -20,18 +18,16 @@ from app.people.admins import (
     visible_stations,
     visible_units,
 )
-from app.people.rules import Permission
 from app.places import units
 from app.places.rules import Calendar
 from app.places.tables import Station, Unit
+from app.reports import comparing
 from app.reports.catalogue import SAYS
 from app.reports.frame import PeriodInvalid, Scope
 from app.reports.ranking import Ranked
 from app.reports.rollup import retained_since
 from app.reports.rules import Bucket, By, Period
 from app.reports.rules.comparison import period_before
-
-Reader = Annotated[SignedInAdmin, Depends(admin_waits(Permission.READ_REPORTS))]
 
 
 class Report(StrEnum):
@@ -51,6 +47,14 @@ class Compare(StrEnum):
     """What a report is compared with."""
 
     BEFORE = "before"
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    JSON = "json"
+    CSV = "csv"
+    XLSX = "xlsx"
 
 
 COLUMNS: dict[Report, tuple[str, ...]] = {
@@ -103,24 +107,50 @@ class Asked:
         }
 
 
+def checked(asked: Asked) -> Asked:
+    """Refuse to ignore what was asked, and fill in what was not said.
+
+    Raises RequestInvalid, ComparisonInvalid.
+    """
+    if asked.report is Report.RANKING:
+        asked = replace(asked, figure=asked.figure or Ranked.VISITS)
+    elif asked.figure is not None:
+        raise RequestInvalid("only the ranking is by a figure")
+    if asked.compare is not None:
+        comparing.check(asked.report, asked.by.is_place and asked.bucket is None)
+    if asked.report not in (Report.CONTROLLERS, Report.RANKING):
+        return asked
+    cuts = {"by": asked.by is not By.STATION, "bucket": asked.bucket is not None}
+    message = f"the report of {asked.report.value} has one row per station for the whole period"
+    errors = [
+        {"loc": ["query", name], "message": message} for name, is_cut in cuts.items() if is_cut
+    ]
+    if errors:
+        raise RequestInvalid(message, errors=errors)
+    return asked
+
+
 async def scope_of(
     tx: AsyncSession,
     admin: SignedInAdmin,
     asked: Asked,
-    only: tuple[uuid.UUID | None, uuid.UUID | None],
     days: Calendar,
-    held: Held,
+    *,
+    retention: timedelta,
     at: datetime,
 ) -> Scope:
-    """Say of which stations the report may speak: his own, perhaps of one unit, perhaps one."""
-    stations, roots = await places_within(tx, admin, *only)
+    """Say of which stations the report may speak: his own, perhaps of one unit, perhaps one.
+
+    Raises UnitNotFound, StationNotFound.
+    """
+    stations, roots = await places_within(tx, admin, asked.unit, asked.station)
     return Scope(
         stations=stations,
         roots=roots,
         period=asked.period,
         by=asked.by,
         at=at,
-        retained_since=retained_since(at, timedelta(days=held.settings.retention_days)),
+        retained_since=retained_since(at, retention),
         bucket=asked.bucket,
         calendar=days,
     )

@@ -1,0 +1,201 @@
+"""A report that was asked for: its rows, at once or part by part, and how they are written.
+
+Long ones are computed a part at a time, each in a short read, and written as they come: their
+length costs time, and no memory. Whatever computes or writes many rows does so beside the loop.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic_core import to_json
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.places.rules import local_day
+from app.reports import comparing, queries
+from app.reports.asked import COLUMNS, Asked, Report
+from app.reports.export import csv_head, csv_text
+from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
+from app.reports.occupations import occupations
+from app.reports.queries import REPORTS, Columns
+from app.reports.ranking import Ranked, ranking
+from app.reports.rollup import CITY_ZONE
+from app.reports.rules import Completeness, completeness
+from app.reports.workbook import Workbook
+from app.reports.written import rows_as_json
+
+ReadTx = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+
+Note = Callable[[int], None]
+"""Hears of every portion that is written, and how many rows it had."""
+
+
+def _unheard(_rows: int) -> None:
+    """Nobody asks how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A report, as far as it is computed."""
+
+    asked: Asked
+    names: Sequence[str]
+    """Of its columns."""
+    known: Completeness
+    counted: Progress
+    nowhere: dict[str, int] | None
+    """Of `access` for the whole city: refusals that name no station, by reason."""
+    at: datetime
+    made: Frame | None
+    """Where the rows are yet to be computed."""
+    columns: Columns = ()
+    """Else the rows, by columns."""
+
+    @property
+    def portions(self) -> int:
+        """In how many portions it comes."""
+        return 1 if self.made is None else len(self.made.parts())
+
+    async def portioned(self, read: ReadTx) -> AsyncIterator[Columns]:
+        """Give its rows by columns, portion by portion."""
+        if self.made is None:
+            yield self.columns
+            return
+        async for columns in queries.streamed(read, self.made, REPORTS[self.asked.report]):
+            yield columns
+
+
+async def answer(
+    tx: AsyncSession,
+    asked: Asked,
+    scope: Scope,
+    *,
+    silence: timedelta,
+    streams: bool,
+    is_whole_city: bool,
+) -> Answer:
+    """Answer what was asked; with `streams`, as little as possible of it now.
+
+    Raises PeriodInvalid.
+    """
+    names: Sequence[str] = COLUMNS[asked.report]
+    made: Frame | None = None
+    columns: Columns = ()
+    is_summed = asked.report in REPORTS and asked.compare is None
+    if is_summed and streams:
+        made = await frame(tx, scope, most=MOST_STREAMED)
+    elif is_summed:
+        columns = await queries.columns(tx, scope, REPORTS[asked.report])
+    else:
+        rows = await _rows(tx, asked, scope, silence)
+        if asked.compare is not None:
+            beside = await comparing.compared(tx, scope, asked.report, rows)
+            names = [*names, *beside.columns]
+            rows = [(*row, *more) for row, more in zip(rows, beside.rows, strict=True)]
+        columns = list(zip(*rows, strict=True))
+    counted = await progress(tx)
+    nowhere = None
+    if asked.report is Report.ACCESS and is_whole_city:
+        nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
+    known = completeness(asked.period.days, local_day(scope.at, CITY_ZONE))
+    return Answer(asked, names, known, counted, nowhere, scope.at, made, columns)
+
+
+async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta) -> Sequence[Any]:
+    match asked.report:
+        case Report.VISITS:
+            return await queries.visits(tx, scope)
+        case Report.ACCESS:
+            return await queries.access(tx, scope)
+        case Report.OCCUPANCY:
+            return await queries.occupancy(tx, scope)
+        case Report.FACILITIES:
+            return await queries.facilities(tx, scope)
+        case Report.PROMISE:
+            return await queries.promise(tx, scope)
+        case Report.OCCUPATIONS:
+            return await occupations(tx, scope)
+        case Report.RANKING:
+            return await ranking(tx, scope, asked.figure or Ranked.VISITS)
+        case Report.CONTROLLERS:
+            return await queries.controllers(tx, scope, silent_since=scope.at - silence)
+
+
+async def as_csv(read: ReadTx, answer: Answer, note: Note = _unheard) -> AsyncIterator[bytes]:
+    """Write it as CSV, portion by portion."""
+    yield csv_head(answer.names).encode()
+    async for columns in answer.portioned(read):
+        text = await asyncio.to_thread(csv_text, answer.names, zip(*columns, strict=True))
+        yield text.encode()
+        note(_length(columns))
+
+
+async def as_json(
+    read: ReadTx, answer: Answer, note: Note = _unheard
+) -> AsyncIterator[bytes | memoryview]:
+    """Write it as JSON, portion by portion."""
+    yield b'%b,"rows":[' % to_json(answer.asked.echo())[:-1]
+    comma = b""
+    async for columns in answer.portioned(read):
+        rows = _length(columns)
+        if rows:
+            text = await asyncio.to_thread(rows_as_json, answer.names, columns)
+            yield comma
+            yield memoryview(text)[1:-1]
+            comma = b","
+        note(rows)
+    more: dict[str, Any] = {
+        "completeness": asdict(answer.known),
+        "rolled_up_to": answer.counted.rolled_up_to,
+        "recounting": answer.counted.recounting,
+        "generated_at": answer.at,
+    }
+    if answer.nowhere is not None:
+        more["refused_without_station"] = answer.nowhere
+    yield b"]," + to_json(more)[1:]
+
+
+async def as_workbook(read: ReadTx, answer: Answer, path: Path, note: Note = _unheard) -> None:
+    """Write it as a workbook, portion by portion; raises PeriodInvalid."""
+    book = Workbook(path, answer.names, zone=ZoneInfo(CITY_ZONE))
+    try:
+        async for columns in answer.portioned(read):
+            await asyncio.to_thread(book.add, columns)
+            note(_length(columns))
+        await asyncio.to_thread(book.finish, _about(answer))
+    finally:
+        await asyncio.to_thread(book.close)
+
+
+def _length(columns: Columns) -> int:
+    return len(columns[0]) if columns else 0
+
+
+_ONLY = (("工会组织 unit", "unit"), ("驿站 station", "station"), ("指标 figure", "figure"))
+"""What a report may be narrowed to, beside its period."""
+
+
+def _about(answer: Answer) -> list[tuple[str, str]]:
+    """Say on the file itself what it is, of when, and how complete."""
+    made = answer.at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
+    asked, known, said = answer.asked, answer.known, answer.asked.echo()
+    return [
+        ("报表 report", asked.report.value),
+        ("起 from", asked.period.from_day.isoformat()),
+        ("止（不含）to", asked.period.to_day.isoformat()),
+        ("行 by", asked.by.value + (f" / {asked.bucket.value}" if asked.bucket else "")),
+        *((title, said[name]) for title, name in _ONLY if said.get(name)),
+        ("生成时间 generated_at", made),
+        *(
+            [("对比期 before", f"{said['before_from']} – {said['before_to']}")]
+            if "before_from" in said
+            else []
+        ),
+        ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
+        ("空格 empty cell", "没有数据，不是零。No data, which is not zero."),
+    ]
