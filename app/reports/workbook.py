@@ -59,7 +59,8 @@ class Workbook:
     def add(self, columns: Sequence[Sequence[Any]]) -> None:
         """Write rows, given by columns, below those before.
 
-        None is an empty cell, and zero is 0 (law 16). Raises PeriodInvalid when they are more than a sheet holds.
+        None is an empty cell, and zero is 0 (law 16). Raises PeriodInvalid when they are more than
+        a sheet holds.
         """
         more = len(columns[0]) if columns else 0
         if self._last + more > MOST_ROWS:

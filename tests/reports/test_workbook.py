@@ -10,6 +10,7 @@ import pytest
 
 from app.doors.rules import Reason
 from app.places.tables import FacilityKind
+from app.reports.frame import PeriodInvalid
 from app.reports.workbook import Workbook
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -72,3 +73,14 @@ def test_every_reason_has_its_column(tmp_path: Path) -> None:
 def test_a_report_without_rows_is_a_header(tmp_path: Path) -> None:
     sheet = written(tmp_path, ("name", "visits"))["报表"]
     assert sheet.max_row == 1
+
+
+def test_what_a_sheet_does_not_hold_is_refused_and_not_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.reports.workbook.MOST_ROWS", 3)
+    book = Workbook(tmp_path / "report.xlsx", ("name", "visits"), zone=SHANGHAI)
+    book.add([["甲", "乙"], [1, 2]])
+    with pytest.raises(PeriodInvalid, match="a sheet of Excel holds 3 rows"):
+        book.add([["丙", "丁"], [3, 4]])
+    book.close()
