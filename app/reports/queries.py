@@ -188,7 +188,9 @@ async def streamed(
     read_tx: Callable[[], AbstractAsyncContextManager[AsyncSession]], made: Frame, report: Report
 ) -> AsyncIterator[Columns]:
     """Compute a long report a part at a time, each in a short read: a slow reader holds nothing."""
-    for part in made.parts():
+    left = list(reversed(made.parts()))
+    while left:
+        part = left.pop()  # It remembers what is known of its rows, and is done with.
         async with read_tx() as tx:
             standing, sums = await _known_of(tx, part, report)
         yield await asyncio.to_thread(report.columns, part, sums, standing)
