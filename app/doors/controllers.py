@@ -43,6 +43,9 @@ from app.places.tables import Facility, ModeChange, Station, Unit
 TOPIC = "credentials"
 """Rings when a credential changed or a controller was retired."""
 
+AT_ONCE = 4_096
+"""Controllers of which one statement writes when they were heard."""
+
 CODE_LIFETIME = timedelta(hours=24)
 CREDENTIAL_OVERLAP = timedelta(hours=1)
 CONFIG_HORIZON = timedelta(days=14)
@@ -197,7 +200,8 @@ class ControllerDesk:
                 if returned:
                     await outages.note_returns(tx, returned, silence=self._silence, at=at)
                 for heard_at, ids in sorted(by_second.items()):
-                    await _write_seen(tx, ids, heard_at)
+                    for start in range(0, len(ids), AT_ONCE):
+                        await _write_seen(tx, ids[start : start + AT_ONCE], heard_at)
                 await outages.listen(tx, at=at)
         except BaseException:
             self._unwritten = noted | self._unwritten
@@ -246,7 +250,8 @@ async def _write_seen(tx: AsyncSession, ids: Sequence[uuid.UUID], at: datetime) 
     await tx.execute(
         sa.update(Controller)
         .where(
-            Controller.id.in_(ids), sa.or_(Controller.seen_at.is_(None), Controller.seen_at < at)
+            Controller.id.in_(padded(ids)),
+            sa.or_(Controller.seen_at.is_(None), Controller.seen_at < at),
         )
         .values(seen_at=at)
     )

@@ -17,11 +17,10 @@ from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.places.rules import local_day
-from app.reports import comparing, queries
+from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
-from app.reports.occupations import occupations
 from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
 from app.reports.rollup import CITY_ZONE
@@ -91,6 +90,8 @@ async def answer(
         made = await frame(tx, scope, most=MOST_STREAMED)
     elif is_summed:
         columns = await queries.columns(tx, scope, REPORTS[asked.report])
+    elif asked.report is Report.OCCUPATIONS:
+        columns = await occupations.columns(tx, scope)
     else:
         rows = await _rows(tx, asked, scope, silence)
         if asked.compare is not None:
@@ -107,23 +108,11 @@ async def answer(
 
 
 async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta) -> Sequence[Any]:
-    match asked.report:
-        case Report.VISITS:
-            return await queries.visits(tx, scope)
-        case Report.ACCESS:
-            return await queries.access(tx, scope)
-        case Report.OCCUPANCY:
-            return await queries.occupancy(tx, scope)
-        case Report.FACILITIES:
-            return await queries.facilities(tx, scope)
-        case Report.PROMISE:
-            return await queries.promise(tx, scope)
-        case Report.OCCUPATIONS:
-            return await occupations(tx, scope)
-        case Report.RANKING:
-            return await ranking(tx, scope, asked.figure or Ranked.VISITS)
-        case Report.CONTROLLERS:
-            return await queries.controllers(tx, scope, silent_since=scope.at - silence)
+    if asked.report is Report.RANKING:
+        return await ranking(tx, scope, asked.figure or Ranked.VISITS)
+    if asked.report is Report.CONTROLLERS:
+        return await queries.controllers(tx, scope, silent_since=scope.at - silence)
+    return await queries.rows(tx, scope, REPORTS[asked.report])
 
 
 async def as_csv(read: ReadTx, answer: Answer, note: Note = _unheard) -> AsyncIterator[bytes]:

@@ -23,11 +23,12 @@ from app.db.types import table_of
 from app.places.rules import local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
+from app.reports.columns import Column, rates, shown
 from app.reports.crowds import Crowd
-from app.reports.frame import Frame, PeriodInvalid, Scope, frame, progress
+from app.reports.frame import Frame, Part, PeriodInvalid, Scope, frame, progress
 from app.reports.rollup import CITY_ZONE
 from app.reports.rows import OccupationsRow
-from app.reports.rules import Bucket, By, Grain, Slot, rate, span_end
+from app.reports.rules import Bucket, By, Grain, Slot, span_end
 from app.reports.rules.counters import OCCUPATION, OCCUPATIONS
 from app.reports.rules.suppression import K, hidden_below
 from app.reports.sums import NAMED
@@ -113,6 +114,11 @@ class _Shown:
 
 async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow]:
     """Count visits, persons and workers by occupation; raises PeriodInvalid."""
+    return list(map(OccupationsRow._make, zip(*await columns(tx, scope), strict=True)))
+
+
+async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
+    """Count the same by columns; raises PeriodInvalid."""
     _check(scope)
     made = await frame(tx, scope, most=MOST_PLACES)
     tree = await _read_tree(tx)
@@ -127,25 +133,22 @@ async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow
         )
         if is_over and month >= scope.retained_since:
             months[month] = await _read_month(tx, month, tree, wanted)
-    return await asyncio.to_thread(_all_rows, made, nodes, months)
+    return await asyncio.to_thread(_all_columns, made, nodes, months)
 
 
-def _all_rows(
+def _all_columns(
     made: Frame, nodes: Sequence[Node | None], months: Mapping[date, _Shown]
-) -> Sequence[OccupationsRow]:
-    rows: list[OccupationsRow] = []
-    count, bases = made.slots.count, made.slots.bases
-    spans = [_months(base) for base in bases]
+) -> Sequence[Column]:
+    found: list[list[Any]] = [[] for _ in OccupationsRow._fields]
+    spans = [_months(base) for base in made.slots.bases]
     known = [[months.get(month) for month in span] for span in spans]
     are_lost = [span[0] < made.scope.retained_since for span in spans]
     for part in made.parts():
-        shares = part.known.shares.tolist()
-        for row in range(part.rows):
-            number, slot = divmod(row, count)
-            place, node = part.places[number], nodes[part.first + number]
-            names = (place.station, place.unit, place.name, bases[slot].day, shares[row])
-            rows += _rows(names, node, known[slot], are_lost[slot])
-    return rows
+        mine = nodes[part.first : part.end]
+        told = [_told(node, shown) for node in mine for shown in known]
+        for column, values in zip(found, _columns(part, told, are_lost), strict=True):
+            column += values
+    return found
 
 
 def _check(scope: Scope) -> None:
@@ -242,35 +245,60 @@ def _together(cells: Sequence[_Cells]) -> _Cells:
     )
 
 
-def _rows(
-    names: tuple[Any, ...], node: Node | None, months: Sequence[_Shown | None], is_lost: bool
-) -> Sequence[OccupationsRow]:
-    """Give a row for each group: figures where every month is known and shows them."""
+def _told(
+    node: Node | None, months: Sequence[_Shown | None]
+) -> tuple[_Cells, frozenset[int]] | None:
+    """Give what was counted, and which groups are hidden; None unless every month is known."""
     known = [month for month in months if month is not None]
     if len(known) < len(months) or node is None:
-        nothing = (None,) * 7
-        return [
-            OccupationsRow._make((*names, name, *nothing, False, K, is_lost)) for name in GROUPS
-        ]
-    total = _together([month.cells.get(node, NOTHING) for month in known])
-    hidden = {group for month in known for group in month.hidden.get(node, _EVERY)}
-    came = sum(total.visits)
-    told = None if 0 in hidden else came - total.visits[0]
-    found = []
-    for group, name in enumerate(GROUPS):
-        if group in hidden:
-            figures: tuple[Any, ...] = (None, None, None, came, None, told, None)
-        else:
-            visits = total.visits[group]
-            figures = (
-                visits,
-                total.persons[group],
-                total.workers[group],
-                came,
-                rate(visits, came) if came else None,
-                told,
-                rate(visits, told) if told and group else None,
-            )
-        row = (*names, name, *figures, group in hidden, K, is_lost)
-        found.append(OccupationsRow._make(row))
-    return found
+        return None
+    hidden = [month.hidden.get(node, _EVERY) for month in known]
+    return _together([month.cells.get(node, NOTHING) for month in known]), frozenset().union(
+        *hidden
+    )
+
+
+def _columns(
+    part: Part, told: Sequence[tuple[_Cells, frozenset[int]] | None], are_lost: Sequence[bool]
+) -> Sequence[Column]:
+    """Give the columns of a part: a row for each place, slot and group."""
+    groups, slots = len(GROUPS), part.frame.slots.bases
+    cells = [NOTHING if one is None else one[0] for one in told]
+    visits = np.array([one.visits for one in cells], np.int64).reshape(-1, groups)
+    persons = np.array([one.persons for one in cells], np.int64).ravel()
+    workers = np.array([one.workers for one in cells], np.int64).ravel()
+    hides = np.zeros((len(told), groups), np.bool_)
+    for row, one in enumerate(told):
+        if one is not None and one[1]:
+            hides[row, list(one[1])] = True
+    row_known = np.array([one is not None for one in told], np.bool_)
+    is_known, said_known = np.repeat(row_known, groups), np.repeat(row_known & ~hides[:, 0], groups)
+    came = np.repeat(visits.sum(axis=1), groups)
+    said = came - np.repeat(visits[:, 0], groups)
+    is_group = np.tile(np.arange(groups) > 0, len(told))
+    here, is_shown = visits.ravel(), is_known & ~hides.ravel()
+
+    def by_place(values: Iterable[Any]) -> Column:
+        return [value for value in values for _ in range(groups * len(slots))]
+
+    def by_slot(values: Iterable[Any]) -> Column:
+        return [value for value in values for _ in range(groups)] * len(part.places)
+
+    return [
+        by_place(place.station for place in part.places),
+        by_place(place.unit for place in part.places),
+        by_place(place.name for place in part.places),
+        by_slot(slot.day for slot in slots),
+        np.repeat(part.known.shares, groups).tolist(),
+        list(GROUPS) * len(told),
+        shown(here, is_shown),
+        shown(persons, is_shown),
+        shown(workers, is_shown),
+        shown(came, is_known),
+        rates(here, came, is_shown),
+        shown(said, said_known),
+        rates(here, said, is_shown & said_known & is_group),
+        hides.ravel().tolist(),
+        [K] * len(is_known),
+        by_slot(are_lost),
+    ]

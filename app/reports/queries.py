@@ -78,12 +78,12 @@ VISITS = (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE)
 
 async def visits(tx: AsyncSession, scope: Scope) -> Sequence[VisitsRow]:
     """Count visits, persons, workers, refusals and stays."""
-    return await _whole(tx, scope, REPORTS["visits"])
+    return await rows(tx, scope, REPORTS["visits"])
 
 
 async def access(tx: AsyncSession, scope: Scope) -> Sequence[AccessRow]:
     """Count decisions, refusals by reason, and how fast doors were opened."""
-    return await _whole(tx, scope, REPORTS["access"])
+    return await rows(tx, scope, REPORTS["access"])
 
 
 async def occupancy(tx: AsyncSession, scope: Scope) -> Sequence[OccupancyRow]:
@@ -92,17 +92,17 @@ async def occupancy(tx: AsyncSession, scope: Scope) -> Sequence[OccupancyRow]:
     A stay counts in every piece of time that it touches, unlike a visit, which belongs to where it
     began.
     """
-    return await _whole(tx, scope, REPORTS["occupancy"])
+    return await rows(tx, scope, REPORTS["occupancy"])
 
 
 async def facilities(tx: AsyncSession, scope: Scope) -> Sequence[FacilitiesRow]:
     """Count the uses of facilities by kind: kinds that stand there, and kinds that were used."""
-    return await _whole(tx, scope, REPORTS["facilities"])
+    return await rows(tx, scope, REPORTS["facilities"])
 
 
 async def promise(tx: AsyncSession, scope: Scope) -> Sequence[PromiseRow]:
     """Say for how long stations could be used while they were promised to be open."""
-    return await _whole(tx, scope, REPORTS["promise"])
+    return await rows(tx, scope, REPORTS["promise"])
 
 
 async def controllers(
@@ -155,11 +155,12 @@ class Report:
         return list(map(self.row._make, zip(*self.columns(part, sums, standing), strict=True)))
 
 
-async def _whole(tx: AsyncSession, scope: Scope, report: Report) -> list[Any]:
-    rows: list[Any] = []
+async def rows(tx: AsyncSession, scope: Scope, report: Report) -> list[Any]:
+    """Compute a report, row by row."""
+    found: list[Any] = []
     for part in (await frame(tx, scope)).parts():
-        rows += await rows_of(tx, part, report)
-    return rows
+        found += await rows_of(tx, part, report)
+    return found
 
 
 async def columns(tx: AsyncSession, scope: Scope, report: Report) -> Columns:
