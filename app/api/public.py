@@ -13,7 +13,7 @@ from app.api.deps import Held, Lang, Now, Page, ReadTx, link_next
 from app.api.problems import problems
 from app.api.shapes import Out, Rfc3339, Text
 from app.api.site import public
-from app.api.words import Language, few_come, usually
+from app.api.words import Language, too_little, usually
 from app.db import cursors
 from app.db.cursors import CursorInvalid, PageRequest
 from app.errors import Invalid
@@ -292,7 +292,7 @@ async def _usual(
 
 def _says(profile: UsualProfile, hour: int, lang: Language) -> str | None:
     if hour in profile.hidden_hours:
-        return few_come(hour, lang)
+        return too_little(hour, lang)
     level = profile.levels[hour]
     return None if level is None else usually(Level(level), hour, lang)
 

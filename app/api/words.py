@@ -192,16 +192,17 @@ def usually(level: Level, hour: int, lang: Language) -> str:
     return USUALLY[level][lang].format(hour=hour)
 
 
-FEW_COME = {
-    Language.ZH: "{hour:02d}:00 左右通常很少有人来。",
-    Language.EN: "Few come at {hour:02d}:00.",
+TOO_LITTLE = {
+    Language.ZH: "{hour:02d}:00 左右的扫码记录太少，不公布。",
+    Language.EN: "Too little is recorded of {hour:02d}:00 to be shown.",
 }
-"""What may be said of an hour whose level is hidden: no more than that it is."""
+"""What is said of an hour whose level is hidden: no more than that it is. Where the door stands
+open, few scan and many may sit."""
 
 
-def few_come(hour: int, lang: Language) -> str:
-    """Say that few come at an hour, or nobody."""
-    return FEW_COME[lang].format(hour=hour)
+def too_little(hour: int, lang: Language) -> str:
+    """Say that an hour is hidden."""
+    return TOO_LITTLE[lang].format(hour=hour)
 
 
 def sentence(

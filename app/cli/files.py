@@ -1,5 +1,6 @@
 """Files of places: bring them in, write them out."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,10 +90,10 @@ def export_stations(
 ) -> None:
     """Write every station to a CSV file that can be imported again."""
 
-    async def act(held: Runtime) -> bytes:
+    async def act(held: Runtime) -> None:
         async with held.database.read() as tx:
-            return await transfer.export_stations(tx, await registry.describe_doors(tx))
+            content = await transfer.export_stations(tx, await registry.describe_doors(tx))
+        await asyncio.to_thread(file.write_bytes, content)
 
-    content = run(act, writes=False)
-    file.write_bytes(content)
+    run(act, writes=False)
     out.print(f"wrote {file}")

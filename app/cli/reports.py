@@ -73,6 +73,9 @@ def write_report(
     if form is Format.XLSX and file is None:
         err.print("refused: a workbook needs a file; say --out FILE")
         raise typer.Exit(2)
+    if file is not None and not file.absolute().parent.is_dir():
+        err.print(f"refused: there is no folder {file.absolute().parent}")
+        raise typer.Exit(2)
 
     async def ask(held: Runtime) -> Answer:
         days = (await held.calendar.fresh(held.database)).current
@@ -158,10 +161,10 @@ def export_sheets(
     station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
 ) -> None:
     """Write the monthly sheet of every station in use, or of one, one PDF page each."""
-    folder.mkdir(parents=True, exist_ok=True)
 
     async def act(held: Runtime) -> int:
         period = month_of(month)
+        folder.mkdir(parents=True, exist_ok=True)
         retention = timedelta(days=held.settings.retention_days)
         days = await held.calendar.fresh(held.database)
         async with held.database.read() as tx:

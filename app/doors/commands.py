@@ -417,7 +417,7 @@ async def _pulsed(tx: AsyncSession, row: Any, pulsed: datetime, *, at: datetime)
     await tx.execute(
         sa.update(Command)
         .where(Command.id == row.id)
-        .values(pulsed_at=pulsed, opened_at=opened, changed_at=at)
+        .values(pulsed_at=pulsed, opened_at=opened, has_contact=bool(has_contact), changed_at=at)
     )
     started_at = opened if has_contact else pulsed
     if row.scan_id is not None and started_at is not None:

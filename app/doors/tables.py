@@ -246,6 +246,9 @@ class Command(Base):
     """When the relay pulsed, on the server's clock; executed commands only."""
     opened_at: Mapped[datetime | None]
     """When the contact proved that the door opened; None at a door without a contact."""
+    has_contact: Mapped[bool | None]
+    """Whether the door had a contact when its relay pulsed; None: it did not, or that was not
+    recorded yet."""
     pulse_after_claim_ms: Mapped[int | None]
     detail: Mapped[str | None]
     changed_at: Mapped[datetime]

@@ -92,7 +92,20 @@ async def say(
     if ends is not None:
         follows.append(_SPELLS.c.from_at < ends)
     await tx.execute(sa.update(_SPELLS).where(*follows).values(status=status, changed_at=at))
+    await _repaired_otherwise(tx, facility_id, said_at, at=at)
     return ends is None
+
+
+async def _repaired_otherwise(
+    tx: AsyncSession, facility_id: uuid.UUID, said_at: datetime, *, at: datetime
+) -> None:
+    """Note that the repair after a word has another length now: it counts where it ended."""
+    mine = _SPELLS.c.facility_id == facility_id
+    fine = _SPELLS.c.from_at > said_at, _SPELLS.c.status != FacilityStatus.OUT_OF_ORDER
+    ended = sa.select(sa.func.min(_SPELLS.c.from_at)).where(mine, *fine).scalar_subquery()
+    await tx.execute(
+        sa.update(_SPELLS).where(mine, _SPELLS.c.from_at == ended).values(changed_at=at)
+    )
 
 
 async def count(tx: AsyncSession, facility_id: uuid.UUID, quantity: int, *, at: datetime) -> None:

@@ -25,7 +25,7 @@ from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
 from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Completeness, completeness
-from app.reports.workbook import Workbook
+from app.reports.workbook import Workbook, check_length
 from app.reports.written import rows_as_json
 
 ReadTx = Callable[[], AbstractAsyncContextManager[AsyncSession]]
@@ -59,6 +59,11 @@ class Answer:
     def portions(self) -> int:
         """In how many portions it comes."""
         return 1 if self.made is None else len(self.made.parts())
+
+    @property
+    def least(self) -> int:
+        """So many rows it has at least; for each kind of thing, a report has as many again."""
+        return _length(self.columns) if self.made is None else self.made.rows
 
     async def portioned(self, read: ReadTx) -> AsyncIterator[Columns]:
         """Give its rows by columns, portion by portion."""
@@ -151,6 +156,7 @@ async def as_json(
 
 async def as_workbook(read: ReadTx, answer: Answer, path: Path, note: Note = _unheard) -> None:
     """Write it as a workbook, portion by portion; raises PeriodInvalid."""
+    check_length(answer.least)
     book = Workbook(path, answer.names, zone=ZoneInfo(CITY_ZONE))
     try:
         async for columns in answer.portioned(read):
@@ -169,9 +175,13 @@ _ONLY = (("工会组织 unit", "unit"), ("驿站 station", "station"), ("指标 
 """What a report may be narrowed to, beside its period."""
 
 
+def _local(at: datetime | None) -> str:
+    return "" if at is None else at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
+
+
 def _about(answer: Answer) -> list[tuple[str, str]]:
     """Say on the file itself what it is, of when, and how complete."""
-    made = answer.at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
+    made = _local(answer.at)
     asked, known, said = answer.asked, answer.known, answer.asked.echo()
     return [
         ("报表 report", asked.report.value),
@@ -186,5 +196,15 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             else []
         ),
         ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
+        ("统计到 rolled_up_to", _local(answer.counted.rolled_up_to) or "—"),
+        *(
+            [("正在重新统计 recounting", "部分日子正在重新统计。Some days are being counted anew.")]
+            if answer.counted.recounting
+            else []
+        ),
+        *(
+            (f"无驿站的拒绝 refused_without_station.{reason}", f"{count:,}")
+            for reason, count in (answer.nowhere or {}).items()
+        ),
         ("空格 empty cell", "没有数据，不是零。No data, which is not zero."),
     ]

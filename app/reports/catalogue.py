@@ -161,7 +161,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "claimed": ("granted scans whose command a controller claimed", "count"),
     "executed": ("granted scans whose relay pulsed", "count"),
     "open_success_rate": ("executed / granted; null without grants", "share"),
-    "with_contact": ("of the executed, those at a door with a contact", "count"),
+    "with_contact": (
+        "of the executed, those at a door that had a contact then; where that was not recorded, "
+        "that has one now",
+        "count",
+    ),
     "opened": ("granted scans for which a contact proved that the door opened", "count"),
     "proven_open_rate": ("opened / with_contact; null without any", "share"),
     "decide_p50_ms": (
@@ -206,7 +210,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "alone_opened": ("passes that controllers opened for while they worked alone", "count"),
     "alone_refused": ("passes that they refused", "count"),
     "alone_flagged": ("opened alone, and would have been refused by the server", "count"),
-    "capacity": ("seats of the station, or of all stations of the row, as they are now", "count"),
+    "capacity": (
+        "seats of the station, or of all stations of the row, as they are now, also of stations "
+        "that are retired",
+        "count",
+    ),
     "measured_hours": (
         "hours of the row's time that can be known, from the first of its stations to the last",
         "hours",
@@ -249,11 +257,15 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
     "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
-        "time at 90 % of the seats or more, in runs of 5 minutes or longer",
+        "time at 90 % of the seats or more, in runs of 5 minutes or longer; of the seats that "
+        "there were when it was counted",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),
-    "units": ("how many of them stand there now", "count"),
+    "units": (
+        "how many of them stand there now, at stations in use; null where rows are cut by time",
+        "count",
+    ),
     "uses": ("sessions that ended and quantities, by where they began", "count"),
     "open_uses": ("sessions that have not ended", "count"),
     "quantity": ("sum of the quantities", "quantity"),
@@ -282,7 +294,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "minutes",
     ),
     "open_faults_over_72h": (
-        "facilities that are out of order now, and have been for more than 72 hours",
+        "facilities of stations in use that are out of order now, and have been for more than 72 "
+        "hours; null where rows are cut by time",
         "count",
     ),
     "promised_hours": (
@@ -529,7 +542,8 @@ def page() -> str:
             lines += ["", f"With `compare=before`, beside each of {names}:"]
             lines += ["`_before`, what the period before comes to with this period's workdays,"]
             lines += [
-                "weekends and holidays, and `_change`, by what part of it the figure differs."
+                "weekends and holidays, and `_change`, by what part of it the figure differs that "
+                "the days come to which are over."
             ]
         lines += ["", "| field | 名称 | formula | in | of | by |", "|---|---|---|---|---|---|"]
         lines += [

@@ -78,7 +78,7 @@ FORMULAS: Mapping[str, str] = {
     "claimed": "同意的扫码中，控制器取走了指令的",
     "executed": "同意的扫码中，继电器吸合了的",
     "open_success_rate": "executed / granted；没有同意则为空",
-    "with_contact": "已吸合的开门中，门上有门磁的",
+    "with_contact": "已吸合的开门中，当时门上有门磁的；没有记录的，以现在为准",
     "opened": "同意的扫码中，门磁证实门确实打开的",
     "proven_open_rate": "opened / with_contact；没有则为空",
     "decide_p50_ms": (
@@ -102,7 +102,7 @@ FORMULAS: Mapping[str, str] = {
     "alone_opened": "控制器断网独立工作时凭通行码放行的次数",
     "alone_refused": "控制器断网独立工作时拒绝的次数",
     "alone_flagged": "断网时放行、而服务器本应拒绝的次数",
-    "capacity": "驿站现在的座位数，或这一行所有驿站现在的座位数",
+    "capacity": "驿站现在的座位数，或这一行所有驿站现在的座位数，包括已停用的",
     "measured_hours": "这一行的时间中可知的小时，从第一个驿站开始到最后一个驿站为止",
     "station_hours": "每个驿站各自的可知小时之和",
     "person_hours": (
@@ -127,9 +127,9 @@ FORMULAS: Mapping[str, str] = {
     "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
     "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
     "time_utilization": "reporting_used_hours / reporting_hours",
-    "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间",
+    "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间，座位数以统计时为准",
     "kind": "设施的种类",
-    "units": "现在有几台（件）",
+    "units": "在用驿站现在有几台（件）；按时间拆分时为空",
     "uses": "已结束的使用和计量的使用，按开始时间计入",
     "open_uses": "还没有结束的使用",
     "quantity": "用量之和",
@@ -148,7 +148,7 @@ FORMULAS: Mapping[str, str] = {
         "这些故障时长的中位数，取整到分钟，按直方图的最近秩：取所在格的下限，误差 3.2 % 以内；"
         "没有则为空，其中有一部分在此算法之前统计的也为空"
     ),
-    "open_faults_over_72h": "现在处于故障状态、且已超过 72 小时的设施",
+    "open_faults_over_72h": "在用驿站现在处于故障状态、且已超过 72 小时的设施；按时间拆分时为空",
     "promised_hours": (
         "承诺开放的时间：按当时公布的开放时间，以及在生效当天之前公布的特殊安排；"
         "临时改动、紧急关闭和当天才作的安排都不改变承诺；其中有一部分在此算法之前统计的，为空"

@@ -14,6 +14,8 @@ Column = Sequence[Any]
 
 PLACES = 10_000
 """Shares have four decimals."""
+_MOST = 2**63 // (4 * PLACES)
+"""What 64 bits can still hold, times twice that."""
 
 
 def shown(values: npt.NDArray[Any], is_known: Bools) -> Column:
@@ -27,8 +29,12 @@ def shown(values: npt.NDArray[Any], is_known: Bools) -> Column:
 
 def rounded(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
     """Divide, to four decimals, half up: in integers, so that no digit is by chance."""
+    if max(part.max(initial=0), whole.max(initial=0)) > _MOST:
+        # The milliseconds of a whole country's facilities over a year: exact, if slower.
+        part, whole = part.astype(object), whole.astype(object)
     divisor = np.where(whole == 0, 1, 2 * whole)
-    return (part * (2 * PLACES) + np.maximum(whole, 1)) // divisor / PLACES
+    found = (part * (2 * PLACES) + np.maximum(whole, 1)) // divisor
+    return found.astype(np.float64) / PLACES
 
 
 def rates(part: Ints, whole: Ints, is_known: Bools) -> Column:

@@ -73,6 +73,11 @@ class Scope:
     bucket: Bucket | None = None
     calendar: Calendar = field(default_factory=lambda: Calendar({}, frozenset()))
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row is of the whole period."""
+        return self.by.is_place and self.bucket is None
+
 
 class Place(NamedTuple):
     """What a row is about, besides its time."""

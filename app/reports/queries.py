@@ -400,10 +400,12 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
     each = rows.tolist()
     here, long_out, *some = np.concatenate(values, axis=1)[:, order]
     is_known, came = all_known[rows], np.sum([sums[key] for key in VISITS], axis=0)[rows]
+    # What is so now is no figure of a day or an hour.
+    is_whole = np.full(len(rows), part.frame.scope.is_whole)
     return [
         *(list(map(column.__getitem__, each)) for column in _named(part, sums)),
         [kinds[number] for number in kind_of.tolist()],
-        here.tolist(),
+        shown(here, is_whole),
         shown(some[F.USES], is_known),
         shown(some[F.OPEN_USES], is_known),
         shown(some[F.QUANTITY] / 1_000, is_known),
@@ -420,7 +422,7 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
         hours(some[F.REPAIR_MS], is_known),
         means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
         [medians[number] for number in order.tolist()],
-        long_out.tolist(),
+        shown(long_out, is_whole),
     ]
 
 
@@ -456,7 +458,7 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
             sa.func.sum(sa.case((is_long_out, 1), else_=0)),
         )
         .join_from(c.station_id.table, s.id.table, s.id == c.station_id)
-        .where(c.station_id.in_(scope.stations), c.retired_at.is_(None))
+        .where(c.station_id.in_(scope.stations), c.retired_at.is_(None), s.retired_at.is_(None))
         .group_by(key, c.kind)
     )
     if scope.by is By.STATION and len(part.places) < len(part.frame.places):

@@ -248,7 +248,7 @@ async def _commands(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
             c.claimed_at,
             c.pulsed_at,
             c.opened_at,
-            _DOOR.c.has_contact,
+            sa.func.coalesce(c.has_contact, _DOOR.c.has_contact).label("has_contact"),
         )
         .join(_DOOR, _DOOR.c.id == c.door_id)
         .where(c.station_id.in_(list(wanted.due)), c.created_at >= begins, c.created_at < ends)

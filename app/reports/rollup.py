@@ -147,14 +147,25 @@ async def _lowest(tx: AsyncSession) -> Sequence[Any]:
     Of stations the oldest days, and days that follow them; else any of one day. Which they are is
     left to chance, so that passes at the same time rarely take the same.
     """
+    # Of what the first statement finds, another pass may have settled all by the second.
+    while (found := await _bounds(tx)) is not None:
+        depth, oldest, newest = found
+        if dues := await _some_due(tx, depth, oldest, newest):
+            return dues
+    return []
+
+
+async def _bounds(tx: AsyncSession) -> tuple[int, date, date] | None:
+    """Give the lowest depth that is due, its oldest day and its newest."""
     c = _DUE.c
     lowest = sa.select(sa.func.min(c.depth)).scalar_subquery()
-    # In one statement: between two, another pass may settle all of that depth.
     days = sa.select(c.depth, sa.func.min(c.from_day), sa.func.max(c.from_day))
-    found = (await tx.execute(days.where(c.depth == lowest).group_by(c.depth))).one_or_none()
-    if found is None:
-        return []
-    depth, oldest, newest = found
+    row = (await tx.execute(days.where(c.depth == lowest).group_by(c.depth))).one_or_none()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+async def _some_due(tx: AsyncSession, depth: int, oldest: date, newest: date) -> Sequence[Any]:
+    c = _DUE.c
     from_day = oldest
     if depth != STATION_DAYS:
         chosen = oldest + timedelta(days=secrets.randbelow((newest - oldest).days + 1))

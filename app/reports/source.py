@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db import cursors
 from app.db.cursors import PageOf, PageRequest
-from app.db.types import Instant
+from app.db.types import Instant, table_of
 from app.doors.rules import CommandState, Outcome, state_now
 from app.doors.tables import Command, ControllerOutage, Door, OfflineEntry, Scan
 from app.places.rules import Because, Kind
@@ -34,7 +34,7 @@ from app.places.tables import (
     StationModes,
 )
 from app.reports.cells import Cell
-from app.reports.queries import REPORTS, controllers, rows_of
+from app.reports.queries import LONG_OUT, REPORTS, controllers, rows_of
 from app.reports.rules import By
 from app.reports.rules.counters import (
     COMMAND,
@@ -120,6 +120,8 @@ class Made:
     """Whether a visit counts in all time that it lasts, and not just where it began."""
     is_ended: bool = False
     """Whether a spell counts where it ended, and not in all time that it lasts."""
+    is_now: bool = False
+    """Whether what lasts now counts, whatever the time that is asked about."""
 
     @property
     def ask(self) -> Ask:
@@ -149,8 +151,10 @@ OVER = sa.or_(Visit.ended_at.is_not(None), PAST)
 IMPUTED = sa.or_(Visit.end_source == EndSource.IMPUTED, sa.and_(Visit.ended_at.is_(None), PAST))
 BY_SCAN = Command.scan_id.is_not(None)
 EXECUTED = sa.and_(BY_SCAN, Command.state == CommandState.EXECUTED)
+_HAS_IT_NOW = Command.door_id.in_(sa.select(Door.id).where(Door.has_contact.is_(True)))
 WITH_CONTACT = sa.and_(
-    EXECUTED, Command.door_id.in_(sa.select(Door.id).where(Door.has_contact.is_(True)))
+    EXECUTED,
+    sa.or_(Command.has_contact.is_(True), sa.and_(Command.has_contact.is_(None), _HAS_IT_NOW)),
 )
 
 
@@ -316,7 +320,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "repair_hours": _spells(F.REPAIR_MS, status=BROKEN, is_ended=True),
         "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
         "repair_median_min": _spells(F.REPAIRS, status=BROKEN, is_ended=True, histogram=REPAIR),
-        "open_faults_over_72h": Made(),
+        "open_faults_over_72h": _spells(status=BROKEN, is_now=True),
     },
     "promise": {
         "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
@@ -489,6 +493,10 @@ async def behind(
     times = cell.times(station.timezone)
     if made.is_inside:
         query = query.where(_lasted(cell, station.timezone))
+    elif made.is_now:
+        query = query.where(
+            FacilitySpell.until_at.is_(None), FacilitySpell.facility_id.in_(_long_out(cell))
+        )
     elif made.rows in (Rows.OUTAGES, Rows.SPELLS):
         query = query.where(_touching(table, times, is_ended=made.is_ended))
     elif made.rows is Rows.COMMANDS:
@@ -544,6 +552,13 @@ def _lasted(cell: Cell, timezone: str) -> sa.ColumnElement[bool]:
         for begins, ends in times
     ]
     return sa.and_(until > Visit.started_at, sa.or_(sa.false(), *pieces))
+
+
+def _long_out(cell: Cell) -> sa.Select[Any]:
+    c, station = table_of(Facility).c, table_of(Station).c
+    is_in_use = sa.select(station.id).where(station.retired_at.is_(None))
+    is_out = c.retired_at.is_(None), c.status_at < cell.scope.at - LONG_OUT
+    return sa.select(c.id).where(*is_out, c.station_id.in_(is_in_use))
 
 
 def _of_kind(kind: FacilityKind) -> sa.Select[Any]:

@@ -24,6 +24,15 @@ WIDTHS: Mapping[str, int] = {"name": 32, "unit": 38, "day": 12, "seen_at": 20, "
 """Widths of columns in characters; any other is as wide as its title needs."""
 
 
+def check_length(rows: int) -> None:
+    """Refuse more rows than a sheet holds; raises PeriodInvalid."""
+    if rows > MOST_ROWS:
+        raise PeriodInvalid(
+            f"a sheet of Excel holds {MOST_ROWS:,} rows: take CSV, fewer days, or pieces of "
+            "time that are larger"
+        )
+
+
 class Workbook:
     """A workbook that is being written: a header, rows as they come, and what they are."""
 
@@ -46,6 +55,7 @@ class Workbook:
         }
         self._sheet = book.add_worksheet("报表")
         self._last = 0
+        self._is_closed = False
         titles = [title for column in columns for title in spread_titles(column)]
         names = [column for column in columns for _ in spread_titles(column)]
         for index, (name, title) in enumerate(zip(names, titles, strict=True)):
@@ -63,11 +73,7 @@ class Workbook:
         a sheet holds.
         """
         more = len(columns[0]) if columns else 0
-        if self._last + more > MOST_ROWS:
-            raise PeriodInvalid(
-                f"a sheet of Excel holds {MOST_ROWS:,} rows: take CSV, fewer days, or pieces of "
-                "time that are larger"
-            )
+        check_length(self._last + more)
         for row in zip(*columns, strict=True):
             self._last += 1
             index = 0
@@ -88,9 +94,16 @@ class Workbook:
         self.close()
 
     def close(self) -> None:
-        """Close its files; again does nothing."""
-        if not self._book.fileclosed:
+        """Close its files; again does nothing. Raises OSError where it cannot be written."""
+        from xlsxwriter.exceptions import FileCreateError
+
+        if self._is_closed:
+            return
+        self._is_closed = True  # What failed once is not tried again.
+        try:
             self._book.close()
+        except FileCreateError as error:
+            raise OSError(str(error)) from error
 
 
 def _write(

@@ -32,10 +32,11 @@ def rows_as_json(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> byte
 def _texts(values: Sequence[Any]) -> Sequence[bytes]:
     """Write each value of a column."""
     whole = to_json(values)
-    is_flat = b"{" not in whole and b"[" not in whole[1:]
+    is_flat = b"{" not in whole and b"[" not in whole[1:] and b"\\" not in whole
     if is_flat and whole.count(b",") == len(values) - 1:
         return whole[1:-1].split(b",")
-    # Within a text a quotation mark stands behind a backslash: these three bytes part two texts.
-    if is_flat and whole.count(b'","') == len(values) - 1 and whole.startswith(b'["'):
+    # Among texts without a backslash, and so without a quotation mark, these bytes part two.
+    is_text = is_flat and whole.startswith(b'["') and None not in values
+    if is_text and whole.count(b'","') == len(values) - 1:
         return [b'"%b"' % text for text in whole[2:-2].split(b'","')]
     return [to_json(value) for value in values]

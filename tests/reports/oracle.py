@@ -564,16 +564,18 @@ def occupancy_of(row: Row) -> dict[str, Any]:
 
 def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
     """Give what is said of each kind that stands there, was used, or was looked after."""
-    raw, ids = row.raw, {station.id for station in row.stations}
+    raw = row.raw
+    is_cut = any(row.name[name] is not None for name in ("day", "hour", "weekday", "day_class"))
     kinds = {facility.id: facility.kind for facility in raw.facilities}
     standing: Counter[Any] = Counter()
+    in_use = {station.id for station in row.stations if station.retired_at is None}
     for facility in raw.facilities:
-        if facility.station_id in ids and facility.retired_at is None:
+        if facility.station_id in in_use and facility.retired_at is None:
             standing[facility.kind] += facility.quantity
     faults = Counter(
         facility.kind
         for facility in raw.facilities
-        if facility.station_id in ids
+        if facility.station_id in in_use
         and facility.retired_at is None
         and facility.status is FacilityStatus.OUT_OF_ORDER
         and (raw.at - facility.status_at).total_seconds() > 72 * 3600
@@ -595,7 +597,7 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
         ]
         repairs, repair = row.health(f"{kind.value} REPAIRS"), row.health(f"{kind.value} REPAIR_MS")
         found[kind] = {
-            "units": standing[kind],
+            "units": None if is_cut else standing[kind],
             "uses": len(ended),
             "open_uses": len(mine) - len(ended),
             "quantity": round(float(sum(use.quantity or 0 for use in mine)), 3),
@@ -609,7 +611,7 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
             "repair_hours": hours(repair),
             "repair_mean_min": round(repair / repairs / 60_000, 1) if repairs else None,
             "repair_median_min": percentile(mended, 50) if len(mended) == repairs else None,
-            "open_faults_over_72h": faults[kind],
+            "open_faults_over_72h": None if is_cut else faults[kind],
         }
     return found
 

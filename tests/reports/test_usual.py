@@ -133,7 +133,7 @@ async def test_a_station_with_few_visitors_shows_no_level_and_says_that_it_hides
     found = (await client.get("/v1/stations/QUIET")).json()["usual"]
     assert (found["suppressed"], found["k"]) == (True, 10)
     assert (found["levels"], found["hidden_hours"]) == ([None] * 24, [*range(24)])
-    assert found["says"] == "23:00 左右通常很少有人来。"
+    assert found["says"] == "23:00 左右的扫码记录太少，不公布。"
     async with runtime.database.read() as tx:
         kept = await tx.get_one(UsualProfile, (quiet.id, "workday"))
         assert kept.levels == [None] * 24

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, date, datetime
 
+import pytest
 from pydantic_core import to_json
 
 from app.places.tables import FacilityKind
@@ -20,6 +21,23 @@ ROWS = [
 def test_rows_are_written_as_objects_would_be() -> None:
     expected = to_json([dict(zip(COLUMNS, row, strict=True)) for row in ROWS])
     assert rows_as_json(COLUMNS, list(zip(*ROWS, strict=True))) == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ['甲",', "乙", "丙"],
+        ["甲,乙", "丙", '","'],
+        [",", None],
+        [",", None, "a"],
+        ["a\\", '"', "b"],
+        ["[", "{", "a"],
+        ["a", "b", None],
+    ],
+)
+def test_no_text_can_break_the_rows_apart(names: list[str | None]) -> None:
+    found = rows_as_json(["name", "n"], [names, list(range(len(names)))])
+    assert json.loads(found) == [{"name": name, "n": n} for n, name in enumerate(names)]
 
 
 def test_no_rows_are_an_empty_array() -> None:

@@ -168,7 +168,7 @@ async def report(
             asked,
             await scope_of(tx, admin, asked, days, retention=retention, at=at),
             silence=timedelta(seconds=held.settings.controller_silence_s),
-            streams=form is Format.CSV,
+            streams=form is not Format.JSON,
             is_whole_city=admin.has_city and unit is None and station is None,
         )
     if form is Format.JSON:
