@@ -133,7 +133,7 @@ async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_to
     # Exactly 72 hours are not more.
     assert await told(both, 0) == [(1, 40.0, 40, 0)]
     assert await told(both, 24) == [(3, 90.0, 40, 1)]
-    assert await told(both, 24, By.DAY) == [(1, 40.0, 40, 1), (2, 115.0, 30, 1)]
+    assert await told(both, 24, By.DAY) == [(1, 40.0, 40, None), (2, 115.0, 30, None)]
     async with runtime.database.write() as tx:
         first = sa.select(Rollup).where(Rollup.from_day == both.from_day)
         for row in await tx.scalars(first.where(Rollup.grain == Grain.DAY)):
@@ -141,7 +141,47 @@ async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_to
             row.counts = vectors.packed({key: n for key, n in counts.items() if key < REPAIR})
     # Where a part was counted before lengths were, nobody knows the median.
     assert await told(both, 24) == [(3, 90.0, None, 1)]
-    assert await told(both, 24, By.DAY) == [(1, 40.0, None, 1), (2, 115.0, 30, 1)]
+    assert await told(both, 24, By.DAY) == [(1, 40.0, None, None), (2, 115.0, 30, None)]
+
+
+async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it_ended(
+    runtime: Runtime,
+) -> None:
+    """Out of order since 10:00, working two days later; then late: since the day before at 8:00."""
+    working, broken = FacilityStatus.WORKING, FacilityStatus.OUT_OF_ORDER
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-100))
+        new = [NewFacility(FacilityKind.MICROWAVE, "", 1)]
+        (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-100))
+        for said_at, status in ((at(-38), broken), (at(12), working)):
+            await facilities.report_status(tx, oven.id, status, status_at=said_at, at=said_at)
+    await held.record_all(runtime.database, at=at(24))
+
+    async def told(hours: float) -> Any:
+        terms = Terms(at=at(hours), retention=timedelta(days=180), silence=SILENCE)
+        await roll_up(runtime.database, terms)
+        async with runtime.database.read() as tx:
+            (row,) = await queries.facilities(
+                tx,
+                Scope(
+                    stations=sa.select(Station.id),
+                    roots=Roots(stations=[station.id]),
+                    period=Period(DAY, DAY + timedelta(days=1)),
+                    by=By.ALL,
+                    at=at(hours),
+                    retained_since=DAY - timedelta(days=180),
+                ),
+            )
+        return row.units, row.repairs, row.repair_hours
+
+    assert await told(25) == (1, 1, 50.0)
+    async with runtime.database.write() as tx:
+        await facilities.report_status(tx, oven.id, broken, status_at=at(-64), at=at(26))
+    assert await told(27) == (1, 1, 76.0)
+    async with runtime.database.write() as tx:
+        (await tx.get_one(Station, station.id)).retired_at = at(28)
+    # Of a station that is closed nothing stands there now.
+    assert await told(29) == (0, 1, 76.0)
 
 
 async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:

@@ -229,6 +229,22 @@ async def test_passes_at_once_come_to_what_one_comes_to(runtime: Runtime) -> Non
     assert many == one
 
 
+async def test_a_pass_goes_on_when_another_settles_the_day_that_it_has_just_chosen(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+    real, chosen = rollup._bounds, [(rollup.STATION_DAYS, date(2025, 1, 1), DAY)]
+
+    async def bounds(tx: AsyncSession) -> Any:
+        return chosen.pop() if chosen else await real(tx)
+
+    monkeypatch.setattr(rollup, "_bounds", bounds)
+    counted = await roll(runtime)
+    assert visits_of(counted[station.id, Grain.DAY, DAY]) == 1
+
+
 async def test_what_was_counted_from_older_rows_never_replaces_newer(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

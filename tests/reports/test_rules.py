@@ -165,7 +165,7 @@ def test_weeks_begin_on_monday_and_months_on_the_first() -> None:
     assert [len(list(base.days)) for base in months] == [2, 2]
 
 
-counts = st.integers(0, 10**13)
+counts = st.integers(0, 10**17)
 
 
 @given(part=counts, whole=counts)
