@@ -244,12 +244,17 @@ def _stays(changed: sa.ColumnElement[bool]) -> Any:
 async def _passed(tx: AsyncSession, since: datetime | None, at: datetime) -> AsyncIterator[Pair]:
     """Give the days that have passed since the last search, at every station."""
     since = since or at - timedelta(days=1)
-    stations = sa.select(Station.id, Station.timezone).where(
-        sa.or_(Station.retired_at.is_(None), Station.retired_at > since)
-    )
-    async for station, zone in await tx.stream(stations):
-        for day in _days(local_day(since, zone), local_day(at, zone) - timedelta(days=1)):
-            yield station, day
+    for zone in (await tx.scalars(sa.select(Station.timezone).distinct())).all():
+        days = list(_days(local_day(since, zone), local_day(at, zone) - timedelta(days=1)))
+        if not days:
+            continue  # So it is at nearly every look, of which there is one a minute.
+        stations = sa.select(Station.id).where(
+            Station.timezone == zone,
+            sa.or_(Station.retired_at.is_(None), Station.retired_at > since),
+        )
+        for station in await tx.scalars(stations):
+            for day in days:
+                yield station, day
 
 
 async def _moved(
