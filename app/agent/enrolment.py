@@ -89,7 +89,12 @@ class Identity:
         except ServerAway as away:
             logger.warning("credential not rotated why=%s", away)
             return
-        self._keep(credential=credential, credential_at=self._pace.wall())
+        try:
+            self._keep(credential=credential, credential_at=self._pace.wall())
+        except OSError as error:
+            # Unused, the new one ends nothing: the old one serves on.
+            logger.error("credential not rotated why=%s", error)
+            return
         server.credential = credential
         logger.info("credential rotated")
 

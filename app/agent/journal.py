@@ -284,12 +284,10 @@ async def upload(
     limit = AT_ONCE
     while True:
         await journal.news.wait()
-        events = journal.waiting(limit)
-        if not events:
-            journal.settle([])
-            continue
         try:
-            settled = await _send(journal, server, events, boot_id=boot_id)
+            events = journal.waiting(limit)
+            settled = await _send(journal, server, events, boot_id=boot_id) if events else []
+            journal.settle(settled)
         except _TooLarge:
             limit = max(1, limit // 2)
             continue
@@ -297,12 +295,15 @@ async def upload(
             await pace.sleep(backoff.next(away.retry_after_s))
         except CredentialRefused:
             await pace.sleep(refused_pause_s)
+        except sqlite3.Error as error:
+            # Our own disk refuses; what it holds is sent again, and the server takes it once.
+            logger.error("journal not written why=%s", error)
+            await pace.sleep(backoff.next())
         else:
-            journal.settle(settled)
             limit = AT_ONCE
             if settled:
                 backoff.reset()
-            else:
+            elif events:
                 # It answers and holds nothing: without a pause this would be a busy loop.
                 await pace.sleep(backoff.next())
 
@@ -324,7 +325,7 @@ async def _send(
         raise ServerAway(f"events answered {response.status_code}")
     results = body(response).get("results")
     found = results if isinstance(results, list) else []
-    held = {"accepted", "duplicate", "quarantined"}
+    held = ("accepted", "duplicate", "quarantined")
     sent = {event["seq"] for event in events}
     quarantined = [r for r in found if isinstance(r, dict) and r.get("status") == "quarantined"]
     for result in quarantined:

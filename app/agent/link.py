@@ -62,7 +62,7 @@ class Link:
     def heard(self, response: httpx.Response, sent_at: float) -> None:
         """Take an answer in: one that says what time it is at the server comes from there."""
         now = self._pace.monotonic()
-        said = _instant(response.headers.get("Server-Time"))
+        said = instant(response.headers.get("Server-Time"))
         if said is None:
             return  # Somebody in between, such as a portal's page: not our server.
         self._last_mono = now
@@ -97,7 +97,7 @@ class Link:
         """Say how long ago the server was last heard, over reboots if we have a clock for it."""
         if self._best is not None:
             return timedelta(seconds=self._pace.monotonic() - self._last_mono)
-        estimate, last = self._by_own_clock(), _instant(self._kept.get("server_time"))
+        estimate, last = self._by_own_clock(), instant(self._kept.get("server_time"))
         return estimate.at - last if estimate and last else None
 
     def boot_at(self) -> Estimate | None:
@@ -125,7 +125,7 @@ class Link:
 
     def _by_own_clock(self) -> Estimate | None:
         """Go on from what an earlier boot heard; for boxes with a clock that runs on a battery."""
-        server_time = _instant(self._kept.get("server_time"))
+        server_time = instant(self._kept.get("server_time"))
         wall, round_trip = self._kept.get("wall"), self._kept.get("round_trip_s")
         if server_time is None or not isinstance(wall, float) or not isinstance(round_trip, float):
             return None
@@ -148,14 +148,17 @@ class Link:
             "wall": float(self._pace.wall()),
             "round_trip_s": 2 * estimate.error.total_seconds(),
         }
-        self._state.write(FILE, kept)
+        self._state.write_if_possible(FILE, kept)
 
 
-def _instant(text: object) -> datetime | None:
-    if not isinstance(text, str):
+def instant(said: object) -> datetime | None:
+    """Read a time with its offset; None for anything else, and for a year that nobody lives in."""
+    if not isinstance(said, str):
         return None
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(said)
     except ValueError:
         return None
-    return found.astimezone(UTC) if found.tzinfo is not None else None
+    # Near the first and the last year of all, sums with a time would leave the calendar.
+    is_ours = found.tzinfo is not None and 1970 <= found.year <= 2100
+    return found.astimezone(UTC) if is_ours else None

@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -155,7 +156,7 @@ class Agent:
         """
         if not self._has_contact(door):
             return
-        self._journal.record("door_opened" if is_open else "door_closed", door=door)
+        self._record("door_opened" if is_open else "door_closed", door=door)
         if watch := self._open_doors.pop(door, None):
             watch.cancel()
         if is_open:
@@ -163,7 +164,14 @@ class Agent:
 
     async def _held(self, door: str) -> None:
         await self._pace.sleep(HELD_AFTER_S)
-        self._journal.record("door_held", door=door)
+        self._record("door_held", door=door)
+
+    def _record(self, type: str, **fields: Any) -> None:
+        """Write an event down; a disk that refuses it does not keep the doors from opening."""
+        try:
+            self._journal.record(type, **fields)
+        except sqlite3.Error as error:
+            logger.error("event not kept type=%s why=%s", type, error)
 
     @property
     def commands_in_hand(self) -> int:
@@ -203,7 +211,7 @@ class Agent:
         if turned is not None:
             what = "alone" if turned else "following"
             logger.warning("link %s", what)
-            self._journal.record("note", what=what)
+            self._record("note", what=what)
 
     async def run(
         self, code: str | None, beside: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
@@ -211,7 +219,7 @@ class Agent:
         """Enrol if need be, then poll; commands, acks and whatever is `beside` run along."""
         await self._identity.enrol(self._server, code=code)
         logger.info("agent started boot_id=%s", self._boot_id)
-        self._journal.record("power", what="boot")
+        self._record("power", what="boot")
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver())
@@ -343,7 +351,7 @@ class Agent:
             raise ServerAway(f"config answered {response.status_code}")
         before = self._version()
         config = {"etag": response.headers.get("ETag"), "config": body(response)}
-        self._state.write("config.json", config)
+        self._state.write_if_possible("config.json", config)
         self._config = config
         self._follow()
         logger.info("config version=%s", self._version())

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from app.agent.journal import Journal
-from app.agent.link import Estimate, Link
+from app.agent.link import Estimate, Link, instant
 from app.agent.pace import Pace
 from app.agent.relay import Pulse, Relay
 from app.agent.server import CredentialRefused, Server, ServerAway, body, number
@@ -79,7 +79,7 @@ class Passes:
     def forget(self) -> None:
         """The server revoked us: nothing opens alone any more."""
         self._keys, self._keys_kept, self._config = {}, {}, {}
-        self._state.write(KEYS_FILE, {})
+        self._state.write_if_possible(KEYS_FILE, {})
 
     async def refresh(self, server: Server) -> None:
         """Fetch what judging alone needs, when it is due; raises ServerAway, CredentialRefused."""
@@ -239,8 +239,8 @@ class Passes:
 
     def _is_denied(self, claims: PassClaims, estimate: Estimate) -> bool:
         held = self._denials.get("until")
-        until = held.get(claims.worker) if isinstance(held, dict) else None
-        return isinstance(until, str) and datetime.fromisoformat(until) > estimate.at
+        until = instant(held.get(claims.worker)) if isinstance(held, dict) else None
+        return until is not None and until > estimate.at
 
     def _before_boot(self, claims: PassClaims) -> bool:
         """Whether a pass may have been shown to an earlier boot, whose memory is gone (T03)."""
@@ -271,8 +271,8 @@ class Passes:
         return kind_at(self._windows(), estimate.at)
 
     def _keys_age(self, at: datetime) -> timedelta | None:
-        fetched = self._keys_kept.get("fetched_at")
-        return at - datetime.fromisoformat(fetched) if isinstance(fetched, str) else None
+        fetched = instant(self._keys_kept.get("fetched_at"))
+        return at - fetched if fetched is not None else None
 
     async def _fetch_keys(self, server: Server) -> None:
         etag = self._keys_kept.get("etag")
@@ -288,7 +288,7 @@ class Passes:
         if estimate is None:
             return
         self._keys_kept = {"etag": etag, "keys": kept, "fetched_at": estimate.at.isoformat()}
-        self._state.write(KEYS_FILE, self._keys_kept)
+        self._state.write_if_possible(KEYS_FILE, self._keys_kept)
         self._keys = _read_keys(kept)
 
     async def _fetch_denials(self, server: Server) -> bool:
@@ -302,17 +302,42 @@ class Passes:
             raise ServerAway(f"denials answered {response.status_code}")
         said = body(response)
         estimate = self._link.now()
-        known = self._denials.get("until")
-        until: dict[str, str] = dict(known) if isinstance(known, dict) else {}
-        news = said.get("denials")
-        for one in news if isinstance(news, list) else []:
-            until[str(one["subject"])] = str(one["until"])
+        news, whole = _news(said.get("denials"))
+        until = _read_denials(self._denials.get("until")) | news
         if estimate is not None:
             now = estimate.at - estimate.error
-            until = {who: at for who, at in until.items() if datetime.fromisoformat(at) > now}
-        self._denials = {"version": int(number(said.get("version"))), "until": until}
-        self._state.write(DENIALS_FILE, self._denials)
-        return said.get("more") is True
+            until = {who: at for who, at in until.items() if at > now}
+        # What could not be read is asked for again: by the version it would count as known.
+        version = int(number(said.get("version"))) if whole else self._denials.get("version", 0)
+        self._denials = {
+            "version": version,
+            "until": {who: at.isoformat() for who, at in until.items()},
+        }
+        self._state.write_if_possible(DENIALS_FILE, self._denials)
+        return whole and said.get("more") is True
+
+
+def _read_denials(kept: object) -> dict[str, datetime]:
+    """Read the denials that we wrote down ourselves."""
+    read = {who: instant(at) for who, at in kept.items()} if isinstance(kept, dict) else {}
+    return {who: at for who, at in read.items() if at is not None}
+
+
+def _news(denials: object) -> tuple[dict[str, datetime], bool]:
+    """Read the denials of an answer, and say whether that is all of them."""
+    if not isinstance(denials, list):
+        return {}, False
+    found, whole = {}, True
+    for one in denials:
+        subject = one.get("subject") if isinstance(one, dict) else None
+        until = instant(one.get("until")) if isinstance(one, dict) else None
+        if isinstance(subject, str) and until is not None:
+            found[subject] = until
+        else:
+            whole = False
+    if not whole:
+        logger.warning("denials cannot be read, of %d some", len(denials))
+    return found, whole
 
 
 def windows_of(config: Mapping[str, Any]) -> list[Window]:
@@ -321,14 +346,10 @@ def windows_of(config: Mapping[str, Any]) -> list[Window]:
     windows = config.get("windows")
     for one in windows if isinstance(windows, list) else []:
         try:
-            found.append(
-                Window(
-                    datetime.fromisoformat(one["from"]),
-                    datetime.fromisoformat(one["until"]),
-                    Kind(one["kind"]),
-                    Because(one["because"]),
-                )
-            )
+            from_at, until_at = instant(one["from"]), instant(one["until"])
+            if from_at is None or until_at is None:
+                raise ValueError("no time")
+            found.append(Window(from_at, until_at, Kind(one["kind"]), Because(one["because"])))
         except (KeyError, TypeError, ValueError):
             # A newer server may know more modes; in one that we do not know nothing opens.
             logger.warning("window cannot be read window=%s", one)

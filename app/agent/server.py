@@ -128,7 +128,7 @@ def body(response: httpx.Response) -> dict[str, Any]:
     """Read a JSON object; whoever answers something else (a captive portal) is not our server."""
     try:
         read = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         read = None
     if not isinstance(read, dict):
         raise ServerAway("the answer is not a JSON object")
@@ -169,6 +169,6 @@ def _retry_after_s(response: httpx.Response) -> float:
         try:
             until, now = (parsedate_to_datetime(h) for h in (header, response.headers["Date"]))
             seconds = max(0.0, (until - now).total_seconds())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             seconds = 0.0
     return min(seconds, LONGEST_RETRY_AFTER_S)

@@ -46,14 +46,24 @@ class StateFolder:
             kept = json.loads((self.path / name).read_text("utf-8"))
         except FileNotFoundError:
             return {}
-        except ValueError:
-            logger.warning("state cannot be read file=%s", name)
+        except (ValueError, OSError) as error:
+            logger.warning("state cannot be read file=%s why=%s", name, error)
             return {}
         return kept if isinstance(kept, dict) else {}
 
     def write(self, name: str, kept: dict[str, Any]) -> None:
         """Replace one JSON object; it is on the disk when this returns."""
         self.replace(name, json.dumps(kept, ensure_ascii=False).encode())
+
+    def write_if_possible(self, name: str, kept: dict[str, Any]) -> None:
+        """Replace one JSON object that the agent can work with even if the disk refuses it.
+
+        A box whose disk is full or worn out goes on opening; after a power cut it knows less.
+        """
+        try:
+            self.write(name, kept)
+        except OSError as error:
+            logger.error("state not kept file=%s why=%s", name, error)
 
     def replace(self, name: str, content: bytes) -> None:
         """Replace a file as a whole, readable by its owner only."""

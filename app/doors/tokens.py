@@ -172,7 +172,9 @@ def read_jwk(text: object) -> VerifyingKey | None:
     if not isinstance(text, dict):
         return None
     kid, typ, x = text.get("kid"), text.get("typ"), text.get("x")
-    if (text.get("kty"), text.get("crv")) != ("OKP", "Ed25519") or typ not in _KIND_OF_TYP:
+    if (text.get("kty"), text.get("crv")) != ("OKP", "Ed25519"):
+        return None
+    if not isinstance(typ, str) or typ not in _KIND_OF_TYP:
         return None
     raw = _decoded(x) if isinstance(x, str) else None
     if raw is None or len(raw) != 32 or not isinstance(kid, str) or not KID.fullmatch(kid):

@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.agent.journal import Journal
 from app.agent.loop import CredentialRevoked, run_agent
 from app.agent.relay import Pulse
-from app.agent.state import StateLocked
+from app.agent.state import StateFolder, StateLocked
 from tests.agent.world import (
     FakeServer,
     ListRelay,
@@ -389,6 +392,51 @@ async def test_a_passing_refusal_of_the_credential_is_survived(
     server = FakeServer(clock, polls=[no, no, no, no, told("k1")])
     await _until_acked(server, tmp_path, relay)
     assert relay.pulses == [PULSE]
+
+
+async def test_a_disk_that_refuses_keeps_no_command_from_being_carried_out(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = FakeServer(clock, polls=[told()])
+    async with an_agent(started, tmp_path, relay=relay):
+        await started.reached(lambda: len(started.requests("polls")) == 2)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    def breaks(request: httpx.Request) -> httpx.Response:
+        monkeypatch.setattr(StateFolder, "replace", full)
+        monkeypatch.setattr(StateFolder, "append", full)
+        monkeypatch.setattr(Journal, "_insert", refuse)
+        monkeypatch.setattr(Journal, "settle", refuse)
+        return httpx.Response(204, headers={"Server-Time": "2026-01-05T01:00:00+08:00"})
+
+    newer = httpx.Response(200, json={"version": "2"}, headers={"ETag": '"2"'})
+    server = FakeServer(clock, polls=[breaks, told("k1", version="2")], configs=[newer])
+    await _until_acked(server, tmp_path, relay)
+    assert relay.pulses == [PULSE]
+
+
+async def test_an_upload_goes_on_when_the_disk_takes_writes_again(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, refused_once = Journal.settle, asyncio.Event()
+
+    def refuse_once(self: Journal, numbers: Iterable[int]) -> None:
+        if not refused_once.is_set():
+            refused_once.set()
+            raise sqlite3.OperationalError("database or disk is full")
+        settle(self, numbers)
+
+    monkeypatch.setattr(Journal, "settle", refuse_once)
+    server = FakeServer(clock)
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: len(server.requests("events")) == 2)
+    first, second = server.bodies("events")
+    assert first["events"] == second["events"]
 
 
 async def test_two_agents_do_not_share_a_folder(

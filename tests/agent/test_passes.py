@@ -370,6 +370,77 @@ async def test_a_denied_worker_is_turned_away_and_let_in_again(world: World) -> 
     assert (await world.show(world.token("j3"))).opened
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "nobody",
+        {},
+        {"subject": "w3"},
+        {"subject": "w3", "until": "soon"},
+        {"subject": "w3", "until": "2026-12-01T00:00:00"},
+        {"subject": "w3", "until": "0001-01-01T00:00:00+14:00"},
+        {"subject": ["w3"], "until": "2026-12-01T00:00:00Z"},
+    ],
+    ids=str,
+)
+async def test_a_denial_that_cannot_be_read_is_asked_for_again_and_hides_no_other(
+    world: World, odd: Any
+) -> None:
+    await world.hear()
+    until = (world.true_time() + timedelta(days=14)).isoformat()
+    world.policy["denial_version"] = 1
+    good = {"subject": "w1", "until": until}
+    world.denials = {"version": 1, "denials": [odd, good], "more": True}
+    await world.hear()
+    await world.hear()
+    asked = [r for r in world.asked if r.url.path.endswith("/denials")]
+    assert [dict(r.url.params)["since"] for r in asked] == ["0", "0"]
+    world.clock.advance(80)
+    assert (await world.show(world.token("j1"))).reason == "worker_blocked"
+    assert (await world.show(world.token("j2", worker="w2"))).opened
+
+
+@pytest.mark.parametrize("denials", [None, "none", {"subject": "w1"}])
+async def test_an_answer_without_denials_leaves_what_is_held(world: World, denials: Any) -> None:
+    await world.hear()
+    world.policy["denial_version"] = 1
+    world.denials = {"version": 1, "denials": denials, "more": True}
+    await world.hear()
+    world.clock.advance(80)
+    assert (await world.show(world.token())).opened
+
+
+async def test_keys_and_windows_that_cannot_be_read_end_nothing(world: World) -> None:
+    world.jwks += [{"kty": "OKP", "crv": "Ed25519", "typ": ["pass+jwt"]}, "key"]  # type: ignore[list-item]
+    config = world.config()
+    config["windows"] += [{"from": "2026-11-23T00:00:00", "until": "x", "kind": [], "because": 1}]
+    config["windows"] = [config["windows"][-1], *config["windows"][:-1]]
+    world.passes.follow(config)
+    await world.alone_after()
+    assert (await world.show(world.token())).opened
+
+
+async def test_a_disk_that_refuses_keeps_no_door_shut(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StateFolder, "replace", refuse)
+    until = (world.true_time() + timedelta(days=14)).isoformat()
+    world.policy["denial_version"] = 1
+    world.denials = {"version": 1, "denials": [{"subject": "w1", "until": until}], "more": False}
+    await world.alone_after()
+    assert (await world.show(world.token("j1"))).reason == "worker_blocked"
+    assert (await world.show(world.token("j2", worker="w2"))).opened
+
+
+@pytest.mark.parametrize("said", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "now"])
+async def test_a_time_that_nobody_lives_in_is_not_the_servers(world: World, said: str) -> None:
+    world.link.heard(httpx.Response(200, headers={"Server-Time": said}), world.link.sent())
+    assert world.link.now() is None
+
+
 async def test_a_key_that_the_server_took_away_opens_nothing(world: World) -> None:
     await world.hear()
     world.jwks = []
