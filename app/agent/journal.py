@@ -38,6 +38,17 @@ DROPPED = 100
 """So many of the oldest give way at a time when it is full."""
 
 
+EPOCH_FILE = "epoch.json"
+
+GREATEST_EPOCH = 2**31 - 1
+"""The server takes no greater one."""
+
+SINCE = datetime(2020, 1, 1, tzinfo=UTC)
+
+DRAWN = (1_000_000, 2_000_000)
+"""Above what a box counts in its life, below the minutes from `SINCE` to any right time."""
+
+
 TABLES = (
     "CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)",
     "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)",
@@ -75,7 +86,7 @@ class Journal:
             self.news.set()
 
     def _open(self, state: StateFolder) -> tuple[int, sqlite3.Connection, bool]:
-        return _opened(state)
+        return _opened(state, self._pace)
 
     def record(self, type: str, **fields: Any) -> int:
         """Write one event down; it is on the disk when this returns. Gives its number."""
@@ -238,25 +249,83 @@ class Journal:
         self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
 
 
-def _opened(state: StateFolder) -> tuple[int, sqlite3.Connection, bool]:
+def _opened(state: StateFolder, pace: Pace) -> tuple[int, sqlite3.Connection, bool]:
     """Open the journal, or begin a new epoch where there is none that can be read.
 
-    The last says whether it remembers earlier boots.
+    The epoch stands beside the journal and in it, so that one damaged file takes neither. The last
+    says whether it remembers earlier boots.
     """
     path = state.path / Journal.FILE
-    epoch = int(state.read("epoch.json").get("epoch", 0))
-    if epoch and path.exists():
-        try:
-            return epoch, _connected(str(path)), True
-        except sqlite3.DatabaseError as error:
-            logger.error("journal unreadable epoch=%d why=%s", epoch, error)
-            # Kept beside, for whoever wants to know what it held.
-            path.replace(path.with_suffix(f".epoch-{epoch}.damaged"))
-    for rest in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+    is_new = not path.exists() and not (state.path / EPOCH_FILE).exists()
+    beside = _beside(state)
+    db = _sound(path) if path.exists() else None
+    inside = _inside(db) if db is not None else None
+    epoch = inside or beside
+    # A greater one beside: a later journal gave numbers already, this is an old copy.
+    if db is not None and epoch is not None and epoch >= (beside or 0):
+        _write_down(state, db, epoch, inside=inside, beside=beside)
+        return epoch, db, True
+    if db is not None:
+        db.close()
+    if path.exists():
+        logger.error("journal cannot be used inside=%s beside=%s", inside, beside)
+        # Kept beside, for whoever wants to know what it held.
+        path.replace(path.with_suffix(f".epoch-{epoch or 'unknown'}.damaged"))
+    for rest in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
         rest.unlink(missing_ok=True)
+    epoch = (beside or 0) + 1 if beside or is_new else _unheard_of(pace)
     # The number first: an epoch that was counted twice could give one number to two events.
-    state.write("epoch.json", {"epoch": epoch + 1})
-    return epoch + 1, _connected(str(path)), False
+    state.write(EPOCH_FILE, {"epoch": epoch})
+    db = _connected(str(path))
+    _write_down(state, db, epoch, inside=None, beside=epoch)
+    return epoch, db, False
+
+
+def _beside(state: StateFolder) -> int | None:
+    """Read the epoch that stands beside the journal; None when it cannot be known."""
+    kept = state.read(EPOCH_FILE).get("epoch")
+    return kept if isinstance(kept, int) and 0 < kept < GREATEST_EPOCH else None
+
+
+def _sound(path: Path) -> sqlite3.Connection | None:
+    """Open a journal that is there; None when it cannot be read."""
+    try:
+        return _connected(str(path))
+    except sqlite3.DatabaseError as error:
+        logger.error("journal unreadable why=%s", error)
+        return None
+
+
+def _inside(db: sqlite3.Connection) -> int | None:
+    """Read the epoch that a journal says it is of; None: it was made before they said so."""
+    row = db.execute("SELECT value FROM kept WHERE name = 'epoch'").fetchone()
+    return None if row is None else int(row[0])
+
+
+def _write_down(
+    state: StateFolder,
+    db: sqlite3.Connection,
+    epoch: int,
+    *,
+    inside: int | None,
+    beside: int | None,
+) -> None:
+    """Write the epoch where it does not stand yet; a disk that refuses may do so the next time."""
+    if inside != epoch:
+        with contextlib.suppress(sqlite3.OperationalError), db:
+            db.execute("INSERT OR REPLACE INTO kept VALUES ('epoch', ?)", (epoch,))
+    if beside != epoch:
+        state.write_if_possible(EPOCH_FILE, {"epoch": epoch})
+
+
+def _unheard_of(pace: Pace) -> int:
+    """Give an epoch that none before can have had, when nobody knows the last one.
+
+    Minutes since 2020: epochs are counted one by one, and this grows faster. A box that woke with
+    a clock from before that draws one that lies between.
+    """
+    minutes = int(pace.wall() - SINCE.timestamp()) // 60
+    return minutes if DRAWN[1] < minutes <= GREATEST_EPOCH else pace.dice.randrange(*DRAWN)
 
 
 def _connected(path: str) -> sqlite3.Connection:

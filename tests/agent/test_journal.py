@@ -1,8 +1,11 @@
 """The agent's journal: numbered, on the disk, uploaded until the server has each event."""
 
 import asyncio
+import contextlib
+import dataclasses
 import json
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,85 @@ async def test_a_journal_that_is_gone_or_damaged_begins_a_new_epoch(
     (tmp_path / Journal.FILE).unlink()
     gone = a_journal(tmp_path, clock)
     assert (gone.epoch, gone.record("note")) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_text("{torn"),
+        lambda file: file.write_bytes(b"\xff\xfe" * 20),
+        lambda file: file.write_text('{"epoch": "many"}'),
+        lambda file: file.write_text('{"epoch": 1}'),
+    ],
+    ids=["gone", "torn", "noise", "no number", "an old copy"],
+)
+def test_a_sound_journal_outlives_the_number_of_its_epoch(
+    clock: VirtualClock, tmp_path: Path, harm: Callable[[Path], Any]
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    journal.record("note")
+    journal.close()
+    (tmp_path / Journal.FILE).unlink()
+    second = a_journal(tmp_path, clock)
+    assert second.epoch == 2
+    held = [second.record("note"), second.record("note")]
+    second.close()
+    harm(tmp_path / "epoch.json")
+    again = a_journal(tmp_path, clock)
+    assert (again.epoch, again.remembers) == (2, True)
+    assert [event["seq"] for event in again.waiting()] == held
+    assert list(tmp_path.glob("*.damaged")) == []
+    again.close()
+    (tmp_path / Journal.FILE).write_bytes(b"not a database" * 1000)
+    assert a_journal(tmp_path, clock).epoch > 2
+
+
+@pytest.mark.parametrize("wall", [None, 0.0], ids=["a clock", "a clock that began anew"])
+async def test_with_both_gone_no_epoch_comes_twice(
+    clock: VirtualClock, tmp_path: Path, wall: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if wall is not None:
+        pace = clock.pace()
+        monkeypatch.setattr(clock, "pace", lambda: dataclasses.replace(pace, wall=lambda: wall))
+    epochs = [a_journal(tmp_path, clock).epoch]
+    for _ in range(3):
+        OPEN[-1].close()
+        (tmp_path / Journal.FILE).write_bytes(b"not a database" * 1000)
+        (tmp_path / "epoch.json").write_text("{torn")
+        epochs.append(a_journal(tmp_path, clock).epoch)
+        clock.advance(60)
+    assert len(set(epochs)) == 4
+    assert all(1_000_000 < epoch < 2**31 for epoch in epochs[1:])
+
+
+async def test_a_journal_made_before_they_said_their_epoch_goes_on(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    journal.record("note")
+    journal.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / Journal.FILE)) as db, db:
+        db.execute("DELETE FROM kept WHERE name = 'epoch'")
+    again = a_journal(tmp_path, clock)
+    assert (again.epoch, again.record("note")) == (1, 2)
+    again.close()
+    (tmp_path / "epoch.json").unlink()
+    assert a_journal(tmp_path, clock).record("note") == 3
+
+
+async def test_an_old_copy_of_a_journal_gives_no_number_a_second_time(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    a_journal(tmp_path, clock).close()
+    old = (tmp_path / Journal.FILE).read_bytes()
+    (tmp_path / Journal.FILE).unlink()
+    second = a_journal(tmp_path, clock)
+    assert (second.epoch, second.record("note")) == (2, 1)
+    second.close()
+    (tmp_path / Journal.FILE).write_bytes(old)
+    third = a_journal(tmp_path, clock)
+    assert (third.epoch, third.record("note")) == (3, 1)
 
 
 async def test_when_it_is_full_the_oldest_give_way_and_their_numbers_are_told(

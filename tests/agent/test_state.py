@@ -42,4 +42,6 @@ async def test_the_file_of_settled_results_does_not_grow_for_ever(tmp_path: Path
 
 async def test_an_unreadable_file_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{torn")
+    (tmp_path / "clock.json").mkdir()
     assert StateFolder(tmp_path).read("config.json") == {}
+    assert StateFolder(tmp_path).read("clock.json") == {}

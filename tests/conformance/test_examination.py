@@ -291,9 +291,10 @@ def uploads_in_a_busy_loop(patch: pytest.MonkeyPatch) -> None:
 def begins_its_numbers_anew_after_a_reboot(patch: pytest.MonkeyPatch) -> None:
     opened = agent_journal._opened
 
-    def fresh(state: Any) -> Any:
-        (state.path / "epoch.json").unlink(missing_ok=True)
-        return opened(state)
+    def fresh(state: Any, pace: Any) -> Any:
+        for file in (*state.path.glob("journal.db*"), state.path / "epoch.json"):
+            file.unlink(missing_ok=True)
+        return opened(state, pace)
 
     patch.setattr(agent_journal, "_opened", fresh)
 
