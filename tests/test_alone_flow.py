@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from app.agent.loop import run_agent
 from app.agent.pace import Pace
 from app.agent.passes import Answer
-from app.agent.reader import Judge
+from app.agent.reader import Judge, Note
 from app.agent.relay import SimulatedRelay
 from app.doors.tables import JournalEntry, OfflineEntry
 from app.runtime import Runtime
@@ -46,7 +46,7 @@ class HandReader:
     def __init__(self) -> None:
         self.judge: asyncio.Future[Judge] = asyncio.get_running_loop().create_future()
 
-    async def serve(self, judge: Judge) -> None:
+    async def serve(self, judge: Judge, _note: Note) -> None:
         self.judge.set_result(judge)
         await asyncio.Event().wait()
 

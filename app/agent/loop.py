@@ -98,7 +98,7 @@ async def run_agent(
             contact.watch(agent.door_moved)
         beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         if reader is not None:
-            beside.append(lambda: reader.serve(agent.judge))
+            beside.append(lambda: reader.serve(agent.judge, agent.note_of_reader))
         if lock is not None:
             beside.append(lambda: hold(lock, agent.mode, pace))
         if screen is not None:
@@ -165,6 +165,10 @@ class Agent:
     async def _held(self, door: str) -> None:
         await self._pace.sleep(HELD_AFTER_S)
         self._record("door_held", door=door)
+
+    def note_of_reader(self, door: str, what: str) -> None:
+        """Write down that a door's code reader went away, or is back."""
+        self._record("note", what=what, door=door)
 
     def _record(self, type: str, **fields: Any) -> None:
         """Write an event down; a disk that refuses it does not keep the doors from opening."""

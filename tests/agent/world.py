@@ -14,6 +14,7 @@ import httpx
 from app.agent.contact import Contact
 from app.agent.loop import run_agent
 from app.agent.pace import Pace
+from app.agent.reader import Reader
 from app.agent.relay import Pulse, Relay
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
@@ -171,6 +172,7 @@ async def an_agent(
     *,
     relay: Relay,
     contact: Contact | None = None,
+    reader: Reader | None = None,
     code: str | None = "CODE",
     seed: int = 7,
 ) -> AsyncIterator[asyncio.Task[None]]:
@@ -187,6 +189,7 @@ async def an_agent(
                 firmware="9.9",
                 stop=stop,
                 contact=contact,
+                reader=reader,
                 http=http,
                 pace=server.clock.pace(seed),
             )
