@@ -62,7 +62,7 @@ class Commands:
         self._results = results
         self._boot_id = boot_id
         self._pace = pace
-        self._taken: dict[str, None] = {}
+        self._taken: dict[str, asyncio.Future[Result | None]] = {}
         self.in_hand = 0
         """Commands that were told and have no result yet."""
 
@@ -70,20 +70,32 @@ class Commands:
         """Say whether a told command is new in this boot; it never is again."""
         if command in self._taken:
             return False
-        self._taken[command] = None
+        self._taken[command] = asyncio.get_running_loop().create_future()
         if len(self._taken) > REMEMBERED:
             del self._taken[next(iter(self._taken))]
         return True
 
-    async def carry_out(self, command: str, *, told_at: float) -> None:
-        """Take one command from its telling to its result, on the disk for the ack."""
+    async def carry_out(self, command: str, *, told_at: float) -> Result | None:
+        """Take one command from its telling to its result, on the disk for the ack.
+
+        Gives the result; None when it was not granted, and nothing was done.
+        """
         self.in_hand += 1
+        result = None
         try:
             grant = await self._claim(command, until=told_at + CLAIM_WINDOW_S)
             if grant is not None:
-                await self._act(grant)
+                result = await self._act(grant)
         finally:
             self.in_hand -= 1
+            if (taken := self._taken.get(command)) is not None and not taken.done():
+                taken.set_result(result)
+        return result
+
+    async def result_of(self, command: str) -> Result | None:
+        """Wait for what becomes of a command that somebody else carries out in this boot."""
+        taken = self._taken.get(command)
+        return None if taken is None else await asyncio.shield(taken)
 
     async def _claim(self, command: str, *, until: float) -> Grant | None:
         """Claim with one nonce until the server answers or no deadline could still hold."""
@@ -109,21 +121,18 @@ class Commands:
         logger.warning("claim unanswered command=%s", command)
         return None
 
-    async def _act(self, grant: Grant) -> None:
+    async def _act(self, grant: Grant) -> Result:
         """Pulse, or do not, and keep the result.
 
         Nothing is awaited between the look at the clock and the relay.
         """
         if grant.kind != "unlock":
-            self._keep(grant, "refused", detail="kind_unknown")
-            return
+            return self._keep(grant, "refused", detail="kind_unknown")
         if not 0 < grant.pulse_ms <= LONGEST_PULSE_MS:
-            self._keep(grant, "refused", detail="pulse_length")
-            return
+            return self._keep(grant, "refused", detail="pulse_length")
         waited_s = self._pace.monotonic() - grant.sent_at
         if waited_s >= grant.ttl_s:
-            self._keep(grant, "refused", detail="deadline_passed")
-            return
+            return self._keep(grant, "refused", detail="deadline_passed")
         after_ms = int(waited_s * 1000)
         try:
             await self._relay.pulse(Pulse(grant.command, grant.door, grant.pulse_ms))
@@ -134,15 +143,16 @@ class Commands:
         except Exception as error:
             # A relay may fail in any way its hardware likes; the server hears of it.
             logger.exception("relay failed command=%s door=%s", grant.command, grant.door)
-            self._keep(grant, "failed", detail=_line(f"{type(error).__name__}: {error}"))
-        else:
-            self._keep(grant, "executed", after_ms=after_ms)
+            return self._keep(grant, "failed", detail=_line(f"{type(error).__name__}: {error}"))
+        return self._keep(grant, "executed", after_ms=after_ms)
 
     def _keep(
         self, grant: Grant, result: Any, *, after_ms: int | None = None, detail: str | None = None
-    ) -> None:
-        self._results.add(Result(grant.command, self._boot_id, result, after_ms, detail))
+    ) -> Result:
+        kept = Result(grant.command, self._boot_id, result, after_ms, detail)
+        self._results.add(kept)
         logger.info("command command=%s result=%s detail=%s", grant.command, result, detail)
+        return kept
 
 
 def _line(text: str) -> str:

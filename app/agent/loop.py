@@ -27,7 +27,7 @@ from app.agent.reader import Reader
 from app.agent.relay import Relay
 from app.agent.screen import Board, Screen
 from app.agent.server import CredentialRefused, Server, ServerAway, body, number
-from app.agent.state import Results, StateFolder
+from app.agent.state import Result, Results, StateFolder
 from app.places.rules import Kind
 
 logger = logging.getLogger(__name__)
@@ -187,10 +187,11 @@ class Agent:
         self._look_at_link()
         return await self._passes.shown(door, token, self._server, self._claim_for_reader)
 
-    async def _claim_for_reader(self, command: str) -> None:
+    async def _claim_for_reader(self, command: str) -> Result | None:
         # The poll may tell of it at the same time: whoever takes it first carries it out.
         if self._commands.take(command):
-            await self._carry_out(command, told_at=self._pace.monotonic())
+            return await self._carry_out(command, told_at=self._pace.monotonic())
+        return await self._commands.result_of(command)
 
     def config(self) -> Mapping[str, Any]:
         """Give the config that the server gave last, or nothing."""
@@ -326,12 +327,13 @@ class Agent:
             tasks.create_task(self._carry_out(command, told_at=told_at))
         return bool(new)
 
-    async def _carry_out(self, command: str, *, told_at: float) -> None:
+    async def _carry_out(self, command: str, *, told_at: float) -> Result | None:
         try:
-            await self._commands.carry_out(command, told_at=told_at)
+            return await self._commands.carry_out(command, told_at=told_at)
         except Exception:
             # One command that went wrong in a way nobody thought of leaves the others alone.
             logger.exception("command abandoned command=%s", command)
+            return None
 
     def _version(self) -> str:
         return str(self.config().get("version", ""))

@@ -18,7 +18,7 @@ from app.agent.link import Estimate, Link, instant
 from app.agent.pace import Pace
 from app.agent.relay import Pulse, Relay
 from app.agent.server import CredentialRefused, Server, ServerAway, body, number
-from app.agent.state import StateFolder
+from app.agent.state import Result, StateFolder
 from app.doors import tokens
 from app.doors.rules.alone import Alone, Hindrance, hindrance, reason_of
 from app.doors.tokens import PassClaims, TokenKind, TokenRefusal, VerifyingKey
@@ -42,6 +42,10 @@ REFUSALS_KEPT = 30
 """Refused passes that are written down in one hour; more would only fill the journal."""
 
 
+CarryOut = Callable[[str], Awaitable[Result | None]]
+"""Takes a command to its result; None: it was not granted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What somebody at the reader is told."""
@@ -50,7 +54,7 @@ class Answer:
     reason: str
     """A reason as of a scan; `ok`."""
     why: str | None = None
-    """More exactly, when we were alone."""
+    """More exactly, when we were alone, or when what the server allowed did not come about."""
 
 
 class Passes:
@@ -92,10 +96,8 @@ class Passes:
             if not await self._fetch_denials(server):
                 break
 
-    async def shown(
-        self, door: str, token: str, server: Server, carry_out: Callable[[str], Awaitable[None]]
-    ) -> Answer:
-        """Judge what the reader at a door saw; `carry_out` takes a command to its pulse.
+    async def shown(self, door: str, token: str, server: Server, carry_out: CarryOut) -> Answer:
+        """Judge what the reader at a door saw; `carry_out` takes a command to its result.
 
         While the server is heard, its word counts, and no word opens nothing: what it may have
         decided must not be decided again here.
@@ -107,9 +109,7 @@ class Passes:
         logger.info("pass door=%s opened=%s reason=%s", door, answer.opened, answer.reason)
         return answer
 
-    async def _asked(
-        self, door: str, token: str, server: Server, carry_out: Callable[[str], Awaitable[None]]
-    ) -> Answer:
+    async def _asked(self, door: str, token: str, server: Server, carry_out: CarryOut) -> Answer:
         self._remember(token)
         try:
             response = await server.call(
@@ -124,9 +124,15 @@ class Passes:
         if not response.is_success:
             return Answer(False, "controller_offline", str(said.get("code")))
         command = said.get("command")
-        if said.get("valid") is True and isinstance(command, str):
-            await carry_out(command)
-        return Answer(said.get("valid") is True, str(said.get("reason")))
+        if said.get("valid") is not True or not isinstance(command, str):
+            # Without a command the door is free: it stands open to anybody.
+            return Answer(said.get("valid") is True, str(said.get("reason")))
+        result = await carry_out(command)
+        if result is None:
+            return Answer(False, "controller_offline", "not_granted")
+        if result.result != "executed":
+            return Answer(False, "controller_offline", result.detail)
+        return Answer(True, str(said.get("reason")))
 
     def _remember(self, token: str) -> None:
         """Use a good pass up here too: the link may break before the server's answer is there."""

@@ -11,6 +11,8 @@ import pytest
 
 from app.agent.journal import Journal
 from app.agent.loop import CredentialRevoked, run_agent
+from app.agent.passes import Answer
+from app.agent.reader import Judge, Note
 from app.agent.relay import Pulse
 from app.agent.state import StateFolder, StateLocked
 from tests.agent.world import (
@@ -437,6 +439,45 @@ async def test_an_upload_goes_on_when_the_disk_takes_writes_again(
         await server.reached(lambda: len(server.requests("events")) == 2)
     first, second = server.bodies("events")
     assert first["events"] == second["events"]
+
+
+class HandReader:
+    """A reader that sees what a test holds before it."""
+
+    def __init__(self) -> None:
+        self.judge: asyncio.Future[Judge] = asyncio.get_running_loop().create_future()
+
+    async def serve(self, judge: Judge, _note: Note) -> None:
+        self.judge.set_result(judge)
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        (None, Answer(True, "ok")),
+        (OSError("stuck"), Answer(False, "controller_offline", "OSError: stuck")),
+    ],
+    ids=["pulsed", "failed"],
+)
+@pytest.mark.parametrize("is_told_first", [True, False])
+async def test_a_reader_says_what_became_of_the_command_whoever_carried_it_out(
+    clock: VirtualClock,
+    tmp_path: Path,
+    fault: Exception | None,
+    answer: Answer,
+    is_told_first: bool,
+) -> None:
+    relay, reader = ListRelay(fault), HandReader()
+    verdict = httpx.Response(200, json={"valid": True, "reason": "ok", "command": "k1"})
+    server = FakeServer(clock, polls=[told("k1")] if is_told_first else [], verdicts=[verdict])
+    async with an_agent(server, tmp_path, relay=relay, reader=reader):
+        judge = await reader.judge
+        if is_told_first:
+            await server.reached(lambda: server.bodies("acks"))
+        assert await judge("d1", "a pass") == answer
+    assert len(server.bodies("claims")) == 1
+    assert len(relay.pulses) == (1 if fault is None else 0)
 
 
 async def test_two_agents_do_not_share_a_folder(

@@ -13,7 +13,7 @@ from app.agent.journal import Journal
 from app.agent.link import Link
 from app.agent.passes import UNKNOWN_KID_S, Answer, Passes
 from app.agent.server import Server
-from app.agent.state import StateFolder
+from app.agent.state import Result, StateFolder
 from app.doors import tokens
 from app.doors.tokens import TokenKind
 from tests.agent.world import ListRelay, VirtualClock
@@ -41,6 +41,8 @@ class World:
         self.server_says: dict[str, Any] = {}
         self.asked: list[httpx.Request] = []
         self.relay = ListRelay()
+        self.results: dict[str, Result | None] = {}
+        """What becomes of a command that the server gives, if it is not carried out."""
         self.jwks = [public(KEY), public(POSTER_KEY)]
         self.denials: dict[str, Any] = {"version": 0, "denials": [], "more": False}
         self.policy = {"kind": "passes", "hours": hours, "denial_version": 0}
@@ -132,8 +134,11 @@ class World:
         return tokens.sign_pass(changes.pop("key", KEY), **(values | changes))
 
     async def show(self, token: str, door: str = DOOR) -> Answer:
-        async def carry_out(command: str) -> None:
-            self.relay.pulses.append(command)  # type: ignore[arg-type]
+        async def carry_out(command: str) -> Result | None:
+            result = self.results.get(command, Result(command, "b", "executed", 0))
+            if result is not None and result.result == "executed":
+                self.relay.pulses.append(command)  # type: ignore[arg-type]
+            return result
 
         return await self.passes.shown(door, token, self.server, carry_out)
 
@@ -181,6 +186,31 @@ async def test_heard_the_servers_word_counts_and_without_it_nothing_opens(world:
     fresh = world.token("j3", age_s=1)
     assert (await world.show(fresh)).why == "used"
     assert len(world.relay.pulses) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (None, "not_granted"),
+        (Result("k1", "b", "refused", None, "deadline_passed"), "deadline_passed"),
+        (Result("k1", "b", "failed", None, "OSError: stuck"), "OSError: stuck"),
+    ],
+    ids=["not granted", "too late", "a relay that fails"],
+)
+async def test_nobody_is_told_that_a_door_opened_whose_relay_did_not_move(
+    world: World, result: Result | None, why: str
+) -> None:
+    await world.hear()
+    world.server_says = {"valid": True, "reason": "ok", "command": "k1"}
+    world.results["k1"] = result
+    assert await world.show(world.token()) == Answer(False, "controller_offline", why)
+
+
+async def test_at_a_free_door_the_servers_word_opens_without_a_command(world: World) -> None:
+    await world.hear()
+    world.server_says = {"valid": True, "reason": "ok", "command": None}
+    assert (await world.show(world.token())).opened
+    assert world.relay.pulses == []
 
 
 async def test_over_a_restart_a_pass_stays_used(tmp_path: Path) -> None:

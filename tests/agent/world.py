@@ -103,6 +103,7 @@ class FakeServer:
         default_factory=lambda: [httpx.Response(200, json={"credential": "secret-2"})]
     )
     events: list[Answer] = field(default_factory=lambda: [taken_in])
+    verdicts: list[Answer] = field(default_factory=list)
     seen: list[tuple[str, httpx.Request]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -146,6 +147,7 @@ def _kind(request: httpx.Request) -> str:
         "/claim": "claims",
         "/ack": "acks",
         "/events": "events",
+        "/verify": "verdicts",
     }.items():
         if path.endswith(end):
             return kind
