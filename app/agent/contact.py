@@ -21,6 +21,10 @@ class Contact(Protocol):
         """Call `moved` from the event loop whenever a door opens or closes."""
         ...
 
+    def is_open(self, door: str) -> bool | None:
+        """Say whether a door stands open now; None: nothing tells."""
+        ...
+
 
 class SimulatedDoor:
     """A relay with a door behind it that somebody opens after every pulse, and lets fall shut."""
@@ -29,11 +33,16 @@ class SimulatedDoor:
         self._relay = relay
         self._pace = pace
         self._moved: Moved | None = None
+        self._open: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, moved: Moved | None) -> None:
         """See `Contact`; None: nobody sees it any more, and people go through all the same."""
         self._moved = moved
+
+    def is_open(self, door: str) -> bool:
+        """See `Contact`; it knows any door, and one that nobody goes through is shut."""
+        return door in self._open
 
     @property
     def is_passed(self) -> bool:
@@ -49,9 +58,11 @@ class SimulatedDoor:
 
     async def _pass_through(self, door: str) -> None:
         await self._pace.sleep(self._pace.dice.uniform(0.5, 2.0))
+        self._open.add(door)
         if self._moved:
             self._moved(door, True)
         await self._pace.sleep(self._pace.dice.uniform(1.0, 4.0))
+        self._open.discard(door)
         if self._moved:
             self._moved(door, False)
 
@@ -76,3 +87,8 @@ class GpioContact:
         for door, button in self._buttons.items():
             button.when_released = lambda door=door: loop.call_soon_threadsafe(moved, door, True)
             button.when_pressed = lambda door=door: loop.call_soon_threadsafe(moved, door, False)
+
+    def is_open(self, door: str) -> bool | None:
+        """See `Contact`."""
+        button = self._buttons.get(door)
+        return None if button is None else not button.is_pressed

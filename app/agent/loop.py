@@ -92,10 +92,8 @@ async def run_agent(
         link = Link(state, pace, has_rtc=has_rtc)
         server = Server(server_url, http, link, firmware=firmware)
         identity = Identity(state, serial=serial, firmware=firmware, pace=pace)
-        agent = Agent(server, state, identity, link, relay=relay, pace=pace)
+        agent = Agent(server, state, identity, link, relay=relay, pace=pace, contact=contact)
         stack.callback(agent.close)
-        if contact is not None:
-            contact.watch(agent.door_moved)
         beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         if reader is not None:
             beside.append(lambda: reader.serve(agent.judge, agent.note_of_reader))
@@ -127,6 +125,7 @@ class Agent:
         *,
         relay: Relay,
         pace: Pace,
+        contact: Contact | None = None,
         journal: type[Journal] = Journal,
     ) -> None:
         self._server = server
@@ -142,6 +141,11 @@ class Agent:
         self._passes = Passes(state, link, self._journal, relay, pace)
         self._follow()
         self._open_doors: dict[str, asyncio.Task[None]] = {}
+        self._contact = contact
+        self._told_doors: set[str] = set()
+        """Doors of which this boot has said how they stand."""
+        if contact is not None:
+            contact.watch(self.door_moved)
 
     def close(self) -> None:
         """Let go of the journal's file."""
@@ -154,9 +158,22 @@ class Agent:
 
         A door that the server knows without a contact says nothing.
         """
-        if not self._has_contact(door):
-            return
-        self._record("door_opened" if is_open else "door_closed", door=door)
+        if door in self._with_contact():
+            self._note_door(door, is_open)
+
+    def _tell_how_doors_stand(self) -> None:
+        """Write down how each door stands, once in a boot: while we were off it may have moved.
+
+        It is marked, for it says nothing of when the door moved.
+        """
+        for door in self._with_contact() - self._told_doors:
+            is_open = self._contact.is_open(door) if self._contact is not None else None
+            if is_open is not None:
+                self._note_door(door, is_open, at_start=True)
+
+    def _note_door(self, door: str, is_open: bool, **more: Any) -> None:
+        self._told_doors.add(door)
+        self._record("door_opened" if is_open else "door_closed", door=door, **more)
         if watch := self._open_doors.pop(door, None):
             watch.cancel()
         if is_open:
@@ -225,6 +242,7 @@ class Agent:
         await self._identity.enrol(self._server, code=code)
         logger.info("agent started boot_id=%s", self._boot_id)
         self._record("power", what="boot")
+        self._tell_how_doors_stand()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver())
@@ -338,12 +356,14 @@ class Agent:
     def _version(self) -> str:
         return str(self.config().get("version", ""))
 
-    def _has_contact(self, door: str) -> bool:
+    def _with_contact(self) -> set[str]:
+        """Give the doors that the server knows with a contact."""
         doors = self.config().get("doors")
-        return any(
-            isinstance(one, dict) and one.get("id") == door and one.get("has_contact") is True
+        return {
+            str(one.get("id"))
             for one in (doors if isinstance(doors, list) else [])
-        )
+            if isinstance(one, dict) and one.get("has_contact") is True
+        }
 
     async def _fetch_config(self) -> bool:
         """Bring the config up to date, on disk first; say whether its version changed."""
@@ -360,5 +380,6 @@ class Agent:
         self._state.write_if_possible("config.json", config)
         self._config = config
         self._follow()
+        self._tell_how_doors_stand()
         logger.info("config version=%s", self._version())
         return self._version() != before

@@ -23,6 +23,7 @@ from app.audit import Action, Actor, record
 from app.db.engine import Database
 from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
+from app.doors import contacts
 from app.doors.rules.journal import EventType
 from app.doors.tables import Door, JournalEntry
 from app.places import held, stations
@@ -172,6 +173,7 @@ async def _sign(tx: AsyncSession, awaited: Awaited) -> datetime | None:
         .where(
             Door.station_id == here,
             JournalEntry.type == EventType.DOOR_OPENED,
+            contacts.AT_START.is_distinct_from(True),
             JournalEntry.corrected_at >= since,
         )
     )

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -14,6 +15,9 @@ from app.doors.tables import JournalEntry
 REACH = timedelta(hours=1)
 """How far around an instant openings are read, besides what stood before."""
 
+AT_START = JournalEntry.body["at_start"].as_boolean().label("at_start")
+"""Whether a controller that started found the door so: it may have moved at any time before."""
+
 
 async def intervals(
     tx: AsyncSession, door_id: uuid.UUID, *, around: datetime
@@ -25,7 +29,7 @@ async def intervals(
     contact = (EventType.DOOR_OPENED, EventType.DOOR_CLOSED)
     here = sa.and_(JournalEntry.door_id == door_id, JournalEntry.type.in_(contact))
     order = (JournalEntry.corrected_at, JournalEntry.epoch, JournalEntry.seq)
-    columns = sa.select(JournalEntry.type, JournalEntry.corrected_at).where(here)
+    columns = sa.select(JournalEntry.type, JournalEntry.corrected_at, AT_START).where(here)
     before = (
         await tx.execute(
             columns.where(JournalEntry.corrected_at < around - REACH)
@@ -40,7 +44,7 @@ async def intervals(
             ).order_by(*order)
         )
     ).all()
-    return _paired([(row.type, row.corrected_at) for row in (*before, *near)])
+    return _paired([(row.type, row.corrected_at, row.at_start) for row in (*before, *near)])
 
 
 async def closed_since(tx: AsyncSession, entry: JournalEntry) -> bool:
@@ -60,13 +64,14 @@ async def closed_since(tx: AsyncSession, entry: JournalEntry) -> bool:
     return bool(await tx.scalar(sa.select(closed)))
 
 
-def _paired(events: Sequence[tuple[EventType, datetime]]) -> list[OpenInterval]:
+def _paired(events: Sequence[tuple[EventType, datetime, bool | None]]) -> list[OpenInterval]:
     found: list[OpenInterval] = []
-    since: datetime | None = None
-    for kind, at in events:
-        if since is not None:
-            found.append(OpenInterval(since, at))
-        since = at if kind is EventType.DOOR_OPENED else None
-    if since is not None:
-        found.append(OpenInterval(since, None))
+    opening: OpenInterval | None = None
+    for kind, at, at_start in events:
+        if opening is not None:
+            found.append(replace(opening, closed_at=at))
+        is_open = kind is EventType.DOOR_OPENED
+        opening = OpenInterval(at, None, found_open=at_start is True) if is_open else None
+    if opening is not None:
+        found.append(opening)
     return found

@@ -298,6 +298,9 @@ class Door:
         self.watched = asyncio.Event()
         self.is_passed = False
 
+    def is_open(self, _door: str) -> bool:
+        return False
+
     def watch(self, moved: Callable[[str, bool], None] | None) -> None:
         self.moved = moved
         if moved is None:

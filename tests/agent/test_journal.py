@@ -17,7 +17,7 @@ from app.agent.journal import DROPPED, Journal
 from app.agent.link import Link
 from app.agent.relay import Pulse
 from app.agent.state import StateFolder
-from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, taken_in
+from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, taken_in, told
 
 pytestmark = pytest.mark.anyio
 
@@ -210,6 +210,58 @@ async def test_a_pass_through_the_door_is_uploaded(clock: VirtualClock, tmp_path
     assert batch["mono_ms"] >= uploaded(server)[0]["mono_ms"]
 
 
+@pytest.mark.parametrize(("is_open", "type"), [(False, "door_closed"), (True, "door_opened")])
+async def test_how_a_door_stands_is_told_once_at_each_start(
+    clock: VirtualClock, tmp_path: Path, is_open: bool, type: str
+) -> None:
+    doors = [{"id": "d1", "has_contact": True}, {"id": "d2", "has_contact": False}]
+    config = {"version": "1", "doors": doors}
+    answer = httpx.Response(200, json=config, headers={"ETag": '"1"'})
+    for _ in range(2):  # The first boot has no config yet.
+        server, door = FakeServer(clock, polls=[told(), told()], configs=[answer]), ADoor()
+        door.stands_open = is_open
+        await polls_thrice(server, tmp_path, door)
+        assert told_at_start(server) == [(type, "d1")]
+
+
+async def polls_thrice(server: FakeServer, folder: Path, door: "ADoor") -> None:
+    """Let an agent live until it said how its doors stand, and polls for the third time."""
+    async with an_agent(server, folder, relay=door, contact=door):
+        await server.reached(lambda: len(server.requests("polls")) == 3)
+        await server.reached(lambda: told_at_start(server))
+
+
+def told_at_start(server: FakeServer) -> list[tuple[str, str]]:
+    """Give what the boot that polls said of how its doors stand."""
+    boot = server.requests("polls")[0].url.params["boot_id"]
+    return [
+        (event["type"], event["door"])
+        for event in uploaded(server)
+        if event.get("at_start") is True and event["boot_id"] == boot
+    ]
+
+
+async def test_a_door_that_moved_already_is_not_told_as_it_was_found(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    config = {"version": "1", "doors": [{"id": "d1", "has_contact": True}]}
+    answer = httpx.Response(200, json=config, headers={"ETag": '"1"'})
+    newer = httpx.Response(200, json=config | {"version": "2"}, headers={"ETag": '"2"'})
+    door = ADoor()
+
+    def moves(request: httpx.Request) -> httpx.Response:
+        door.moves("d1", False)
+        door.stands_open = False
+        return told(version="2")
+
+    server = FakeServer(clock, polls=[moves, told(version="2")], configs=[answer, newer])
+    async with an_agent(server, tmp_path, relay=door, contact=door):
+        await server.reached(lambda: len(uploaded(server)) >= 2)
+        await server.reached(lambda: len(server.requests("polls")) == 3)
+    events = [(event["type"], event.get("at_start")) for event in uploaded(server)]
+    assert events == [("power", None), ("door_closed", None)]
+
+
 async def test_a_door_that_stands_open_is_reported_once(
     clock: VirtualClock, tmp_path: Path
 ) -> None:
@@ -298,8 +350,15 @@ def uploaded(server: FakeServer, most: int = 500) -> list[dict[str, Any]]:
 class ADoor(ListRelay):
     """A relay whose door moves when a test says so."""
 
+    def __init__(self, *, is_open: bool | None = None) -> None:
+        super().__init__()
+        self.stands_open = is_open
+
     def watch(self, moved: Any) -> None:
         self.moves = moved
+
+    def is_open(self, _door: str) -> bool | None:
+        return self.stands_open
 
     async def pulse(self, pulse: Pulse) -> None:
         await asyncio.sleep(0)

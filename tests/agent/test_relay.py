@@ -1,14 +1,16 @@
-"""Both relays: the log of the simulated one, the pins of the real one."""
+"""Relays and contacts: the log of the simulated one, the pins of the real ones."""
 
 import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from app.agent.contact import GpioContact
 from app.agent.relay import GpioRelay, Pulse, RelayUnusable, SimulatedRelay, UnknownDoor
 from app.cli.field import hardware
 
@@ -43,6 +45,34 @@ def gpiozero(monkeypatch: pytest.MonkeyPatch) -> list[Device]:
     monkeypatch.setitem(sys.modules, "gpiozero", module)
     made.clear()
     return made
+
+
+class Button:
+    """A reed contact on a pin, in place of `gpiozero`'s."""
+
+    def __init__(self, pin: int, **_: object) -> None:
+        self.is_pressed = pin == SHUT
+        self.when_pressed: Callable[[], None] | None = None
+        self.when_released: Callable[[], None] | None = None
+        buttons[pin] = self
+
+
+SHUT, OPEN = 5, 6
+buttons: dict[int, Button] = {}
+
+
+async def test_a_contact_on_a_pin_tells_how_its_door_stands_and_when_it_moves(
+    gpiozero: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["gpiozero"], "Button", Button, raising=False)
+    contact = GpioContact({"d1": SHUT, "d2": OPEN})
+    assert [contact.is_open(door) for door in ("d1", "d2", "d3")] == [False, True, None]
+    moved: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+    contact.watch(lambda door, is_open: moved.put_nowait((door, is_open)))
+    for tells in (buttons[SHUT].when_released, buttons[OPEN].when_pressed):
+        assert tells is not None
+        await asyncio.to_thread(tells)
+    assert [await moved.get(), await moved.get()] == [("d1", True), ("d2", False)]
 
 
 async def test_a_simulated_pulse_is_a_line_with_the_monotonic_clock(tmp_path: Path) -> None:

@@ -162,7 +162,18 @@ async def test_any_sign_of_staff_keeps_the_door_open(
     assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
 
 
-async def an_opening(runtime: Runtime, scene: Scene) -> None:
+async def test_a_door_that_a_box_found_open_is_no_sign_of_staff(
+    runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    clock.set(EIGHT + timedelta(minutes=10))
+    await an_opening(runtime, scene, at_start=True)
+    clock.set(EIGHT + timedelta(minutes=31))
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+
+
+async def an_opening(runtime: Runtime, scene: Scene, **said: Any) -> None:
     """Let the door's contact say that it opened."""
     at = runtime.now()
     async with runtime.database.write() as tx:
@@ -182,7 +193,7 @@ async def an_opening(runtime: Runtime, scene: Scene) -> None:
                 late=False,
                 received_at=at,
                 content_hash=b"",
-                body={},
+                body=said,
                 applied_at=at,
             )
         )

@@ -540,6 +540,43 @@ async def test_a_door_that_stands_open_already_lets_him_in_at_the_pulse(
     assert visit.started_at == command.pulsed_at == command.opened_at
 
 
+async def test_a_door_that_shut_while_its_box_was_off_is_not_open_to_the_next_pulse(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    door = str(scene.door.id)
+    await sends(client, scene, [an_event(1, runtime, "door_opened", door=door, mono_ms=1)])
+    await sends(client, scene, [an_event(2, runtime, "door_held", door=door, mono_ms=2)])
+    clock.advance(60)
+    found = an_event(3, runtime, "door_closed", door=door, mono_ms=1, at_start=True)
+    await sends(client, scene, [found], boot_id="b2", mono_ms=1)
+    assert await alerts(runtime) == {}
+    clock.advance(60)
+    scan_id = await pulses(client, runtime, scene)
+    assert await state_of(client, scene, scan_id) == "executed"
+    assert await rows(runtime, Visit) == []
+
+
+async def test_a_door_that_a_box_found_open_proves_only_pulses_after_that(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    door = str(scene.door.id)
+    before = await pulses(client, runtime, scene)
+    clock.advance(4)
+    found = an_event(1, runtime, "door_opened", door=door, mono_ms=1, at_start=True)
+    await sends(client, scene, [found], boot_id="b2", mono_ms=1)
+    assert await state_of(client, scene, before) == "executed"
+    assert (await alerts(runtime), await rows(runtime, Visit)) == ({}, [])
+    clock.advance(60)
+    after = await pulses(client, runtime, scene, "k2")
+    assert await state_of(client, scene, after) == "opened"
+    (command,) = [row for row in await rows(runtime, Command) if row.opened_at is not None]
+    assert command.opened_at == command.pulsed_at
+
+
 async def test_a_closing_told_after_the_pulse_shows_that_nobody_went_in(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:

@@ -170,6 +170,17 @@ def test_a_contact_proves_a_pulse_within_its_window(
 
 
 @pytest.mark.parametrize(
+    ("pulse", "opened"), [(-3, None), (0, 0), (5, 5), (20, None)], ids=["before", "as", "in", "out"]
+)
+def test_a_door_that_was_found_open_proves_no_pulse_before_that(
+    pulse: float, opened: float | None
+) -> None:
+    found = [OpenInterval(NOW, NOW + seconds(20), found_open=True)]
+    proof = opened_by(NOW + seconds(pulse), found)
+    assert proof == (None if opened is None else NOW + seconds(opened))
+
+
+@pytest.mark.parametrize(
     ("raw", "why"),
     [
         (7, Why.NOT_AN_OBJECT),
@@ -193,6 +204,7 @@ def test_a_contact_proves_a_pulse_within_its_window(
         (an_event(type="people_in", count=-1), Why.BAD_FIELD),
         (an_event(type="overflow", first_seq=5, last_seq=4), Why.BAD_FIELD),
         (an_event(type="overflow", first_seq=1, last_seq=an_event()["seq"]), Why.BAD_FIELD),
+        (an_event(type="door_opened", door="d", at_start="yes"), Why.BAD_FIELD),
         (an_event(type="facility_status", status="shiny"), Why.BAD_FIELD),
         (an_event(type="facility_use", quantity="2"), Why.BAD_FIELD),
     ],

@@ -313,9 +313,15 @@ class Controller:
         server = Server(world.server_url, self._http, link, firmware=FIRMWARE)
         identity = Identity(memory, serial=self._serial, firmware=FIRMWARE, pace=pace)
         agent = Agent(
-            server, memory, identity, link, relay=self._door, pace=pace, journal=MemoryJournal
+            server,
+            memory,
+            identity,
+            link,
+            relay=self._door,
+            contact=self._door,
+            pace=pace,
+            journal=MemoryJournal,
         )
-        self._door.watch(agent.door_moved)
         self._agent = agent
         try:
             await agent.run(None)

@@ -23,6 +23,8 @@ TRANSFER = timedelta(milliseconds=500)
 LATE_AFTER = timedelta(seconds=60)
 """An event told later than this feeds reports and never live actions."""
 
+NO_TIME = timedelta(0)
+
 MAX_BATCH = 500
 MAX_SEQ = 2**53 - 1
 """The greatest whole number every JSON reader keeps exactly."""
@@ -228,18 +230,20 @@ class OpenInterval:
     opened_at: datetime
     closed_at: datetime | None
     """None: it is open still, as far as anybody knows."""
+    found_open: bool = False
+    """It stood open when a controller started: nobody saw when it had opened."""
 
 
 def opened_by(pulsed_at: datetime, intervals: Iterable[OpenInterval]) -> datetime | None:
     """Say when the door opened for a pulse; None without proof (law 5).
 
-    The door was open already: at the pulse. Else at the first opening within 15 s after it. One
-    interval may prove several pulses.
+    The door was open already: at the pulse. Else at the first opening within 15 s after it, which a
+    door that was found open has not. One interval may prove several pulses.
     """
     found = [
         max(pulsed_at, interval.opened_at)
         for interval in intervals
-        if interval.opened_at <= pulsed_at + OPENING_WINDOW
+        if interval.opened_at <= pulsed_at + (NO_TIME if interval.found_open else OPENING_WINDOW)
         and (interval.closed_at is None or interval.closed_at > pulsed_at)
     ]
     return min(found, default=None)
@@ -402,6 +406,8 @@ def _instant(value: Any) -> datetime | None:
 
 def _fields_fit(kind: EventType, raw: Mapping[str, Any]) -> bool:
     match kind:
+        case EventType.DOOR_OPENED | EventType.DOOR_CLOSED:
+            return isinstance(raw.get("at_start", False), bool)
         case EventType.PEOPLE_IN | EventType.PEOPLE_OUT:
             reset = raw.get("reset_to")
             count = _is_whole(raw.get("count", 1), 0, 1000)
