@@ -107,7 +107,8 @@ async def take_in(
 ) -> Taken | None:
     """Take a batch in, each event once.
 
-    1. Hold the controller's row: batches of one controller go in one after another.
+    1. Hold the controller's row: batches of one controller go in one after another. Not its key,
+       which a scan's command points at: nobody at the door waits for an upload.
     2. Read every event; put what cannot be used into quarantine.
     3. Insert the rest in one statement; what stood there already is a duplicate if it is the same,
        and evidence of a clone if it is not.
@@ -118,7 +119,7 @@ async def take_in(
     station_id = await tx.scalar(
         sa.select(Controller.station_id)
         .where(Controller.id == controller_id, Controller.retired_at.is_(None))
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
     if station_id is None:
         return None
