@@ -348,11 +348,23 @@ async def _why_not(
         return CommandExpired()
     if row.state is CommandState.CLAIMED:
         if (row.boot_id, row.nonce) == (wanted.boot_id, wanted.nonce):
-            return _grant(row, clock)
+            return await _grant_again(tx, command_id, row, clock=clock, at=at)
         return ClaimedByAnother()
     if row.state in (CommandState.EXPIRED, CommandState.UNKNOWN):
         return CommandExpired()
     return CommandSettled()
+
+
+async def _grant_again(
+    tx: AsyncSession, command_id: uuid.UUID, row: Any, *, clock: DeadlineClock, at: datetime
+) -> Claimed | Problem:
+    """Give the same grant, and note when: the device counts its pulse from this claim."""
+    result = await tx.execute(
+        sa.update(Command)
+        .where(Command.id == command_id, in_state(CommandState.CLAIMED))
+        .values(granted_again_at=at, changed_at=at)
+    )
+    return _grant(row, clock) if moved(result) else CommandSettled()
 
 
 async def acknowledge(
@@ -395,13 +407,18 @@ async def acknowledge(
             detail=ack.detail,
             changed_at=at,
         )
-        .returning(Command.id, Command.scan_id, Command.door_id, Command.claimed_at)
+        .returning(
+            Command.id,
+            Command.scan_id,
+            Command.door_id,
+            sa.func.coalesce(Command.granted_again_at, Command.claimed_at).label("granted_at"),
+        )
     )
     row = result.one_or_none()
     if row is None:
         return await _not_moved(tx, controller_id, command_id, ack, at=at)
     if ack.result is CommandState.EXECUTED:
-        await _pulsed(tx, row, pulsed_at(row.claimed_at, ack.pulse_after_claim_ms, at), at=at)
+        await _pulsed(tx, row, pulsed_at(row.granted_at, ack.pulse_after_claim_ms, at), at=at)
     if row.scan_id is not None:
         await _free_places(tx, [row.scan_id], at=at)
         await wakeups.wake(tx, scan_topic(row.scan_id))

@@ -239,6 +239,8 @@ class Command(Base):
     """On the deadline clock; see app/db/clock.py."""
     expires_mono: Mapped[float | None]
     claimed_at: Mapped[datetime | None]
+    granted_again_at: Mapped[datetime | None]
+    """When its claim was last repeated and granted again; None: the first answer arrived."""
     boot_id: Mapped[str | None]
     nonce: Mapped[str | None]
     settled_at: Mapped[datetime | None]

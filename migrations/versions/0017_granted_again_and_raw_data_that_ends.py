@@ -1,0 +1,32 @@
+"""When a claim was granted again; which raw data of the field is old enough to go."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+INSTANT = sa.DateTime(timezone=True)
+BY_TIME = (("journal_entries", "received_at"), ("people_counts", "counted_at"))
+
+
+def upgrade() -> None:
+    """Go forward."""
+    op.add_column("commands", sa.Column("granted_again_at", INSTANT, nullable=True))
+    for table, column in BY_TIME:
+        op.create_index(
+            f"ix_{table}_{column}",
+            table,
+            [column],
+            postgresql_using="brin",
+            postgresql_with={"autosummarize": "on"},
+        )
+
+
+def downgrade() -> None:
+    """Go back."""
+    for table, column in BY_TIME:
+        op.drop_index(f"ix_{table}_{column}", table)
+    op.drop_column("commands", "granted_again_at")
