@@ -465,25 +465,38 @@ async def _not_moved(
         return CommandNotFound()
     if row.state is ack.result and row.boot_id == ack.boot_id:
         return None
-    await tx.execute(
-        sa.insert(AckEvidence).values(
-            id=new_id(),
-            command_id=command_id,
-            boot_id=ack.boot_id,
-            result=ack.result,
-            pulse_after_claim_ms=ack.pulse_after_claim_ms,
-            detail=ack.detail,
-            received_at=at,
-        )
-    )
+    await _keep_evidence(tx, command_id, ack, at=at)
     return NotClaimed() if row.boot_id != ack.boot_id else AckConflict()
 
 
-def pulsed_at(claimed_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
-    """Say when the relay pulsed: the device's word, held between the claim and now."""
+async def _keep_evidence(
+    tx: AsyncSession, command_id: uuid.UUID, ack: Ack, *, at: datetime
+) -> None:
+    """Keep what a boot says against what stands, once however often; the controller is held."""
+    said = {
+        "pulse_after_claim_ms": ack.pulse_after_claim_ms,
+        "detail": ack.detail,
+        "received_at": at,
+    }
+    again = await tx.execute(
+        sa.update(AckEvidence)
+        .where(
+            AckEvidence.command_id == command_id,
+            AckEvidence.boot_id == ack.boot_id,
+            AckEvidence.result == ack.result,
+        )
+        .values(said)
+    )
+    if not moved(again):
+        key = {"command_id": command_id, "boot_id": ack.boot_id, "result": ack.result}
+        await tx.execute(sa.insert(AckEvidence).values(id=new_id(), **key, **said))
+
+
+def pulsed_at(granted_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
+    """Say when the relay pulsed: the device's word, held between the grant and now."""
     if after_claim_ms is None:
         return at
-    return min(max(claimed_at, claimed_at + timedelta(milliseconds=after_claim_ms)), at)
+    return min(granted_at + timedelta(milliseconds=max(0, after_claim_ms)), at)
 
 
 async def _open_visit(

@@ -404,6 +404,7 @@ class JournalEntry(Base):
             **only_where("applied_at IS NULL"),
         ),
         sa.Index("ix_journal_entries_door_id_corrected_at", "door_id", "corrected_at"),
+        found_by_time("ix_journal_entries_received_at", "received_at"),
     )
 
 
@@ -480,6 +481,7 @@ class PeopleCount(Base):
 
     __table_args__ = (
         sa.Index("ix_people_counts_station_id_counted_at", "station_id", "counted_at"),
+        found_by_time("ix_people_counts_counted_at", "counted_at"),
     )
 
 
