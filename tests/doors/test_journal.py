@@ -17,7 +17,15 @@ from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
 from app.doors import completeness, contacts, effects, journal, line, watch
-from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
+from app.doors.rules.journal import Sending
+from app.doors.tables import (
+    Command,
+    Controller,
+    JournalCursor,
+    JournalEntry,
+    PeopleCount,
+    QuarantinedEvent,
+)
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
 from app.visits import occupancy
@@ -375,13 +383,104 @@ async def test_a_gap_that_closes_in_time_is_no_loss(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     scene = await a_scene(runtime)
-    await sends(client, scene, [an_event(2, runtime)])
+    await sends(client, scene, [an_event(1, runtime), an_event(3, runtime)])
     clock.advance(300)
-    await sends(client, scene, [an_event(1, runtime)])
+    await sends(client, scene, [an_event(2, runtime)])
     clock.advance(600)
     async with runtime.database.write() as tx:
         await completeness.watch_gaps(tx, at=runtime.now())
     assert await alerts(runtime) == {}
+
+
+async def test_a_gap_that_closes_between_two_looks_is_no_loss(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """The cursor is read with its gap; what filled it is committed before the numbers are read."""
+    scene = await a_scene(runtime)
+    await sends(client, scene, [an_event(1, runtime), an_event(3, runtime)])
+    (before,) = await rows(runtime, JournalCursor)
+    await sends(client, scene, [an_event(2, runtime)])
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        cursor = await tx.get_one(JournalCursor, (scene.controller_id, 1))
+        cursor.acked_through, cursor.gap_at = before.acked_through, before.gap_at
+        await tx.flush()
+        await completeness.watch_gaps(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
+
+
+async def test_a_box_that_is_enrolled_anew_goes_on_with_its_numbers(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """A new code gives another id; what came before it stands under the old one."""
+    scene = await a_scene(runtime)
+    assert (await sends(client, scene, [], epoch=3))["acked_through"] == 0
+    answer = await sends(client, scene, [an_event(seq, runtime) for seq in (42, 41)], epoch=3)
+    assert answer["acked_through"] == 42
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        await completeness.watch_gaps(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
+    assert (await sends(client, scene, [an_event(44, runtime)], epoch=3))["acked_through"] == 42
+    raised = an_event(45, runtime) | {"seq": 3}
+    assert (await sends(client, scene, [raised], epoch=4))["acked_through"] == 0
+
+
+async def test_what_a_box_that_is_enrolled_anew_reports_lost_is_part_of_what_it_tells_first(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    events = [an_event(61, runtime), an_event(62, runtime, "overflow", first_seq=50, last_seq=60)]
+    assert (await sends(client, scene, events))["acked_through"] == 62
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].detail["events"] == 11
+
+
+async def test_a_lost_journal_is_told_once_for_each_epoch(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+
+    async def told(seq: int, epoch: int) -> tuple[int, int] | None:
+        event = an_event(100 * epoch + seq, runtime) | {"seq": seq}
+        await sends(client, scene, [event], epoch=epoch)
+        found = (await alerts(runtime)).get(AlertKind.EVENTS_LOST)
+        assert found is None or found.detail["unknown"]
+        return found and (found.count, found.detail["epoch"])
+
+    assert await told(1, epoch=2) is None
+    assert await told(2, epoch=2) is None
+    assert await told(1, epoch=5) == (1, 5)
+    assert await told(2, epoch=5) == (1, 5)
+    assert await told(3, epoch=2) == (1, 5)
+    assert await told(1, epoch=1) == (1, 5)  # What was left of an older one.
+    assert await told(1, epoch=6) == (2, 6)
+
+
+@pytest.mark.parametrize("holds", ["an upload", "its effects"])
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+async def test_nobody_at_the_door_waits_for_an_upload(
+    client: httpx.AsyncClient, runtime: Runtime, holds: str
+) -> None:
+    """SQLite has one writer; there a batch is one short turn."""
+    scene = await a_scene(runtime)
+    at = runtime.now()
+    batch = journal.Batch(1, Sending("b", at), [an_event(1, runtime, "people_in")])
+    headers = scene.worker.headers | {"Idempotency-Key": "k"}
+
+    async def is_let_in() -> bool:
+        asked = client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+        scan = asyncio.create_task(asked)
+        await asyncio.wait([scan], timeout=5)
+        return scan.done() and scan.result().json()["outcome"] == "granted"
+
+    async with runtime.database.write() as tx:
+        assert await journal.take_in(tx, runtime.wakeups, scene.controller_id, batch, at=at)
+        if holds == "its effects":
+            await tx.commit()
+            assert await effects._apply_some(tx, runtime.scans, scene.controller_id, at=at) == 1
+        assert await is_let_in()
 
 
 async def test_the_same_number_with_other_content_freezes_the_controller(
@@ -688,6 +787,11 @@ async def test_a_door_that_never_opens_is_noticed_at_the_third_pulse(
         await watch.not_opened(tx, at=runtime.now())
     found = (await alerts(runtime))[AlertKind.NOT_OPENED]
     assert (found.count, found.last_at) == (2, runtime.now() - timedelta(seconds=40))
+    # Nor is it news once somebody closed it.
+    await closes(client, runtime, AlertKind.NOT_OPENED)
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
 
 
 async def test_vain_pulses_are_counted_since_the_door_last_opened(
@@ -797,6 +901,68 @@ async def test_forced_and_held_doors_raise_alerts_also_when_told_late(
     await sends(client, scene, [closed], mono_ms=3_600_000)
     assert AlertKind.DOOR_HELD not in await alerts(runtime)
     assert AlertKind.DOOR_FORCED in await alerts(runtime)  # Somebody must look at that.
+
+
+@pytest.mark.parametrize("act", ["the door", "the station", "the contact"])
+async def test_what_is_wrong_with_a_door_is_over_with_it(
+    client: httpx.AsyncClient, runtime: Runtime, act: str
+) -> None:
+    """Nothing else would ever close those alerts."""
+    scene, other, chief = await a_scene(runtime), await a_scene(runtime), await the_chief(runtime)
+    await with_contact(runtime, scene)
+    kinds = ("door_forced", "door_held", "tamper")
+    for each in (scene, other):
+        door = str(each.door.id)
+        events = [
+            an_event(seq, runtime, kind, door=door) | {"event_id": f"{door}{seq}"}
+            for seq, kind in enumerate(kinds, start=1)
+        ]
+        await sends(client, each, [*events, an_event(4, runtime, "tamper")])
+    path = f"/v1/admin/doors/{scene.door.id}"
+    if act == "the contact":
+        done = await client.patch(path, json={"has_contact": False}, headers=chief.headers)
+    elif act == "the door":
+        done = await client.post(f"{path}/retire", headers=chief.headers)
+    else:
+        path = f"/v1/admin/stations/{scene.station.id}"
+        done = await client.post(f"{path}/retire", headers=chief.headers)
+    assert done.status_code == 200, done.text
+    found = [one for one in await rows(runtime, Alert) if one.closed_at is None]
+    assert len([one for one in found if one.station_id == other.station.id]) == 4
+    left = {one.subject.split(":")[0] for one in found if one.station_id == scene.station.id}
+    assert (
+        left
+        == {
+            "the door": {"controller"},  # The box is still there.
+            "the station": set(),
+            "the contact": {"door", "controller"},
+        }[act]
+    )
+    ours = [one.kind for one in found if one.station_id == scene.station.id]
+    assert set(ours) <= {AlertKind.TAMPER}
+
+
+async def closes(client: httpx.AsyncClient, runtime: Runtime, kind: AlertKind) -> None:
+    """Let somebody close an alert by hand."""
+    chief, found = await the_chief(runtime), (await alerts(runtime))[kind]
+    done = await client.post(f"/v1/admin/alerts/{found.id}/close", headers=chief.headers)
+    assert done.status_code == 200, done.text
+
+
+async def test_a_silence_that_somebody_closed_opens_again_only_by_another(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    clock.advance(76)
+    await looks(runtime)
+    await closes(client, runtime, AlertKind.CONTROLLER_SILENT)
+    clock.advance(15)
+    await looks(runtime)
+    assert await alerts(runtime) == {}
+    await is_heard(runtime, clock, scene, minutes=1)
+    clock.advance(76)
+    await looks(runtime)
+    assert (await alerts(runtime))[AlertKind.CONTROLLER_SILENT].count == 1
 
 
 async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_now(
