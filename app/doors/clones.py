@@ -25,37 +25,57 @@ RETURNS = 2
 A packet of a dead boot that comes late makes that boot return once, and the living one after it.
 """
 WITHIN = timedelta(minutes=10)
+REMEMBERED = 8
+"""Boots of one controller."""
 
 
-class BootWatch:
-    """Which boots of each controller this process heard, and whether they take turns."""
+def last_of(boots: Mapping[str, Any] | None) -> str | None:
+    """Say which boot spoke last; None when nobody has since somebody looked."""
+    return boots["heard"][-1] if boots else None
 
-    def __init__(self) -> None:
-        self._boots: dict[uuid.UUID, list[str]] = {}
-        self._returns: dict[uuid.UUID, list[tuple[str, datetime]]] = {}
 
-    def speaks(self, controller_id: uuid.UUID, boot_id: str, *, at: datetime) -> bool:
-        """Note that a boot spoke; tells whether two boots have been taking turns."""
-        boots = self._boots.setdefault(controller_id, [])
-        if boots and boots[-1] == boot_id:
-            return False
-        came_back = boot_id in boots
-        if came_back:
-            boots.remove(boot_id)
-        boots.append(boot_id)
-        del boots[:-8]
-        if not came_back:
-            return False
-        before = self._returns.get(controller_id, [])
-        returns = [one for one in before if at - one[1] < WITHIN] + [(boot_id, at)]
-        self._returns[controller_id] = returns
-        often = Counter(boot for boot, _ in returns)
-        return sum(times >= RETURNS for times in often.values()) >= 2
+def spoken(
+    boots: Mapping[str, Any] | None, boot_id: str, *, at: datetime
+) -> tuple[dict[str, Any], bool]:
+    """Give the boots after another one spoke, and whether two of them have been taking turns."""
+    heard = list(boots["heard"]) if boots else []
+    returned = list(boots["returned"]) if boots else []
+    returned = [one for one in returned if at - datetime.fromisoformat(one[1]) < WITHIN]
+    if boot_id in heard:
+        heard.remove(boot_id)
+        returned.append([boot_id, at.isoformat()])
+    often = Counter(boot for boot, _ in returned)
+    take_turns = sum(times >= RETURNS for times in often.values()) >= 2
+    return {"heard": [*heard, boot_id][-REMEMBERED:], "returned": returned}, take_turns
 
-    def forget(self, controller_id: uuid.UUID) -> None:
-        """Begin anew: somebody has looked."""
-        self._boots.pop(controller_id, None)
-        self._returns.pop(controller_id, None)
+
+async def speaks(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    controller_id: uuid.UUID,
+    boot_id: str,
+    *,
+    at: datetime,
+) -> None:
+    """Note that another boot spoke than the last; freeze the controller if two take turns.
+
+    In its row, where every process sees it: the two may speak to different ones.
+    """
+    row = (
+        await tx.execute(
+            sa.select(Controller.boots)
+            .where(Controller.id == controller_id, Controller.frozen_at.is_(None))
+            .with_for_update(key_share=True)
+        )
+    ).one_or_none()
+    if row is None or last_of(row.boots) == boot_id:
+        return
+    boots, take_turns = spoken(row.boots, boot_id, at=at)
+    await tx.execute(
+        sa.update(Controller).where(Controller.id == controller_id).values(boots=boots)
+    )
+    if take_turns:
+        await found(tx, wakeups, controller_id, detail={"by": "boots"}, at=at)
 
 
 async def found(
@@ -80,6 +100,6 @@ async def found(
 
 async def thaw(tx: AsyncSession, controller: Controller, *, at: datetime) -> None:
     """Let a frozen controller work again: somebody has looked."""
-    controller.frozen_at = None
+    controller.frozen_at, controller.boots = None, None
     controller.changed_at = at
     await book.settle(tx, AlertKind.CLONE, f"controller:{controller.id}", at=at)

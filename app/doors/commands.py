@@ -29,7 +29,7 @@ from app.db.gathered import Gathered, padded
 from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
-from app.doors import contacts
+from app.doors import clones, contacts
 from app.doors.rules import LIVE, CommandState
 from app.doors.rules.config import ServerTerms, config_version
 from app.doors.rules.journal import opened_by
@@ -98,6 +98,9 @@ class Outlook:
 
     config_version: str
     commands: list[PendingCommand]
+    last_boot: str | None = None
+    """Which boot of the controller spoke last, to whichever process."""
+    is_frozen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +196,9 @@ async def outlooks(
         seen = found.get(row.controller)
         if seen is None:
             version = config_version(row.config_version, row.timezone, terms, at)
-            seen = found[row.controller] = Outlook(version, [])
+            is_frozen = row.frozen_at is not None
+            last_boot = clones.last_of(row.boots)
+            seen = found[row.controller] = Outlook(version, [], last_boot, is_frozen)
         if row.id is not None:
             seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))
     return found
@@ -206,6 +211,8 @@ def _outlook_query(clock: DeadlineClock) -> Any:
     return (
         sa.select(
             controller.c.id.label("controller"),
+            controller.c.boots,
+            controller.c.frozen_at,
             station.c.config_version,
             station.c.timezone,
             command.c.id,

@@ -103,6 +103,8 @@ class Controller(Base):
     """When it last began or ended a request; written in bulk every few seconds."""
     frozen_at: Mapped[datetime | None]
     """Since when it is given nothing more, because two devices speak with its credential."""
+    boots: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Which boots spoke last, and which came back after another; None: nobody has yet."""
     changed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
 

@@ -26,8 +26,10 @@ from app.doors.tables import (
     PeopleCount,
     QuarantinedEvent,
 )
+from app.main import create_app
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
+from app.settings import Settings
 from app.visits import occupancy
 from app.visits.tables import FacilityUse, Visit, VoidBecause
 from tests.conftest import Clock
@@ -551,6 +553,39 @@ async def test_two_boots_that_take_turns_are_a_clone(
     assert AlertKind.CLONE in await alerts(runtime)
     (controller,) = await rows(runtime, Controller)
     assert controller.frozen_at is not None
+
+
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+async def test_two_boots_are_a_clone_though_each_speaks_to_another_process(
+    client: httpx.AsyncClient, runtime: Runtime, settings: Settings, clock: Clock
+) -> None:
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    other = create_app(settings, now=clock.now, monotonic=clock.monotonic, run_jobs=False)
+    transport = httpx.ASGITransport(other)
+    async with (
+        other.router.lifespan_context(other),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as there,
+    ):
+
+        async def take_turns(*boots: str) -> bool:
+            for boot in boots:
+                await (client if boot == "a" else there).get(
+                    "/v1/controller/commands",
+                    params={"wait": 0, "boot_id": boot},
+                    headers=scene.controller_headers,
+                )
+            return AlertKind.CLONE in await alerts(runtime)
+
+        assert not await take_turns("a", "b", "a", "b", "a")
+        assert await take_turns("b")
+        assert await take_turns("a", "b")
+        path = f"/v1/admin/controllers/{scene.controller_id}/thaw"
+        assert (await client.post(path, headers=chief.headers)).status_code == 200
+        # Whoever thawed it has looked: at both processes it begins anew.
+        assert not await take_turns("b", "a", "b", "a", "b")
+        assert await take_turns("a")
 
 
 async def test_a_command_granted_before_the_freeze_is_not_claimed_after_it(
