@@ -139,7 +139,7 @@ async def make_usual_profiles(held: Runtime) -> None:
 
 
 async def retain(held: Runtime) -> None:
-    """Take the person out of what is past its retention time."""
+    """Take the person out of what is past its retention time; let old raw data of devices go."""
     days = held.settings.retention_days
     await privacy.retain(held.database, at=held.now(), retention_days=days)
 

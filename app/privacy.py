@@ -331,7 +331,7 @@ def _over(session: Any, old: datetime) -> sa.ColumnElement[bool]:
 
 
 async def retain(database: Database, *, at: datetime, retention_days: int) -> int:
-    """Take the person out of every row past its time, in batches; gives how many rows changed.
+    """Take what is past its time out of every row, in batches; gives how many rows changed.
 
     What is due is looked up in reads, so that the one writer is held for the changes alone.
     """
