@@ -415,6 +415,7 @@ async def test_what_the_field_told_ends_after_400_days_but_for_what_a_count_stan
         return found.series.inside
 
     async with runtime.database.write() as tx:
+        await tx.execute(sa.update(JournalEntry).values(applied_at=began))
         tx.add(told(1, type=EventType.NOTE))
         tx.add(told(2, type=EventType.NOTE, applied_at=None))
         kept = {"controller_id": scene.controller_id, "epoch": 1, "seq": 3, "event_id": "e3"}

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import completeness, contacts, effects, journal, line, watch
+from app.doors import clones, completeness, contacts, effects, journal, line, watch
 from app.doors.rules.journal import Sending
 from app.doors.tables import (
     Command,
@@ -589,6 +589,38 @@ async def test_two_boots_are_a_clone_though_each_speaks_to_another_process(
         # Whoever thawed it has looked: at both processes it begins anew.
         assert not await take_turns("b", "a", "b", "a", "b")
         assert await take_turns("a")
+
+
+async def test_a_poll_that_waits_while_another_boot_speaks_is_no_return(
+    client: httpx.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last poll of a dead boot still waits at another process, and a bell has it look again."""
+    scene = await a_scene(runtime)
+
+    async def polls(boot: str, wait: int) -> None:
+        params = {"wait": wait, "boot_id": boot}
+        await client.get("/v1/controller/commands", params=params, headers=scene.controller_headers)
+
+    looks, looked, times = runtime.lookout.ask, asyncio.Event(), itertools.count(1)
+
+    async def look_and_tell(*args: Any, **more: Any) -> Any:
+        next(times)
+        found = await looks(*args, **more)
+        looked.set()
+        return found
+
+    await polls("a", wait=0)
+    monkeypatch.setattr(runtime.lookout, "ask", look_and_tell)
+    waiting = asyncio.create_task(polls("a", wait=2))
+    await looked.wait()
+    async with runtime.database.write() as tx:
+        at = runtime.now()
+        await clones.speaks(tx, runtime.wakeups, scene.controller_id, "b", at=at)
+        await runtime.wakeups.wake(tx, f"controller:{scene.controller_id}")
+    await waiting
+    assert next(times) == 3
+    (controller,) = await rows(runtime, Controller)
+    assert controller.boots == {"heard": ["a", "b"], "returned": []}
 
 
 async def test_a_command_granted_before_the_freeze_is_not_claimed_after_it(
