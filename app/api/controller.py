@@ -25,7 +25,6 @@ from app.api.edge import told_now
 from app.api.problems import expected_failures, problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import (
-    clones,
     commands,
     controllers,
     denials,
@@ -410,12 +409,6 @@ def _hung_up(receive: Receive) -> bool:
     return False
 
 
-async def _speaks(held: Runtime, controller: KnownController, boot_id: str) -> None:
-    """Note that another boot speaks; two that use one credential in turn freeze it."""
-    async with held.database.write() as tx:
-        await clones.speaks(tx, held.wakeups, controller.controller_id, boot_id, at=held.now())
-
-
 async def _await_work(
     held: Runtime,
     controller: KnownController,
@@ -444,11 +437,10 @@ async def _await_work(
                 seen = await held.lookout.ask(controller.controller_id, at_once=rung)
                 if seen is None:
                     return CredentialRefused()
-                if boot_id not in (None, seen.last_boot) and not seen.is_frozen:
-                    await _speaks(held, controller, boot_id)
-                    boot_id = None
-                    continue
-                boot_id = None  # It spoke once, however often we look.
+                if boot_id is not None:
+                    id = controller.controller_id
+                    held.controllers.boots.hear(id, boot_id, last=seen.last_boot)
+                    boot_id = None  # It spoke once, however often we look.
                 left = until - loop.time()
                 changed = config_version not in (None, seen.config_version)
                 # A poll that comes while the process stops must not wait either.

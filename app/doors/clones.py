@@ -6,7 +6,7 @@ until somebody has looked, and an alert says so.
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind
+from app.db.engine import Database
+from app.db.gathered import padded
 from app.db.wakeups import LocalWakeups
 from app.doors.tables import Controller
 
@@ -27,6 +29,8 @@ A packet of a dead boot that comes late makes that boot return once, and the liv
 WITHIN = timedelta(minutes=10)
 REMEMBERED = 8
 """Boots of one controller."""
+AT_ONCE = 200
+"""Controllers whose boots are written in one transaction."""
 
 
 def last_of(boots: Mapping[str, Any] | None) -> str | None:
@@ -49,33 +53,73 @@ def spoken(
     return {"heard": [*heard, boot_id][-REMEMBERED:], "returned": returned}, take_turns
 
 
-async def speaks(
+class BootWatch:
+    """Which boots this process heard since it last wrote them down.
+
+    They are judged in the controllers' rows, where every process sees them: two that take turns may
+    speak to different ones. In bulk, because after a power cut a whole city boots.
+    """
+
+    def __init__(self) -> None:
+        self._spoken: dict[uuid.UUID, list[str]] = {}
+
+    def hear(self, controller_id: uuid.UUID, boot_id: str, *, last: str | None) -> None:
+        """Note that a boot spoke, unless it was the last that did, here or in the row."""
+        spoken = self._spoken.get(controller_id, [])
+        if boot_id != (spoken[-1] if spoken else last):
+            self._spoken[controller_id] = [*spoken, boot_id]
+
+    async def write(self, database: Database, wakeups: LocalWakeups, *, at: datetime) -> None:
+        """Write down what was heard; what is held by somebody else now waits for the next time."""
+        left, self._spoken = self._spoken, {}
+        ids = sorted(left)
+        try:
+            for start in range(0, len(ids), AT_ONCE):
+                part = {id: left[id] for id in ids[start : start + AT_ONCE]}
+                async with database.write() as tx:
+                    written = await note(tx, wakeups, part, at=at)
+                for controller_id in written:
+                    del left[controller_id]
+        finally:
+            for controller_id, before in left.items():
+                self._spoken[controller_id] = before + self._spoken.get(controller_id, [])
+
+
+async def note(
     tx: AsyncSession,
     wakeups: LocalWakeups,
-    controller_id: uuid.UUID,
-    boot_id: str,
+    heard: Mapping[uuid.UUID, Sequence[str]],
     *,
     at: datetime,
-) -> None:
-    """Note that another boot spoke than the last; freeze the controller if two take turns.
+) -> Sequence[uuid.UUID]:
+    """Write which boots spoke, in order, and freeze controllers whose boots take turns.
 
-    In its row, where every process sees it: the two may speak to different ones.
+    Gives whose are written. Rows that are held are left out: who waited for one while holding
+    others could wait for ever.
     """
-    row = (
+    rows = (
         await tx.execute(
-            sa.select(Controller.boots)
-            .where(Controller.id == controller_id, Controller.frozen_at.is_(None))
-            .with_for_update(key_share=True)
+            sa.select(Controller.id, Controller.boots, Controller.frozen_at)
+            .where(Controller.id.in_(padded(list(heard))))
+            .with_for_update(key_share=True, skip_locked=True)
         )
-    ).one_or_none()
-    if row is None or last_of(row.boots) == boot_id:
-        return
-    boots, take_turns = spoken(row.boots, boot_id, at=at)
-    await tx.execute(
-        sa.update(Controller).where(Controller.id == controller_id).values(boots=boots)
-    )
-    if take_turns:
+    ).all()
+    changed: list[dict[str, Any]] = []
+    clones: list[uuid.UUID] = []
+    for row in rows:
+        boots, take_turns = row.boots, False
+        for boot_id in heard[row.id]:
+            if row.frozen_at is None and not take_turns and boot_id != last_of(boots):
+                boots, take_turns = spoken(boots, boot_id, at=at)
+        if boots != row.boots:
+            changed.append({"id": row.id, "boots": boots})
+        if take_turns:
+            clones.append(row.id)
+    if changed:
+        await tx.execute(sa.update(Controller), changed)
+    for controller_id in clones:
         await found(tx, wakeups, controller_id, detail={"by": "boots"}, at=at)
+    return [row.id for row in rows]
 
 
 async def found(

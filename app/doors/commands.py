@@ -99,8 +99,7 @@ class Outlook:
     config_version: str
     commands: list[PendingCommand]
     last_boot: str | None = None
-    """Which boot of the controller spoke last, to whichever process."""
-    is_frozen: bool = False
+    """Which boot of the controller spoke last, as far as it is written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +195,7 @@ async def outlooks(
         seen = found.get(row.controller)
         if seen is None:
             version = config_version(row.config_version, row.timezone, terms, at)
-            is_frozen = row.frozen_at is not None
-            last_boot = clones.last_of(row.boots)
-            seen = found[row.controller] = Outlook(version, [], last_boot, is_frozen)
+            seen = found[row.controller] = Outlook(version, [], clones.last_of(row.boots))
         if row.id is not None:
             seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))
     return found
@@ -212,7 +209,6 @@ def _outlook_query(clock: DeadlineClock) -> Any:
         sa.select(
             controller.c.id.label("controller"),
             controller.c.boots,
-            controller.c.frozen_at,
             station.c.config_version,
             station.c.timezone,
             command.c.id,

@@ -27,6 +27,7 @@ from app.db.types import new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import clones, outages
+from app.doors.clones import BootWatch
 from app.doors.commands import topic_of
 from app.doors.outages import Presence
 from app.doors.rules.config import ServerTerms, config_version
@@ -106,6 +107,7 @@ class ControllerDesk:
         self._returned: dict[uuid.UUID, list[Presence]] = {}
         """Whom this process had not heard for so long that there may be an outage to write."""
         self._polls: dict[uuid.UUID, object] = {}
+        self.boots = BootWatch()
 
     def forget(self, _topic: str | None = None) -> None:
         """Forget every credential; each is read again at its next use."""

@@ -17,6 +17,7 @@ from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
 from app.doors import clones, completeness, contacts, effects, journal, line, watch
+from app.doors.clones import BootWatch
 from app.doors.rules.journal import Sending
 from app.doors.tables import (
     Command,
@@ -550,9 +551,11 @@ async def test_two_boots_that_take_turns_are_a_clone(
 
     for boot in ("a", "a", "b", "a", "b", "c", "b", "c"):  # Two reboots, each with a late packet.
         await polls(boot)
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     assert await alerts(runtime) == {}
     for boot in ("b", "c"):
         await polls(boot)
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     assert AlertKind.CLONE in await alerts(runtime)
     (controller,) = await rows(runtime, Controller)
     assert controller.frozen_at is not None
@@ -574,11 +577,14 @@ async def test_two_boots_are_a_clone_though_each_speaks_to_another_process(
 
         async def take_turns(*boots: str) -> bool:
             for boot in boots:
-                await (client if boot == "a" else there).get(
+                own = boot == "a"
+                await (client if own else there).get(
                     "/v1/controller/commands",
                     params={"wait": 0, "boot_id": boot},
                     headers=scene.controller_headers,
                 )
+                held: Runtime = runtime if own else other.state.runtime
+                await held.controllers.boots.write(held.database, held.wakeups, at=held.now())
             return AlertKind.CLONE in await alerts(runtime)
 
         assert not await take_turns("a", "b", "a", "b", "a")
@@ -589,6 +595,30 @@ async def test_two_boots_are_a_clone_though_each_speaks_to_another_process(
         # Whoever thawed it has looked: at both processes it begins anew.
         assert not await take_turns("b", "a", "b", "a", "b")
         assert await take_turns("a")
+
+
+async def test_boots_whose_row_is_held_are_written_the_next_time(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Or two processes that write down many would wait for each other for ever."""
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    watch, held = BootWatch(), [] if runtime.database.is_embedded else [scene.controller_id]
+
+    async def written() -> set[Any]:
+        await watch.write(runtime.database, runtime.wakeups, at=runtime.now())
+        return {row.id for row in await rows(runtime, Controller) if row.boots}
+
+    for each in (scene, other):
+        watch.hear(each.controller_id, "a", last=None)
+    if held:
+        async with runtime.database.write() as tx:
+            locked = sa.select(Controller.id).where(Controller.id.in_(held))
+            await tx.execute(locked.with_for_update(key_share=True))
+            assert await written() == {other.controller_id}
+    watch.hear(scene.controller_id, "b", last=None)
+    assert await written() == {scene.controller_id, other.controller_id}
+    found = {row.id: row.boots["heard"] for row in await rows(runtime, Controller)}
+    assert found == {scene.controller_id: ["a", "b"], other.controller_id: ["a"]}
 
 
 async def test_a_poll_that_waits_while_another_boot_speaks_is_no_return(
@@ -610,15 +640,17 @@ async def test_a_poll_that_waits_while_another_boot_speaks_is_no_return(
         return found
 
     await polls("a", wait=0)
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     monkeypatch.setattr(runtime.lookout, "ask", look_and_tell)
     waiting = asyncio.create_task(polls("a", wait=2))
     await looked.wait()
     async with runtime.database.write() as tx:
         at = runtime.now()
-        await clones.speaks(tx, runtime.wakeups, scene.controller_id, "b", at=at)
+        assert await clones.note(tx, runtime.wakeups, {scene.controller_id: ["b"]}, at=at)
         await runtime.wakeups.wake(tx, f"controller:{scene.controller_id}")
     await waiting
     assert next(times) == 3
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     (controller,) = await rows(runtime, Controller)
     assert controller.boots == {"heard": ["a", "b"], "returned": []}
 
