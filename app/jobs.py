@@ -139,7 +139,7 @@ async def make_usual_profiles(held: Runtime) -> None:
 
 
 async def retain(held: Runtime) -> None:
-    """Take the person out of what is past its retention time."""
+    """Take the person out of what is past its retention time; let old raw data of devices go."""
     days = held.settings.retention_days
     await privacy.retain(held.database, at=held.now(), retention_days=days)
 
@@ -252,11 +252,12 @@ async def _may_run(held: Runtime, job: Job, holder: str) -> bool:
 
 
 async def _write_heard(held: Runtime) -> None:
-    """Write when controllers were heard: every process what it heard itself."""
+    """Write when controllers were heard, and which boots: every process what it heard itself."""
     while True:
         await asyncio.sleep(outages.LISTENS_EVERY.total_seconds())
         try:
             await held.controllers.write_heard(at=held.now())
+            await held.controllers.boots.write(held.database, held.wakeups, at=held.now())
         except Exception:
             log.exception("job failed name=write-heard")
 

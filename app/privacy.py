@@ -14,18 +14,24 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.alerts.webhooks.tables import Delivery
 from app.db.engine import Database
 from app.db.types import Base, table_of
 from app.db.upsert import moved
+from app.doors.denials import DENIED_FOR
 from app.doors.rules import LIVE
 from app.doors.tables import (
+    AckEvidence,
     Command,
     DoorTicket,
+    JournalEntry,
     OfflineEntry,
     Pass,
     PassDenial,
+    PeopleCount,
+    QuarantinedEvent,
     Scan,
     ScanAlias,
 )
@@ -54,6 +60,8 @@ PASSES_FOR = timedelta(days=15)
 SESSIONS_FOR = timedelta(days=30)
 DELIVERIES_FOR = timedelta(days=30)
 """How long the log of webhooks' deliveries is kept."""
+RAW_FOR = timedelta(days=400)
+"""How long what the devices of the field told is kept as it came; no person stands in it."""
 BATCH = 500
 """Rows changed in one transaction."""
 
@@ -247,13 +255,15 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         _Rule(ScanAlias, ScanAlias.created_at < day_ago, None),
         # A controller may have worked alone by it for days, and tell us later still.
         _Rule(Pass, Pass.issued_at < at - PASSES_FOR, None),
-        _Rule(PassDenial, PassDenial.until_at < at, None),
+        # A lifting is such a row as well, for controllers that were away meanwhile.
+        _Rule(PassDenial, PassDenial.until_at < at - DENIED_FOR, None),
         _Rule(DoorTicket, DoorTicket.expires_at < day_ago, None),
         _Rule(
             OfflineEntry,
             sa.and_(OfflineEntry.owner_key.is_not(None), OfflineEntry.reviewed_at < day_ago),
             {"owner_key": None},
         ),
+        *_raw(at - RAW_FOR),
         _Rule(BlockedNumber, BlockedNumber.until_at < at, None),
         _Rule(LoginChallenge, LoginChallenge.created_at < day_ago, None),
         _Rule(LoginTurn, LoginTurn.taken_at < day_ago, None),
@@ -289,12 +299,39 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
     )
 
 
+def _raw(old: datetime) -> Iterator[_Rule]:
+    """Let go of what the field told before then, but for what younger figures stand on."""
+    later = aliased(PeopleCount)
+    # A count is a sum since the last reset, so what was told before one counts no more.
+    told_before_a_reset = sa.exists().where(
+        later.station_id == PeopleCount.station_id,
+        later.reset_to.is_not(None),
+        later.counted_at > PeopleCount.counted_at,
+        later.counted_at < old,
+    )
+    yield _Rule(PeopleCount, sa.and_(PeopleCount.counted_at < old, told_before_a_reset), None)
+    yield _Rule(
+        JournalEntry,
+        sa.and_(
+            JournalEntry.received_at < old,
+            JournalEntry.applied_at.is_not(None),
+            *(
+                ~sa.exists().where(kind.entry_id == JournalEntry.id)
+                for kind in (PeopleCount, OfflineEntry)
+            ),
+        ),
+        None,
+    )
+    yield _Rule(QuarantinedEvent, QuarantinedEvent.received_at < old, None)
+    yield _Rule(AckEvidence, AckEvidence.received_at < old, None)
+
+
 def _over(session: Any, old: datetime) -> sa.ColumnElement[bool]:
     return sa.or_(session.ended_at < old, session.expires_at < old)
 
 
 async def retain(database: Database, *, at: datetime, retention_days: int) -> int:
-    """Take the person out of every row past its time, in batches; gives how many rows changed.
+    """Take what is past its time out of every row, in batches; gives how many rows changed.
 
     What is due is looked up in reads, so that the one writer is held for the changes alone.
     """

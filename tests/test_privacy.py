@@ -12,9 +12,20 @@ import sqlalchemy as sa
 
 from app import privacy
 from app.db.types import Base, new_id
+from app.doors import people_counts
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.rules.journal import EventType, Quality
-from app.doors.tables import Command, CommandKind, JournalEntry, OfflineEntry, Pass, Scan
+from app.doors.tables import (
+    AckEvidence,
+    Command,
+    CommandKind,
+    JournalEntry,
+    OfflineEntry,
+    Pass,
+    PeopleCount,
+    QuarantinedEvent,
+    Scan,
+)
 from app.people import sign_in, workers
 from app.people.rules import owner_key
 from app.people.sign_in import Asked, Budgets
@@ -358,6 +369,103 @@ async def test_after_the_retention_time_a_visit_and_a_scan_lose_their_worker(
     assert (alone.worker_id, alone.owner_key, alone.visit_id) == (None, None, visit.id)
     assert scan.demand_key is not None  # A random mark: what was wanted still counts.
     assert (visit.occupation, visit.party_size) == (Occupation.RIDER, 1)
+
+
+async def test_what_the_field_told_ends_after_400_days_but_for_what_a_count_stands_on(
+    runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await a_life(runtime, scene)
+    began = clock.now()
+
+    def told(seq: int, **more: Any) -> JournalEntry:
+        values: dict[str, Any] = {
+            "id": new_id(),
+            "controller_id": scene.controller_id,
+            "epoch": 1,
+            "seq": seq,
+            "event_id": f"e{seq}",
+            "boot_id": "b",
+            "type": EventType.PEOPLE_IN,
+            "occurred_at": clock.now(),
+            "corrected_at": clock.now(),
+            "quality": Quality.SYNCED,
+            "late": False,
+            "received_at": clock.now(),
+            "content_hash": b"h",
+            "body": {},
+            "applied_at": clock.now(),
+        }
+        return JournalEntry(**values | more)
+
+    async def counts(seq: int, **more: Any) -> None:
+        async with runtime.database.write() as tx:
+            entry = told(seq)
+            tx.add(entry)
+            await tx.flush()
+            station_id, at = scene.station.id, clock.now()
+            values = {"entry_id": entry.id, "station_id": station_id, "counted_at": at, "delta": 1}
+            tx.add(PeopleCount(**values | more))
+
+    async def inside() -> int:
+        async with runtime.database.read() as tx:
+            at = clock.now()
+            found = await people_counts.between(tx, scene.station.id, since=at, until=at)
+        assert found.series is not None
+        return found.series.inside
+
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(JournalEntry).values(applied_at=began))
+        tx.add(told(1, type=EventType.NOTE))
+        tx.add(told(2, type=EventType.NOTE, applied_at=None))
+        kept = {"controller_id": scene.controller_id, "epoch": 1, "seq": 3, "event_id": "e3"}
+        tx.add(
+            QuarantinedEvent(
+                id=new_id(),
+                **kept,
+                boot_id="b",
+                reason="bad_time",
+                received_at=began,
+                content_hash=b"h",
+                body={},
+            )
+        )
+        command_id = await tx.scalar(sa.select(Command.id))
+        tx.add(
+            AckEvidence(
+                id=new_id(),
+                command_id=command_id,
+                boot_id="b",
+                result=CommandState.FAILED,
+                received_at=began,
+            )
+        )
+    await counts(4)
+    clock.advance(60)
+    await counts(5, delta=0, reset_to=3)
+    clock.advance(60)
+    await counts(6)
+    clock.advance(60)
+
+    async def left() -> tuple[set[int], int, int, int]:
+        async with runtime.database.read() as tx:
+            seqs = await tx.scalars(sa.select(JournalEntry.seq).where(JournalEntry.epoch == 1))
+            each = [
+                await tx.scalar(sa.select(sa.func.count()).select_from(kind)) or 0
+                for kind in (PeopleCount, QuarantinedEvent, AckEvidence)
+            ]
+            alone = await tx.scalar(sa.select(JournalEntry.id).where(JournalEntry.epoch == 0))
+        assert alone is not None, "what was opened alone is an entry still"
+        return (set(seqs), *each)
+
+    clock.set(began + privacy.RAW_FOR)
+    await retained(runtime)
+    assert await left() == ({1, 2, 4, 5, 6}, 3, 1, 1)
+    assert await inside() == 4
+    clock.advance(300)
+    await retained(runtime)
+    assert await left() == ({2, 5, 6}, 2, 0, 0)
+    assert await inside() == 4
 
 
 async def test_ended_sessions_and_old_failures_go(runtime: Runtime, clock: Clock) -> None:

@@ -149,6 +149,23 @@ async def open_ones(tx: AsyncSession, kind: AlertKind) -> Mapping[str, datetime]
     return {row.subject: row.last_at for row in rows}
 
 
+async def closed_ones(
+    tx: AsyncSession, kind: AlertKind, *, since: datetime
+) -> Mapping[str, datetime]:
+    """Give the subjects of a kind's closed alerts, with when the newest evidence happened.
+
+    Of those with evidence since then. Who looks for the same again and again opens nothing anew
+    from what somebody has seen and closed.
+    """
+    newest = sa.func.max(Alert.last_at, type_=Alert.last_at.type)
+    rows = await tx.execute(
+        sa.select(Alert.subject, newest.label("last_at"))
+        .where(Alert.kind == kind, Alert.closed_at.is_not(None), Alert.last_at >= since)
+        .group_by(Alert.subject)
+    )
+    return {row.subject: row.last_at for row in rows}
+
+
 async def close_quiet(tx: AsyncSession, *, at: datetime) -> int:
     """Close the alerts that have been quiet for as long as their kind asks; tells how many."""
     closed = 0

@@ -25,7 +25,6 @@ from app.api.edge import told_now
 from app.api.problems import expected_failures, problem_response, problems
 from app.api.shapes import Key, Line, Out, Rfc3339
 from app.doors import (
-    clones,
     commands,
     controllers,
     denials,
@@ -369,8 +368,8 @@ async def next_commands(
 ) -> Response:
     """Wait for something to do: a command to claim, or a config to fetch."""
     held: Runtime = request.app.state.runtime
-    await _watch_boot(held, controller, boot_id)
-    seen = await _await_work(held, controller, min(wait, held.settings.max_wait_s), config_version)
+    wait_s = min(wait, held.settings.max_wait_s)
+    seen = await _await_work(held, controller, wait_s, config_version, boot_id)
     # The end of a poll that nobody waits for any more is no sign of life.
     if not _hung_up(request.receive):
         held.controllers.heard(controller.controller_id, held.now())
@@ -410,20 +409,12 @@ def _hung_up(receive: Receive) -> bool:
     return False
 
 
-async def _watch_boot(held: Runtime, controller: KnownController, boot_id: str | None) -> None:
-    """Freeze a controller whose credential two devices use in turn."""
-    if boot_id is None:
-        return
-    at = held.now()
-    if held.controllers.boots.speaks(controller.controller_id, boot_id, at=at):
-        async with held.database.write() as tx:
-            await clones.found(
-                tx, held.wakeups, controller.controller_id, detail={"by": "boots"}, at=at
-            )
-
-
 async def _await_work(
-    held: Runtime, controller: KnownController, wait_s: int, config_version: str | None
+    held: Runtime,
+    controller: KnownController,
+    wait_s: int,
+    config_version: str | None,
+    boot_id: str | None,
 ) -> Outlook | Problem:
     """Look, wait for the bell, look again; nothing to do when a newer poll takes its place.
 
@@ -446,6 +437,10 @@ async def _await_work(
                 seen = await held.lookout.ask(controller.controller_id, at_once=rung)
                 if seen is None:
                     return CredentialRefused()
+                if boot_id is not None:
+                    id = controller.controller_id
+                    held.controllers.boots.hear(id, boot_id, last=seen.last_boot)
+                    boot_id = None  # It spoke once, however often we look.
                 left = until - loop.time()
                 changed = config_version not in (None, seen.config_version)
                 # A poll that comes while the process stops must not wait either.

@@ -6,7 +6,7 @@ until somebody has looked, and an alert says so.
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.alerts import book
 from app.alerts.book import Evidence
 from app.alerts.rules import AlertKind
+from app.db.engine import Database
+from app.db.gathered import padded
 from app.db.wakeups import LocalWakeups
 from app.doors.tables import Controller
 
@@ -25,37 +27,99 @@ RETURNS = 2
 A packet of a dead boot that comes late makes that boot return once, and the living one after it.
 """
 WITHIN = timedelta(minutes=10)
+REMEMBERED = 8
+"""Boots of one controller."""
+AT_ONCE = 200
+"""Controllers whose boots are written in one transaction."""
+
+
+def last_of(boots: Mapping[str, Any] | None) -> str | None:
+    """Say which boot spoke last; None when nobody has since somebody looked."""
+    return boots["heard"][-1] if boots else None
+
+
+def spoken(
+    boots: Mapping[str, Any] | None, boot_id: str, *, at: datetime
+) -> tuple[dict[str, Any], bool]:
+    """Give the boots after another one spoke, and whether two of them have been taking turns."""
+    heard = list(boots["heard"]) if boots else []
+    returned = list(boots["returned"]) if boots else []
+    returned = [one for one in returned if at - datetime.fromisoformat(one[1]) < WITHIN]
+    if boot_id in heard:
+        heard.remove(boot_id)
+        returned.append([boot_id, at.isoformat()])
+    often = Counter(boot for boot, _ in returned)
+    take_turns = sum(times >= RETURNS for times in often.values()) >= 2
+    return {"heard": [*heard, boot_id][-REMEMBERED:], "returned": returned}, take_turns
 
 
 class BootWatch:
-    """Which boots of each controller this process heard, and whether they take turns."""
+    """Which boots this process heard since it last wrote them down.
+
+    They are judged in the controllers' rows, where every process sees them: two that take turns may
+    speak to different ones. In bulk, because after a power cut a whole city boots.
+    """
 
     def __init__(self) -> None:
-        self._boots: dict[uuid.UUID, list[str]] = {}
-        self._returns: dict[uuid.UUID, list[tuple[str, datetime]]] = {}
+        self._spoken: dict[uuid.UUID, list[str]] = {}
 
-    def speaks(self, controller_id: uuid.UUID, boot_id: str, *, at: datetime) -> bool:
-        """Note that a boot spoke; tells whether two boots have been taking turns."""
-        boots = self._boots.setdefault(controller_id, [])
-        if boots and boots[-1] == boot_id:
-            return False
-        came_back = boot_id in boots
-        if came_back:
-            boots.remove(boot_id)
-        boots.append(boot_id)
-        del boots[:-8]
-        if not came_back:
-            return False
-        before = self._returns.get(controller_id, [])
-        returns = [one for one in before if at - one[1] < WITHIN] + [(boot_id, at)]
-        self._returns[controller_id] = returns
-        often = Counter(boot for boot, _ in returns)
-        return sum(times >= RETURNS for times in often.values()) >= 2
+    def hear(self, controller_id: uuid.UUID, boot_id: str, *, last: str | None) -> None:
+        """Note that a boot spoke, unless it was the last that did, here or in the row."""
+        spoken = self._spoken.get(controller_id, [])
+        if boot_id != (spoken[-1] if spoken else last):
+            self._spoken[controller_id] = [*spoken, boot_id]
 
-    def forget(self, controller_id: uuid.UUID) -> None:
-        """Begin anew: somebody has looked."""
-        self._boots.pop(controller_id, None)
-        self._returns.pop(controller_id, None)
+    async def write(self, database: Database, wakeups: LocalWakeups, *, at: datetime) -> None:
+        """Write down what was heard; what is held by somebody else now waits for the next time."""
+        left, self._spoken = self._spoken, {}
+        ids = sorted(left)
+        try:
+            for start in range(0, len(ids), AT_ONCE):
+                part = {id: left[id] for id in ids[start : start + AT_ONCE]}
+                async with database.write() as tx:
+                    written = await note(tx, wakeups, part, at=at)
+                for controller_id in written:
+                    del left[controller_id]
+        finally:
+            for controller_id, before in left.items():
+                self._spoken[controller_id] = before + self._spoken.get(controller_id, [])
+
+
+async def note(
+    tx: AsyncSession,
+    wakeups: LocalWakeups,
+    heard: Mapping[uuid.UUID, Sequence[str]],
+    *,
+    at: datetime,
+) -> Sequence[uuid.UUID]:
+    """Write which boots spoke, in order, and freeze controllers whose boots take turns.
+
+    Gives whose are written. Rows that are held are left out: who waited for one while holding
+    others could wait for ever.
+    """
+    rows = (
+        await tx.execute(
+            sa.select(Controller.id, Controller.boots, Controller.frozen_at)
+            .where(Controller.id.in_(padded(list(heard))))
+            .with_for_update(key_share=True, skip_locked=True)
+        )
+    ).all()
+    changed: list[dict[str, Any]] = []
+    clones: list[uuid.UUID] = []
+    for row in rows:
+        boots, take_turns = row.boots, False
+        for boot_id in heard[row.id]:
+            if row.frozen_at is None and not take_turns and boot_id != last_of(boots):
+                boots, take_turns = spoken(boots, boot_id, at=at)
+        if boots != row.boots:
+            changed.append({"id": row.id, "boots": boots})
+        if take_turns:
+            clones.append(row.id)
+    if changed:
+        await tx.execute(sa.update(Controller), changed)
+    for controller_id in clones:
+        await found(tx, wakeups, controller_id, detail={"by": "boots"}, at=at)
+    return [row.id for row in rows]
 
 
 async def found(
@@ -80,6 +144,6 @@ async def found(
 
 async def thaw(tx: AsyncSession, controller: Controller, *, at: datetime) -> None:
     """Let a frozen controller work again: somebody has looked."""
-    controller.frozen_at = None
+    controller.frozen_at, controller.boots = None, None
     controller.changed_at = at
     await book.settle(tx, AlertKind.CLONE, f"controller:{controller.id}", at=at)

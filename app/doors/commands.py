@@ -29,7 +29,7 @@ from app.db.gathered import Gathered, padded
 from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
-from app.doors import contacts
+from app.doors import clones, contacts
 from app.doors.rules import LIVE, CommandState
 from app.doors.rules.config import ServerTerms, config_version
 from app.doors.rules.journal import opened_by
@@ -98,6 +98,8 @@ class Outlook:
 
     config_version: str
     commands: list[PendingCommand]
+    last_boot: str | None = None
+    """Which boot of the controller spoke last, as far as it is written down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ async def outlooks(
         seen = found.get(row.controller)
         if seen is None:
             version = config_version(row.config_version, row.timezone, terms, at)
-            seen = found[row.controller] = Outlook(version, [])
+            seen = found[row.controller] = Outlook(version, [], clones.last_of(row.boots))
         if row.id is not None:
             seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))
     return found
@@ -206,6 +208,7 @@ def _outlook_query(clock: DeadlineClock) -> Any:
     return (
         sa.select(
             controller.c.id.label("controller"),
+            controller.c.boots,
             station.c.config_version,
             station.c.timezone,
             command.c.id,
@@ -348,11 +351,23 @@ async def _why_not(
         return CommandExpired()
     if row.state is CommandState.CLAIMED:
         if (row.boot_id, row.nonce) == (wanted.boot_id, wanted.nonce):
-            return _grant(row, clock)
+            return await _grant_again(tx, command_id, row, clock=clock, at=at)
         return ClaimedByAnother()
     if row.state in (CommandState.EXPIRED, CommandState.UNKNOWN):
         return CommandExpired()
     return CommandSettled()
+
+
+async def _grant_again(
+    tx: AsyncSession, command_id: uuid.UUID, row: Any, *, clock: DeadlineClock, at: datetime
+) -> Claimed | Problem:
+    """Give the same grant, and note when: the device counts its pulse from this claim."""
+    result = await tx.execute(
+        sa.update(Command)
+        .where(Command.id == command_id, in_state(CommandState.CLAIMED))
+        .values(granted_again_at=at, changed_at=at)
+    )
+    return _grant(row, clock) if moved(result) else CommandSettled()
 
 
 async def acknowledge(
@@ -395,13 +410,18 @@ async def acknowledge(
             detail=ack.detail,
             changed_at=at,
         )
-        .returning(Command.id, Command.scan_id, Command.door_id, Command.claimed_at)
+        .returning(
+            Command.id,
+            Command.scan_id,
+            Command.door_id,
+            sa.func.coalesce(Command.granted_again_at, Command.claimed_at).label("granted_at"),
+        )
     )
     row = result.one_or_none()
     if row is None:
         return await _not_moved(tx, controller_id, command_id, ack, at=at)
     if ack.result is CommandState.EXECUTED:
-        await _pulsed(tx, row, pulsed_at(row.claimed_at, ack.pulse_after_claim_ms, at), at=at)
+        await _pulsed(tx, row, pulsed_at(row.granted_at, ack.pulse_after_claim_ms, at), at=at)
     if row.scan_id is not None:
         await _free_places(tx, [row.scan_id], at=at)
         await wakeups.wake(tx, scan_topic(row.scan_id))
@@ -448,25 +468,38 @@ async def _not_moved(
         return CommandNotFound()
     if row.state is ack.result and row.boot_id == ack.boot_id:
         return None
-    await tx.execute(
-        sa.insert(AckEvidence).values(
-            id=new_id(),
-            command_id=command_id,
-            boot_id=ack.boot_id,
-            result=ack.result,
-            pulse_after_claim_ms=ack.pulse_after_claim_ms,
-            detail=ack.detail,
-            received_at=at,
-        )
-    )
+    await _keep_evidence(tx, command_id, ack, at=at)
     return NotClaimed() if row.boot_id != ack.boot_id else AckConflict()
 
 
-def pulsed_at(claimed_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
-    """Say when the relay pulsed: the device's word, held between the claim and now."""
+async def _keep_evidence(
+    tx: AsyncSession, command_id: uuid.UUID, ack: Ack, *, at: datetime
+) -> None:
+    """Keep what a boot says against what stands, once however often; the controller is held."""
+    said = {
+        "pulse_after_claim_ms": ack.pulse_after_claim_ms,
+        "detail": ack.detail,
+        "received_at": at,
+    }
+    again = await tx.execute(
+        sa.update(AckEvidence)
+        .where(
+            AckEvidence.command_id == command_id,
+            AckEvidence.boot_id == ack.boot_id,
+            AckEvidence.result == ack.result,
+        )
+        .values(said)
+    )
+    if not moved(again):
+        key = {"command_id": command_id, "boot_id": ack.boot_id, "result": ack.result}
+        await tx.execute(sa.insert(AckEvidence).values(id=new_id(), **key, **said))
+
+
+def pulsed_at(granted_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
+    """Say when the relay pulsed: the device's word, held between the grant and now."""
     if after_claim_ms is None:
         return at
-    return min(max(claimed_at, claimed_at + timedelta(milliseconds=after_claim_ms)), at)
+    return min(granted_at + timedelta(milliseconds=max(0, after_claim_ms)), at)
 
 
 async def _open_visit(

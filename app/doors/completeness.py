@@ -159,6 +159,8 @@ async def watch_gaps(tx: AsyncSession, *, at: datetime) -> None:
         if subject in before and before[subject] >= since:
             continue
         missing = (await _state(tx, cursor)).gaps
+        if not missing:
+            continue  # It closed between the two looks.
         detail = {
             "epoch": cursor.epoch,
             "first_seq": missing[0].first,

@@ -76,9 +76,14 @@ async def _with_due(database: Database) -> list[uuid.UUID]:
 async def _apply_some(
     tx: AsyncSession, desk: ScanDesk, controller_id: uuid.UUID, *, at: datetime
 ) -> int:
-    """Apply the oldest due events of a controller, which is held: nobody else does meanwhile."""
+    """Apply the oldest due events of a controller, which is held: nobody else does meanwhile.
+
+    Its key is not: a scan's command points at it, and would wait for them all.
+    """
     station_id = await tx.scalar(
-        sa.select(Controller.station_id).where(Controller.id == controller_id).with_for_update()
+        sa.select(Controller.station_id)
+        .where(Controller.id == controller_id)
+        .with_for_update(key_share=True)
     )
     assert station_id is not None
     entries = (

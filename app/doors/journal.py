@@ -107,18 +107,20 @@ async def take_in(
 ) -> Taken | None:
     """Take a batch in, each event once.
 
-    1. Hold the controller's row: batches of one controller go in one after another.
+    1. Hold the controller's row: batches of one controller go in one after another. Not its key,
+       which a scan's command points at: nobody at the door waits for an upload.
     2. Read every event; put what cannot be used into quarantine.
     3. Insert the rest in one statement; what stood there already is a duplicate if it is the same,
        and evidence of a clone if it is not.
-    4. Move the cursor over what is held without a gap.
+    4. Move the cursor over what is held without a gap. Of a controller that never told us anything
+       it begins with what it tells first: a box that is enrolled anew goes on with its numbers.
 
     None when the controller is retired.
     """
     station_id = await tx.scalar(
         sa.select(Controller.station_id)
         .where(Controller.id == controller_id, Controller.retired_at.is_(None))
-        .with_for_update()
+        .with_for_update(key_share=True)
     )
     if station_id is None:
         return None
@@ -157,17 +159,24 @@ async def take_in(
         if told.type is EventType.OVERFLOW and results[id(told.body)].status is Status.ACCEPTED
     ]
     await _note_lost(tx, controller_id, station_id, batch, lost, at=at)
+    through = before.acked_through
     numbers = [told.seq for told in found.told]
     numbers += [item.seq for item in found.unusable if item.seq is not None]
-    through = await _advance(
-        tx,
-        controller_id,
-        batch.epoch,
-        numbers,
-        before,
-        has_losses=before.has_losses or bool(lost),
-        at=at,
-    )
+    if numbers:
+        if before.newest_epoch is None:
+            first = min([*numbers, *(told.body["first_seq"] for told in lost)])
+            before = replace(before, acked_through=first - 1)
+        elif batch.epoch > before.newest_epoch:
+            await _note_new_epoch(tx, controller_id, station_id, batch, at=at)
+        through = await _advance(
+            tx,
+            controller_id,
+            batch.epoch,
+            numbers,
+            before,
+            has_losses=before.has_losses or bool(lost),
+            at=at,
+        )
     await _watch_clock(tx, controller_id, station_id, batch.sending, before, at=at)
     return Taken(
         [results[id(raw)] for raw in batch.events],
@@ -187,13 +196,21 @@ class _Standing:
     has_quarantined: bool
     clock_is_off: bool
     """Whether an alert of its clock is open."""
+    newest_epoch: int | None
+    """None: nothing of this controller's journal was ever told."""
 
 
 async def _standing(tx: AsyncSession, controller_id: uuid.UUID, epoch: int) -> _Standing:
     """Read it in one statement, after the controller is held: most batches are of one event."""
     row = (await tx.execute(_STANDING, _names(controller_id, epoch))).one()
     return _Standing(
-        row.acked_through or 0, row.highest or 0, row.gap_at, row.losses, row.quarantined, row.off
+        acked_through=row.acked_through or 0,
+        highest=row.highest or 0,
+        gap_at=row.gap_at,
+        has_losses=row.losses,
+        has_quarantined=row.quarantined,
+        clock_is_off=row.off,
+        newest_epoch=row.newest_epoch,
     )
 
 
@@ -430,6 +447,21 @@ async def _note_lost(
         await book.note(tx, evidence, at=at)
 
 
+async def _note_new_epoch(
+    tx: AsyncSession,
+    controller_id: uuid.UUID,
+    station_id: uuid.UUID,
+    batch: Batch,
+    *,
+    at: datetime,
+) -> None:
+    """Say that the device lost its journal: how much of it we never had nobody knows."""
+    detail = {"epoch": batch.epoch, "reported": True, "unknown": True}
+    subject = f"controller:{controller_id}"
+    evidence = Evidence(AlertKind.EVENTS_LOST, subject, station_id, at, detail)
+    await book.note(tx, evidence, at=at)
+
+
 async def _advance(
     tx: AsyncSession,
     controller_id: uuid.UUID,
@@ -512,6 +544,8 @@ def _standing_query() -> Any:
         alert.subject == sa.bindparam("subject"),
         alert.closed_at.is_(None),
     )
+    every = table_of(JournalCursor).alias().c
+    newest = sa.select(sa.func.max(every.epoch)).where(every.controller_id == controller)
     one = sa.select(sa.literal(1)).subquery()  # A row also where there is no cursor yet.
     here = sa.and_(cursor.controller_id == controller, cursor.epoch == epoch)
     return sa.select(
@@ -521,6 +555,7 @@ def _standing_query() -> Any:
         losses.label("losses"),
         quarantined.label("quarantined"),
         off.label("off"),
+        newest.scalar_subquery().label("newest_epoch"),
     ).select_from(one.outerjoin(table_of(JournalCursor), here))
 
 

@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.alerts import book
+from app.alerts.rules import AlertKind
 from app.audit import Action, Actor, Subject, record
 from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
-from app.doors.tables import Door
+from app.doors.tables import Controller, Door
 from app.doors.tokens import SigningKey, sign_poster
 from app.errors import NotFound
 from app.places import stations
@@ -24,6 +26,10 @@ from app.visits import presence
 DEFAULT_PULSE_MS = 3000
 MAX_GRACE = timedelta(days=14)
 """How long an old generation of posters may still open while new ones are printed."""
+
+OF_A_CONTACT = (AlertKind.DOOR_HELD, AlertKind.DOOR_FORCED)
+OF_A_DOOR = (*OF_A_CONTACT, AlertKind.TAMPER)
+"""Alerts that are over with their door: nothing else may ever end them."""
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _NUMBER_LENGTH = 8
@@ -176,6 +182,8 @@ async def amend(
     await record(
         tx, actor, Action.DOOR_AMENDED, located.subject, at=at, before=before, after=dict(changes)
     )
+    if changes.get("has_contact") is False:  # Nobody tells any more that it is over.
+        await _settle(tx, OF_A_CONTACT, [f"door:{door.id}"], at=at)
     await stations.bump(tx, wakeups, door.station_id)
     return door
 
@@ -188,8 +196,24 @@ async def retire(
         located.door.retired_at = at
         located.door.changed_at = at
         await record(tx, actor, Action.DOOR_RETIRED, located.subject, at=at)
+        await _settle(tx, OF_A_DOOR, [f"door:{located.door.id}"], at=at)
         await stations.bump(tx, wakeups, located.door.station_id)
     return located.door
+
+
+async def settle_alerts(tx: AsyncSession, station_id: uuid.UUID, *, at: datetime) -> None:
+    """Close what was wrong with the doors of a station that is taken out of use."""
+    doors = await tx.scalars(sa.select(Door.id).where(Door.station_id == station_id))
+    boxes = await tx.scalars(sa.select(Controller.id).where(Controller.station_id == station_id))
+    subjects = [*(f"door:{id}" for id in doors), *(f"controller:{id}" for id in boxes)]
+    await _settle(tx, OF_A_DOOR, subjects, at=at)
+
+
+async def _settle(
+    tx: AsyncSession, kinds: Iterable[AlertKind], subjects: Collection[str], *, at: datetime
+) -> None:
+    for kind in kinds:
+        await book.settle_all(tx, kind, subjects, at=at)
 
 
 async def revoke_posters(

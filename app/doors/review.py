@@ -24,7 +24,8 @@ from app.doors.rules import (
 )
 from app.doors.rules.journal import opened_by
 from app.doors.scans import ScanDesk
-from app.doors.tables import Command, JournalEntry, OfflineEntry, Scan, in_state
+from app.doors.tables import Command, JournalEntry, OfflineEntry, Pass, Scan, in_state
+from app.doors.tokens import CLOCK_SLACK
 from app.people.sign_in import SignedInWorker
 from app.people.tables import Worker
 from app.places.rules import Mode, local_day, local_hour, mode_at
@@ -48,7 +49,7 @@ async def review(
     found = await _whose(tx, desk, jti, entry.door_id, happened)
     worker, door = found or (None, await site_of(tx, entry.door_id, at=happened))
     mode = mode_at(door.rules, desk.calendar.current, happened)
-    token = await _token_reason(tx, entry, jti, known=worker is not None)
+    token = await _token_reason(tx, entry, jti, worker)
     facts = await _facts_then(tx, desk, worker, door, mode, token, happened)
     decision = decide(facts)
     opened = entry.body.get("result") == "opened"
@@ -99,19 +100,37 @@ def _said(reason: Any) -> Reason:
         return Reason.CONTROLLER_OFFLINE
 
 
-async def _token_reason(tx: AsyncSession, entry: JournalEntry, jti: Any, *, known: bool) -> Reason:
-    """A pass that we gave, shown once, opens; of any other we would have said what is wrong."""
-    if not known:
+async def _token_reason(
+    tx: AsyncSession, entry: JournalEntry, jti: Any, worker: SignedInWorker | None
+) -> Reason:
+    """A pass that we gave, shown once and in its time, opens; of any other we would say why not."""
+    if worker is None:
         return Reason.TOKEN_INVALID
     shown_before = sa.or_(
-        sa.exists().where(Scan.idempotency_key == passes.key_of(jti)),
+        # By its owner, as the index is: the station's row is held meanwhile.
+        sa.exists().where(
+            Scan.owner_key == worker.owner_key, Scan.idempotency_key == passes.key_of(jti)
+        ),
         sa.exists().where(
             OfflineEntry.jti == jti,
             OfflineEntry.opened,
             OfflineEntry.entry_id != entry.id,
         ),
     )
-    return Reason.TOKEN_EXPIRED if await tx.scalar(sa.select(shown_before)) else Reason.OK
+    query = sa.select(Pass.issued_at, Pass.expires_at, shown_before.label("shown_before"))
+    row = (await tx.execute(query.where(Pass.id == jti))).one()
+    if row.shown_before or not _in_its_time(entry, row.issued_at, row.expires_at):
+        return Reason.TOKEN_EXPIRED
+    return Reason.OK
+
+
+def _in_its_time(entry: JournalEntry, issued_at: datetime, expires_at: datetime) -> bool:
+    """Whether a pass may have been good when it was shown, as well as that instant is known."""
+    if entry.error_ms is None:
+        return True
+    error = timedelta(milliseconds=entry.error_ms)
+    earliest, latest = entry.corrected_at - error, entry.corrected_at + error
+    return issued_at <= latest + CLOCK_SLACK and earliest < expires_at
 
 
 async def _facts_then(

@@ -103,6 +103,8 @@ class Controller(Base):
     """When it last began or ended a request; written in bulk every few seconds."""
     frozen_at: Mapped[datetime | None]
     """Since when it is given nothing more, because two devices speak with its credential."""
+    boots: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Which boots spoke last, and which came back after another; None: nobody has yet."""
     changed_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
 
@@ -239,6 +241,8 @@ class Command(Base):
     """On the deadline clock; see app/db/clock.py."""
     expires_mono: Mapped[float | None]
     claimed_at: Mapped[datetime | None]
+    granted_again_at: Mapped[datetime | None]
+    """When its claim was last repeated and granted again; None: the first answer arrived."""
     boot_id: Mapped[str | None]
     nonce: Mapped[str | None]
     settled_at: Mapped[datetime | None]
@@ -402,6 +406,7 @@ class JournalEntry(Base):
             **only_where("applied_at IS NULL"),
         ),
         sa.Index("ix_journal_entries_door_id_corrected_at", "door_id", "corrected_at"),
+        found_by_time("ix_journal_entries_received_at", "received_at"),
     )
 
 
@@ -478,6 +483,7 @@ class PeopleCount(Base):
 
     __table_args__ = (
         sa.Index("ix_people_counts_station_id_counted_at", "station_id", "counted_at"),
+        found_by_time("ix_people_counts_counted_at", "counted_at"),
     )
 
 

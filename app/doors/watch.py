@@ -1,6 +1,7 @@
 """What goes wrong with doors by the passing of time: silence, and commands that open nothing."""
 
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -44,15 +45,33 @@ async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
             )
         }
         await book.settle_all(tx, AlertKind.CONTROLLER_SILENT, gone - wavering, at=at)
-    fallen = []
-    for subject, row in silent.items():
-        since = row.seen_at + after
-        if subject in known and since <= known[subject]:
-            continue
-        detail = {"seen_at": row.seen_at.isoformat()}
-        kind = AlertKind.CONTROLLER_SILENT
-        fallen.append(Evidence(kind, subject, row.station_id, since, detail))
-    await book.note_all(tx, fallen, at=at)
+    fallen = [
+        Evidence(
+            AlertKind.CONTROLLER_SILENT,
+            subject,
+            row.station_id,
+            row.seen_at + after,
+            {"seen_at": row.seen_at.isoformat()},
+        )
+        for subject, row in silent.items()
+    ]
+    await book.note_all(tx, await _untold(tx, fallen, known), at=at)
+
+
+async def _untold(
+    tx: AsyncSession, found: Sequence[Evidence], opened: Mapping[str, datetime]
+) -> Sequence[Evidence]:
+    """Leave out what the open alert says already, and what one said that somebody closed."""
+    new = [each for each in found if not _says(opened, each)]
+    if not new:
+        return new
+    since = min(each.happened_at for each in new)
+    closed = await book.closed_ones(tx, new[0].kind, since=since)
+    return [each for each in new if not _says(closed, each)]
+
+
+def _says(told: Mapping[str, datetime], each: Evidence) -> bool:
+    return each.subject in told and each.happened_at <= told[each.subject]
 
 
 async def not_opened(tx: AsyncSession, *, at: datetime) -> None:
@@ -60,15 +79,13 @@ async def not_opened(tx: AsyncSession, *, at: datetime) -> None:
 
     Counted since it last opened. While it goes on, the open alert hears of it.
     """
-    told = await book.open_ones(tx, AlertKind.NOT_OPENED)
-    for row in await tx.execute(_in_vain(at)):
-        subject = f"door:{row.door_id}"
-        if subject in told and row.last_at <= told[subject]:
-            continue
-        evidence = Evidence(
-            AlertKind.NOT_OPENED, subject, row.station_id, row.last_at, {"times": row.times}
-        )
-        await book.note(tx, evidence, at=at)
+    kind = AlertKind.NOT_OPENED
+    opened = await book.open_ones(tx, kind)
+    found = [
+        Evidence(kind, f"door:{row.door_id}", row.station_id, row.last_at, {"times": row.times})
+        for row in await tx.execute(_in_vain(at))
+    ]
+    await book.note_all(tx, await _untold(tx, found, opened), at=at)
 
 
 def _in_vain(at: datetime) -> sa.Select[tuple[uuid.UUID, uuid.UUID, int, datetime]]:

@@ -87,6 +87,27 @@ async def test_the_same_nonce_gets_the_same_grant_with_less_time(
     assert other_boot.status_code == 409
 
 
+async def test_the_pulse_after_a_repeated_claim_is_dated_from_the_claim_that_was_answered(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """The first answer was lost; the device counts from its second sending."""
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    began = clock.now()
+    assert (await claims(client, scene, command)).status_code == 200
+    clock.advance(7)
+    assert (await claims(client, scene, command)).status_code == 200
+    assert (await claims(client, scene, command, nonce="another")).status_code == 409
+    clock.advance(2)
+    ack = await acks(client, scene, command, "executed", pulse_after_claim_ms=400)
+    assert ack.status_code == 200
+    assert (await claims(client, scene, command)).status_code == 410
+    async with runtime.database.read() as tx:
+        row = (await tx.scalars(sa.select(Command))).one()
+    assert (row.claimed_at, row.pulsed_at) == (began, began + timedelta(seconds=7.4))
+
+
 async def expire(runtime: Runtime, clock: Clock) -> None:
     """Let the ten seconds pass, on whichever clock decides."""
     clock.advance(10.01)
@@ -137,12 +158,15 @@ async def test_the_first_ack_stands_and_another_is_kept_as_evidence(
     await claims(client, scene, command)
     assert (await acks(client, scene, command, "executed")).status_code == 200
     assert (await acks(client, scene, command, "executed")).status_code == 200
-    other = await acks(client, scene, command, "failed")
-    assert other.status_code == 409
-    assert other.json()["code"] == "ack_conflict"
+    for detail in ("once", "again"):
+        other = await acks(client, scene, command, "failed", detail=detail)
+        assert other.status_code == 409
+        assert other.json()["code"] == "ack_conflict"
     stranger = await acks(client, scene, command, "executed", boot="another")
     assert stranger.json()["code"] == "not_claimed"
     async with runtime.database.read() as tx:
+        kept = await tx.execute(sa.select(AckEvidence.boot_id, AckEvidence.detail))
+        assert {tuple(row) for row in kept} == {("b", "again"), ("another", None)}
         assert await tx.scalar(sa.select(sa.func.count()).select_from(AckEvidence)) == 2
         assert await tx.scalar(sa.select(Command.state)) is CommandState.EXECUTED
 

@@ -16,10 +16,21 @@ import sqlalchemy as sa
 from app import jobs
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
-from app.doors import completeness, contacts, effects, journal, line, watch
-from app.doors.tables import Command, Controller, JournalEntry, PeopleCount, QuarantinedEvent
+from app.doors import clones, completeness, contacts, effects, journal, line, watch
+from app.doors.clones import BootWatch
+from app.doors.rules.journal import Sending
+from app.doors.tables import (
+    Command,
+    Controller,
+    JournalCursor,
+    JournalEntry,
+    PeopleCount,
+    QuarantinedEvent,
+)
+from app.main import create_app
 from app.places.tables import Facility, FacilityStatus
 from app.runtime import Runtime
+from app.settings import Settings
 from app.visits import occupancy
 from app.visits.tables import FacilityUse, Visit, VoidBecause
 from tests.conftest import Clock
@@ -307,9 +318,10 @@ async def test_an_overflow_speaks_of_what_was_before_it_only(
 ) -> None:
     """Or firmware gone wrong would have the cursor pass over what is still to come."""
     scene = await a_scene(runtime)
-    overflow = an_event(3, runtime, "overflow", first_seq=1, last_seq=2**53 - 1)
+    await sends(client, scene, [an_event(1, runtime)])
+    overflow = an_event(4, runtime, "overflow", first_seq=2, last_seq=2**53 - 1)
     answer = await sends(client, scene, [overflow])
-    assert (answer["results"][0]["reason"], answer["acked_through"]) == ("bad_field", 0)
+    assert (answer["results"][0]["reason"], answer["acked_through"]) == ("bad_field", 1)
 
 
 async def test_a_gap_is_told_whatever_was_told_of_others(
@@ -375,13 +387,106 @@ async def test_a_gap_that_closes_in_time_is_no_loss(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     scene = await a_scene(runtime)
-    await sends(client, scene, [an_event(2, runtime)])
+    await sends(client, scene, [an_event(1, runtime), an_event(3, runtime)])
     clock.advance(300)
-    await sends(client, scene, [an_event(1, runtime)])
+    await sends(client, scene, [an_event(2, runtime)])
     clock.advance(600)
     async with runtime.database.write() as tx:
         await completeness.watch_gaps(tx, at=runtime.now())
     assert await alerts(runtime) == {}
+
+
+async def test_a_gap_that_closes_between_two_looks_is_no_loss(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """The cursor is read with its gap; what filled it is committed before the numbers are read."""
+    scene = await a_scene(runtime)
+    await sends(client, scene, [an_event(1, runtime), an_event(3, runtime)])
+    (before,) = await rows(runtime, JournalCursor)
+    await sends(client, scene, [an_event(2, runtime)])
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        cursor = await tx.get_one(JournalCursor, (scene.controller_id, 1))
+        cursor.acked_through, cursor.gap_at = before.acked_through, before.gap_at
+        await tx.flush()
+        await completeness.watch_gaps(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
+
+
+async def test_a_box_that_is_enrolled_anew_goes_on_with_its_numbers(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """A new code gives another id; what came before it stands under the old one."""
+    scene = await a_scene(runtime)
+    assert (await sends(client, scene, [], epoch=3))["acked_through"] == 0
+    answer = await sends(client, scene, [an_event(seq, runtime) for seq in (42, 41)], epoch=3)
+    assert answer["acked_through"] == 42
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        await completeness.watch_gaps(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
+    assert (await sends(client, scene, [an_event(44, runtime)], epoch=3))["acked_through"] == 42
+    raised = an_event(45, runtime) | {"seq": 3}
+    assert (await sends(client, scene, [raised], epoch=4))["acked_through"] == 0
+
+
+async def test_what_a_box_that_is_enrolled_anew_reports_lost_is_part_of_what_it_tells_first(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+    events = [an_event(61, runtime), an_event(62, runtime, "overflow", first_seq=50, last_seq=60)]
+    assert (await sends(client, scene, events))["acked_through"] == 62
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].detail["events"] == 11
+
+
+async def test_a_lost_journal_is_told_once_for_each_epoch(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    scene = await a_scene(runtime)
+
+    async def told(seq: int, epoch: int) -> tuple[int, int] | None:
+        event = an_event(100 * epoch + seq, runtime) | {"seq": seq}
+        await sends(client, scene, [event], epoch=epoch)
+        found = (await alerts(runtime)).get(AlertKind.EVENTS_LOST)
+        assert found is None or found.detail["unknown"]
+        return found and (found.count, found.detail["epoch"])
+
+    assert await told(1, epoch=2) is None
+    assert await told(2, epoch=2) is None
+    assert await told(1, epoch=5) == (1, 5)
+    assert await told(2, epoch=5) == (1, 5)
+    assert await told(3, epoch=2) == (1, 5)
+    assert await told(1, epoch=1) == (1, 5)  # What was left of an older one.
+    assert await told(1, epoch=6) == (2, 6)
+
+
+@pytest.mark.parametrize("holds", ["an upload", "its effects"])
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+async def test_nobody_at_the_door_waits_for_an_upload(
+    client: httpx.AsyncClient, runtime: Runtime, holds: str
+) -> None:
+    """SQLite has one writer; there a batch is one short turn."""
+    scene = await a_scene(runtime)
+    at = runtime.now()
+    batch = journal.Batch(1, Sending("b", at), [an_event(1, runtime, "people_in")])
+    headers = scene.worker.headers | {"Idempotency-Key": "k"}
+
+    async def is_let_in() -> bool:
+        asked = client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+        scan = asyncio.create_task(asked)
+        await asyncio.wait([scan], timeout=5)
+        return scan.done() and scan.result().json()["outcome"] == "granted"
+
+    async with runtime.database.write() as tx:
+        assert await journal.take_in(tx, runtime.wakeups, scene.controller_id, batch, at=at)
+        if holds == "an upload":
+            assert await is_let_in()
+    async with runtime.database.write() as tx:
+        assert await effects._apply_some(tx, runtime.scans, scene.controller_id, at=at) == 1
+        if holds == "its effects":
+            assert await is_let_in()
 
 
 async def test_the_same_number_with_other_content_freezes_the_controller(
@@ -446,12 +551,108 @@ async def test_two_boots_that_take_turns_are_a_clone(
 
     for boot in ("a", "a", "b", "a", "b", "c", "b", "c"):  # Two reboots, each with a late packet.
         await polls(boot)
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     assert await alerts(runtime) == {}
     for boot in ("b", "c"):
         await polls(boot)
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     assert AlertKind.CLONE in await alerts(runtime)
     (controller,) = await rows(runtime, Controller)
     assert controller.frozen_at is not None
+
+
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+async def test_two_boots_are_a_clone_though_each_speaks_to_another_process(
+    client: httpx.AsyncClient, runtime: Runtime, settings: Settings, clock: Clock
+) -> None:
+    scene, chief = await a_scene(runtime), await the_chief(runtime)
+    other = create_app(settings, now=clock.now, monotonic=clock.monotonic, run_jobs=False)
+    transport = httpx.ASGITransport(other)
+    async with (
+        other.router.lifespan_context(other),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as there,
+    ):
+
+        async def take_turns(*boots: str) -> bool:
+            for boot in boots:
+                own = boot == "a"
+                await (client if own else there).get(
+                    "/v1/controller/commands",
+                    params={"wait": 0, "boot_id": boot},
+                    headers=scene.controller_headers,
+                )
+                held: Runtime = runtime if own else other.state.runtime
+                await held.controllers.boots.write(held.database, held.wakeups, at=held.now())
+            return AlertKind.CLONE in await alerts(runtime)
+
+        assert not await take_turns("a", "b", "a", "b", "a")
+        assert await take_turns("b")
+        assert await take_turns("a", "b")
+        path = f"/v1/admin/controllers/{scene.controller_id}/thaw"
+        assert (await client.post(path, headers=chief.headers)).status_code == 200
+        # Whoever thawed it has looked: at both processes it begins anew.
+        assert not await take_turns("b", "a", "b", "a", "b")
+        assert await take_turns("a")
+
+
+async def test_boots_whose_row_is_held_are_written_the_next_time(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Or two processes that write down many would wait for each other for ever."""
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    watch, held = BootWatch(), [] if runtime.database.is_embedded else [scene.controller_id]
+
+    async def written() -> set[Any]:
+        await watch.write(runtime.database, runtime.wakeups, at=runtime.now())
+        return {row.id for row in await rows(runtime, Controller) if row.boots}
+
+    for each in (scene, other):
+        watch.hear(each.controller_id, "a", last=None)
+    if held:
+        async with runtime.database.write() as tx:
+            locked = sa.select(Controller.id).where(Controller.id.in_(held))
+            await tx.execute(locked.with_for_update(key_share=True))
+            assert await written() == {other.controller_id}
+    watch.hear(scene.controller_id, "b", last=None)
+    assert await written() == {scene.controller_id, other.controller_id}
+    found = {row.id: row.boots["heard"] for row in await rows(runtime, Controller)}
+    assert found == {scene.controller_id: ["a", "b"], other.controller_id: ["a"]}
+
+
+async def test_a_poll_that_waits_while_another_boot_speaks_is_no_return(
+    client: httpx.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last poll of a dead boot still waits at another process, and a bell has it look again."""
+    scene = await a_scene(runtime)
+
+    async def polls(boot: str, wait: int) -> None:
+        params = {"wait": wait, "boot_id": boot}
+        await client.get("/v1/controller/commands", params=params, headers=scene.controller_headers)
+
+    looks, looked, times = runtime.lookout.ask, asyncio.Event(), itertools.count(1)
+
+    async def look_and_tell(*args: Any, **more: Any) -> Any:
+        next(times)
+        found = await looks(*args, **more)
+        looked.set()
+        return found
+
+    await polls("a", wait=0)
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
+    monkeypatch.setattr(runtime.lookout, "ask", look_and_tell)
+    waiting = asyncio.create_task(polls("a", wait=2))
+    await looked.wait()
+    async with runtime.database.write() as tx:
+        at = runtime.now()
+        assert await clones.note(tx, runtime.wakeups, {scene.controller_id: ["b"]}, at=at)
+        await runtime.wakeups.wake(tx, f"controller:{scene.controller_id}")
+    await waiting
+    assert next(times) == 3
+    await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
+    (controller,) = await rows(runtime, Controller)
+    assert controller.boots == {"heard": ["a", "b"], "returned": []}
 
 
 async def test_a_command_granted_before_the_freeze_is_not_claimed_after_it(
@@ -725,6 +926,11 @@ async def test_a_door_that_never_opens_is_noticed_at_the_third_pulse(
         await watch.not_opened(tx, at=runtime.now())
     found = (await alerts(runtime))[AlertKind.NOT_OPENED]
     assert (found.count, found.last_at) == (2, runtime.now() - timedelta(seconds=40))
+    # Nor is it news once somebody closed it.
+    await closes(client, runtime, AlertKind.NOT_OPENED)
+    async with runtime.database.write() as tx:
+        await watch.not_opened(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
 
 
 async def test_vain_pulses_are_counted_since_the_door_last_opened(
@@ -834,6 +1040,68 @@ async def test_forced_and_held_doors_raise_alerts_also_when_told_late(
     await sends(client, scene, [closed], mono_ms=3_600_000)
     assert AlertKind.DOOR_HELD not in await alerts(runtime)
     assert AlertKind.DOOR_FORCED in await alerts(runtime)  # Somebody must look at that.
+
+
+@pytest.mark.parametrize("act", ["the door", "the station", "the contact"])
+async def test_what_is_wrong_with_a_door_is_over_with_it(
+    client: httpx.AsyncClient, runtime: Runtime, act: str
+) -> None:
+    """Nothing else would ever close those alerts."""
+    scene, other, chief = await a_scene(runtime), await a_scene(runtime), await the_chief(runtime)
+    await with_contact(runtime, scene)
+    kinds = ("door_forced", "door_held", "tamper")
+    for each in (scene, other):
+        door = str(each.door.id)
+        events = [
+            an_event(seq, runtime, kind, door=door) | {"event_id": f"{door}{seq}"}
+            for seq, kind in enumerate(kinds, start=1)
+        ]
+        await sends(client, each, [*events, an_event(4, runtime, "tamper")])
+    path = f"/v1/admin/doors/{scene.door.id}"
+    if act == "the contact":
+        done = await client.patch(path, json={"has_contact": False}, headers=chief.headers)
+    elif act == "the door":
+        done = await client.post(f"{path}/retire", headers=chief.headers)
+    else:
+        path = f"/v1/admin/stations/{scene.station.id}"
+        done = await client.post(f"{path}/retire", headers=chief.headers)
+    assert done.status_code == 200, done.text
+    found = [one for one in await rows(runtime, Alert) if one.closed_at is None]
+    assert len([one for one in found if one.station_id == other.station.id]) == 4
+    left = {one.subject.split(":")[0] for one in found if one.station_id == scene.station.id}
+    assert (
+        left
+        == {
+            "the door": {"controller"},  # The box is still there.
+            "the station": set(),
+            "the contact": {"door", "controller"},
+        }[act]
+    )
+    ours = [one.kind for one in found if one.station_id == scene.station.id]
+    assert set(ours) <= {AlertKind.TAMPER}
+
+
+async def closes(client: httpx.AsyncClient, runtime: Runtime, kind: AlertKind) -> None:
+    """Let somebody close an alert by hand."""
+    chief, found = await the_chief(runtime), (await alerts(runtime))[kind]
+    done = await client.post(f"/v1/admin/alerts/{found.id}/close", headers=chief.headers)
+    assert done.status_code == 200, done.text
+
+
+async def test_a_silence_that_somebody_closed_opens_again_only_by_another(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    clock.advance(76)
+    await looks(runtime)
+    await closes(client, runtime, AlertKind.CONTROLLER_SILENT)
+    clock.advance(15)
+    await looks(runtime)
+    assert await alerts(runtime) == {}
+    await is_heard(runtime, clock, scene, minutes=1)
+    clock.advance(76)
+    await looks(runtime)
+    assert (await alerts(runtime))[AlertKind.CONTROLLER_SILENT].count == 1
 
 
 async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_now(

@@ -98,6 +98,14 @@ def _scenarios() -> list[dict[str, Any]]:
             ],
         },
         {
+            "name": "a new enrolment: the cursor begins before the least number of the first batch",
+            "steps": [
+                _step([_event(42), _event(41)], new * 2, 42, epoch=3),
+                _step([_event(44)], new, 42, epoch=3),
+                _step([_event(3, event_id="f3")], new, 0, epoch=4),
+            ],
+        },
+        {
             "name": "a lost journal: a new epoch begins at 1",
             "steps": [
                 _step([one, two], new * 2, 2),
@@ -309,12 +317,12 @@ def vectors() -> dict[str, Any]:
     """Give the whole file."""
     return {
         "about": (
-            "`scenarios`: one controller each, from an empty journal; every step's `body` goes to"
+            "`scenarios`: one controller each, newly enrolled; every step's `body` goes to"
             " POST /v1/controller/events and is answered 200 with `results` and `acked_through`;"
             " `forget` is what a device forgets on that answer. `answers`: to a batch of the events"
             " 1 and 2 the server says `answer`; a device forgets only `forget` and sends the rest"
             " again. `clocks`: where the server places an event on its own clock, within error_ms"
-            " (null: unknown), and whether it came too late for live actions."
+            " (null: unknown), and whether it is marked `late`."
         ),
         "scenarios": _scenarios(),
         "answers": _answers(),

@@ -387,7 +387,6 @@ async def thaw_controller(
     """Let a frozen controller work again, once you know which device is yours."""
     found = await controllers.get(tx, controller_id, within=visible_stations(admin))
     await controllers.thaw(tx, held.wakeups, found, actor=admin.actor, at=at)
-    held.controllers.boots.forget(controller_id)
     return found
 
 

@@ -378,6 +378,7 @@ async def retire_station(
     """Take a station out of use; nothing is deleted."""
     station = await get_station(tx, admin, station_id)
     await stations.retire(tx, held.wakeups, station, actor=admin.actor, at=at)
+    await registry.settle_alerts(tx, station.id, at=at)
     (shape,) = await _shapes(tx, [station], CoordinateSystem.WGS84)
     return shape
 

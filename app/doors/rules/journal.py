@@ -21,7 +21,7 @@ TRANSFER = timedelta(milliseconds=500)
 """What a message may take on its way, one way, before anybody notices."""
 
 LATE_AFTER = timedelta(seconds=60)
-"""An event told later than this feeds reports and never live actions."""
+"""An event told later than this is marked so; it feeds reports, and alerts that say it was late."""
 
 NO_TIME = timedelta(0)
 
