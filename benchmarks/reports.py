@@ -65,6 +65,9 @@ ASKED, ASKED_S = 60, 2.0
 """So often a report is asked for, or for so many seconds of each server, but a sixth of it at
 least."""
 
+SETTLE_S = 90
+"""By then a server's jobs that wait after a start have had their first run."""
+
 CSV_DAYS = 182
 """A city's stations by day: a million rows."""
 
@@ -122,8 +125,12 @@ async def _measured(ground: Ground) -> Sequence[Line]:
     lines = [line for one in (few, many, embedded) for line in _filling(one)]
     lines += await _late_word(ground, few, many)
     stages.over("late word")
+    for one in (few, many, embedded):
+        await _nightly(one)
+    stages.over("the night's work done")
     async with _asking(few) as a, _asking(many) as b, _asking(embedded) as c:
         servers = [a, b, c]
+        await asyncio.sleep(SETTLE_S)
         for case in _cases(b.places):
             lines.append(await _asked(ground, case, servers))
         stages.over("asked")
@@ -279,6 +286,16 @@ async def _vacuumed(one: Filled) -> None:
         for table in ("rollups", "rollup_dues"):
             await connection.exec_driver_sql(f"VACUUM ANALYZE {table}")
     await database.dispose()
+
+
+async def _nightly(one: Filled) -> None:
+    """Do what is done once a night, so that no report is asked for meanwhile."""
+    held = build_runtime(one.settings, now=clock.now, monotonic=monotonic)
+    async with opened(held):
+        for name in ("record-modes", "roll-up", "usual-profiles", "retain"):
+            job = jobs.find(name)
+            assert job is not None
+            await jobs.run_once(held, job)
 
 
 def _filling(one: Filled) -> Sequence[Line]:
