@@ -1,5 +1,6 @@
 """The suite's own PostgreSQL: real, durable, closed to others, and gone afterwards."""
 
+import functools
 import os
 import pwd
 import shutil
@@ -142,7 +143,9 @@ def test_a_bad_setting_is_explained_with_the_log() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_it_goes_with_the_process_that_started_it(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.support.postgres", "--no-fsync"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as starter:
+    # A shell starts what it puts in the background with SIGINT ignored, and the suite with it.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=heeds) as starter:
         assert starter.stdout is not None
         url = starter.stdout.readline()
         assert url.startswith("postgresql+asyncpg://postgres:")
