@@ -394,7 +394,7 @@ async def test_a_report_in_parts_is_the_same_report(
                 assert len(made.parts()) == len(made.places)
                 found = [
                     row
-                    async for rows in queries.streamed(runtime.database.read, made, report)
-                    for row in rows
+                    async for columns in queries.streamed(runtime.database.read, made, report)
+                    for row in zip(*columns, strict=True)
                 ]
                 assert found == whole, name

@@ -96,7 +96,8 @@ class Town:
         at = self.clock.now()
         if then != "offline":
             await self.heard(station)
-        attempt = Attempt(self.posters[station], party, uuid.uuid4().hex, self.clock.monotonic())
+        now = self.clock.monotonic()
+        attempt = Attempt(self.posters[station], party, uuid.uuid4().hex, now, now)
         async with self.runtime.database.write() as tx:
             seen = await scan(tx, self.runtime.scans, self.workers[worker].token, attempt, at=at)
         assert seen is not None
