@@ -195,7 +195,8 @@ async def deaf_times(
     found: list[tuple[datetime, datetime]] = []
     heard_until: datetime | None = None
     for row in rows:
-        if heard_until is not None and heard_until < row.from_at:
+        # Processes that begin at once write a row each, moments apart: those were no deafness.
+        if heard_until is not None and heard_until + DEAF_AFTER < row.from_at:
             found.append((heard_until, row.from_at))
         heard_until = row.until_at if heard_until is None else max(heard_until, row.until_at)
     if heard_until is not None and heard_until + DEAF_AFTER < until_at:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.db.engine import Database
 from app.doors import outages
 from app.doors.controllers import ControllerDesk
-from app.doors.tables import Controller, ControllerOutage
+from app.doors.tables import Controller, ControllerOutage, ListeningSpell
 from app.places.rules import local_day
 from app.runtime import Runtime
 from tests.conftest import NIGHT
@@ -171,6 +171,13 @@ async def test_while_no_process_was_there_nobody_knows(runtime: Runtime) -> None
     assert await deaf(runtime.database, 0, 310) == [(125, 300)]
     assert await deaf(runtime.database, 150, 200) == [(150, 200)]
     assert await deaf(runtime.database, 0, 400) == [(125, 300), (305, 400)]
+
+
+async def test_processes_that_began_at_once_leave_no_gap_between_them(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        tx.add_all(ListeningSpell(from_at=at(n), until_at=at(n)) for n in (0, 1, 3))
+    await a_process(runtime).write_heard(at=at(12))
+    assert await deaf(runtime.database, 0, 20) == []
 
 
 async def test_several_processes_are_there_as_one(runtime: Runtime) -> None:
