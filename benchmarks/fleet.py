@@ -206,10 +206,10 @@ once. Nobody tells the agents; each comes back at its own pace (a pause drawn fr
 each failure). The controllers are enrolled beforehand, in bulk. "How much of its limit is used"
 takes the server's processor while all come back at once, and the rest while they idle; files
 are counted against the hard limit of this machine.
-At 11,800, all smart stations of the country, nothing broke. What would break first is the limit of
-open files, at about 20,000 controllers in one process; then, in this test alone, the 28,000 local
-ports of the one address that the fleet calls from: an earlier try, in which calls that timed out
-were made again at once, ran out of them.
+At 11,800, all smart stations of the country, nothing broke. What would break first stands first
+among the limits: open files. In this test alone, the local ports of the one address that the fleet
+calls from may come before it: an earlier version of the agent, which made calls that timed out
+again at once, ran out of them.
 """,
     measure=measure,
 )

@@ -176,7 +176,7 @@ _ONLY = (("工会组织 unit", "unit"), ("驿站 station", "station"), ("指标 
 
 
 def _local(at: datetime | None) -> str:
-    return "" if at is None else at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
+    return "—" if at is None else at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
 
 
 def _about(answer: Answer) -> list[tuple[str, str]]:
@@ -196,7 +196,7 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             else []
         ),
         ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
-        ("统计到 rolled_up_to", _local(answer.counted.rolled_up_to) or "—"),
+        ("统计到 rolled_up_to", _local(answer.counted.rolled_up_to)),
         *(
             [("正在重新统计 recounting", "部分日子正在重新统计。Some days are being counted anew.")]
             if answer.counted.recounting

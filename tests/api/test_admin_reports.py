@@ -186,6 +186,15 @@ async def test_a_workbook_leaves_no_file_behind(
     assert sorted(os.listdir(tmp_path)) == before
 
 
+async def test_a_workbook_that_is_too_long_is_refused_and_not_in_the_trail(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.reports.workbook.MOST_ROWS", 1)
+    answer = await asks(client, city.auditor, format="xlsx")
+    assert (answer.status_code, answer.json()["code"]) == (422, "period_invalid")
+    assert await audited(runtime) == []
+
+
 async def test_nobody_reads_of_stations_beyond_his_scope(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:

@@ -28,6 +28,7 @@ from app.reports.comparing import ComparisonInvalid
 from app.reports.frame import PeriodInvalid
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
+from app.reports.workbook import check_length
 
 router = APIRouter(tags=["admin: reports"])
 
@@ -175,6 +176,8 @@ async def report(
         pieces = [piece async for piece in as_json(held.database.read, found)]
         text = await asyncio.to_thread(b"".join, pieces)
         return Response(text, media_type="application/json")
+    if form is Format.XLSX:
+        check_length(found.least)  # What is refused has not left the house.
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo())
