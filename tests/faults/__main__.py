@@ -19,12 +19,19 @@ SHORT_ON_POSTGRESQL = ("R03", "R09", "R10")
 
 def main() -> int:
     """Run what was asked for, print the table; 1 if a promise broke or a bug was missed."""
+    every = trials()
+    promises, named = [one.promise for one in every], [bug for one in every for bug in one.bugs]
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument(
         "--full", action="store_true", help="the promises' whole numbers, kept in docs/promises.md"
     )
     parser.add_argument("--bugs", action="store_true", help="the seeded bugs too")
-    parser.add_argument("--only", nargs="+", help="some promises, such as R04 R05")
+    parser.add_argument(
+        "--bug", nargs="+", metavar="BUG", choices=named, help="nothing but these seeded bugs"
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="R04", choices=promises, help="nothing but these promises"
+    )
     parser.add_argument("--database", choices=("sqlite", "postgresql"))
     parser.add_argument("--seed", type=int, help="replay a round")
     parser.add_argument(
@@ -32,7 +39,6 @@ def main() -> int:
     )
     asked = parser.parse_args()
     seed = asked.seed if asked.seed is not None else random.randrange(10**6)
-    every = trials()
     rounds = [
         # A seeded bug shows in a short round.
         (trial, database, bug, seed, asked.full and bug is None)
@@ -69,10 +75,11 @@ def _rounds(trial: Trial, asked: argparse.Namespace) -> list[tuple[DatabaseKind,
             or trial.promise in SHORT_ON_POSTGRESQL
         )
     ]
-    found: list[tuple[DatabaseKind, str | None]] = [(database, None) for database in databases]
-    if (asked.bugs or asked.full) and trial.databases[0] in databases:
-        found += [(trial.databases[0], bug) for bug in trial.bugs]
-    return found
+    seeded = [(trial.databases[0], bug) for bug in trial.bugs if trial.databases[0] in databases]
+    if asked.bug:
+        return [one for one in seeded if one[1] in asked.bug]
+    plain: list[tuple[DatabaseKind, str | None]] = [(database, None) for database in databases]
+    return [*plain, *seeded] if asked.bugs or asked.full else plain
 
 
 if __name__ == "__main__":

@@ -135,10 +135,9 @@ def within_deadline(pulses: Iterable[Pulse], read_ns: Mapping[str, int]) -> list
     return found
 
 
-def longest_s(pulses: Iterable[Pulse], read_ns: Mapping[str, int]) -> float:
-    """Give the longest time from a reading to its pulse, in seconds."""
-    waits = [pulse.at_ns - read_ns[pulse.command] for pulse in pulses if pulse.command in read_ns]
-    return max(waits, default=0) / 1e9
+def waits_ns(pulses: Iterable[Pulse], read_ns: Mapping[str, int]) -> list[int]:
+    """Give the time from each reading to its pulse, in nanoseconds."""
+    return [pulse.at_ns - read_ns[pulse.command] for pulse in pulses if pulse.command in read_ns]
 
 
 def set_full(

@@ -1,10 +1,12 @@
 """R05: no relay pulses later than 10 s after its scan was read, whatever stalls, freezes and steps.
 
-Workers scan at many doors side by side. On the way, the answers to claims are held for up to 30 s,
-and those to polls for up to 12 s; agents and server stand still for up to 20 s at a time; where
-`libfaketime` is installed, the wall clock of each process jumps by an hour, forward and back. The
-instants compared come from one clock, the system's monotonic one: the pulse from the relay's log,
-the reading from an observer beside the server's own figures.
+Workers scan at many doors side by side. First at the edge: word of a command reaches its door just
+before its deadline, and the answer to its claim crosses it. Then in trouble: on the way, the
+answers to claims are held for up to 30 s, and those to polls for up to 12 s; agents and server
+stand still for up to 20 s at a time. In both, where `libfaketime` is installed, the wall clock of
+each process jumps by an hour, forward and back. The instants compared come from one clock, the
+system's monotonic one: the pulse from the relay's log, the reading from an observer beside the
+server's own figures.
 """
 
 import asyncio
@@ -28,11 +30,12 @@ from tests.faults.agents import (
     pause,
 )
 from tests.faults.history import (
+    DEADLINE_NS,
     History,
     Pulse,
     at_most_once,
-    longest_s,
     only_granted,
+    waits_ns,
     within_deadline,
 )
 from tests.faults.promise import Round, Trial, Verdict
@@ -45,6 +48,25 @@ WORKERS = 12
 """At each door they take turns, so that no tap is a repetition."""
 
 HOUR_S = 3_600
+
+EDGE_NS = 3_000_000_000
+"""So near to the deadline a pulse is at the edge."""
+
+
+def edge_of(dice: random.Random) -> Plan:
+    """Tell of commands just before their deadline; hold the answers to claims until it passes.
+
+    An agent asks again after 3 s, so that an answer crosses the deadline only if it is held less.
+    """
+
+    def plan(seen: Seen) -> Fault:
+        if seen.path.endswith("/claim"):
+            return Fault(hold_answer_s=dice.uniform(0, 2.8))
+        if seen.path.startswith("/v1/controller/commands?"):
+            return Fault(hold_answer_s=dice.uniform(6.5, 9.8))
+        return NOTHING
+
+    return plan
 
 
 def plan_of(dice: random.Random) -> Plan:
@@ -89,7 +111,7 @@ async def steps(clock: WallClock, dice: random.Random, *, gap_s: tuple[float, fl
         clock.step(dice.choice((-HOUR_S, 0, HOUR_S)))
 
 
-async def people(house: House[Town], dice: random.Random, *, until: float) -> int:
+async def people(house: House[Town], dice: random.Random, *, when: str, until: float) -> int:
     """Scan at every door, again and again; gives how many scans were granted."""
     history = History(house.round.folder / "history.jsonl")
     limits = httpx.Limits(max_connections=200)
@@ -100,7 +122,7 @@ async def people(house: House[Town], dice: random.Random, *, until: float) -> in
             while time.monotonic() < until:
                 await pause(own, 0.5, 3.0)
                 worker = house.built.workers[(nth + turn) % len(house.built.workers)]
-                key = f"{nth}-{turn}"
+                key = f"{when}-{nth}-{turn}"
                 turn += 1
                 tried = history.begin("scan", key)
                 headers = {**worker.headers, "Idempotency-Key": key}
@@ -123,7 +145,7 @@ async def people(house: House[Town], dice: random.Random, *, until: float) -> in
 async def run(round: Round) -> Verdict:
     """Scan, stall, freeze and step for a while, then compare two instants of each pulse."""
     dice = random.Random(round.seed)
-    lasts_s = 300.0 if round.full else 30.0
+    edge_s, lasts_s = (90.0, 300.0) if round.full else (20.0, 30.0)
     steps_clocks = faketime() is not None
     if not steps_clocks:
         print("R05: libfaketime is not installed; the clocks are not stepped")
@@ -146,7 +168,7 @@ async def run(round: Round) -> Verdict:
         for nth in range(PROCESSES):
             boxes = {}
             for place in range(nth * DOORS, (nth + 1) * DOORS):
-                plan = plan_of(random.Random(dice.random()))
+                plan = edge_of(random.Random(dice.random()))
                 proxy = await stack.enter_async_context(proxying(house.port, plan))
                 proxies.append(proxy)
                 boxes[f"agent-{place}"] = (house.built.boxes[place], proxy.url)
@@ -154,17 +176,21 @@ async def run(round: Round) -> Verdict:
             child = house.agents(boxes, clock=clock)
             children.append((child, clock, random.Random(dice.random())))
         await _there(proxies)
-        for child, clock, own in children:
-            troubles.append(
-                asyncio.create_task(freezes(functools.partial(_itself, child), own, gap_s=(2, 8)))
-            )
+        for _, clock, own in children:
             if clock is not None:
                 clocks.append(asyncio.create_task(steps(clock, own, gap_s=(0.5, 3))))
         own = random.Random(dice.random())
-        troubles.append(asyncio.create_task(freezes(lambda: house.server, own, gap_s=(6, 14))))
         if server_clock is not None:
             clocks.append(asyncio.create_task(steps(server_clock, own, gap_s=(2, 8))))
-        scans = await people(house, dice, until=time.monotonic() + lasts_s)
+        scans = await people(house, dice, when="edge", until=time.monotonic() + edge_s)
+        for proxy in proxies:
+            proxy.plan = plan_of(random.Random(dice.random()))
+        for child, _, its in children:
+            troubles.append(
+                asyncio.create_task(freezes(functools.partial(_itself, child), its, gap_s=(2, 8)))
+            )
+        troubles.append(asyncio.create_task(freezes(lambda: house.server, own, gap_s=(6, 14))))
+        scans += await people(house, dice, when="trouble", until=time.monotonic() + lasts_s)
         # What is in flight may still go wrong.
         await asyncio.sleep(12)
         for task in (*troubles, *clocks):
@@ -172,11 +198,13 @@ async def run(round: Round) -> Verdict:
         count = sum(await asyncio.gather(*troubles))
         await asyncio.gather(*clocks, return_exceptions=True)
         pulses, read_ns = house.pulses(), await reads(house)
+        waits = waits_ns(pulses, read_ns)
         return Verdict(
             {
                 "scans": scans,
                 "pulses": len(pulses),
-                "longest_ms": int(longest_s(pulses, read_ns) * 1000),
+                "at_the_edge": sum(wait > DEADLINE_NS - EDGE_NS for wait in waits),
+                "longest_ms": max(waits, default=0) // 1_000_000,
                 "stalls": sum(proxy.faults for proxy in proxies),
                 "freezes": count,
                 "clock_steps": sum(clock.steps for clock in stepped),
