@@ -10,6 +10,8 @@ The rooms, in the one order in which they may import each other:
     visits                        who is inside, and what they use
     doors                         scan -> decision -> unlock
     reports                       what happened, counted
+    usual                         what is usual there, and what is to be expected
+    feed                          what every app may show of all stations
     privacy                       a person's data: export, erase, retain
     jobs                          what runs by the clock
     api                           HTTP, one module per audience

@@ -32,9 +32,10 @@ from app.doors.rules import SCREEN_DEAD_AFTER
 from app.people import sign_in
 from app.places import calendar
 from app.places import held as modes
-from app.places.rules import local_day
-from app.reports import rollup, usual
+from app.places.rules import CITY_ZONE, local_day
+from app.reports import rollup
 from app.runtime import Runtime
+from app.usual import profiles
 from app.visits import presence
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ async def roll_up(held: Runtime) -> None:
 async def make_usual_profiles(held: Runtime) -> None:
     """Make anew what is usual at every station."""
     days = (await held.calendar.fresh(held.database)).current
-    made = await usual.make_profiles(held.database, days, at=held.now())
+    made = await profiles.make(held.database, days, at=held.now())
     log.info("usual profiles made stations=%s", made)
 
 
@@ -240,7 +241,7 @@ async def is_time(held: Runtime, job: Job) -> bool:
 
 
 def _night_of(at: datetime) -> date:
-    return local_day(at - NIGHT_BEGINS, rollup.CITY_ZONE)
+    return local_day(at - NIGHT_BEGINS, CITY_ZONE)
 
 
 async def _may_run(held: Runtime, job: Job, holder: str) -> bool:

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from app import jobs
 from app.alerts.webhooks.courier import Courier
-from app.api import controller, feed, problems, public, site
+from app.api import feed, problems, public, site
 from app.api.admin import alerts as admin_alerts
 from app.api.admin import audit as admin_audit
 from app.api.admin import doors as admin_doors
@@ -37,6 +37,7 @@ from app.api.admin import stations as admin_stations
 from app.api.admin import visits as admin_visits
 from app.api.admin import webhooks as admin_webhooks
 from app.api.admin import whatif as admin_whatif
+from app.api.controller import config, enrolment, journal, polls, readers
 from app.api.edge import Edge
 from app.api.worker import account, doors, visits
 from app.clock import Monotonic, Now, monotonic, utc_now
@@ -45,17 +46,18 @@ from app.db.engine import Database, log_versions
 from app.db.lock import WriterLock
 from app.db.schema import require_current
 from app.db.wakeups import wakeups_for
-from app.doors import commands, controllers, keys
+from app.doors import commands, keys
 from app.doors.commands import lookout
-from app.doors.controllers import ControllerDesk, config_desk
+from app.doors.config import config_desk
+from app.doors.desk import CREDENTIALS, ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
 from app.doors.rules.config import ServerTerms
 from app.doors.scans import ScanDesk, ScanLimits
+from app.feed import Feed
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
-from app.reports.feed import Feed
 from app.runtime import Runtime
 from app.settings import Settings
 from app.vault import Vault, development_kek
@@ -64,14 +66,17 @@ log = logging.getLogger(__name__)
 
 ROUTERS = (
     # The busiest first: an address is looked for in this order.
-    controller.router,
+    polls.router,
+    journal.router,
+    readers.router,
     doors.router,
     site.router,
     public.router,
     feed.router,
     account.router,
     visits.router,
-    controller.enrolment_router,
+    config.router,
+    enrolment.router,
     admin_people.router,
     admin_places.router,
     admin_stations.router,
@@ -108,7 +113,7 @@ def create_app(
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
-    app.add_middleware(controller.PlainPolls)
+    app.add_middleware(polls.PlainPolls)
     app.add_middleware(
         Edge,
         limit=settings.limit_body_bytes,
@@ -144,7 +149,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
     )
     wakeups.watch(keys.TOPIC, ring.forget)
     wakeups.watch(calendar.TOPIC, days.forget)
-    wakeups.watch(controllers.TOPIC, desk.forget)
+    wakeups.watch(CREDENTIALS, desk.forget)
     return Runtime(
         settings=settings,
         database=database,

@@ -11,13 +11,14 @@ from app.db.engine import Database
 from app.db.gathered import Gathered
 from app.db.wakeups import LocalWakeups
 from app.doors.commands import Outlook
-from app.doors.controllers import Config, ControllerDesk
+from app.doors.config import Config
+from app.doors.desk import ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.line import Line
 from app.doors.scans import ScanDesk
+from app.feed import Feed
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
-from app.reports.feed import Feed
 from app.settings import Settings
 from app.vault import Vault
 

@@ -11,9 +11,23 @@ from app.doors import tables as doors
 from app.people import tables as people
 from app.places import tables as places
 from app.reports import tables as reports
+from app.usual import tables as usual
 from app.visits import tables as visits
 
-_ROOMS = (audit, vault, leases, jobs, places, people, alerts, webhooks, visits, doors, reports)
+_ROOMS = (
+    audit,
+    vault,
+    leases,
+    jobs,
+    places,
+    people,
+    alerts,
+    webhooks,
+    visits,
+    doors,
+    reports,
+    usual,
+)
 
 
 def every_table() -> sa.MetaData:

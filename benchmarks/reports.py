@@ -33,9 +33,9 @@ from app.main import build_runtime, opened
 from app.people.rules import Role
 from app.people.secrets import hash_of
 from app.people.tables import Admin, AdminSession
-from app.places.rules import local_day
+from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import Station, Unit
-from app.reports.rollup import CITY_ZONE, Terms, find, roll_up, settle_some
+from app.reports.rollup import Terms, find, roll_up, settle_some
 from app.reports.rules import Grain
 from app.reports.tables import Rollup, RollupDue, RollupMark, RollupMember
 from app.settings import Settings

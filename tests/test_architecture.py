@@ -18,6 +18,8 @@ ORDER = (
     ("visits",),
     ("doors",),
     ("reports",),
+    ("usual",),
+    ("feed",),
     ("privacy",),
     ("runtime",),
     ("jobs",),

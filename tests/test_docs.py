@@ -12,9 +12,9 @@ from app.api.problems import catalogue
 from app.cli import app as command_line
 from app.doors.rules import Reason
 from app.doors.rules.journal import EventType, Why
+from app.feed import TTL_S, FeedFile, part_of
 from app.main import create_app
 from app.places.rules import Kind
-from app.reports.feed import TTL_S, FeedFile, part_of
 from app.settings import Settings
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")

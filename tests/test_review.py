@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
 from app.db.wakeups import PostgresWakeups
-from app.doors import controllers, keys
+from app.doors import controllers, desk, keys
 from app.doors.registry import poster_token
 from app.doors.tables import Command, Controller, Scan
 from app.doors.tokens import PosterClaims, TokenKind
@@ -187,7 +187,7 @@ async def test_a_credential_revoked_while_it_was_looked_up_is_not_remembered(
     scene = await a_scene(runtime)
     async with runtime.database.write() as tx:
         await tx.execute(sa.update(Controller).values(credential_used=False))
-    mark = controllers._mark_used
+    mark = desk._mark_used
 
     async def slow(*given: Any, **more: Any) -> None:
         async with runtime.database.read() as tx:
@@ -197,7 +197,7 @@ async def test_a_credential_revoked_while_it_was_looked_up_is_not_remembered(
         retire = sa.update(Controller).values(retired_at=runtime.now())
         await given[0].execute(retire)
 
-    monkeypatch.setattr(controllers, "_mark_used", slow)
+    monkeypatch.setattr(desk, "_mark_used", slow)
     found = await runtime.controllers.find(scene.credential, at=runtime.now())
     assert found is None
 

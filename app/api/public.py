@@ -23,9 +23,9 @@ from app.places.nearby import MAX_RADIUS_M, NearStation
 from app.places.rules import Because, Calendar, Kind, Mode, local_hour
 from app.places.stations import StationNotFound
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
-from app.reports import usual
-from app.reports.rules.usual import K_PUBLIC, UsualClass
-from app.reports.tables import UsualProfile
+from app.usual import profiles
+from app.usual.rules import K_PUBLIC, UsualClass
+from app.usual.tables import UsualProfile
 from app.visits import occupancy
 from app.visits.rules import Level, level
 
@@ -274,8 +274,8 @@ async def get_station(
 async def _usual(
     tx: AsyncSession, station: Station, calendar: Calendar, lang: Language, at: datetime
 ) -> dict[str, Any] | None:
-    today = usual.today_at(station, calendar, at)
-    profile = (await usual.profiles_of(tx, {station.id: today})).get(station.id)
+    today = profiles.today_at(station, calendar, at)
+    profile = (await profiles.by_station(tx, {station.id: today})).get(station.id)
     if profile is None:
         return None
     hour = local_hour(at, station.timezone)

@@ -2,7 +2,6 @@
 
 from datetime import date, datetime
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import typer
 from rich.progress import Progress
@@ -10,7 +9,7 @@ from rich.progress import Progress
 from app.cli.shell import err, out, run
 from app.generate import plan as generation
 from app.generate.history import generate as generate_history
-from app.places import districts
+from app.places.rules import CITY_ZONE, local_day
 from app.runtime import Runtime
 
 
@@ -71,4 +70,4 @@ def generate(
 
 
 def _today(held: Runtime) -> date:
-    return held.now().astimezone(ZoneInfo(districts.ZONE)).date()
+    return local_day(held.now(), CITY_ZONE)

@@ -19,6 +19,7 @@ from app.doors.registry import NewDoor
 from app.doors.tables import Door
 from app.places import calendar, districts, facilities, stations, units
 from app.places.facilities import NewFacility
+from app.places.rules import CITY_ZONE
 from app.places.stations import Description
 from app.places.tables import FacilityKind, OperatingModel, Station, Unit, UnitKind
 from app.places.transfer import read_hours
@@ -163,7 +164,7 @@ async def _add(tx: AsyncSession, sample: Sample, unit_id: uuid.UUID, *, at: date
         longitude=sample.longitude,
         capacity=sample.capacity,
         operating_model=sample.model,
-        timezone="Asia/Shanghai",
+        timezone=CITY_ZONE,
         staffed_hours=read_hours(sample.staffed),
         access_hours=read_hours(sample.access),
         max_stay_min=sample.max_stay_min,

@@ -22,7 +22,7 @@ from app.db.clock import Deadline, DeadlineClock
 from app.db.types import new_id, table_of
 from app.db.wakeups import LocalWakeups
 from app.doors import commands
-from app.doors.controllers import ControllerDesk
+from app.doors.desk import ControllerDesk
 from app.doors.facts import (
     DoorClaims,
     DoorFacts,

@@ -30,8 +30,8 @@ from app.people.tables import Admin, Consent, Occupation, Worker
 from app.people.workers import CONSENT_VERSIONS, NUMBER_BITS
 from app.places import calendar as calendar_days
 from app.places import districts
-from app.places.districts import ZONE
 from app.places.rules import (
+    CITY_ZONE,
     Calendar,
     Change,
     ChangeKind,
@@ -278,7 +278,7 @@ class Builder:
         """Give the number of these hours."""
         if (staffed, access) not in self._numbers:
             self._numbers[staffed, access] = len(self.rules)
-            self.rules.append(StationRules(ZONE, _hours(staffed), _hours(access)))
+            self.rules.append(StationRules(CITY_ZONE, _hours(staffed), _hours(access)))
         return self._numbers[staffed, access]
 
     def with_changes(self, rules: int, station_id: uuid.UUID) -> int:
@@ -454,7 +454,7 @@ def _stations(
                 "cell": grid_cell(latitude, longitude),
                 "capacity": 0,
                 "operating_model": model,
-                "timezone": ZONE,
+                "timezone": CITY_ZONE,
                 "staffed_hours": read_hours(sample.staffed),
                 "access_hours": read_hours(access),
                 "max_stay_min": sample.max_stay_min,

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.places.districts import ZONE
 from app.places.rules import (
+    CITY_ZONE,
     Because,
     Calendar,
     DayClass,
@@ -83,8 +83,8 @@ class Timetable:
     def __init__(
         self, rules: Sequence[StationRules], calendar: Calendar, from_day: date, until: date
     ) -> None:
-        if any(each.timezone != ZONE for each in rules):
-            raise ValueError(f"generated stations lie in {ZONE}")
+        if any(each.timezone != CITY_ZONE for each in rules):
+            raise ValueError(f"generated stations lie in {CITY_ZONE}")
         self._origin = midnight(from_day)
         begins: list[int] = []
         held: list[tuple[int, int, bool]] = []

@@ -13,11 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.upsert import upsert
 from app.errors import Invalid
-from app.places.rules import local_day
+from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import District
-
-ZONE = "Asia/Shanghai"
-"""Districts change at midnight in China."""
 
 _ADCODE = re.compile(r"[0-9]{6}")
 
@@ -125,7 +122,7 @@ async def require_current(tx: AsyncSession, adcode: str | None, *, at: datetime)
     district = await tx.get(District, adcode)
     if district is None:
         raise DistrictInvalid(f"There is no district {adcode}.")
-    if not is_current(district, local_day(at, ZONE)):
+    if not is_current(district, local_day(at, CITY_ZONE)):
         names = [
             f"{found.name} {found.adcode}"
             for code in district.successors

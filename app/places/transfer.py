@@ -34,7 +34,7 @@ from app.db.wakeups import LocalWakeups
 from app.errors import Invalid
 from app.places import districts, held, spells
 from app.places.facilities import facilities_of
-from app.places.rules import grid_cell, local_day
+from app.places.rules import CITY_ZONE, grid_cell, local_day
 from app.places.stations import COLUMNS as DESCRIBED
 from app.places.stations import MODE_COLUMNS, Description, StationInvalid, checked
 from app.places.tables import (
@@ -179,7 +179,7 @@ async def import_stations(
     current = {
         row.adcode
         for row in await districts.list_districts(tx)
-        if districts.is_current(row, local_day(at, districts.ZONE))
+        if districts.is_current(row, local_day(at, CITY_ZONE))
     }
     stored = {row.code: row for row in await tx.scalars(sa.select(Station))}
     kept = {row.district for row in stored.values() if row.district is not None}
@@ -368,7 +368,7 @@ def _read(
         "longitude": take("longitude", lambda text: _degrees(text, 180)),
         "capacity": take("capacity", lambda text: _whole(text, 1, 10_000)),
         "operating_model": take("operating_model", lambda text: one_of(OperatingModel, text)),
-        "timezone": cells["timezone"] or "Asia/Shanghai",
+        "timezone": cells["timezone"] or CITY_ZONE,
         "staffed_hours": take("staffed_hours", read_hours),
         "access_hours": take("access_hours", read_hours),
         "max_stay_min": take("max_stay_min", lambda text: _whole(text or "60", 5, 1440)),

@@ -16,14 +16,13 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.places.rules import local_day
+from app.places.rules import CITY_ZONE, local_day
 from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
 from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
-from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Completeness, completeness
 from app.reports.workbook import Workbook, check_length
 from app.reports.written import rows_as_json

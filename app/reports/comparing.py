@@ -8,10 +8,9 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
-from app.places.rules import local_day
+from app.places.rules import CITY_ZONE, local_day
 from app.reports.frame import Part, Scope, frame, progress
 from app.reports.queries import REPORTS, rows_of
-from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Class, Period
 from app.reports.rules.comparison import OnDays, change, expected, mixed, period_before, total
 from app.reports.rules.day import DAY_MS

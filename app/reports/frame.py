@@ -23,11 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.types import Instant, table_of
 from app.errors import Invalid
 from app.people.admins import Roots
-from app.places.rules import Calendar, local_day
+from app.places.rules import CITY_ZONE, Calendar, local_day
 from app.places.tables import OperatingModel, Station, Unit
 from app.reports.changes import CHANGED, CLOSED
 from app.reports.columns import Ints, share
-from app.reports.rollup import CITY_ZONE
 from app.reports.rules import (
     Bucket,
     By,

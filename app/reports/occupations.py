@@ -20,13 +20,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.types import table_of
-from app.places.rules import local_day
+from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
 from app.reports.columns import Column, rates, shown
 from app.reports.crowds import Crowd
 from app.reports.frame import Frame, Part, PeriodInvalid, Scope, frame, progress
-from app.reports.rollup import CITY_ZONE
 from app.reports.rows import OccupationsRow
 from app.reports.rules import Bucket, By, Grain, Slot, span_end
 from app.reports.rules.counters import OCCUPATION, OCCUPATIONS

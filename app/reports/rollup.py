@@ -27,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.engine import Database
 from app.db.types import table_of
 from app.db.upsert import upsert
-from app.places.rules import is_within, local_day
+from app.places.rules import CITY_ZONE, is_within, local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, health, vectors
 from app.reports.changes import (
@@ -363,7 +363,7 @@ async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.U
         .distinct()
         .order_by(Station.timezone.desc())
     )
-    found: defaultdict[uuid.UUID, str] = defaultdict(lambda: "Asia/Shanghai")
+    found: defaultdict[uuid.UUID, str] = defaultdict(lambda: CITY_ZONE)
     for path, timezone in rows:
         for own, unit in paths.items():
             if is_within(path, own):
@@ -482,7 +482,6 @@ async def renumber(tx: AsyncSession) -> None:
         await tx.delete(pair)
 
 
-CITY_ZONE = "Asia/Shanghai"
 LATE = timedelta(days=15)
 """How long after its end a year may still change: longer than a controller works alone."""
 

@@ -6,9 +6,8 @@ from datetime import date, datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, Json, closed_enum, only_where
+from app.db.types import Base, closed_enum, only_where
 from app.reports.rules import Grain
-from app.reports.rules.usual import UsualClass
 
 
 class Rollup(Base):
@@ -90,21 +89,3 @@ class Renumbering(Base):
 
     old_number: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
     new_number: Mapped[int] = mapped_column(sa.BigInteger)
-
-
-class UsualProfile(Base):
-    """What is usual at a station on days of a class, made anew every night."""
-
-    __tablename__ = "usual_profiles"
-
-    station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"), primary_key=True)
-    day_class: Mapped[UsualClass] = mapped_column(closed_enum(UsualClass), primary_key=True)
-    levels: Mapped[list[str | None]] = mapped_column(Json)
-    """How full it usually is, by hour, of the days of eight weeks: the public may see this."""
-    hidden_hours: Mapped[list[int]] = mapped_column(Json)
-    """Hours behind which too few distinct workers stand, so that their levels are not kept."""
-    days: Mapped[int]
-    """So many days stand behind the levels."""
-    medians: Mapped[list[float | None]] = mapped_column(Json)
-    """Persons inside by quarter hour, of the last eight days: for administrators."""
-    made_at: Mapped[datetime]

@@ -23,10 +23,9 @@ from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places import facilities, units
 from app.places.facilities import NewFacility
-from app.places.rules import Kind
+from app.places.rules import CITY_ZONE, Kind
 from app.places.tables import FacilityKind, Station, StationModes, Unit
 from app.reports import queries
-from app.reports.rollup import CITY_ZONE
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival

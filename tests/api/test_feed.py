@@ -10,14 +10,14 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from app import feed
 from app.audit import COMMAND_LINE
 from app.doors.tables import Controller
+from app.feed import FeedFile
 from app.places import districts
 from app.places.rules import ChangeKind, Kind, Tier
 from app.places.stations import Wanted, add_change
 from app.places.tables import FacilityStatus, Station
-from app.reports import feed
-from app.reports.feed import FeedFile
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from app.db.engine import Database
 from app.doors import outages
-from app.doors.controllers import ControllerDesk
+from app.doors.desk import ControllerDesk
 from app.doors.tables import Controller, ControllerOutage, ListeningSpell
 from app.places.rules import local_day
 from app.runtime import Runtime

@@ -182,7 +182,7 @@ TRIAL = Trial(
     says="A fleet's backlog drains after an outage while doors are still opened.",
     rests_on="An upload waits for a place before it takes a connection, so that a claim stands"
     " behind one upload and not behind all of them; whoever waits too long is put off"
-    " (`app/api/controller.py`, `app/doors/line.py`). A fiftieth of the city is"
+    " (`app/api/controller/journal.py`, `app/doors/line.py`). A fiftieth of the city is"
     " tried; the times are of this machine.",
     run=run,
     databases=("sqlite",),

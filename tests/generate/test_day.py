@@ -18,8 +18,7 @@ from app.generate.crowd import Rhythm
 from app.generate.day import Drawn, Whereabouts, draw_day
 from app.generate.plan import Plan
 from app.generate.timetable import MINUTE, instant_of, midnight
-from app.places.districts import ZONE
-from app.places.rules import Because, Kind, local_day, local_hour, mode_at
+from app.places.rules import CITY_ZONE, Because, Kind, local_day, local_hour, mode_at
 from app.visits.tables import EndSource
 
 SMALL = Plan(stations=30, days=20, until=date(2026, 10, 15), seed=5, retention_days=None)
@@ -279,7 +278,7 @@ def test_local_days_and_hours_are_those_of_the_stations_clock() -> None:
     for visit in every(SMALL, "visits"):
         at = instant_of(visit["started_at"])
         day = date(1970, 1, 1) + timedelta(days=visit["local_day"])
-        assert (day, visit["local_hour"]) == (local_day(at, ZONE), local_hour(at, ZONE))
+        assert (day, visit["local_hour"]) == (local_day(at, CITY_ZONE), local_hour(at, CITY_ZONE))
 
 
 def test_a_door_opens_after_it_was_claimed_and_in_time() -> None:

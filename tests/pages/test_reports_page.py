@@ -18,11 +18,10 @@ from app.doors.rules import CommandState, Outcome, Reason
 from app.people import admins
 from app.people.rules import Role
 from app.people.tables import Occupation
-from app.places.rules import Because, Kind, local_day
+from app.places.rules import CITY_ZONE, Because, Kind, local_day
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel, Station, Unit, UnitKind
 from app.reports.occupations import NOT_SAID
 from app.reports.ranking import Ranked
-from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Bucket, By
 from app.reports.rules.counters import C, F
 from app.reports.rules.slots import Class

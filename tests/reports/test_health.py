@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
-from app.doors.controllers import ControllerDesk
+from app.doors.desk import ControllerDesk
 from app.doors.tables import ListeningSpell
 from app.people.admins import Roots
 from app.places import facilities, held

@@ -14,12 +14,12 @@ from app.api.shapes import Out
 from app.people.admins import SignedInAdmin, get_station, visible_units
 from app.people.rules import Permission
 from app.places import units
+from app.places.rules import CITY_ZONE
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
-from app.reports import forecasts
-from app.reports.forecasts import Outlook
-from app.reports.rollup import CITY_ZONE
-from app.reports.rules.usual import BACKTEST, UsualClass
+from app.usual import forecasts
+from app.usual.forecasts import Outlook
+from app.usual.rules import BACKTEST, UsualClass
 
 router = APIRouter(tags=["admin: reports"])
 

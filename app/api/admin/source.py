@@ -18,7 +18,7 @@ from app.db.cursors import CursorInvalid
 from app.doors.rules import CommandState, Outcome, Reason
 from app.errors import RequestInvalid
 from app.people.admins import get_station
-from app.places.rules import Because, Kind, local_day
+from app.places.rules import CITY_ZONE, Because, Kind, local_day
 from app.places.stations import StationNotFound
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel
 from app.places.units import UnitNotFound
@@ -27,7 +27,6 @@ from app.reports.asked import Asked, Report, period_of, scope_of
 from app.reports.catalogue import cuts_of, field_of
 from app.reports.cells import RowUnknown
 from app.reports.frame import PeriodInvalid
-from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Bucket, By, Class, completeness
 from app.visits.tables import EndSource
 

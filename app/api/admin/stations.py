@@ -50,7 +50,7 @@ from app.places import facilities, stations, transfer, units
 from app.places.coordinates import CoordinateSystem, from_wgs84, to_wgs84
 from app.places.districts import DistrictInvalid
 from app.places.facilities import NewFacility
-from app.places.rules import ChangeKind, Tier
+from app.places.rules import CITY_ZONE, ChangeKind, Tier
 from app.places.stations import (
     EMERGENCIES,
     CodeTaken,
@@ -117,7 +117,7 @@ class StationIn(In):
     longitude: Longitude
     capacity: Capacity
     operating_model: OperatingModel
-    timezone: Line = "Asia/Shanghai"
+    timezone: Line = CITY_ZONE
     staffed_hours: Hours | None
     access_hours: Hours | None
     max_stay_min: MaxStay = 60
@@ -139,7 +139,7 @@ class StationPatch(In):
     longitude: Longitude = 0
     capacity: Capacity = 0
     operating_model: OperatingModel = OperatingModel.UNION_BUILT
-    timezone: Line = "Asia/Shanghai"
+    timezone: Line = CITY_ZONE
     staffed_hours: Hours | None = None
     access_hours: Hours | None = None
     max_stay_min: MaxStay = 60

@@ -24,9 +24,9 @@ from app.places import units
 from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
-from app.reports import usual
-from app.reports.rules.usual import busy_vs_capacity
 from app.runtime import Runtime
+from app.usual import profiles
+from app.usual.rules import busy_vs_capacity
 from app.visits import headcounts, occupancy
 from app.visits.headcounts import HeadCount, HeadCountInvalid, HeadCountOverlaps
 from app.visits.rules import Level, level
@@ -67,7 +67,7 @@ async def _occupancies(
     calendar = (await held.calendar.fresh(held.database)).current
     inside = await occupancy.inside_by_station(tx, ids, at=at)
     reserved = await scans.reserved_by_station(tx, ids, clock=held.deadlines)
-    busy = await usual.busy_by_station(tx, stations, inside, calendar, at=at)
+    busy = await profiles.busy_by_station(tx, stations, inside, calendar, at=at)
     return [
         {
             "id": station.id,

@@ -18,13 +18,13 @@ from app.api.words import ASSUMPTIONS, Language
 from app.errors import RequestInvalid
 from app.people.admins import SignedInAdmin
 from app.people.rules import Permission
-from app.places.rules import local_day, parse_hours
+from app.places.rules import CITY_ZONE, local_day, parse_hours
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
 from app.reports.asked import period_of, places_within
 from app.reports.frame import PeriodInvalid, Scope
 from app.reports.replay import Ignored, OtherHours, Supposition
-from app.reports.rollup import CITY_ZONE, retained_since
+from app.reports.rollup import retained_since
 from app.reports.rules import By, completeness
 from app.reports.whatif import Assumption, Rows, Wanted, WhatIf, what_if
 

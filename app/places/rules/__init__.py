@@ -6,7 +6,7 @@
 """
 
 from app.places.rules.hours import Hours, Span, hours_to_json, parse_hours
-from app.places.rules.local_time import is_timezone, local_day, local_hour
+from app.places.rules.local_time import CITY_ZONE, is_timezone, local_day, local_hour
 from app.places.rules.mode import (
     Because,
     Calendar,
@@ -33,6 +33,7 @@ from app.places.rules.nearby import (
 from app.places.rules.paths import child_path, inherited, is_within, under_bounds
 
 __all__ = [
+    "CITY_ZONE",
     "MAX_RADIUS_M",
     "Because",
     "Calendar",

@@ -5,6 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
+CITY_ZONE = "Asia/Shanghai"
+"""Chongqing's days, and those of all China, begin by it."""
+
 _AREA = re.compile(r"[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+)+")
 """How the zones of places are named."""
 

@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.places.rules import Calendar
 from app.reports.rules import Grain
-from app.reports.rules.usual import (
+from app.reports.tables import Rollup
+from app.usual.profiles import means_of
+from app.usual.rules import (
     Expected,
     Means,
     Skill,
@@ -24,8 +26,6 @@ from app.reports.rules.usual import (
     known_at,
     like_days,
 )
-from app.reports.tables import Rollup
-from app.reports.usual import means_of
 
 AHEAD = 24
 """Hours that are forecast; the first of them has begun."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.places.rules import Calendar, DayClass
-from app.reports.rules.usual import (
+from app.usual.rules import (
     FEWEST,
     Expected,
     HourOf,

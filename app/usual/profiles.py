@@ -1,4 +1,4 @@
-"""What is usual at stations: profiles made every night from the rollups, read by whoever asks."""
+"""Profiles of what is usual at stations: made every night from the counts, read by whoever asks."""
 
 import asyncio
 import uuid
@@ -14,13 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
 from app.db.upsert import upsert
-from app.places.rules import Calendar, local_day
+from app.places.rules import CITY_ZONE, Calendar, local_day
 from app.places.tables import Station
 from app.reports import vectors
-from app.reports.rollup import CITY_ZONE
 from app.reports.rules import Grain
 from app.reports.rules.counters import HOURS, QUARTERS, C
-from app.reports.rules.usual import (
+from app.reports.tables import Rollup
+from app.usual.rules import (
     HOURS_OF_DAY,
     HourOf,
     Means,
@@ -35,7 +35,7 @@ from app.reports.rules.usual import (
     quarter_means,
     usual_levels,
 )
-from app.reports.tables import Rollup, UsualProfile
+from app.usual.tables import UsualProfile
 from app.visits.tables import Visit
 
 AT_ONCE = 100
@@ -80,7 +80,7 @@ def _bases(calendar: Calendar, today: date) -> Sequence[_Basis]:
     ]
 
 
-async def make_profiles(database: Database, calendar: Calendar, *, at: datetime) -> int:
+async def make(database: Database, calendar: Calendar, *, at: datetime) -> int:
     """Make the profiles of every station anew; gives of how many."""
     bases = _bases(calendar, local_day(at, CITY_ZONE))
     days = {day for basis in bases for day in (*basis.like, *basis.weeks)}
@@ -185,7 +185,7 @@ def _of_station(
     return found
 
 
-async def profiles_of(
+async def by_station(
     tx: AsyncSession, stations: Mapping[uuid.UUID, UsualClass]
 ) -> Mapping[uuid.UUID, UsualProfile]:
     """Give the profile of each station for a class of days, where there is one; one statement."""
@@ -212,7 +212,7 @@ async def busy_by_station(
     at: datetime,
 ) -> Mapping[uuid.UUID, float | None]:
     """Compare who is inside with what is usual on such a day at this time (metrics 25)."""
-    profiles = await profiles_of(tx, {one.id: today_at(one, calendar, at) for one in stations})
+    profiles = await by_station(tx, {one.id: today_at(one, calendar, at) for one in stations})
     found = {}
     for station in stations:
         profile = profiles.get(station.id)

@@ -26,12 +26,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.clock import Monotonic
 from app.db.engine import Database
-from app.doors.controllers import ControllerDesk
+from app.doors.desk import ControllerDesk
 from app.doors.tables import Controller
 from app.places import districts
 from app.places.calendar import CalendarCache
 from app.places.nearby import USABLE
 from app.places.rules import (
+    CITY_ZONE,
     Because,
     Calendar,
     ChangeKind,
@@ -43,7 +44,6 @@ from app.places.rules import (
 )
 from app.places.standing import station_rules
 from app.places.tables import Facility, ModeChange, Station
-from app.reports.rollup import CITY_ZONE
 from app.visits import occupancy
 from app.visits.rules import level
 

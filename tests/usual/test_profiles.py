@@ -18,8 +18,9 @@ from app.places.tables import Station, Unit
 from app.reports import vectors
 from app.reports.rules import Grain
 from app.reports.rules.counters import QUARTERS, C
-from app.reports.tables import Rollup, UsualProfile
+from app.reports.tables import Rollup
 from app.runtime import Runtime
+from app.usual.tables import UsualProfile
 from app.visits import presence
 from app.visits.presence import Arrival
 from app.visits.tables import VoidBecause

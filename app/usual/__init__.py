@@ -1,0 +1,1 @@
+"""What is usual, and what is to be expected: from the reports' counts, by kinds of days."""
