@@ -27,7 +27,7 @@ from app.alerts.webhooks.sending import Sender
 from app.db import leases
 from app.db.types import Base
 from app.db.upsert import upsert
-from app.doors import attendance, commands, completeness, effects, outages, screens, watch
+from app.doors import attendance, commands, completeness, effects, lookout, outages, screens, watch
 from app.doors.rules import SCREEN_DEAD_AFTER
 from app.people import sign_in
 from app.places import calendar
@@ -271,7 +271,7 @@ async def _ring_missed(held: Runtime) -> None:
             continue
         try:
             async with held.database.read() as tx:
-                waiting = await commands.controllers_with_work(tx, clock=held.deadlines)
+                waiting = await lookout.controllers_with_work(tx, clock=held.deadlines)
         except Exception:
             log.exception("job failed name=ring-missed")
             continue

@@ -47,11 +47,11 @@ from app.db.lock import WriterLock
 from app.db.schema import require_current
 from app.db.wakeups import wakeups_for
 from app.doors import commands, keys
-from app.doors.commands import lookout
 from app.doors.config import config_desk
 from app.doors.desk import CREDENTIALS, ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
+from app.doors.lookout import lookout
 from app.doors.rules.config import ServerTerms
 from app.doors.scans import ScanDesk, ScanLimits
 from app.feed import Feed

@@ -10,11 +10,11 @@ from app.db.clock import DeadlineClock
 from app.db.engine import Database
 from app.db.gathered import Gathered
 from app.db.wakeups import LocalWakeups
-from app.doors.commands import Outlook
 from app.doors.config import Config
 from app.doors.desk import ControllerDesk
 from app.doors.keys import KeyRing
 from app.doors.line import Line
+from app.doors.lookout import Outlook
 from app.doors.scans import ScanDesk
 from app.feed import Feed
 from app.people.sms import SmsSender

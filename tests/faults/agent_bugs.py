@@ -116,7 +116,7 @@ def unlock_in_shadow() -> None:
 
     from app.agent.commands import Commands
     from app.agent.relay import Pulse
-    from app.doors import commands
+    from app.doors import lookout
 
     class Forever:
         """A clock by which no deadline passes."""
@@ -124,9 +124,9 @@ def unlock_in_shadow() -> None:
         def live(self, *_: Any) -> Any:
             return sa.true()
 
-    build = commands._outlook_query
+    build = lookout._outlook_query
     query = build.__wrapped__(Forever())
-    vars(commands)["_outlook_query"] = lambda clock: query
+    vars(lookout)["_outlook_query"] = lambda clock: query
 
     async def carry_out(self: Any, command: str, *, told_at: float) -> None:
         await asyncio.sleep(0)

@@ -223,7 +223,7 @@ TRIAL = Trial(
     promise="R07",
     says="Losing and regaining the link at any step never pulses a relay.",
     rests_on="A poll only says that a command exists, and nobody catches up with an unlock: it"
-    " is claimed or it ends (`app/doors/commands.py`, `app/agent/loop.py`). Outages last"
+    " is claimed or it ends (`app/doors/lookout.py`, `app/agent/loop.py`). Outages last"
     " up to three minutes here; what is longer differs from them in nothing that a poll"
     " knows.",
     run=run,

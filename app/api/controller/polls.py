@@ -19,8 +19,9 @@ from app.api.edge import told_now
 from app.api.problems import expected_failures, problem_response, problems
 from app.api.shapes import Key, Line, Out
 from app.doors import commands
-from app.doors.commands import Ack, Claim, Outlook
+from app.doors.commands import Ack, Claim
 from app.doors.desk import KnownController, TooManyPolls
+from app.doors.lookout import Outlook
 from app.doors.rules import CommandState
 from app.doors.rules.polls import next_poll_ms
 from app.doors.tables import CommandKind
