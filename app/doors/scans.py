@@ -23,15 +23,7 @@ from app.db.types import new_id, table_of
 from app.db.wakeups import LocalWakeups
 from app.doors import commands
 from app.doors.desk import ControllerDesk
-from app.doors.facts import (
-    DoorClaims,
-    DoorFacts,
-    Recent,
-    Site,
-    arrival,
-    recent_of,
-    token_reason,
-)
+from app.doors.facts import DoorClaims, DoorFacts, Recent, Site, arrival, recent_of, token_reason
 from app.doors.keys import KeyRing
 from app.doors.rules import (
     RESERVATION_GRACE,
@@ -54,12 +46,7 @@ from app.doors.views import DoorNamed, Named, ScanView, view
 from app.errors import Invalid
 from app.people.sign_in import SignedInWorker
 from app.places.calendar import CalendarCache
-from app.places.rules import (
-    Mode,
-    local_day,
-    local_hour,
-    mode_at,
-)
+from app.places.rules import Mode, local_day, local_hour, mode_at
 from app.vault import Vault
 from app.visits import presence
 

@@ -9,10 +9,12 @@ from app.db.bulk import bulk_load, require_empty, tidy
 from app.db.engine import Database
 from app.db.types import table_of
 from app.doors.tables import Command, Scan
-from app.generate.city import draw_city
 from app.generate.crowd import Rhythm
-from app.generate.day import Drawn, Whereabouts, draw_day
+from app.generate.day import draw_day
+from app.generate.events import Whereabouts
+from app.generate.founding import draw_city
 from app.generate.plan import Made, Phase, Plan, Progress
+from app.generate.rows import Drawn
 from app.people.tables import Consent, Worker
 from app.places.tables import Station, StationModes, Unit
 from app.visits.tables import FacilityUse, Visit, WalkInCount

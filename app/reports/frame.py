@@ -27,17 +27,7 @@ from app.places.rules import CITY_ZONE, Calendar, local_day
 from app.places.tables import OperatingModel, Station, Unit
 from app.reports.changes import CHANGED, CLOSED
 from app.reports.columns import Ints, share
-from app.reports.rules import (
-    Bucket,
-    By,
-    Grain,
-    Period,
-    Slot,
-    Slots,
-    Span,
-    cover,
-    slots,
-)
+from app.reports.rules import Bucket, By, Grain, Period, Slot, Slots, Span, cover, slots
 from app.reports.rules.day import ms_of, quarter_edges
 from app.reports.tables import RollupDue, RollupMark
 

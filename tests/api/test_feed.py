@@ -23,14 +23,7 @@ from app.visits import presence
 from app.visits.presence import Arrival
 from tests.conftest import Clock
 from tests.support.statements import statements_of
-from tests.support.worlds import (
-    a_controller,
-    a_facility,
-    a_scene,
-    a_station,
-    a_unit,
-    a_worker,
-)
+from tests.support.worlds import a_controller, a_facility, a_scene, a_station, a_unit, a_worker
 
 pytestmark = pytest.mark.anyio
 

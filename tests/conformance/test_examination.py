@@ -23,13 +23,7 @@ from app.agent.loop import run_agent
 from app.agent.pace import Backoff, Pace
 from app.agent.relay import Pulse, SimulatedRelay
 from app.agent.server import Server
-from app.api.controller.config import (
-    ConfigOut,
-    DoorOut,
-    LimitsOut,
-    OfflinePolicyOut,
-    StationOut,
-)
+from app.api.controller.config import ConfigOut, DoorOut, LimitsOut, OfflinePolicyOut, StationOut
 from app.api.controller.polls import CommandsOut
 from app.conformance.examination import Examination
 from app.conformance.rules import RULES, Outcome, Verdict

@@ -13,10 +13,13 @@ import pytest
 
 from app.db.bulk import Column, Rows
 from app.doors.rules import CommandState, Outcome, Reason
-from app.generate.city import City, draw_city
+from app.generate.city import City
 from app.generate.crowd import Rhythm
-from app.generate.day import Drawn, Whereabouts, draw_day
+from app.generate.day import draw_day
+from app.generate.events import Whereabouts
+from app.generate.founding import draw_city
 from app.generate.plan import Plan
+from app.generate.rows import Drawn
 from app.generate.timetable import MINUTE, instant_of, midnight
 from app.places.rules import CITY_ZONE, Because, Kind, local_day, local_hour, mode_at
 from app.visits.tables import EndSource

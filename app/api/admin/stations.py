@@ -6,14 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import (
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StringConstraints,
-)
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StringConstraints
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -62,12 +55,7 @@ from app.places.stations import (
     StationRetired,
     Wanted,
 )
-from app.places.tables import (
-    ModeChange,
-    OperatingModel,
-    Station,
-    Unit,
-)
+from app.places.tables import ModeChange, OperatingModel, Station, Unit
 from app.places.transfer import ImportRefused
 from app.places.units import UnitInvalid, UnitNotFound
 from app.runtime import Runtime

@@ -1,0 +1,296 @@
+"""The rows that a day leaves in the tables; what retention has taken by now is not there."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from app.db.bulk import Column, Rows
+from app.db.types import table_of
+from app.doors.rules import UNLOCK_SECONDS, CommandState, Outcome, Reason
+from app.doors.tables import Command, CommandKind, Scan
+from app.generate.city import OCCUPATIONS, City, Flags, day_of, values
+from app.generate.events import (
+    ENDS,
+    FREE,
+    HOUR,
+    OK,
+    OUTCOMES,
+    STATES,
+    WHYS,
+    Events,
+    Uses,
+    Whereabouts,
+)
+from app.generate.numbers import hexed, marks, mixed, new_ids
+from app.generate.timetable import (
+    DAY,
+    KINDS,
+    MINUTE,
+    OFFSET,
+    REASONS,
+    US,
+    Ints,
+    instant_of,
+    midnight,
+)
+from app.places import held
+from app.places.tables import StationModes
+from app.visits.tables import FacilityUse, Visit, WalkInCount
+
+HALF_HOUR = 30 * MINUTE
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The rows of a day by table, and where everybody is at its end."""
+
+    rows: Sequence[tuple[sa.Table, Rows]]
+    visits: int
+    scans: int
+    refused: int
+    commands: int
+    uses: int
+    head_counts: int
+    after: Whereabouts
+
+
+def written(
+    city: City,
+    events: Events,
+    uses: Uses,
+    index: int,
+    after: Whereabouts,
+    rng: np.random.Generator,
+) -> Drawn:
+    """Write the day down; what retention has taken by now is not there."""
+    wishes, count = events.wishes, len(events.reason)
+    entered = np.flatnonzero(events.enters)
+    entered = entered[np.argsort(events.start[entered], kind="stable")]
+    visit_ids = np.zeros(count, "V16")
+    visit_ids[entered] = new_ids(rng, events.start[entered])
+    scanned = np.argsort(wishes.at, kind="stable")
+    scan_ids = np.zeros(count, "V16")
+    scan_ids[scanned] = new_ids(rng, wishes.at[scanned])
+    granted = scanned[events.outcome[scanned] == OUTCOMES.index(Outcome.GRANTED)]
+    begun = np.argsort(uses.begun, kind="stable")
+    heads, head_rows = _head_counts(city, index, rng)
+    return Drawn(
+        rows=(
+            (table_of(Visit), _visit_rows(city, events, entered, visit_ids)),
+            (table_of(Scan), _scan_rows(city, events, scanned, scan_ids, visit_ids, index, rng)),
+            (table_of(Command), _command_rows(city, events, granted, scan_ids, rng)),
+            (table_of(FacilityUse), _use_rows(city, events, uses, begun, visit_ids, rng)),
+            (table_of(WalkInCount), head_rows),
+            (table_of(StationModes), _mode_rows(city, index)),
+        ),
+        visits=len(entered),
+        scans=count,
+        refused=int((events.reason != OK).sum()),
+        commands=len(granted),
+        uses=len(begun),
+        head_counts=heads,
+        after=after,
+    )
+
+
+def _words(numbers: NDArray[Any], kinds: Sequence[Any], null: Flags | None = None) -> Column:
+    return Column(numbers, null, values(kinds))
+
+
+def _same(count: int, word: str) -> Column:
+    return Column(np.zeros(count, np.int8), words=(word,))
+
+
+def _when(at: Ints) -> Mapping[str, Column]:
+    """Give the local day and hour of instants."""
+    local = at + OFFSET
+    return {"local_day": Column(local // DAY), "local_hour": Column(local % DAY // HOUR)}
+
+
+def _nameless(city: City, named: Flags, at: Ints) -> Flags:
+    """Say which rows carry no worker: without consent, or past retention."""
+    days = city.plan.retention_days
+    past = city.horizon - days * DAY if days is not None else 0
+    return ~named | (at < past)
+
+
+def _visit_rows(city: City, events: Events, which: Ints, ids: NDArray[Any]) -> Rows:
+    wishes, start, until = events.wishes, events.start[which], events.until[which]
+    worker, station = wishes.worker[which], wishes.station[which]
+    nameless = _nameless(city, events.named[which], start)
+    is_open = until > city.horizon
+    return {
+        "id": Column(ids[which]),
+        "station_id": Column(city.stations.ids[station]),
+        "worker_id": Column(city.workers.ids[worker], nameless),
+        "occupation": _words(city.workers.occupations[worker], OCCUPATIONS),
+        "mode": _words(events.modes.kind[which], KINDS),
+        "party_size": Column(wishes.party[which]),
+        "re_entry": Column(events.re_entry[which]),
+        "started_at": Column(start),
+        "stay_until": Column(events.stay_until[which]),
+        "ended_at": Column(until, is_open),
+        "end_source": _words(events.end_source[which], ENDS, is_open),
+        **_when(start),
+        "changed_at": Column(np.where(is_open, start, until)),
+    }
+
+
+def _scan_rows(
+    city: City,
+    events: Events,
+    which: Ints,
+    ids: NDArray[Any],
+    visit_ids: NDArray[Any],
+    index: int,
+    rng: np.random.Generator,
+) -> Rows:
+    wishes, modes, at = events.wishes, events.modes, events.wishes.at[which]
+    worker, station, door = wishes.worker[which], wishes.station[which], wishes.door[which]
+    reason, enters = events.reason[which], events.enters[which]
+    granted = events.outcome[which] == OUTCOMES.index(Outcome.GRANTED)
+    nowhere = reason == WHYS.index(Reason.TOKEN_INVALID)
+    # A stranger is nobody else, and nobody twice.
+    alone = len(city.workers.ids) + index * (1 << 24) + which
+    person = np.where(events.stranger[which], alone, worker)
+    shown = granted & city.doors.has_display[door]
+    changed = np.maximum(at, np.where(enters, events.start[which], events.settled[which]))
+    return {
+        "id": Column(ids[which]),
+        "worker_id": Column(city.workers.ids[worker], _nameless(city, events.named[which], at)),
+        "demand_key": Column(marks(city.plan.seed, person, station, at // HALF_HOUR), nowhere),
+        "station_id": Column(city.stations.ids[station], nowhere),
+        "door_id": Column(city.doors.ids[door], nowhere),
+        "outcome": _words(events.outcome[which], OUTCOMES),
+        "reason": _words(reason, WHYS),
+        "occupation": _words(city.workers.occupations[worker], OCCUPATIONS),
+        "mode": _words(modes.kind[which], KINDS, nowhere),
+        "because": _words(modes.because[which], REASONS, nowhere),
+        "mode_until": Column(modes.until[which], nowhere | modes.endless[which]),
+        "calendar_known": Column(modes.known[which], nowhere),
+        "party_size": Column(wishes.party[which]),
+        "code_jti": Column(hexed(rng.integers(0, 1 << 63, len(at), dtype=np.uint64)), ~shown),
+        "scanned_at": Column(at),
+        "decide_ms": Column(_decided_in(len(at), rng)),
+        "expires_at": Column(at + int(UNLOCK_SECONDS) * US, ~granted),
+        "visit_id": Column(visit_ids[which], ~enters),
+        **{name: Column(each.values, nowhere) for name, each in _when(at).items()},
+        "changed_at": Column(changed),
+    }
+
+
+def _decided_in(count: int, rng: np.random.Generator) -> Ints:
+    """Draw how many milliseconds decisions took: mostly some, now and then behind many others."""
+    took = 7 * rng.lognormal(0, 0.5, count)
+    took += np.where(rng.random(count) < 0.01, rng.exponential(120, count), 0)
+    return took.astype(np.int64)
+
+
+def _command_rows(
+    city: City, events: Events, which: Ints, scan_ids: NDArray[Any], rng: np.random.Generator
+) -> Rows:
+    wishes, at = events.wishes, events.wishes.at[which]
+    station, count = wishes.station[which], len(which)
+    claimed, pulsed = events.claimed[which], events.pulsed[which]
+    settled, opened = events.settled[which], events.opened[which]
+    failed = events.state[which] == STATES.index(CommandState.FAILED)
+    expires = at + int(UNLOCK_SECONDS) * US
+    # A box starts anew about once a week.
+    boots = mixed((station * 4096 + at // (7 * DAY)).astype(np.uint64))
+    changed = np.maximum(np.where(settled > 0, settled, expires), opened)
+    return {
+        "id": Column(new_ids(rng, at)),
+        "kind": _same(count, CommandKind.UNLOCK.value),
+        "station_id": Column(city.stations.ids[station]),
+        "door_id": Column(city.doors.ids[wishes.door[which]]),
+        "controller_id": Column(city.stations.controllers[station]),
+        "scan_id": Column(scan_ids[which]),
+        "state": _words(events.state[which], STATES),
+        "created_at": Column(at),
+        "expires_at": Column(expires),
+        "claimed_at": Column(claimed, claimed == 0),
+        "boot_id": Column(hexed(boots), claimed == 0),
+        "nonce": Column(hexed(rng.integers(0, 1 << 63, count, dtype=np.uint64)), claimed == 0),
+        "settled_at": Column(settled, settled == 0),
+        "pulsed_at": Column(pulsed, pulsed == 0),
+        "opened_at": Column(opened, opened == 0),
+        "pulse_after_claim_ms": Column(events.pulse_ms[which], pulsed == 0),
+        "detail": Column(np.zeros(count, np.int8), ~failed, ("relay does not answer",)),
+        "changed_at": Column(changed),
+    }
+
+
+def _use_rows(
+    city: City,
+    events: Events,
+    uses: Uses,
+    which: Ints,
+    visit_ids: NDArray[Any],
+    rng: np.random.Generator,
+) -> Rows:
+    begun, event = uses.begun[which], uses.event[which]
+    open_still = ~uses.is_over[which]
+    return {
+        "id": Column(new_ids(rng, begun)),
+        "facility_id": Column(city.facilities.ids[uses.facility[which]]),
+        "station_id": Column(city.stations.ids[events.wishes.station[event]]),
+        "visit_id": Column(visit_ids[event]),
+        "quantity": Column(uses.quantity[which], ~uses.counted[which]),
+        "begun_at": Column(begun),
+        "ended_at": Column(uses.ended[which], open_still),
+        **_when(begun),
+        "changed_at": Column(np.where(open_still, begun, uses.ended[which])),
+    }
+
+
+def _head_counts(city: City, index: int, rng: np.random.Generator) -> tuple[int, Rows]:
+    """Let the staff of some stations count heads for an hour, where the door stands open."""
+    begins, stations = midnight(day_of(city, index)), city.stations
+    some = rng.random(len(stations.ids)) < 0.15
+    hour = rng.integers(8, 18, len(stations.ids))
+    from_at = begins + hour * HOUR
+    alive = (stations.opened_at <= begins) & (begins + DAY <= stations.retired_at)
+    free = city.timetable.at(stations.rules, from_at).kind == FREE
+    free &= city.timetable.at(stations.rules, from_at + HOUR - 1).kind == FREE
+    which = np.flatnonzero(some & alive & free & stations.is_staffed)
+    from_at = from_at[which]
+    until_at = from_at + HOUR
+    keeper = np.frombuffer(city.keeper.bytes, "V16")
+    return len(which), {
+        "id": Column(new_ids(rng, until_at)),
+        "station_id": Column(stations.ids[which]),
+        "count": Column(rng.poisson(1 + 2 * stations.popularity[which])),
+        "from_at": Column(from_at),
+        "until_at": Column(until_at),
+        "local_day": Column((from_at + OFFSET) // DAY),
+        "admin_id": Column(np.repeat(keeper, len(which))),
+        "created_at": Column(until_at),
+    }
+
+
+def _mode_rows(city: City, index: int) -> Rows:
+    """Write down which modes held, as the job of those days would have."""
+    begins, stations = midnight(day_of(city, index)), city.stations
+    which = np.flatnonzero((stations.opened_at <= begins) & (begins + DAY <= stations.retired_at))
+    rules, numbers = np.unique(stations.rules[which], return_inverse=True)
+    since, until = instant_of(begins), instant_of(begins + DAY)
+    days = [
+        next(held.days_of(city.rules[number], city.calendar, since, until))
+        for number in rules.tolist()
+    ]
+    count = len(which)
+    over = Column(np.full(count, begins + DAY, np.int64))
+    return {
+        "station_id": Column(stations.ids[which]),
+        "local_day": Column(np.full(count, (begins + OFFSET) // DAY, np.int64)),
+        "midnight_at": Column(np.full(count, begins, np.int64)),
+        "windows": Column(numbers, words=[json.dumps(day["windows"]) for day in days]),
+        "promised": Column(numbers, words=[json.dumps(day["promised"]) for day in days]),
+        "recorded_until": over,
+        "changed_at": over,
+    }
