@@ -42,7 +42,6 @@ PURE_EXTRA = {
     "doors/tokens.py": {"jwt", "cryptography"},
     "people/phones.py": {"cryptography", "phonenumbers"},
     "places/coordinates.py": set(),
-    "reports/replay.py": set(),
 }
 """Pure modules that are not called rules, with what they may import besides."""
 

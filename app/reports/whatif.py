@@ -25,18 +25,11 @@ from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.reports.frame import Frame, Place, Scope, base_of, frame
-from app.reports.replay import (
-    Answer,
-    Ignored,
-    Ledger,
-    Replay,
-    Site,
-    Sojourn,
-    Supposition,
-    Tally,
-    Timetables,
-)
 from app.reports.rules import By, Slot, nearest_rank
+from app.reports.rules.replay import Replay, Site, Sojourn
+from app.reports.rules.suppositions import Ignored, Supposition
+from app.reports.rules.tallies import Answer, Ledger, Tally
+from app.reports.rules.timetables import Timetables
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import EndSource, Visit
 

@@ -19,18 +19,10 @@ from app.places.rules import (
     mode_at,
     parse_hours,
 )
-from app.reports.replay import (
-    Ignored,
-    Ledger,
-    OtherHours,
-    Recorded,
-    Replay,
-    Site,
-    Sojourn,
-    Supposition,
-    Tally,
-    Timetables,
-)
+from app.reports.rules.replay import Recorded, Replay, Site, Sojourn
+from app.reports.rules.suppositions import Ignored, OtherHours, Supposition
+from app.reports.rules.tallies import Ledger, Tally
+from app.reports.rules.timetables import Timetables
 
 ZONE = ZoneInfo("Asia/Shanghai")
 CALENDAR = Calendar({}, frozenset({2026}))

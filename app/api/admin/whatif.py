@@ -23,9 +23,9 @@ from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
 from app.reports.asked import period_of, places_within
 from app.reports.frame import PeriodInvalid, Scope
-from app.reports.replay import Ignored, OtherHours, Supposition
 from app.reports.rollup import retained_since
 from app.reports.rules import By, completeness
+from app.reports.rules.suppositions import Ignored, OtherHours, Supposition
 from app.reports.whatif import Assumption, Rows, Wanted, WhatIf, what_if
 
 router = APIRouter(tags=["admin: reports"])

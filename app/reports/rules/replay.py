@@ -7,12 +7,9 @@ second time. A station's scans come in order of time; whoever feeds them need no
 """
 
 import heapq
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from app.doors.rules import (
@@ -26,85 +23,11 @@ from app.doors.rules import (
     facts_on_record,
     half_hour_of,
 )
-from app.places.rules import (
-    Because,
-    Calendar,
-    Change,
-    ChangeKind,
-    Hours,
-    Kind,
-    Mode,
-    StationRules,
-    Tier,
-    mode_at,
-    mode_windows,
-)
-from app.places.rules.local_time import instant, zone
+from app.places.rules import Because, Kind, Mode, StationRules
+from app.reports.rules.suppositions import Supposition
+from app.reports.rules.tallies import LET_IN, Answer, Ledger, Tally
+from app.reports.rules.timetables import Timetables
 from app.visits.rules import last_heard
-
-
-class Ignored(StrEnum):
-    """What is supposed not to have been: dated changes by their tier, or a check's cause."""
-
-    EXCEPTION = "exception"
-    OVERRIDE = "override"
-    """Emergencies stand whatever is ignored."""
-    STAFF_ABSENT = "staff_absent"
-    CONTROLLER_OFFLINE = "controller_offline"
-    DISPLAY_REQUIRED = "display_required"
-    RATE_LIMITED = "rate_limited"
-    IMPOSSIBLE_TRAVEL = "impossible_travel"
-
-
-TIERS = {
-    Ignored.EXCEPTION: Tier.EXCEPTION,
-    Ignored.OVERRIDE: Tier.OVERRIDE,
-    Ignored.STAFF_ABSENT: Tier.STAFF_ABSENT,
-}
-
-EMERGENCIES = (ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)
-
-
-@dataclass(frozen=True, slots=True)
-class OtherHours:
-    """Hours instead of a station's own; None: none at all, as in a station's description."""
-
-    hours: Hours | None
-
-
-@dataclass(frozen=True, slots=True)
-class Supposition:
-    """What is supposed to have been otherwise; None: as it is."""
-
-    staffed: OtherHours | None = None
-    access: OtherHours | None = None
-    capacity: int | None = None
-    max_stay: timedelta | None = None
-    ignored: frozenset[Ignored] = frozenset()
-
-    @property
-    def moves_modes(self) -> bool:
-        """Whether another mode may hold than was recorded."""
-        return bool(self.staffed or self.access or self.ignored & TIERS.keys())
-
-    def rules_of(self, rules: StationRules) -> StationRules:
-        """Give a station's rules as they are supposed to have been."""
-        tiers = {TIERS[each] for each in self.ignored & TIERS.keys()}
-        return StationRules(
-            timezone=rules.timezone,
-            staffed=self.staffed.hours if self.staffed else rules.staffed,
-            access=self.access.hours if self.access else rules.access,
-            changes=tuple(
-                change
-                for change in rules.changes
-                if change.tier not in tiers or change.kind in EMERGENCIES
-            ),
-        )
-
-    @property
-    def ignored_reasons(self) -> frozenset[Reason]:
-        """Give the refusals whose cause is supposed not to have been."""
-        return frozenset(Reason(each.value) for each in self.ignored - TIERS.keys())
 
 
 class Sojourn(NamedTuple):
@@ -161,137 +84,6 @@ class Site:
     """When the controller was silent, in order."""
     sojourns: Sequence[Sojourn] = ()
     """Visits that no scan of the period opened, in order of their beginning."""
-
-
-Answer = Outcome | Reason
-"""What a scan came to: granted, walk_in, or the reason of its refusal."""
-
-LET_IN = (Outcome.GRANTED, Outcome.WALK_IN)
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of a place and a time."""
-
-    answers: Counter[tuple[Answer, Answer]] = field(default_factory=Counter)
-    """Scans by what they came to, and what they would have come to."""
-    unmet_before: int = 0
-    unmet_after: int = 0
-
-    def before(self, answer: Answer) -> int:
-        """Count the scans that came to this."""
-        return sum(n for (before, _), n in self.answers.items() if before is answer)
-
-    def after(self, answer: Answer) -> int:
-        """Count the scans that would have come to this."""
-        return sum(n for (_, after), n in self.answers.items() if after is answer)
-
-    @property
-    def scans(self) -> int:
-        """Count all."""
-        return self.answers.total()
-
-    @property
-    def newly_let_in(self) -> int:
-        """Count the refused scans that would have opened, or found the door open."""
-        return sum(
-            n
-            for (before, after), n in self.answers.items()
-            if before not in LET_IN and after in LET_IN
-        )
-
-    @property
-    def newly_turned_away(self) -> int:
-        """Count the scans that were let in and would have been refused."""
-        return sum(
-            n
-            for (before, after), n in self.answers.items()
-            if before in LET_IN and after not in LET_IN
-        )
-
-    def add(self, other: "Tally") -> None:
-        """Take another's counts in."""
-        self.answers.update(other.answers)
-        self.unmet_before += other.unmet_before
-        self.unmet_after += other.unmet_after
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What a replay found."""
-
-    key: Callable[[Hashable, Hashable, date, int], Hashable]
-    """Says which row a scan counts in: by station, unit, local day, local hour."""
-    rows: dict[Hashable, Tally] = field(default_factory=dict)
-    hours: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(24)])
-    without_mode: int = 0
-    """Scans that cannot be decided again, and are left out."""
-    amended_since: int = 0
-    """Scans at which today's hours give another mode than was recorded."""
-
-    def tallies(self, key: Hashable, hour: int) -> tuple[Tally, Tally]:
-        """Give where a scan counts: in its row, and in its hour of the day."""
-        row = self.rows.get(key)
-        if row is None:
-            row = self.rows[key] = Tally()
-        return row, self.hours[hour]
-
-
-class Timetables:
-    """The modes of every day, made once for all stations of the same hours."""
-
-    def __init__(self, calendar: Calendar) -> None:
-        self._calendar = calendar
-        self._shared: dict[StationRules, Timetable] = {}
-
-    def of(self, rules: StationRules) -> "Timetable":
-        """Give a station's timetable."""
-        plain = replace(rules, changes=())
-        shared = self._shared.get(plain)
-        if shared is None:
-            shared = self._shared[plain] = Timetable(plain, self._calendar)
-        return Timetable(rules, self._calendar, shared) if rules.changes else shared
-
-
-class Timetable:
-    """The modes of one station, day by day, written out by the mode function."""
-
-    def __init__(
-        self, rules: StationRules, calendar: Calendar, shared: "Timetable | None" = None
-    ) -> None:
-        self._rules, self._calendar, self._shared = rules, calendar, shared
-        self._days: dict[date, tuple[list[datetime], list[Mode]]] = {}
-
-    def at(self, at: datetime, day: date) -> Mode:
-        """Say what holds at an instant of a local day."""
-        begins, modes = self.day(day)
-        found = bisect_right(begins, at) - 1
-        mode = modes[found] if found >= 0 else None
-        if mode is None or mode.until is None or at >= mode.until:
-            # Where clocks go back over midnight, a day on the wall has an hour outside its own.
-            return mode_at(self._rules, self._calendar, at)
-        return mode
-
-    def day(self, day: date) -> tuple[list[datetime], list[Mode]]:
-        """Give when each mode of a day begins, and the modes."""
-        found = self._days.get(day)
-        if found is None:
-            found = self._days[day] = self._made(day)
-        return found
-
-    def _made(self, day: date) -> tuple[list[datetime], list[Mode]]:
-        place = zone(self._rules.timezone)
-        t0, t1 = instant(place, day, 0), instant(place, day + timedelta(days=1), 0)
-        touched = any(change.from_at < t1 and t0 < change.until_at for change in self._changes)
-        if self._shared is not None and not touched:
-            return self._shared.day(day)
-        windows = mode_windows(self._rules, self._calendar, t0, t1)
-        modes = [Mode(each.kind, each.because, each.until_at, True) for each in windows]
-        return [each.from_at for each in windows], modes
-
-    @property
-    def _changes(self) -> Sequence[Change]:
-        return self._rules.changes
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,81 @@
+"""What a replay counts: what scans came to, and what they would have come to."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from datetime import date
+
+from app.doors.rules import Outcome, Reason
+
+Answer = Outcome | Reason
+"""What a scan came to: granted, walk_in, or the reason of its refusal."""
+
+LET_IN = (Outcome.GRANTED, Outcome.WALK_IN)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of a place and a time."""
+
+    answers: Counter[tuple[Answer, Answer]] = field(default_factory=Counter)
+    """Scans by what they came to, and what they would have come to."""
+    unmet_before: int = 0
+    unmet_after: int = 0
+
+    def before(self, answer: Answer) -> int:
+        """Count the scans that came to this."""
+        return sum(n for (before, _), n in self.answers.items() if before is answer)
+
+    def after(self, answer: Answer) -> int:
+        """Count the scans that would have come to this."""
+        return sum(n for (_, after), n in self.answers.items() if after is answer)
+
+    @property
+    def scans(self) -> int:
+        """Count all."""
+        return self.answers.total()
+
+    @property
+    def newly_let_in(self) -> int:
+        """Count the refused scans that would have opened, or found the door open."""
+        return sum(
+            n
+            for (before, after), n in self.answers.items()
+            if before not in LET_IN and after in LET_IN
+        )
+
+    @property
+    def newly_turned_away(self) -> int:
+        """Count the scans that were let in and would have been refused."""
+        return sum(
+            n
+            for (before, after), n in self.answers.items()
+            if before in LET_IN and after not in LET_IN
+        )
+
+    def add(self, other: "Tally") -> None:
+        """Take another's counts in."""
+        self.answers.update(other.answers)
+        self.unmet_before += other.unmet_before
+        self.unmet_after += other.unmet_after
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What a replay found."""
+
+    key: Callable[[Hashable, Hashable, date, int], Hashable]
+    """Says which row a scan counts in: by station, unit, local day, local hour."""
+    rows: dict[Hashable, Tally] = field(default_factory=dict)
+    hours: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(24)])
+    without_mode: int = 0
+    """Scans that cannot be decided again, and are left out."""
+    amended_since: int = 0
+    """Scans at which today's hours give another mode than was recorded."""
+
+    def tallies(self, key: Hashable, hour: int) -> tuple[Tally, Tally]:
+        """Give where a scan counts: in its row, and in its hour of the day."""
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = Tally()
+        return row, self.hours[hour]
