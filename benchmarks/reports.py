@@ -124,6 +124,7 @@ async def _measured(ground: Ground) -> Sequence[Line]:
         await _vacuumed(one)
     lines = [line for one in (few, many, embedded) for line in _filling(one)]
     lines += await _late_word(ground, few, many)
+    _told(lines)
     stages.over("late word")
     for one in (few, many, embedded):
         await _nightly(one)
@@ -135,12 +136,18 @@ async def _measured(ground: Ground) -> Sequence[Line]:
             lines.append(await _asked(ground, case, servers))
         stages.over("asked")
         for server in servers:
-            lines += await _beside(ground, server)
+            lines += _told(await _beside(ground, server))
         stages.over("beside plain SQL and DuckDB")
         for server in servers:
-            lines += await _handed_on(server)
-            lines.append(await _supposed(server))
+            lines += _told([*await _handed_on(server), await _supposed(server)])
         stages.over("handed on and supposed")
+    return lines
+
+
+def _told(lines: Sequence[Line]) -> Sequence[Line]:
+    """Show lines as soon as they are measured: of an hour's run that fails late, much is known."""
+    for line in lines:
+        console.print(f"  {line.what}: {line.measured}", soft_wrap=True)
     return lines
 
 
@@ -550,7 +557,7 @@ async def _asked(ground: Ground, case: Case, servers: Sequence[Asked]) -> Line:
         "; ".join(parts),
         "p99 under 100 ms, at most 1.3 times",
     )
-    console.print(f"  {line.what}: {line.measured}", soft_wrap=True)
+    _told([line])
     return line
 
 
@@ -724,7 +731,9 @@ async def _supposed(one: Asked) -> Line:
         "change": {"access_hours": DAY_AND_NIGHT},
     }
     path = "/v1/admin/reports/what-if"
-    answer = await one.connection.ask(request("POST", path, one.headers, body))
+    # By now the server has hung up on the connection that waited for the files.
+    async with Connection(one.port) as connection:
+        answer = await connection.ask(request("POST", path, one.headers, body))
     if answer.status != 200:
         raise SystemExit(f"bench: {path} answered {answer.status}: {answer.body[:300]!r}")
     scans = json.loads(answer.body)["scans"]
