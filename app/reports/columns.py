@@ -78,12 +78,12 @@ def percentiles(
     buckets, counts = histogram
     if not buckets:
         return [[None] * len(is_known) for _ in percents]
-    upto = counts.cumsum(axis=1)
-    total = upto[:, -1]
+    upto = counts.cumsum(axis=0)
+    total = upto[-1]
     floors = np.array([floor_of(bucket - low) * times for bucket in buckets], np.int64)
     found = []
     for percent in percents:
         rank = np.maximum(1, -(-percent * total // 100))
-        place = np.minimum((upto < rank[:, None]).sum(axis=1), len(buckets) - 1)
+        place = np.minimum((upto < rank).sum(axis=0), len(buckets) - 1)
         found.append(shown(floors[place], is_known & (total > 0)))
     return found

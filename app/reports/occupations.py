@@ -170,20 +170,22 @@ def _months(base: Slot) -> Sequence[date]:
 async def _read_tree(tx: AsyncSession) -> _Tree:
     units = (await tx.execute(sa.select(Unit.id, Unit.parent_id).order_by(Unit.path))).all()
     c = table_of(Station).c
-    stations = (await tx.execute(sa.select(c.id, c.unit_id, c.timezone).order_by(c.code))).all()
+    # Thousands of rows as the driver gives them, not the session's; and column by column.
+    query = sa.select(c.id, c.unit_id, c.timezone).order_by(c.code)
+    stations = (await (await tx.connection()).execute(query)).all()
+    ids, of, timezones = zip(*stations, strict=True) if stations else ((), (), ())
     above = {Node(unit.id): Node(unit.parent_id) for unit in units}
     has_units = {unit.parent_id for unit in units}
     own: defaultdict[uuid.UUID, list[uuid.UUID]] = defaultdict(list)
-    zones = {CITY_ZONE}
-    for station in stations:
-        zones.add(station.timezone)
-        above[Node(station.id)] = Node(station.unit_id, is_own=station.unit_id in has_units)
-        own[station.unit_id].append(station.id)
-    above |= {Node(unit, is_own=True): Node(unit) for unit in own if unit in has_units}
+    for station, unit in zip(ids, of, strict=True):
+        own[unit].append(station)
+    keeps = {unit: Node(unit, is_own=unit in has_units) for unit in own}
+    above.update(zip(map(Node, ids), map(keeps.__getitem__, of), strict=True))
+    above |= {node: Node(unit) for unit, node in keeps.items() if node.is_own}
     below: defaultdict[Node, list[Node]] = defaultdict(list)
     for node, parent in above.items():
         below[parent].append(node)
-    return _Tree(above, below, own, sorted(zones))
+    return _Tree(above, below, own, sorted({CITY_ZONE, *timezones}))
 
 
 async def _read_month(tx: AsyncSession, month: date, tree: _Tree, wanted: Iterable[Node]) -> _Shown:

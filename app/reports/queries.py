@@ -338,7 +338,7 @@ def _by_reason(sums: Sums, known: Bools) -> Column:
     order = sorted(range(len(keys)), key=lambda number: REASONS[keys[number] - REASON].value)
     for number in order:
         reason = REASONS[keys[number] - REASON].value
-        column = counts[:, number]
+        column = counts[number]
         for row in np.flatnonzero(column).tolist():
             reasons = found[row]
             if reasons is not None:
@@ -432,7 +432,7 @@ def _repair_median(sums: Sums, kind: FacilityKind, known: Bools) -> Column:
     lengths, counts = sums.between(begins, begins + REPAIR_SPREAD)
     if not lengths:
         return [None] * len(known)
-    are_all = counts.sum(axis=1) == sums[facility(kind.value, F.REPAIRS)]
+    are_all = counts.sum(axis=0) == sums[facility(kind.value, F.REPAIRS)]
     (median,) = percentiles((lengths, counts), (50,), known & are_all, low=begins)
     return median
 

@@ -435,7 +435,7 @@ async def source(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Sour
 
 def _entries(sums: Sums, cell: Cell, begins: int, ends: int) -> int:
     """Count what a histogram of a cell is of."""
-    return int(sums.between(begins, ends)[1][cell.row].sum())
+    return int(sums.between(begins, ends)[1][:, cell.row].sum())
 
 
 async def _value(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Any:

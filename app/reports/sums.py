@@ -65,10 +65,10 @@ class Sums:
         return found.reshape(-1, HOURS)[:, :ALL_DAY].ravel() if self.by_hour else found
 
     def between(self, low: int, high: int) -> tuple[list[int], Ints]:
-        """Give the counters `[low, high)` that occur, and their sums by row."""
+        """Give the counters `[low, high)` that occur, and for each its sums, row by row."""
         keys, found = self.table.between(low, high)
         if self.by_hour and keys:
-            found = found.reshape(-1, HOURS, len(keys))[:, :ALL_DAY].reshape(-1, len(keys))
+            found = found.reshape(len(keys), -1, HOURS)[:, :, :ALL_DAY].reshape(len(keys), -1)
         return keys, found
 
 

@@ -53,7 +53,8 @@ class Table:
     """
 
     def __init__(self, groups: int, keys: Ints, sums: Ints) -> None:
-        self._columns = {int(key): number for number, key in enumerate(keys)}
+        """Take a line of sums for each key; keys in order."""
+        self._columns = {key: number for number, key in enumerate(keys.tolist())}
         self._sums = sums
         self._groups = groups
 
@@ -66,9 +67,10 @@ class Table:
         return found
 
     def between(self, low: int, high: int) -> tuple[list[int], Ints]:
-        """Give the counters `[low, high)` that occur, and their sums by group."""
-        keys = sorted(key for key in self._columns if low <= key < high)
-        return keys, self._sums[[self._columns[key] for key in keys]].T
+        """Give the counters `[low, high)` that occur, in order, and a line of sums for each."""
+        keys = [key for key in self._columns if low <= key < high]
+        first = self._columns[keys[0]] if keys else 0
+        return keys, self._sums[first : first + len(keys)]
 
 
 def summed(

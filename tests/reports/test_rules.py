@@ -188,7 +188,7 @@ def test_what_is_not_known_is_none() -> None:
 @given(st.lists(st.lists(st.integers(0, 63), max_size=30), min_size=1, max_size=4))
 def test_percentiles_are_by_nearest_rank(rows: list[list[int]]) -> None:
     buckets = list(range(100, 164))
-    histogram = np.array([[row.count(key - 100) for key in buckets] for row in rows], np.int64)
+    histogram = np.array([[row.count(key - 100) for row in rows] for key in buckets], np.int64)
     known = np.ones(len(rows), bool)
     for percent, column in zip(
         (1, 50, 90, 100),

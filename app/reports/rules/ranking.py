@@ -6,6 +6,7 @@ offices is no measure for one at a motorway. With fewer than eight of them a pla
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 FEWEST_PEERS = 8
@@ -29,6 +30,7 @@ class Standing(NamedTuple):
 Group = TypeVar("Group", bound=Hashable)
 
 
+@lru_cache(maxsize=1024)
 def band(seats: int) -> str:
     """Name the size of a station by its seats."""
     below = [first for first in BANDS if first <= seats]

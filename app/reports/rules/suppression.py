@@ -118,6 +118,7 @@ class _Table:
 
     def __init__(self, above: Row, crowds: Sequence[Crowds], k: int) -> None:
         self.above, self.crowds, self.k = above, crowds, k
+        self.columns = list(zip(*crowds, strict=True))
         self.hidden = [
             {group for group, crowd in enumerate(row) if crowd < k} | above.hidden for row in crowds
         ]
@@ -140,8 +141,8 @@ class _Table:
     def _fill_columns(self) -> bool:
         """The same for columns, where the row above is published."""
         found = False
-        for group in range(len(self.crowds[0]) if self.crowds else 0):
-            column = [row[group] for row in self.crowds]
+        for group in range(len(self.columns)):
+            column = self.columns[group]
             rows = {number for number, hidden in enumerate(self.hidden) if group in hidden}
             while rows and len(rows) < len(column) and group not in self.above.hidden:
                 if sum(column[row] for row in rows) >= self.k:
