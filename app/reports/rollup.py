@@ -31,11 +31,13 @@ from app.places.rules import CITY_ZONE, is_within, local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, health, vectors
 from app.reports.changes import (
+    CLOSED,
     SPANS,
     STATION_DAYS,
     Due,
     in_order,
     look,
+    move,
     note,
     put_due,
     put_found,
@@ -44,7 +46,7 @@ from app.reports.changes import (
 )
 from app.reports.crowds import Crowd
 from app.reports.raw import Cell, StationDay, read_days
-from app.reports.rules import Grain, span_end
+from app.reports.rules import Grain, span_end, span_of
 from app.reports.rules.day import count, quarter_edges
 from app.reports.tables import Renumbering, Rollup, RollupDue, RollupMember
 
@@ -90,13 +92,17 @@ class Pass:
 
 
 async def roll_up(database: Database, terms: Terms) -> Pass:
-    """Find what changed and count it anew, everything above it included."""
+    """Find what changed and count it anew, everything above it included.
+
+    Only when nothing is due any more, whoever found it, is the time until then known and counted.
+    """
     noted = await find(database, at=terms.at)
     settled = 0
     while number := await settle_some(database, terms):
         settled += number
     async with database.write() as tx:
-        await renumber(tx)
+        await move(tx, CLOSED, terms.at)
+        await renumber(tx, at=terms.at, retention=terms.retention)
         await forget(tx, at=terms.at, retention=terms.retention)
     return Pass(noted, settled)
 
@@ -104,7 +110,7 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
 async def find(database: Database, *, at: datetime) -> int:
     """Find what changed and write it down as due; gives how many spans.
 
-    In short writes, with the last of which the watermarks move.
+    In short writes, with the last of which the watermark moves.
     """
     async with database.read() as tx:
         found = await look(tx, at=at)
@@ -462,17 +468,19 @@ def _people(
     return {"uniques": len(crowds.everybody(crowd)), "crowd": crowds.packed(crowd)}
 
 
-async def renumber(tx: AsyncSession) -> None:
+async def renumber(tx: AsyncSession, *, at: datetime, retention: timedelta) -> None:
     """Put another number in the place of each erased worker's.
 
-    Days of his living visits were counted anew, and what is summed from them; only a year holds
-    numbers that no living visit brings any more.
+    Days of his living visits were counted anew, and what is summed from them; only spans that have
+    outlived a part of them hold numbers that no living visit brings any more.
     """
     pairs = (await tx.scalars(sa.select(Renumbering).with_for_update())).all()
     if not pairs:
         return
-    years = sa.select(Rollup).where(Rollup.crowd.is_not(None), Rollup.grain == Grain.YEAR)
-    async for row in await tx.stream_scalars(years.with_for_update()):
+    outlived = sa.select(Rollup).where(
+        Rollup.crowd.is_not(None), Rollup.from_day < retained_since(at, retention)
+    )
+    async for row in await tx.stream_scalars(outlived.with_for_update()):
         crowd = crowds.unpacked(row.crowd or b"")
         if crowds.renumber(crowd, {pair.old_number: pair.new_number for pair in pairs}):
             row.crowd = crowds.packed(crowd)
@@ -483,7 +491,7 @@ async def renumber(tx: AsyncSession) -> None:
 
 
 LATE = timedelta(days=15)
-"""How long after its end a year may still change: longer than a controller works alone."""
+"""How long after its end a span may still change: longer than a controller works alone."""
 
 
 def retained_since(at: datetime, retention: timedelta) -> date:
@@ -494,18 +502,18 @@ def retained_since(at: datetime, retention: timedelta) -> date:
 async def forget(tx: AsyncSession, *, at: datetime, retention: timedelta) -> None:
     """Let the sets of workers go with the visits they came from; their exact numbers stay.
 
-    A set goes when the first day of its span has lost its workers. A year's set alone lives until
-    the year is closed, without which nobody could count it exactly: it says that somebody came to
-    a place in that year, and not when.
+    A day's set goes when the day has lost its workers. That of a month, quarter or year goes when
+    its first day has, but lives until the span is closed, without which nobody could count it
+    exactly: it says that somebody came to a place in that span, and not when.
     """
     lost = retained_since(at, retention)
     today = local_day(at - LATE, CITY_ZONE)
     is_due = sa.or_(
-        sa.and_(Rollup.grain != Grain.YEAR, Rollup.from_day < lost),
-        sa.and_(
-            Rollup.grain == Grain.YEAR,
-            Rollup.from_day < min(lost, today.replace(month=1, day=1)),
+        *(
+            sa.and_(Rollup.grain == grain, Rollup.from_day < min(lost, span_of(grain, today)))
+            for grain in (Grain.MONTH, Grain.QUARTER, Grain.YEAR)
         ),
+        sa.and_(Rollup.grain == Grain.DAY, Rollup.from_day < lost),
     )
     await tx.execute(
         sa.update(Rollup)
