@@ -24,7 +24,7 @@ from app.reports.rules import Grain, span_of
 from app.reports.rules.counters import C
 from app.reports.tables import Rollup, RollupDue
 from app.runtime import Runtime
-from app.visits.tables import EndSource, Visit
+from app.visits.tables import EndSource, Visit, VoidBecause
 from tests.reports.histories import AT, Author
 from tests.support.worlds import SomeWorker, a_station, a_unit, a_worker
 
@@ -476,6 +476,37 @@ async def test_however_short_visits_keep_their_workers_those_of_a_quarter_are_al
                 # They say for no longer than they must that somebody came in that time.
                 is_over = grain is Grain.MONTH and month < 3
                 assert (row.crowd is not None) == (grain in living and not is_over)
+
+
+@pytest.mark.parametrize("retention_days", [10, 180])
+async def test_a_visit_that_never_was_leaves_no_worker_in_spans_that_outlived_a_part(
+    runtime: Runtime, retention_days: int
+) -> None:
+    """Late word takes a worker's only visit; who came in a part that is gone stays for good."""
+    at = datetime(2026, 10, 20, 4, tzinfo=UTC)
+    gone = at - timedelta(days=retention_days + 9)
+    lately = at - timedelta(days=9)
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        stays, goes = [await a_worker(tx, runtime, at=NOON) for _ in range(2)]
+        tx.add(a_visit(station, gone, written=gone, worker_id=stays.id))
+        never = a_visit(station, lately, written=lately, worker_id=goes.id)
+        tx.add_all([never, a_visit(station, lately, written=lately, worker_id=stays.id)])
+        number = (await tx.get_one(privacy.Worker, stays.id)).number
+    await roll_up(runtime.database, terms(gone + timedelta(days=1), retention_days))
+    spans = [(city.id, Grain.MONTH, date(2026, 10, 1)), (city.id, Grain.YEAR, date(2026, 1, 1))]
+    await roll_up(runtime.database, terms(at, retention_days))
+    counted = await read(runtime)
+    assert counted[city.id, Grain.DAY, gone.date()].crowd is None
+    assert [counted[span].uniques for span in spans] == [2, 2]
+    async with runtime.database.write() as tx:
+        visit = await tx.get_one(Visit, never.id)
+        visit.voided_at = visit.changed_at = at + timedelta(hours=1)
+        visit.void_because, visit.ended_at = VoidBecause.NOT_OPENED, visit.started_at
+    await roll_up(runtime.database, terms(at + timedelta(hours=2), retention_days))
+    counted = await read(runtime)
+    assert [counted[span].uniques for span in spans] == [1, 1]
+    assert [workers_of(counted[span]) for span in spans] == [{number}] * 2
 
 
 async def test_a_month_that_outlived_its_days_names_no_erased_worker(runtime: Runtime) -> None:
