@@ -549,6 +549,6 @@ async def _hand_on(tx: AsyncSession, part: Grain, first: date, grain: Grain) -> 
         .execution_options(populate_existing=True)
     )
     for whole, crowd in (await tx.execute(query)).all():
-        both = crowds.unpacked(whole.base or b""), crowds.unpacked(crowd)
+        both = [crowds.unpacked(data or b"") for data in (whole.base, crowd)]
         whole.base = crowds.packed(crowds.union(both))
     await tx.flush()
