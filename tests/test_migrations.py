@@ -156,3 +156,30 @@ async def test_days_whose_workers_are_known_are_counted_again(empty: Database, b
         (due,) = (await tx.scalars(sa.select(RollupDue))).all()
     assert (due.place_id, due.grain, due.depth) == (station.id, Grain.DAY, 0)
     assert due.from_day == date(2026, 11, 22)
+
+
+async def test_a_year_that_has_lost_a_part_keeps_all_whom_it_knew(empty: Database) -> None:
+    await schema.migrate(empty)
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    lost, whole = new_id(), new_id()
+    async with empty.write() as tx:
+        for place, grain, day, crowd in (
+            (lost, Grain.YEAR, date(2026, 1, 1), b"some"),
+            (lost, Grain.QUARTER, date(2026, 4, 1), None),
+            (lost, Grain.QUARTER, date(2026, 7, 1), b"others"),
+            (whole, Grain.YEAR, date(2026, 1, 1), b"all"),
+            (whole, Grain.QUARTER, date(2025, 10, 1), None),
+            (whole, Grain.QUARTER, date(2026, 1, 1), b"all"),
+        ):
+            tx.add(
+                Rollup(
+                    place_id=place, grain=grain, from_day=day, counts=b"",
+                    hours=b"", peak=0.0, crowd=crowd, rolled_at=at,
+                )
+            )  # fmt: skip
+    await goes_back(empty, "0018")
+    await schema.migrate(empty)
+    async with empty.read() as tx:
+        rows = await tx.execute(sa.select(Rollup.place_id, Rollup.grain, Rollup.base))
+        found = {(row.place_id, row.grain): row.base for row in rows if row.base is not None}
+    assert found == {(lost, Grain.YEAR): b"some"}

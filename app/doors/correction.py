@@ -143,7 +143,7 @@ async def _rewrite(
     rows = await presence.written(tx, of.owner_key, of.worker_id, since=since, also=visit_id)
     held = await _entries(tx, [row.id for row in rows])
     entries = [entry for _, entry in held]
-    found = await presence.rewrite(tx, rows, entries, without=visit_id, at=at)
+    found = await presence.rewrite(tx, rows, entries, since=since, without=visit_id, at=at)
     for (row, entry), now in zip(held, found, strict=True):
         if now != entry.visit_id:
             row.visit_id, row.changed_at = now, at

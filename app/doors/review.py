@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.doors import contacts, passes
+from app.doors import contacts, demands, passes
 from app.doors.facts import DoorFacts, door_of_pass, site_of
 from app.doors.rules import (
     CommandState,
@@ -41,7 +41,8 @@ async def review(
 
     1. Whose pass it was, and what holds at its door; both are held until the commit.
     2. What we would have said at that instant.
-    3. If the relay pulsed, the visit: at the pulse, or at a door with a contact when it opened.
+    3. If the relay pulsed, which demand of his that met, whatever the contact says of the door.
+    4. Then the visit: at the pulse, or at a door with a contact when it opened.
     """
     assert entry.door_id is not None
     jti = entry.body.get("jti")
@@ -53,6 +54,9 @@ async def review(
     facts = await _facts_then(tx, desk, worker, door, mode, token, happened)
     decision = decide(facts)
     opened = entry.body.get("result") == "opened"
+    demand = None
+    if opened and worker is not None:
+        demand = await demands.met(tx, worker, door.station.id, at=happened)
     row = OfflineEntry(
         entry_id=entry.id,
         station_id=door.station.id,
@@ -60,6 +64,7 @@ async def review(
         worker_id=worker.worker_id if worker and worker.consented else None,
         owner_key=worker.owner_key if worker else None,
         jti=jti,
+        demand_key=demand,
         opened=opened,
         reason=Reason.OK if opened else _said(entry.body.get("reason")),
         would_have_been_refused=decision.reason if isinstance(decision, Refused) else None,

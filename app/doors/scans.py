@@ -8,7 +8,6 @@ the first, the presence row's lock gives a place away once.
 """
 
 import hashlib
-import secrets
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from app.clock import Monotonic
 from app.db.clock import Deadline, DeadlineClock
 from app.db.types import new_id, table_of
 from app.db.wakeups import LocalWakeups
-from app.doors import commands
+from app.doors import commands, demands
 from app.doors.desk import ControllerDesk
 from app.doors.facts import DoorClaims, DoorFacts, Recent, Site, arrival, recent_of, token_reason
 from app.doors.keys import KeyRing
@@ -277,6 +276,9 @@ class _Recording:
         worker, attempt, door, at = self.worker, self.attempt, self.door, self.at
         mode = self.facts.mode
         station = door.station if door else None
+        demand_key = self.recent.demand_key
+        if station is not None and demand_key is None:
+            demand_key = await self._demand_key(station, outcome)
         keeps_place = deadline is not None and not self.facts.counted_already
         scan_id = new_id()
         await self.tx.execute(
@@ -285,7 +287,7 @@ class _Recording:
                 "id": scan_id,
                 "worker_id": worker.worker_id if worker.consented else None,
                 "owner_key": worker.owner_key,
-                "demand_key": _demand_key(station, self.recent),
+                "demand_key": demand_key,
                 "idempotency_key": attempt.key,
                 "body_hash": attempt.body_hash(),
                 "station_id": station.id if station else None,
@@ -333,6 +335,17 @@ class _Recording:
             final=deadline is None,
         )
 
+    async def _demand_key(self, station: Site, outcome: Outcome) -> bytes:
+        """Mark what he wants here, in his first scan of a half hour."""
+        met = None
+        # Any other scan meets his demand itself, and elsewhere no controller works alone.
+        if outcome is Outcome.REFUSED and station.takes_passes:
+            owner_key = self.worker.owner_key
+            met = await demands.met_before(
+                self.tx, owner_key, station.id, station.timezone, at=self.at
+            )
+        return met or demands.new()
+
     def _station(self) -> Site:
         assert self.door is not None
         return self.door.station
@@ -340,17 +353,6 @@ class _Recording:
     def _mode(self) -> Mode:
         assert self.facts.mode is not None
         return self.facts.mode
-
-
-def _demand_key(station: Site | None, recent: Recent) -> bytes | None:
-    """Mark what was wanted where in one half hour by one person, without saying by whom (law 8).
-
-    A random number, the same for his scans of that half hour: once his live rows are anonymous,
-    nothing leads from it to anybody.
-    """
-    if station is None:
-        return None
-    return recent.demand_key or secrets.token_bytes(16)
 
 
 async def _remember_tap(

@@ -502,6 +502,9 @@ class OfflineEntry(Base):
     owner_key: Mapped[bytes | None]
     """Keyed hash of the worker, until his visit is written; None after 24 h."""
     jti: Mapped[str | None]
+    demand_key: Mapped[bytes | None]
+    """The mark of his scans at this station in this half hour; None: not opened, or nobody knows
+    whose it was."""
     opened: Mapped[bool]
     """Whether the relay pulsed."""
     reason: Mapped[Reason] = mapped_column(closed_enum(Reason))

@@ -138,7 +138,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "refused": ("refused scans, every one", "count"),
     "unmet_demand": (
         "distinct (worker, station, half hour) with a refused scan and no granted one in that "
-        "half hour",
+        "half hour, nor a door that a controller working alone opened for him; told later than a "
+        "day after, that is known of workers who consented",
         "count",
     ),
     "stays": ("stays whose end was observed, returns included", "count"),

@@ -24,7 +24,8 @@ from app.reports.tables import Rollup, RollupDue, RollupMark, RollupMember
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
 CHANGED, CLOSED = "changed", "closed"
-"""The watermarks: rows looked at, and days over of which every station has a row."""
+"""The watermarks: rows looked at; and days over of which every station has a row, which is written
+when all that was found is counted."""
 
 STATION_DAYS, UNIT_DAYS, SPANS = 0, 1_000, 2_000
 """Depths: what is counted first. Units from the lowest up, then months, quarters, years."""
@@ -92,8 +93,8 @@ class Found:
     """What a search came to."""
 
     dues: Collection[Due]
-    marks: Mapping[str, datetime]
-    """Where the watermarks may move."""
+    until: datetime
+    """Where the watermark may move."""
     members: Sequence[Mapping[str, Any]]
     """Stations that are counted under another branch from now on."""
     disowned: Collection[Due] = frozenset()
@@ -110,11 +111,12 @@ async def look(tx: AsyncSession, *, at: datetime) -> Found:
     """
     settled = await settled_until(tx, at=at)
     marks = {row.name: row.at for row in await tx.scalars(sa.select(RollupMark))}
+    since = marks.get(CHANGED)
     members, dues, disowned = await _moved(tx)
-    for search in (_changed(tx, marks.get(CHANGED), at), _passed(tx, marks.get(CLOSED), at)):
+    for search in (_changed(tx, since, at), _passed(tx, marks.get(CLOSED, since), at)):
         async for station, day in search:
             dues.add((station, Grain.DAY, day, STATION_DAYS))
-    return Found(dues, {CHANGED: settled, CLOSED: at}, members, disowned)
+    return Found(dues, settled, members, disowned)
 
 
 async def note(tx: AsyncSession, found: Found) -> int:
@@ -128,13 +130,17 @@ async def note(tx: AsyncSession, found: Found) -> int:
             ),
             found.members,
         )
-    for name, mark in found.marks.items():
-        await tx.execute(
-            upsert(tx, RollupMark)
-            .values(name=name, at=mark)
-            .on_conflict_do_update(index_elements=["name"], set_={"at": mark})
-        )
+    await move(tx, CHANGED, found.until)
     return await put_found(tx, found, found.dues)
+
+
+async def move(tx: AsyncSession, name: str, at: datetime) -> None:
+    """Move a watermark; also back, which makes a search look again, and no more than that."""
+    await tx.execute(
+        upsert(tx, RollupMark)
+        .values(name=name, at=at)
+        .on_conflict_do_update(index_elements=["name"], set_={"at": at})
+    )
 
 
 async def put_found(tx: AsyncSession, found: Found, dues: Collection[Due]) -> int:
@@ -151,7 +157,7 @@ async def put_found(tx: AsyncSession, found: Found, dues: Collection[Due]) -> in
         await tx.execute(
             sa.update(table_of(Rollup))
             .where(*(c[name] == sa.bindparam(value) for name, value in names.items()))
-            .values(uniques=None, crowd=None),
+            .values(uniques=None, crowd=None, base=None),
             [dict(zip(names.values(), due[:3], strict=True)) for due in disowned],
         )
     return number

@@ -1,6 +1,7 @@
 """Sets of workers: roaring bitmaps of their random numbers, exact over any time and any stations.
 
-They are whereabouts too, and live only as long as identified visits (law 15).
+They are whereabouts too: those of days live only as long as identified visits (law 15), those of
+longer spans until the span is closed (`rollup.forget`).
 """
 
 import struct

@@ -285,7 +285,7 @@ class Progress(NamedTuple):
     rolled_up_to: datetime | None
     """What was changed before this instant is counted for sure, unless it is being counted."""
     counted_at: datetime | None
-    """As of when everything was last looked at; later time is not known yet."""
+    """As of when everything was last looked at and all of it counted; later is not known yet."""
     recounting: bool
     """Whether something is due to be counted anew just now."""
 

@@ -284,7 +284,14 @@ def _after(since: datetime, until: datetime | None) -> int | None:
 
 async def _alone(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     c = _ALONE.c
-    query = sa.select(c.station_id, c.local_day, c.local_hour, c.opened, c.would_have_been_refused)
+    query = sa.select(
+        c.station_id,
+        c.local_day,
+        c.local_hour,
+        c.opened,
+        c.would_have_been_refused,
+        c.demand_key,
+    )
     return (await tx.execute(query.where(*wanted.of(_ALONE)))).all()
 
 
@@ -292,7 +299,8 @@ def _others(rows: Sequence[Any]) -> Mapping[Cell, list[Alone]]:
     found: defaultdict[Cell, list[Alone]] = defaultdict(list)
     for row in rows:
         flagged = row.would_have_been_refused is not None
-        found[row.station_id, row.local_day].append(Alone(row.local_hour, row.opened, flagged))
+        alone = Alone(row.local_hour, row.opened, flagged, row.demand_key)
+        found[row.station_id, row.local_day].append(alone)
     return found
 
 

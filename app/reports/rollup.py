@@ -23,6 +23,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.db.engine import Database
 from app.db.types import table_of
@@ -31,11 +32,13 @@ from app.places.rules import CITY_ZONE, is_within, local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, health, vectors
 from app.reports.changes import (
+    CLOSED,
     SPANS,
     STATION_DAYS,
     Due,
     in_order,
     look,
+    move,
     note,
     put_due,
     put_found,
@@ -44,7 +47,7 @@ from app.reports.changes import (
 )
 from app.reports.crowds import Crowd
 from app.reports.raw import Cell, StationDay, read_days
-from app.reports.rules import Grain, span_end
+from app.reports.rules import Grain, span_end, span_of
 from app.reports.rules.day import count, quarter_edges
 from app.reports.tables import Renumbering, Rollup, RollupDue, RollupMember
 
@@ -90,13 +93,17 @@ class Pass:
 
 
 async def roll_up(database: Database, terms: Terms) -> Pass:
-    """Find what changed and count it anew, everything above it included."""
+    """Find what changed and count it anew, everything above it included.
+
+    Only when nothing is due any more, whoever found it, is the time until then known and counted.
+    """
     noted = await find(database, at=terms.at)
     settled = 0
     while number := await settle_some(database, terms):
         settled += number
     async with database.write() as tx:
-        await renumber(tx)
+        await move(tx, CLOSED, terms.at)
+        await renumber(tx, at=terms.at, retention=terms.retention)
         await forget(tx, at=terms.at, retention=terms.retention)
     return Pass(noted, settled)
 
@@ -104,7 +111,7 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
 async def find(database: Database, *, at: datetime) -> int:
     """Find what changed and write it down as due; gives how many spans.
 
-    In short writes, with the last of which the watermarks move.
+    In short writes, with the last of which the watermark moves.
     """
     async with database.read() as tx:
         found = await look(tx, at=at)
@@ -236,11 +243,11 @@ async def _write(tx: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
     insert = upsert(tx, _ROLLUP)
     keys = ("place_id", "grain", "from_day")
     changes = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-    # What was known of the workers stays known when a day is counted again after they were lost.
-    known = sa.func.coalesce(insert.excluded.uniques, _ROLLUP.c.uniques)
-    await tx.execute(
-        insert.on_conflict_do_update(index_elements=keys, set_=changes | {"uniques": known}), rows
-    )
+    # What was known of the workers stays known when a day is counted again after they were lost:
+    # their number for good, the set until `forget` hands it on.
+    for name in ("uniques", "crowd"):
+        changes[name] = sa.func.coalesce(insert.excluded[name], _ROLLUP.c[name])
+    await tx.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
 
 
 async def _above(tx: AsyncSession, depth: int, settled: Collection[Cell]) -> set[Due]:
@@ -409,14 +416,16 @@ async def _spans(
     )
     for row in await tx.execute(query):
         parts[row.place_id].append(row)
-    own = sa.select(Rollup.place_id, Rollup.crowd).where(
-        Rollup.place_id.in_(places), Rollup.grain == grain, Rollup.from_day == first
+    # After the parts: of one that loses its set meanwhile, the set is found here.
+    own = sa.select(Rollup.place_id, Rollup.base).where(
+        Rollup.place_id.in_(places),
+        Rollup.grain == grain,
+        Rollup.from_day == first,
+        Rollup.crowd.is_not(None),
     )
-    before = {row.place_id: row.crowd for row in await tx.execute(own)}
+    bases = {row.place_id: row.base or b"" for row in await tx.execute(own)}
     return await asyncio.to_thread(
-        lambda: [
-            _span(place, grain, first, parts[place], before.get(place), at) for place in places
-        ]
+        lambda: [_span(place, grain, first, parts[place], bases.get(place), at) for place in places]
     )
 
 
@@ -425,7 +434,7 @@ def _span(
     grain: Grain,
     first: date,
     parts: Sequence[Any],
-    before: bytes | None,
+    base: bytes | None,
     at: datetime,
 ) -> Mapping[str, Any]:
     highest = max(parts, key=lambda part: part.peak, default=None)
@@ -439,51 +448,56 @@ def _span(
         "peak": 0.0 if highest is None else highest.peak,
         "peak_at": None if highest is None else highest.peak_at,
         "most_inside": None if None in inside else max(inside, default=None),
-        **_people([part.crowd for part in parts], [part.uniques for part in parts], before),
+        **_people([part.crowd for part in parts], [part.uniques for part in parts], base),
         "reaches_at": None,
         "rolled_at": at,
     }
 
 
 def _people(
-    sets: Sequence[bytes | None], uniques: Sequence[int | None], before: bytes | None
+    sets: Sequence[bytes | None], uniques: Sequence[int | None], base: bytes | None
 ) -> Mapping[str, Any]:
     """Put the workers together.
 
-    Where retention took a part of them already, what was put together before it did is the base;
-    without that nobody can tell them apart any more.
+    Where retention took the sets of parts already, the base is what these were when they went.
+    Without a base the whole has lost its own set: nobody can tell the workers apart any more.
     """
     living: list[Crowd] = [crowds.unpacked(data) for data in sets if data is not None]
     if any(data is None and number != 0 for data, number in zip(sets, uniques, strict=True)):
-        if before is None:
+        if base is None:
             return {"uniques": None, "crowd": None}
-        living.append(crowds.unpacked(before))
+        living.append(crowds.unpacked(base))
     crowd = crowds.union(living)
     return {"uniques": len(crowds.everybody(crowd)), "crowd": crowds.packed(crowd)}
 
 
-async def renumber(tx: AsyncSession) -> None:
+async def renumber(tx: AsyncSession, *, at: datetime, retention: timedelta) -> None:
     """Put another number in the place of each erased worker's.
 
-    Days of his living visits were counted anew, and what is summed from them; only a year holds
-    numbers that no living visit brings any more.
+    Days of his living visits were counted anew, and what is summed from them; only spans that have
+    outlived a part of them hold numbers that no living visit brings any more.
     """
     pairs = (await tx.scalars(sa.select(Renumbering).with_for_update())).all()
     if not pairs:
         return
-    years = sa.select(Rollup).where(Rollup.crowd.is_not(None), Rollup.grain == Grain.YEAR)
-    async for row in await tx.stream_scalars(years.with_for_update()):
-        crowd = crowds.unpacked(row.crowd or b"")
-        if crowds.renumber(crowd, {pair.old_number: pair.new_number for pair in pairs}):
+    outlived = sa.select(Rollup).where(
+        Rollup.crowd.is_not(None), Rollup.from_day < retained_since(at, retention)
+    )
+    async for row in await tx.stream_scalars(outlived.with_for_update()):
+        numbers = {pair.old_number: pair.new_number for pair in pairs}
+        crowd, base = crowds.unpacked(row.crowd or b""), crowds.unpacked(row.base or b"")
+        if crowds.renumber(crowd, numbers):
             row.crowd = crowds.packed(crowd)
             row.uniques = len(crowds.everybody(crowd))
+        if crowds.renumber(base, numbers):
+            row.base = crowds.packed(base)
     await tx.flush()
     for pair in pairs:
         await tx.delete(pair)
 
 
 LATE = timedelta(days=15)
-"""How long after its end a year may still change: longer than a controller works alone."""
+"""How long after its end a span may still change: longer than a controller works alone."""
 
 
 def retained_since(at: datetime, retention: timedelta) -> date:
@@ -494,22 +508,47 @@ def retained_since(at: datetime, retention: timedelta) -> date:
 async def forget(tx: AsyncSession, *, at: datetime, retention: timedelta) -> None:
     """Let the sets of workers go with the visits they came from; their exact numbers stay.
 
-    A set goes when the first day of its span has lost its workers. A year's set alone lives until
-    the year is closed, without which nobody could count it exactly: it says that somebody came to
-    a place in that year, and not when.
+    A day's set goes when the day has lost its workers. That of a month, quarter or year goes when
+    its first day has, but lives until the span is closed, without which nobody could count it
+    exactly: it says that somebody came to a place in that span, and not when. What goes before
+    the span that it is a part of is handed on to that.
     """
-    lost = retained_since(at, retention)
-    today = local_day(at - LATE, CITY_ZONE)
+    lost, closed = retained_since(at, retention), local_day(at - LATE, CITY_ZONE)
+    until = {grain: min(lost, span_of(grain, closed)) for grain in BELOW} | {Grain.DAY: lost}
     is_due = sa.or_(
-        sa.and_(Rollup.grain != Grain.YEAR, Rollup.from_day < lost),
-        sa.and_(
-            Rollup.grain == Grain.YEAR,
-            Rollup.from_day < min(lost, today.replace(month=1, day=1)),
-        ),
+        *(
+            sa.and_(_ROLLUP.c.grain == grain, _ROLLUP.c.from_day < day)
+            for grain, day in until.items()
+        )
     )
-    await tx.execute(
-        sa.update(Rollup)
-        .where(Rollup.crowd.is_not(None), is_due)
-        .values(crowd=None)
-        .execution_options(synchronize_session=False)
+    going = sa.and_(_ROLLUP.c.crowd.is_not(None), is_due)
+    spans = sa.select(_ROLLUP.c.grain, _ROLLUP.c.from_day).where(going).distinct()
+    above = {part: grain for grain, part in BELOW.items()}
+    for part, first in (await tx.execute(spans)).all():
+        grain = above.get(part)
+        if grain is not None and span_of(grain, first) >= until[grain]:
+            await _hand_on(tx, part, first, grain)
+    await tx.execute(sa.update(_ROLLUP).where(going).values(crowd=None, base=None))
+
+
+async def _hand_on(tx: AsyncSession, part: Grain, first: date, grain: Grain) -> None:
+    """Add the sets of a part to what the spans it belongs to, and that live on, know of such."""
+    below = aliased(Rollup)
+    query = (
+        sa.select(Rollup, below.crowd)
+        .join(below, below.place_id == Rollup.place_id)
+        .where(
+            below.grain == part,
+            below.from_day == first,
+            below.crowd.is_not(None),
+            Rollup.grain == grain,
+            Rollup.from_day == span_of(grain, first),
+            Rollup.crowd.is_not(None),
+        )
+        .with_for_update(of=Rollup)
+        .execution_options(populate_existing=True)
     )
+    for whole, crowd in (await tx.execute(query)).all():
+        both = [crowds.unpacked(data or b"") for data in (whole.base, crowd)]
+        whole.base = crowds.packed(crowds.union(both))
+    await tx.flush()

@@ -32,6 +32,8 @@ class Rollup(Base):
     """Distinct workers, exact; stays when the set goes; None: it went before it was counted."""
     crowd: Mapped[bytes | None]
     """The set of them (`crowds.py`); None once retention took it."""
+    base: Mapped[bytes | None]
+    """Who of the set is known of parts that have lost theirs; None: of none."""
     reaches_at: Mapped[datetime | None]
     """A station's day: until when the longest of its stays lasts, into which day ever."""
     rolled_at: Mapped[datetime]

@@ -7,7 +7,7 @@ up.
 
 import asyncio
 import uuid
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -20,7 +20,7 @@ from app.db.engine import Database
 from app.db.types import table_of
 from app.doors.outages import heard
 from app.doors.rules import Outcome
-from app.doors.tables import Command, Scan
+from app.doors.tables import Command, OfflineEntry, Scan
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
@@ -247,6 +247,7 @@ async def _sites(
     changes = await _changes(tx, ids, begins, ends)
     silences = await _silences(tx, ids, begins, ends, silence=silence)
     sojourns, usual = await _visits(tx, scope, ids, begins, ends)
+    met_alone = await _met_alone(tx, scope, ids)
     rows = await tx.execute(
         sa.select(
             Station.id,
@@ -267,6 +268,7 @@ async def _sites(
             usual_stay=usual.get(row.id),
             silences=silences.get(row.id, ()),
             sojourns=sojourns.get(row.id, ()),
+            met_alone=met_alone.get(row.id, ()),
         )
         for row in rows
     }
@@ -339,6 +341,25 @@ async def _visits(
         for station_id, stays in seconds.items()
     }
     return sojourns, usual
+
+
+async def _met_alone(
+    tx: AsyncSession, scope: Scope, ids: Sequence[uuid.UUID]
+) -> Mapping[uuid.UUID, Collection[Hashable]]:
+    """Read which demands the stations' controllers met while they worked alone (law 8)."""
+    found: dict[uuid.UUID, set[Hashable]] = {}
+    rows = await tx.execute(
+        sa.select(OfflineEntry.station_id, OfflineEntry.demand_key).where(
+            OfflineEntry.station_id.in_(ids),
+            OfflineEntry.local_day >= scope.period.from_day,
+            OfflineEntry.local_day < scope.period.to_day,
+            OfflineEntry.opened,
+            OfflineEntry.demand_key.is_not(None),
+        )
+    )
+    for station_id, demand_key in rows:
+        found.setdefault(station_id, set()).add(demand_key)
+    return found
 
 
 def _observed_end() -> sa.ColumnElement[datetime | None]:

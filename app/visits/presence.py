@@ -30,6 +30,7 @@ from app.visits.rules import (
     Retraced,
     Stay,
     arrive,
+    comes_back,
     last_heard,
     renewed,
     retrace,
@@ -336,6 +337,7 @@ async def rewrite(
     rows: Sequence[Visit],
     entries: Sequence[Entry],
     *,
+    since: datetime,
     without: uuid.UUID,
     at: datetime,
 ) -> Sequence[uuid.UUID]:
@@ -343,7 +345,8 @@ async def rewrite(
 
     What an entry was thought to have begun, ended or gone on with is forgotten with it, whatever
     came in between. Visits keep their ids, those of their latest entries; a visit of which nothing
-    is left is void. `without` is one that is known by its entries alone.
+    is left is void. `without` is one that is known by its entries alone. `rows` are all that touch
+    `since` or come after it: of visits from then on it is said anew whether he only came back.
     """
     stays = {
         station_id: timedelta(minutes=max_stay_min)
@@ -373,7 +376,7 @@ async def rewrite(
     for use in await tx.scalars(sa.select(FacilityUse).where(FacilityUse.visit_id.in_(ids))):
         heard = {use.begun_at, use.ended_at or use.begun_at}
         facts += [Heard(each, use.station_id, stays[use.station_id]) for each in heard]
-    found = await _rewritten(tx, rows, retrace(facts), known, at=at)
+    found = await _rewritten(tx, rows, retrace(facts), known, since=since, at=at)
     return [
         found[Came(entry.at, entry.arrival.station_id, entry.arrival.max_stay)] for entry in entries
     ]
@@ -385,6 +388,7 @@ async def _rewritten(
     retraced: Sequence[Retraced],
     known: Mapping[Came, Entry | Visit],
     *,
+    since: datetime,
     at: datetime,
 ) -> Mapping[Came, uuid.UUID]:
     """Write retraced visits into the rows that stood for them; gives the visit of each entry."""
@@ -400,12 +404,16 @@ async def _rewritten(
             row.ended_at, row.end_source = row.started_at, None
             row.changed_at = at
     found: dict[Came, uuid.UUID] = {}
-    previous: Retraced | None = None
     for row, one in zip(taken, retraced, strict=True):
         if one.ended_at is None:
             # Two of his are never open at once, not even on the way.
             await tx.flush()
-        _write(row, one, known[one.came[0]], previous)
+        first = known[one.came[0]]
+        worker_id = (first if isinstance(first, Visit) else first.arrival).worker_id
+        # Of who is not known any more nobody can tell what else was his.
+        if row.started_at != one.started_at or (worker_id is not None and one.started_at >= since):
+            row.re_entry = worker_id is not None and comes_back(one, retraced)
+        _write(row, one, first)
         if row.owner_key is None:
             row.owner_key = owner_key
         if row.id is None:
@@ -414,7 +422,6 @@ async def _rewritten(
         if tx.is_modified(row):
             row.changed_at = at
         found |= dict.fromkeys(one.came, row.id)
-        previous = one
     await tx.flush()
     return found
 
@@ -428,20 +435,12 @@ def _why(row: Visit, known: Mapping[Came, Entry | Visit]) -> VoidBecause:
     return VoidBecause.ANOTHER if is_told else VoidBecause.NOT_OPENED
 
 
-def _write(row: Visit, one: Retraced, first: Entry | Visit, previous: Retraced | None) -> None:
+def _write(row: Visit, one: Retraced, first: Entry | Visit) -> None:
     """Let a row say what a retraced visit was; its first entry says who came and how."""
     of = first if isinstance(first, Visit) else first.arrival
     if isinstance(first, Entry):
         row.local_day = local_day(one.started_at, first.arrival.timezone)
         row.local_hour = local_hour(one.started_at, first.arrival.timezone)
-    if row.started_at != one.started_at:
-        row.re_entry = (
-            previous is not None
-            and previous.station_id == one.station_id
-            and previous.ended_at is not None
-            and one.started_at - RE_ENTRY < previous.ended_at
-            and of.worker_id is not None
-        )
     row.station_id = one.station_id
     row.worker_id, row.owner_key = of.worker_id, row.owner_key or of.owner_key
     row.occupation, row.mode, row.party_size = of.occupation, of.mode, of.party_size

@@ -231,3 +231,14 @@ def retrace(facts: Sequence[Fact]) -> list[Retraced]:
             case Left(at) if inside is not None and is_here:
                 inside.ended_at, inside.by_leaving, inside = at, True, None
     return found
+
+
+def comes_back(one: Retraced, his: Sequence[Retraced]) -> bool:
+    """Say whether a visit begins within ten minutes after another of his ended at that station."""
+    return any(
+        other.station_id == one.station_id
+        and other.ended_at is not None
+        and one.started_at - RE_ENTRY < other.ended_at <= one.started_at
+        for other in his
+        if other is not one
+    )

@@ -1,5 +1,6 @@
 """Working alone: the policy told, whose passes are denied, and what is reviewed afterwards."""
 
+import dataclasses
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,15 @@ from app.places.rules import Because, Kind, Window
 from app.runtime import Runtime
 from app.visits.tables import Visit
 from tests.conftest import NIGHT, Clock
-from tests.support.worlds import OFFICE_HOURS, Scene, a_door, a_scene, a_worker, an_admin
+from tests.support.counting import rolled
+from tests.support.worlds import (
+    OFFICE_HOURS,
+    Scene,
+    a_door,
+    a_scene,
+    a_worker,
+    an_admin,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +175,72 @@ async def test_beside_it_stands_what_the_server_would_have_said(
     assert entry.would_have_been_refused == reason
     # Facts are facts: he is inside either way.
     assert len(await visits(runtime)) == 1
+
+
+async def unmet(client: httpx.AsyncClient, runtime: Runtime) -> list[int]:
+    """Give the unmet demand of the night as the report has it, and as the replay has it."""
+    await rolled(runtime)
+    async with runtime.database.write() as tx:
+        who = await an_admin(tx, at=runtime.now())
+    days = {"from": "2026-11-23", "to": "2026-11-24"}
+    path = "/v1/admin/reports"
+    told = await client.get(f"{path}/visits", params=days | {"by": "all"}, headers=who.headers)
+    assert told.status_code == 200, told.text
+    (row,) = told.json()["rows"]
+    asked = await client.post(f"{path}/what-if", json=days | {"change": {}}, headers=who.headers)
+    assert asked.status_code == 200, asked.text
+    totals = asked.json()["totals"]
+    return [row["unmet_demand"], totals["unmet_demand_before"], totals["unmet_demand_after"]]
+
+
+@pytest.mark.parametrize("told_first", [False, True], ids=["told later", "told before he scans"])
+@pytest.mark.parametrize("consented", [True, False])
+async def test_who_got_in_by_his_pass_in_that_half_hour_wanted_nothing_in_vain(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, consented: bool, told_first: bool
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    async with runtime.database.write() as tx:
+        someone, other = [
+            await a_worker(tx, runtime, at=runtime.now(), consented=consented) for _ in range(2)
+        ]
+    scene = dataclasses.replace(scene, worker=someone)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    entry = entered(scene, jti, runtime.now() + timedelta(seconds=20))
+    if told_first:
+        clock.advance(60)
+        await tells(client, runtime, scene, entry)
+    clock.advance(120)
+    for worker in (someone, other):
+        headers = worker.headers | {"Idempotency-Key": "k"}
+        answer = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+        assert answer.json()["reason"] == "controller_offline", answer.text
+    if not told_first:
+        assert await unmet(client, runtime) == [2, 2, 2]
+        clock.advance(3 * 3600)
+        await tells(client, runtime, scene, entry)
+    assert await unmet(client, runtime) == [1, 1, 1]
+
+
+async def test_a_demand_is_met_in_its_own_half_hour_at_its_own_station_and_by_a_door_that_opened(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, other = [await a_scene(runtime, offline_hours=72) for _ in range(2)]
+    other = dataclasses.replace(other, worker=scene.worker)
+    there = await jti_of(runtime, other, await a_pass(client, other))
+    here = await jti_of(runtime, scene, await a_pass(client, scene))
+    at = runtime.now() + timedelta(seconds=20)
+    clock.advance(19 * 60)  # 23:59
+    headers = scene.worker.headers | {"Idempotency-Key": "k"}
+    answer = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+    assert answer.json()["reason"] == "controller_offline", answer.text
+    clock.advance(60 * 60)
+    late = await jti_of(runtime, scene, await a_pass(client, scene))
+    clock.advance(60)
+    await tells(client, runtime, other, entered(other, there, at))
+    refused = {"result": "refused", "reason": "policy_expired"}
+    await tells(client, runtime, scene, entered(scene, here, at, **refused))
+    await tells(client, runtime, scene, entered(scene, late, runtime.now()))
+    assert await unmet(client, runtime) == [1, 1, 1]
 
 
 async def test_a_pass_used_twice_or_unknown_or_of_another_station_is_said_to_be(

@@ -802,6 +802,37 @@ async def test_a_closing_told_after_the_pulse_shows_that_nobody_went_in(
     assert seen.json() == []
 
 
+async def test_who_came_back_to_a_visit_that_never_was_is_counted_as_a_visit(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """He pulses, says that he leaves, comes back; then it turns out that nothing had opened."""
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    door = str(scene.door.id)
+    opened = an_event(1, runtime, "door_opened", door=door, mono_ms=1)
+    await sends(client, scene, [opened], mono_ms=1)
+    clock.advance(60)
+    await pulses(client, runtime, scene)
+    (never,) = await rows(runtime, Visit)
+    clock.advance(180)
+    left = await client.post(f"/v1/visits/{never.id}/leave", headers=scene.worker.headers)
+    assert left.status_code == 200
+    clock.advance(300)
+    await pulses(client, runtime, scene, "k2")
+    (back,) = [row for row in await rows(runtime, Visit) if row.id != never.id]
+    assert back.re_entry
+    clock.advance(60)
+    late = [
+        an_event(2, runtime, "door_closed", door=door, mono_ms=5_001),
+        an_event(3, runtime, "door_opened", door=door, mono_ms=500_001),
+    ]
+    await sends(client, scene, late, mono_ms=600_001)
+    found = {row.id: row for row in await rows(runtime, Visit)}
+    assert found[never.id].voided_at == runtime.now()
+    assert (found[back.id].started_at, found[back.id].re_entry) == (back.started_at, False)
+    assert found[back.id].changed_at == runtime.now()
+
+
 async def inside(runtime: Runtime, scene: Scene) -> int:
     async with runtime.database.read() as tx:
         counted = await occupancy.inside_by_station(tx, [scene.station.id], at=runtime.now())

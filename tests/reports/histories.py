@@ -379,7 +379,10 @@ class Author:
         )
 
     def _alone(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:
-        at = self._instant()
+        mine = [scan for scan in self.story.scans if scan.station_id == station.id]
+        # Half of them open for somebody who has scanned there in that half hour.
+        scan = self.random.choice(mine) if mine and self.random.random() < 0.5 else None
+        at = scan.scanned_at if scan else self._instant()
         entry = JournalEntry(
             id=new_id(),
             controller_id=controller_id,
@@ -401,9 +404,9 @@ class Author:
         )
         self.tx.add(entry)
         opened = self.random.random() < 0.7
-        mine = [visit for visit in self.story.visits if visit.station_id == station.id]
+        visits = [visit for visit in self.story.visits if visit.station_id == station.id]
         named = {row.visit_id for row in self.story.alone}
-        visit = self.random.choice(mine) if mine and opened else None
+        visit = self.random.choice(visits) if visits and opened else None
         if visit is not None and visit.id not in named:
             # What makes a visit one of a controller that was alone is written with the visit.
             visit.changed_at = self.written or visit.changed_at
@@ -413,6 +416,7 @@ class Author:
             entry_id=entry.id,
             **self._where(station, at),
             door_id=door_id,
+            demand_key=scan.demand_key if scan and opened else None,
             opened=opened,
             reason=Reason.OK if opened else Reason.TOKEN_EXPIRED,
             would_have_been_refused=self.random.choice([None, Reason.STATION_CLOSED]),

@@ -59,6 +59,12 @@ class Raw:
         return {self.numbers[worker] for worker in mine}
 
     @cached_property
+    def met(self) -> set[Any]:
+        """Demands of whoever was let in: by a scan, or by a controller that was alone."""
+        scans = {scan.demand_key for scan in self.scans if scan.outcome is not Outcome.REFUSED}
+        return scans | {entry.demand_key for entry in self.alone if entry.opened}
+
+    @cached_property
     def alone_visits(self) -> set[Any]:
         return {entry.visit_id for entry in self.alone}
 
@@ -390,7 +396,6 @@ def visits_of(row: Row) -> dict[str, Any]:
     ]
     scans = row.of(raw.scans)
     refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
-    met = {scan.demand_key for scan in raw.scans if scan.outcome is not Outcome.REFUSED}
     staffed, is_open = row.health("STAFFED_MS"), row.health("OPEN_MS")
     unstaffed = max(0, is_open - staffed)
     covered = covered_ms(row)
@@ -422,7 +427,7 @@ def visits_of(row: Row) -> dict[str, Any]:
         if row.hour is None
         else None,
         "refused": len(refused),
-        "unmet_demand": len({scan.demand_key for scan in refused} - met),
+        "unmet_demand": len({scan.demand_key for scan in refused} - raw.met),
         "stays": len(stays),
         "stay_hours": hours(sum(stays)),
         "dwell_mean_s": round(sum(stays) / len(stays) / 1000, 2) if stays else None,
@@ -456,7 +461,6 @@ def access_of(row: Row) -> dict[str, Any]:
     scans, orders = row.of(row.raw.scans), row.orders()
     outcomes = Counter(scan.outcome for scan in scans)
     reasons = Counter(scan.reason.value for scan in scans if scan.outcome is Outcome.REFUSED)
-    met = {scan.demand_key for scan in row.raw.scans if scan.outcome is not Outcome.REFUSED}
     refused = {scan.demand_key for scan in scans if scan.outcome is Outcome.REFUSED}
     by_scan = [order for order in orders if order.scan_id]
     executed = [order for order in by_scan if order.state is CommandState.EXECUTED]
@@ -476,7 +480,7 @@ def access_of(row: Row) -> dict[str, Any]:
         "refused": outcomes[Outcome.REFUSED],
         "by_reason": dict(sorted(reasons.items())),
         "grant_rate": share(let_in, len(scans)),
-        "unmet_demand": len(refused - met),
+        "unmet_demand": len(refused - row.raw.met),
         "claimed": sum(order.claimed_at is not None for order in by_scan),
         "executed": len(executed),
         "open_success_rate": share(len(executed), outcomes[Outcome.GRANTED]),

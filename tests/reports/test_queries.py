@@ -22,7 +22,7 @@ from app.places.tables import FacilityKind, Station
 from app.reports import queries, raw, rollup
 from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
 from app.reports.raw import StationDay
-from app.reports.rollup import Terms, roll_up
+from app.reports.rollup import Terms, find, roll_up
 from app.reports.rules import Bucket, By, Period
 from app.reports.rules.counters import C, F, facility, repairs
 from app.reports.rules.counters import bucket as bucket_of
@@ -359,6 +359,16 @@ async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
 async def test_what_was_never_counted_is_not_known(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
         story = await Author(tx, runtime, random.Random(1)).write()
+        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
+        for row in await queries.visits(tx, one.scope()):
+            assert (row.known_share, row.visits) == (0.0, None)
+
+
+async def test_what_was_found_and_not_yet_counted_is_not_known(runtime: Runtime) -> None:
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        story = await Author(tx, runtime, random.Random(1)).write()
+        await tx.commit()
+        await find(runtime.database, at=AT)
         one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
         for row in await queries.visits(tx, one.scope()):
             assert (row.known_share, row.visits) == (0.0, None)

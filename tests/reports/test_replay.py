@@ -190,6 +190,8 @@ def test_unmet_demand_counts_a_worker_once_in_a_half_hour_and_only_if_nothing_op
         assert (tally.unmet_before, tally.unmet_after) == (3, 1)
     met = [*night[:1], entered(23.3, minutes=5, demand_key="a")]
     assert replayed(*met, supposed=Supposition()).unmet_before == 0
+    tally = replayed(*night, supposed=LATER, met_alone={"a2", "b"})
+    assert (tally.unmet_before, tally.unmet_after) == (1, 0)
 
 
 def test_a_turned_away_visit_takes_no_place_and_lets_others_in() -> None:

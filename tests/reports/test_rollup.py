@@ -18,20 +18,22 @@ from app.people.tables import Occupation
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, rollup, vectors
+from app.reports.frame import progress
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Grain, span_of
 from app.reports.rules.counters import C
 from app.reports.tables import Rollup, RollupDue
 from app.runtime import Runtime
-from app.visits.tables import EndSource, Visit
+from app.visits.tables import EndSource, Visit, VoidBecause
 from tests.reports.histories import AT, Author
-from tests.support.worlds import a_station, a_unit, a_worker
+from tests.support.worlds import SomeWorker, a_station, a_unit, a_worker
 
 pytestmark = pytest.mark.anyio
 
 
-def terms(at: datetime) -> Terms:
-    return Terms(at=at, retention=timedelta(days=180), silence=timedelta(seconds=75))
+def terms(at: datetime, retention_days: int = 180) -> Terms:
+    retention = timedelta(days=retention_days)
+    return Terms(at=at, retention=retention, silence=timedelta(seconds=75))
 
 
 NOON = datetime(2026, 11, 18, 4, tzinfo=UTC)
@@ -217,6 +219,41 @@ async def test_a_pass_that_was_cut_off_is_finished_by_the_next(
         assert visits_of(counted[city.id, grain, span_of(grain, DAY)]) == 1
 
 
+async def test_no_time_is_known_before_all_that_was_found_is_counted(runtime: Runtime) -> None:
+    """The job was out for three days, and is cut off again in its first pass."""
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+    await roll(runtime, NOON)
+    back = NOON + timedelta(days=3)
+    async with runtime.database.write() as tx:
+        tx.add(a_visit(station, NOON + timedelta(days=1), written=NOON + timedelta(days=1)))
+    for _ in range(2):
+        await rollup.find(runtime.database, at=back)
+        await rollup.settle_some(runtime.database, terms(back))
+        async with runtime.database.read() as tx:
+            found = await progress(tx)
+        assert (found.counted_at, found.recounting) == (NOON, True)
+        back += timedelta(days=1)
+    counted = await roll(runtime, back)
+    async with runtime.database.read() as tx:
+        found = await progress(tx)
+    assert (found.counted_at, found.recounting) == (back, False)
+    days = {key[2] for key in counted if key[0] == station.id and key[1] is Grain.DAY}
+    assert days == {DAY + timedelta(days=number) for number in range(-1, 5)}
+
+
+async def test_days_over_are_found_also_after_a_first_pass_that_was_cut_off(
+    runtime: Runtime,
+) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+    for number in (0, 2):
+        await rollup.find(runtime.database, at=NOON + timedelta(days=number))
+    counted = await roll(runtime, NOON + timedelta(days=5))
+    days = {key[2] for key in counted if key[0] == station.id and key[1] is Grain.DAY}
+    assert days == {DAY + timedelta(days=number) for number in range(-1, 5)}
+
+
 async def test_passes_at_once_come_to_what_one_comes_to(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         await Author(tx, runtime, random.Random(2)).write()
@@ -398,6 +435,93 @@ async def test_sets_go_with_the_visits_they_came_from_and_exact_numbers_stay(
     counted = await roll(runtime, later)
     row = counted[city.id, Grain.YEAR, date(2026, 1, 1)]
     assert (row.crowd, row.uniques) == (None, 3)
+
+
+FIRST = datetime(2027, 1, 1, 4, tzinfo=UTC)
+"""Noon of the first day of a year in Chongqing."""
+
+
+async def one_new_worker_a_day(
+    runtime: Runtime, days: int, *, retention_days: int
+) -> tuple[Unit, Station, list[SomeWorker]]:
+    """Let a worker who never came before come on each day, count it at night and forget."""
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        workers = [await a_worker(tx, runtime, at=NOON) for _ in range(days)]
+    for number, worker in enumerate(workers):
+        at, night = (FIRST + timedelta(days=number, hours=hours) for hours in (0, 13))
+        async with runtime.database.write() as tx:
+            tx.add(a_visit(station, at, written=at, worker_id=worker.id))
+        await roll_up(runtime.database, terms(night, retention_days))
+        await privacy.retain(runtime.database, at=night, retention_days=retention_days)
+    return city, station, workers
+
+
+async def test_however_short_visits_keep_their_workers_those_of_a_quarter_are_all_counted(
+    runtime: Runtime,
+) -> None:
+    city, station, _ = await one_new_worker_a_day(runtime, 90, retention_days=30)
+    months = [(Grain.MONTH, month, days) for month, days in ((1, 31), (2, 28), (3, 31))]
+    spans = [*months, (Grain.QUARTER, 1, 90), (Grain.YEAR, 1, 90)]
+    last = FIRST + timedelta(days=90)
+    closed = (last + timedelta(days=15), {Grain.YEAR})
+    for at, living in ((last, {Grain.MONTH, Grain.QUARTER, Grain.YEAR}), closed):
+        await roll_up(runtime.database, terms(at, 30))
+        counted = await read(runtime)
+        for place in (city, station):
+            assert counted[place.id, Grain.DAY, date(2027, 2, 1)].crowd is None
+            for grain, month, days in spans:
+                row = counted[place.id, grain, date(2027, month, 1)]
+                assert row.uniques == days, (grain, month)
+                # They say for no longer than they must that somebody came in that time.
+                is_over = grain is Grain.MONTH and month < 3
+                assert (row.crowd is not None) == (grain in living and not is_over)
+
+
+@pytest.mark.parametrize("retention_days", [10, 180])
+async def test_a_visit_that_never_was_leaves_no_worker_in_spans_that_outlived_a_part(
+    runtime: Runtime, retention_days: int
+) -> None:
+    """Late word takes a worker's only visit; who came in a part that is gone stays for good."""
+    at = datetime(2026, 10, 20, 4, tzinfo=UTC)
+    gone = at - timedelta(days=retention_days + 9)
+    lately = at - timedelta(days=9)
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        stays, goes = [await a_worker(tx, runtime, at=NOON) for _ in range(2)]
+        tx.add(a_visit(station, gone, written=gone, worker_id=stays.id))
+        never = a_visit(station, lately, written=lately, worker_id=goes.id)
+        tx.add_all([never, a_visit(station, lately, written=lately, worker_id=stays.id)])
+        number = (await tx.get_one(privacy.Worker, stays.id)).number
+    await roll_up(runtime.database, terms(gone + timedelta(days=1), retention_days))
+    spans = [(city.id, Grain.MONTH, date(2026, 10, 1)), (city.id, Grain.YEAR, date(2026, 1, 1))]
+    await roll_up(runtime.database, terms(at, retention_days))
+    counted = await read(runtime)
+    assert counted[city.id, Grain.DAY, gone.date()].crowd is None
+    assert [counted[span].uniques for span in spans] == [2, 2]
+    async with runtime.database.write() as tx:
+        visit = await tx.get_one(Visit, never.id)
+        visit.voided_at = visit.changed_at = at + timedelta(hours=1)
+        visit.void_because, visit.ended_at = VoidBecause.NOT_OPENED, visit.started_at
+    await roll_up(runtime.database, terms(at + timedelta(hours=2), retention_days))
+    counted = await read(runtime)
+    assert [counted[span].uniques for span in spans] == [1, 1]
+    assert [workers_of(counted[span]) for span in spans] == [{number}] * 2
+
+
+async def test_a_month_that_outlived_its_days_names_no_erased_worker(runtime: Runtime) -> None:
+    city, _, workers = await one_new_worker_a_day(runtime, 20, retention_days=10)
+    async with runtime.database.write() as tx:
+        olds = [(await tx.get_one(privacy.Worker, workers[n].id)).number for n in (0, 18)]
+        at = FIRST + timedelta(days=19, hours=14)
+        for n in (0, 18):
+            await privacy.erase(tx, workers[n].id, b"nobody", at=at)
+    await roll_up(runtime.database, terms(at + timedelta(hours=1), 10))
+    counted = await read(runtime)
+    for grain in (Grain.MONTH, Grain.QUARTER, Grain.YEAR):
+        row = counted[city.id, grain, date(2027, 1, 1)]
+        assert not workers_of(row) & set(olds)
+        assert row.uniques == 20
 
 
 async def test_what_does_not_change_is_not_counted_again(runtime: Runtime) -> None:

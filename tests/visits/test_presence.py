@@ -491,7 +491,10 @@ async def test_a_visit_that_never_was_gives_back_what_it_ended(
             tx, worker.owner_key, came.worker_id, since=NIGHT + minutes(20), also=there
         )
         left = [entry(came, NIGHT, here)]
-        assert await presence.rewrite(tx, rows, left, without=there, at=told) == [here]
+        found = await presence.rewrite(
+            tx, rows, left, since=NIGHT + minutes(20), without=there, at=told
+        )
+        assert found == [here]
         inside = await occupancy.inside_by_station(tx, [first.id, second.id], at=told)
         assert inside == {first.id: 1, second.id: 0}
         never = await tx.get_one(Visit, there, populate_existing=True)
@@ -512,10 +515,47 @@ async def test_what_came_on_top_of_an_entry_that_never_was_stays(runtime: Runtim
         told = NIGHT + minutes(30)
         rows = await presence.written(tx, worker.owner_key, worker.id, since=NIGHT, also=visit_id)
         left = [entry(came, NIGHT + minutes(10), visit_id)]
-        await presence.rewrite(tx, rows, left, without=visit_id, at=told)
+        await presence.rewrite(tx, rows, left, since=NIGHT, without=visit_id, at=told)
         (visit,) = await stage.rows()
         assert (visit.id, visit.started_at) == (visit_id, NIGHT + minutes(10))
         assert (visit.stay_until, visit.ended_at) == (NIGHT + minutes(70), None)
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_who_came_back_to_a_visit_that_never_was_has_come_for_the_first_time(
+    runtime: Runtime, elsewhere: bool
+) -> None:
+    """He leaves and comes back, and was elsewhere in between; the first visit never was."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        (station, other, _), worker = stage.stations, stage.workers[0]
+        came, told = arrival(station, worker), NIGHT + minutes(60)
+        earlier = await presence.open_visit(tx, came, started_at=NIGHT - minutes(7))
+        await presence.leave(tx, earlier, worker.owner_key, at=NIGHT - minutes(1))
+        never = await presence.open_visit(tx, came, started_at=NIGHT)
+        await presence.leave(tx, never, worker.owner_key, at=NIGHT + minutes(3))
+        if elsewhere:
+            went = await presence.open_visit(
+                tx, arrival(other, worker), started_at=NIGHT + minutes(4)
+            )
+            await presence.leave(tx, went, worker.owner_key, at=NIGHT + minutes(5))
+        back = await presence.open_visit(tx, came, started_at=NIGHT + minutes(10))
+        again = await presence.open_visit(tx, came, started_at=NIGHT + minutes(30))
+        assert back == again
+        flags = {row.id: row.re_entry for row in await stage.rows()}
+        assert (flags[earlier], flags[never], flags[back]) == (False, True, True)
+        rows = await presence.written(tx, worker.owner_key, worker.id, since=NIGHT, also=never)
+        left = [
+            entry(came, NIGHT - minutes(7), earlier),
+            entry(came, NIGHT + minutes(10), back),
+            entry(came, NIGHT + minutes(30), back),
+        ]
+        await presence.rewrite(tx, rows, left, since=NIGHT, without=never, at=told)
+        found = {row.id: row for row in await stage.rows()}
+        # He had left for eleven minutes when he came.
+        assert not found[back].re_entry
+        assert found[back].changed_at == told
+        assert found[earlier].changed_at < told
 
 
 @EXAMPLES

@@ -23,10 +23,11 @@ from app.doors.rules.decision import (
     poster_suffices,
     state_now,
 )
-from app.doors.rules.demand import half_hour_of
+from app.doors.rules.demand import HALF_HOUR, half_hour_of
 from app.doors.rules.recorded import facts_on_record
 
 __all__ = [
+    "HALF_HOUR",
     "LIVE",
     "LONGEST_ALONE_H",
     "OPENING_WINDOW",

@@ -5,7 +5,7 @@ Rollups call it for every (station, local day); whatever a report says is a sum 
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -114,6 +114,8 @@ class Alone(NamedTuple):
     hour: int
     opened: bool
     flagged: bool
+    demand_key: bytes | None = None
+    """Of what he got by it, the same as of his scans."""
 
 
 class Use(NamedTuple):
@@ -168,7 +170,7 @@ def count(
     hours = found.hours
     _visits(facts.stays, hours, found.crowd)
     _presence(facts, reporting, found)
-    _attempts(facts.attempts, hours)
+    _attempts(facts.attempts, {one.demand_key for one in facts.alone if one.opened}, hours)
     for order in facts.orders:
         _order(order, hours[order.hour])
     for alone in facts.alone:
@@ -294,7 +296,9 @@ def by_hour(edges: Sequence[int], since: int, until: int) -> Iterable[tuple[int,
             yield hour, ms
 
 
-def _attempts(attempts: Iterable[Attempt], hours: ByHour) -> None:
+def _attempts(
+    attempts: Iterable[Attempt], met_alone: Collection[bytes | None], hours: ByHour
+) -> None:
     demands: dict[bytes, tuple[int, bool]] = {}
     for attempt in attempts:
         counts = hours[attempt.hour]
@@ -309,7 +313,8 @@ def _attempts(attempts: Iterable[Attempt], hours: ByHour) -> None:
         if attempt.decide_ms is not None:
             _add(counts, DECIDE + bucket(attempt.decide_ms), 1)
         if attempt.demand_key is not None:
-            hour, met = demands.get(attempt.demand_key, (attempt.hour, False))
+            is_met = attempt.demand_key in met_alone
+            hour, met = demands.get(attempt.demand_key, (attempt.hour, is_met))
             met = met or attempt.outcome is not Outcome.REFUSED
             demands[attempt.demand_key] = (min(hour, attempt.hour), met)
     for hour, met in demands.values():

@@ -7,7 +7,7 @@ second time. A station's scans come in order of time; whoever feeds them need no
 """
 
 import heapq
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
@@ -84,6 +84,8 @@ class Site:
     """When the controller was silent, in order."""
     sojourns: Sequence[Sojourn] = ()
     """Visits that no scan of the period opened, in order of their beginning."""
+    met_alone: Collection[Hashable] = ()
+    """The demands of the period that the controller met while it worked alone."""
 
 
 @dataclass(slots=True, eq=False)
@@ -393,7 +395,9 @@ class _Station:
 
     def close_half_hour(self) -> None:
         """Count the demands of the half hour that was refused and never met (law 8)."""
-        for seen, tallies in self._demands.values():
+        for key, (seen, tallies) in self._demands.items():
+            if key in self._site.met_alone:
+                continue
             for tally in tallies:
                 tally.unmet_before += not seen & _LET_IN_BEFORE
                 tally.unmet_after += not seen & _LET_IN_AFTER
