@@ -97,15 +97,16 @@ async def apply_events(held: Runtime) -> None:
 async def watch_doors(held: Runtime) -> None:
     """Open and close the alerts that come with time: silence, doors that do not open, quiet.
 
-    Until it has heard for as long as silence takes, a process calls nobody silent: after an outage
-    of ours, all of the city would be.
+    Until somebody has listened for as long as silence takes, and could write it down, nobody is
+    called silent: after an outage of ours, or of our database, all of the city would be.
     """
-    at, heard_for = held.now(), timedelta(seconds=held.monotonic() - held.started_at)
-    silence = timedelta(seconds=held.settings.controller_silence_s)
+    at, silence = held.now(), timedelta(seconds=held.settings.controller_silence_s)
     async with held.database.write() as tx:
-        if heard_for >= silence:
+        since = await outages.listening_since(tx, at=at)
+        listened = timedelta() if since is None else at - since
+        if listened >= silence:
             await watch.silence(tx, after=silence, at=at)
-        if heard_for >= SCREEN_DEAD_AFTER:
+        if listened >= SCREEN_DEAD_AFTER:
             await screens.watch(tx, at=at)
         await watch.not_opened(tx, at=at)
         await completeness.watch_gaps(tx, at=at)

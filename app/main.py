@@ -49,6 +49,7 @@ from app.db.wakeups import wakeups_for
 from app.doors import commands, keys
 from app.doors.config import config_desk
 from app.doors.desk import CREDENTIALS, ControllerDesk
+from app.doors.effects import AT_A_TIME, Effects
 from app.doors.keys import KeyRing
 from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
 from app.doors.lookout import lookout
@@ -150,6 +151,16 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
     wakeups.watch(keys.TOPIC, ring.forget)
     wakeups.watch(calendar.TOPIC, days.forget)
     wakeups.watch(CREDENTIALS, desk.forget)
+    scans = ScanDesk(
+        wakeups=wakeups,
+        keys=ring,
+        calendar=days,
+        clock=deadlines,
+        monotonic=monotonic,
+        controllers=desk,
+        limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
+        vault=vault,
+    )
     return Runtime(
         settings=settings,
         database=database,
@@ -163,17 +174,9 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         controllers=desk,
         lookout=lookout(database, deadlines, now, terms),
         configs=config_desk(database, days, now, terms),
-        scans=ScanDesk(
-            wakeups=wakeups,
-            keys=ring,
-            calendar=days,
-            clock=deadlines,
-            monotonic=monotonic,
-            controllers=desk,
-            limits=ScanLimits(settings.limit_scan_minute, settings.limit_doors_hour),
-            vault=vault,
-        ),
+        scans=scans,
         uploads=Line(EMBEDDED_UPLOADS if database.is_embedded else UPLOADS, monotonic=monotonic),
+        effects=Effects(database, scans, line=Line(AT_A_TIME, monotonic=monotonic), now=now),
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),

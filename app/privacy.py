@@ -16,6 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from app.alerts.rules import KEPT_CLOSED
+from app.alerts.tables import Alert
 from app.alerts.webhooks.tables import Delivery
 from app.db.engine import Database
 from app.db.types import Base, table_of
@@ -271,6 +273,15 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
         _Rule(WorkerSession, _over(WorkerSession, old), None),
         _Rule(AdminSession, _over(AdminSession, old), None),
         _Rule(Delivery, Delivery.created_at < at - DELIVERIES_FOR, None),
+        _Rule(
+            Alert,
+            sa.and_(
+                Alert.closed_at < at - KEPT_CLOSED,
+                # Told of late: it goes once that is no longer kept.
+                ~sa.exists().where(Delivery.alert_id == Alert.id),
+            ),
+            None,
+        ),
         _Rule(
             Visit,
             sa.and_(Visit.owner_key.is_not(None), Visit.ended_at < day_ago),

@@ -12,6 +12,7 @@ from app.db.gathered import Gathered
 from app.db.wakeups import LocalWakeups
 from app.doors.config import Config
 from app.doors.desk import ControllerDesk
+from app.doors.effects import Effects
 from app.doors.keys import KeyRing
 from app.doors.line import Line
 from app.doors.lookout import Outlook
@@ -48,6 +49,8 @@ class Runtime:
     """What a scan needs beside its transaction."""
     uploads: Line
     """Where uploads of journals wait, so that claims do not wait behind them."""
+    effects: Effects
+    """Who writes what the events of journals cause, once they are taken in."""
     press: asyncio.Semaphore
     """Held while a sheet is drawn: one at a time, in a process of its own."""
     rehearsal: asyncio.Semaphore

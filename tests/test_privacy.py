@@ -11,6 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from app import privacy
+from app.alerts import book
+from app.alerts.book import Evidence
+from app.alerts.rules import KEPT_CLOSED, AlertKind
+from app.alerts.tables import Alert
+from app.alerts.webhooks.tables import Delivery, Webhook
 from app.db.types import Base, new_id
 from app.doors import people_counts
 from app.doors.rules import CommandState, Outcome, Reason
@@ -466,6 +471,51 @@ async def test_what_the_field_told_ends_after_400_days_but_for_what_a_count_stan
     await retained(runtime)
     assert await left() == ({2, 5, 6}, 2, 0, 0)
     assert await inside() == 4
+
+
+async def test_alerts_that_have_been_over_for_400_days_go_with_what_was_told_of_them(
+    runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        tx.add(
+            Webhook(
+                id=new_id(),
+                unit_id=scene.station.unit_id,
+                name="值班室",
+                url="https://duty.example.org/",
+                secret_sealed=b"",
+                failures=0,
+                created_at=clock.now(),
+                changed_at=clock.now(),
+            )
+        )
+        await tx.flush()
+        for subject in ("over", "over, told of late", "still open"):
+            evidence = Evidence(AlertKind.TAMPER, subject, scene.station.id, clock.now())
+            await book.note(tx, evidence, at=clock.now())
+            if subject != "still open":
+                await book.settle(tx, AlertKind.TAMPER, subject, at=clock.now())
+    began = clock.now()
+
+    async def left() -> list[str]:
+        await retained(runtime)
+        async with runtime.database.read() as tx:
+            return sorted(await tx.scalars(sa.select(Alert.subject)))
+
+    clock.set(began + KEPT_CLOSED)
+    async with runtime.database.write() as tx:
+        late = sa.select(Alert.id).where(Alert.subject == "over, told of late").scalar_subquery()
+        await tx.execute(
+            sa.update(Delivery).where(Delivery.alert_id == late).values(created_at=clock.now())
+        )
+    assert await left() == ["over", "over, told of late", "still open"]
+    clock.advance(1)
+    assert await left() == ["over, told of late", "still open"]
+    clock.advance(privacy.DELIVERIES_FOR.total_seconds())
+    assert await left() == ["still open"]
+    async with runtime.database.read() as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(Delivery)) == 0
 
 
 async def test_ended_sessions_and_old_failures_go(runtime: Runtime, clock: Clock) -> None:

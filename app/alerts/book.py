@@ -4,7 +4,7 @@ Whoever opens, takes on or closes an alert here also queues it for the webhooks 
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -118,10 +118,14 @@ async def settle_all(
     tx: AsyncSession, kind: AlertKind, subjects: Collection[str], *, at: datetime
 ) -> int:
     """Close the open alerts of a kind that are of these subjects; gives how many."""
-    each = sorted(subjects)
-    parts = [each[first : first + AT_ONCE] for first in range(0, len(each), AT_ONCE)]
-    which = [[Alert.kind == kind, Alert.subject.in_(part)] for part in parts]
+    which = [[Alert.kind == kind, Alert.subject.in_(part)] for part in _parts(subjects)]
     return await _close_all(tx, which, at=at)
+
+
+def _parts(subjects: Collection[str]) -> Iterator[Sequence[str]]:
+    each = sorted(subjects)
+    for first in range(0, len(each), AT_ONCE):
+        yield each[first : first + AT_ONCE]
 
 
 async def _close_all(
@@ -164,6 +168,41 @@ async def closed_ones(
         .group_by(Alert.subject)
     )
     return {row.subject: row.last_at for row in rows}
+
+
+async def told(
+    tx: AsyncSession, kind: AlertKind, subjects: Collection[str], *, since: datetime
+) -> Mapping[str, datetime]:
+    """Give the newest evidence of these subjects' alerts of a kind, open or closed, since then."""
+    newest = sa.func.max(Alert.last_at, type_=Alert.last_at.type).label("last_at")
+    found: dict[str, datetime] = {}
+    for part in _parts(subjects):
+        rows = await tx.execute(
+            sa.select(Alert.subject, newest)
+            .where(Alert.kind == kind, Alert.last_at >= since, Alert.subject.in_(part))
+            .group_by(Alert.subject)
+        )
+        found |= {row.subject: row.last_at for row in rows}
+    return found
+
+
+async def untold(
+    tx: AsyncSession, found: Sequence[Evidence], opened: Mapping[str, datetime]
+) -> Sequence[Evidence]:
+    """Leave out what the open alert says already, and what one said that somebody closed.
+
+    All are of one kind, and `opened` are its open alerts.
+    """
+    new = [each for each in found if not _says(opened, each)]
+    if not new:
+        return new
+    since = min(each.happened_at for each in new)
+    closed = await closed_ones(tx, new[0].kind, since=since)
+    return [each for each in new if not _says(closed, each)]
+
+
+def _says(told: Mapping[str, datetime], each: Evidence) -> bool:
+    return each.subject in told and each.happened_at <= told[each.subject]
 
 
 async def close_quiet(tx: AsyncSession, *, at: datetime) -> int:

@@ -61,6 +61,9 @@ BEHAVIOUR: dict[AlertKind, Behaviour] = {
     AlertKind.WEBHOOK_OFF: Behaviour(Severity.NORMAL, None),
 }
 
+KEPT_CLOSED = timedelta(days=400)
+"""How long an alert that is over is kept, as other raw data of the field."""
+
 SKEW_OPENS = timedelta(seconds=30)
 SKEW_CLOSES = timedelta(seconds=10)
 """Hysteresis: a clock that wavers around one bound does not open and close an alert each minute."""

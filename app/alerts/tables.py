@@ -48,4 +48,5 @@ class Alert(Base):
             **only_where("closed_at IS NULL"),
         ),
         sa.Index("ix_alerts_station_id_opened_at", "station_id", "opened_at"),
+        sa.Index("ix_alerts_kind_last_at", "kind", "last_at"),
     )

@@ -1,8 +1,9 @@
 """Wake-ups: a bell says "look again"; it carries no data, the rows are the truth.
 
-`wake` rings when the transaction commits and never if it rolls back. In one process that is all.
-On PostgreSQL the topics are also told to the other processes, after the commit and coalesced, on a
-connection of our own: `pg_notify` inside the transaction would take a database-wide lock at commit.
+`wake` rings when the transaction commits and never if it rolls back; what becomes of its savepoints
+rings nothing. In one process that is all. On PostgreSQL the topics are also told to the other
+processes, after the commit and coalesced, on a connection of our own: `pg_notify` inside the
+transaction would take a database-wide lock at commit.
 A process that dies between commit and notice, or a lost LISTEN connection, costs latency only: on
 reconnect every bell rings once, and a job looks once a second for pending commands.
 """
@@ -229,12 +230,16 @@ class _Noted:
 
 @event.listens_for(Session, "after_commit")
 def _committed(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # A savepoint was released: nobody else sees yet what would be rung for.
     if noted := session.info.pop(NOTED, None):
         noted.wakeups.tell(noted.topics)
 
 
 @event.listens_for(Session, "after_rollback")
 def _rolled_back(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # What was noted before the savepoint stands; what was noted within rings in vain.
     session.info.pop(NOTED, None)
 
 

@@ -10,8 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts import book
 from app.alerts.book import Evidence
-from app.alerts.rules import AlertKind
-from app.alerts.tables import Alert
+from app.alerts.rules import KEPT_CLOSED, AlertKind
 from app.doors.rules.journal import Range, gaps
 from app.doors.tables import (
     Controller,
@@ -137,23 +136,26 @@ async def _state(tx: AsyncSession, cursor: JournalCursor) -> JournalState:
 async def watch_gaps(tx: AsyncSession, *, at: datetime) -> None:
     """Open an alert for numbers that stay missing, and of which the device says nothing.
 
-    Batches come in any order, so a gap is given a while to close. Each is told once.
+    Batches come in any order, so a gap is given a while to close. Each is told once, and one of
+    which the alert may be gone by now was.
     """
-    told = (
-        sa.select(Alert.subject, sa.func.max(Alert.last_at, type_=Alert.last_at.type).label("at"))
-        .where(Alert.kind == AlertKind.EVENTS_LOST)
-        .group_by(Alert.subject)
-        .cte("told")
-    )
-    found = await tx.execute(
-        sa.select(JournalCursor, Controller.station_id)
-        .join(Controller, Controller.id == JournalCursor.controller_id)
-        .where(JournalCursor.gap_at <= at - GAP_STAYS, Controller.retired_at.is_(None))
-    )
-    before = {row.subject: row.at for row in await tx.execute(sa.select(told))}
-    for cursor, station_id in found.all():
-        # Of its own: what a device reports is told at once, and would hide what it does not.
-        subject = f"controller:{cursor.controller_id}/epoch:{cursor.epoch}"
+    found = (
+        await tx.execute(
+            sa.select(JournalCursor, Controller.station_id)
+            .join(Controller, Controller.id == JournalCursor.controller_id)
+            .where(
+                JournalCursor.gap_at <= at - GAP_STAYS,
+                JournalCursor.gap_at > at - KEPT_CLOSED,
+                Controller.retired_at.is_(None),
+            )
+        )
+    ).all()
+    if not found:
+        return
+    subjects = [_subject(row.JournalCursor) for row in found]
+    oldest = min(row.JournalCursor.gap_at for row in found)
+    before = await book.told(tx, AlertKind.EVENTS_LOST, subjects, since=oldest)
+    for subject, (cursor, station_id) in zip(subjects, found, strict=True):
         since = cursor.gap_at
         assert since is not None
         if subject in before and before[subject] >= since:
@@ -170,3 +172,8 @@ async def watch_gaps(tx: AsyncSession, *, at: datetime) -> None:
         }
         evidence = Evidence(AlertKind.EVENTS_LOST, subject, station_id, since, detail)
         await book.note(tx, evidence, at=at)
+
+
+def _subject(cursor: JournalCursor) -> str:
+    """Name a gap of its own: what a device reports lost is told at once, and would hide it."""
+    return f"controller:{cursor.controller_id}/epoch:{cursor.epoch}"

@@ -166,7 +166,8 @@ class ControllerDesk:
     async def write_heard(self, *, at: datetime) -> int:
         """Write what was heard since the last time, the greater value kept; one UPDATE a second.
 
-        Also that this process was there to hear, and the outages that are over.
+        Also that this process was there to hear, and the outages that are over. All that was heard
+        is held first, in one order for every process: by seconds, two would wait in a circle.
         """
         noted, self._unwritten = self._unwritten, {}
         returned, self._returned = self._returned, {}
@@ -175,6 +176,8 @@ class ControllerDesk:
             by_second.setdefault(heard_at.replace(microsecond=0), []).append(controller_id)
         try:
             async with self._database.write() as tx:
+                if not self._database.is_embedded:  # There only one process writes.
+                    await _hold(tx, sorted(noted))
                 if returned:
                     await outages.note_returns(tx, returned, silence=self._silence, at=at)
                 for heard_at, ids in sorted(by_second.items()):
@@ -222,6 +225,19 @@ def _credentials_query() -> Any:
     ).where(
         c.retired_at.is_(None), sa.or_(c.credential_hash.in_(digests), c.previous_hash.in_(digests))
     )
+
+
+async def _hold(tx: AsyncSession, ids: Sequence[uuid.UUID]) -> None:
+    """Lock controllers in the order of their ids; counted, since to give them back costs more."""
+    for start in range(0, len(ids), AT_ONCE):
+        held = (
+            sa.select(Controller.id)
+            .where(Controller.id.in_(padded(ids[start : start + AT_ONCE])))
+            .order_by(Controller.id)
+            .with_for_update(key_share=True)
+            .subquery()
+        )
+        await tx.execute(sa.select(sa.func.count()).select_from(held))
 
 
 async def _write_seen(tx: AsyncSession, ids: Sequence[uuid.UUID], at: datetime) -> None:

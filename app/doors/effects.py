@@ -2,11 +2,15 @@
 
 Written after the events are durable, in their order, each by itself: an effect that fails is noted
 and holds up no other. Running twice does no harm.
+
+An event that may take workers has a transaction of its own. A scan takes a worker, then the
+station's presence row; whoever kept both of one worker while waiting for the next would wait in a
+circle with it.
 """
 
 import logging
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -22,6 +26,7 @@ from app.clock import Now
 from app.db.engine import Database
 from app.db.upsert import upsert
 from app.doors import contacts, correction, review
+from app.doors.line import Line, ServerBusy
 from app.doors.rules.journal import EventType
 from app.doors.scans import ScanDesk
 from app.doors.tables import Controller, JournalEntry, PeopleCount
@@ -32,35 +37,66 @@ from app.visits import usage
 log = logging.getLogger(__name__)
 
 AT_ONCE = 100
+"""Events of one controller that are looked up at a time."""
+
+AT_A_TIME = 2
+"""Controllers whose effects one process writes at a time; the connections are the doors'."""
+
+_TAKES_WORKERS = frozenset({EventType.OFFLINE_ENTRY, EventType.DOOR_OPENED, EventType.DOOR_CLOSED})
 
 _OF_THE_EVENT = (DataError, IntegrityError, ProgrammingError)
 """What a database says of an event that it will say again."""
 
 
-async def apply_due(
-    database: Database, desk: ScanDesk, *, now: Now, controller_id: uuid.UUID | None = None
-) -> int:
-    """Write the effects that are due, of one controller or of all; gives how many events."""
-    await desk.calendar.fresh(database)
+class Effects:
+    """Who writes effects in one process after a batch: one for each controller, in a short line.
+
+    Whoever finds another at work on its controller leaves it to that one, which goes on with what
+    came meanwhile. What is put off, and what the database refuses now, the job does.
+    """
+
+    def __init__(self, database: Database, desk: ScanDesk, *, line: Line, now: Now) -> None:
+        self._database = database
+        self._desk = desk
+        self._line = line
+        self._now = now
+        self._due: set[uuid.UUID] = set()
+        self._at_work: set[uuid.UUID] = set()
+
+    async def write(self, controller_id: uuid.UUID) -> None:
+        """Write the effects that are due of one controller, or leave them to who is at it."""
+        self._due.add(controller_id)
+        if controller_id in self._at_work:
+            return
+        self._at_work.add(controller_id)
+        try:
+            while controller_id in self._due:
+                self._due.discard(controller_id)
+                # A place for some at a time: a backlog keeps nobody waiting who brings one event.
+                async with self._line.place():
+                    found = await _apply_some(
+                        self._database, self._desk, controller_id, now=self._now
+                    )
+                if found == AT_ONCE:
+                    self._due.add(controller_id)
+        except ServerBusy:
+            log.info("effects left to the job controller=%s why=busy", controller_id)
+        except (DBAPIError, PoolTimeout) as error:
+            log.warning("effects left to the job controller=%s why=%s", controller_id, error)
+        finally:
+            self._due.discard(controller_id)
+            self._at_work.discard(controller_id)
+
+
+async def apply_due(database: Database, desk: ScanDesk, *, now: Now) -> int:
+    """Write the effects that are due of all controllers; gives how many events."""
     done = 0
-    for controller in [controller_id] if controller_id else await _with_due(database):
-        while True:
-            async with database.write() as tx:
-                number = await _apply_some(tx, desk, controller, at=now())
-            done += number
-            if number < AT_ONCE:
-                break
+    for controller_id in await _with_due(database):
+        found = AT_ONCE
+        while found == AT_ONCE:
+            found = await _apply_some(database, desk, controller_id, now=now)
+            done += found
     return done
-
-
-async def apply_soon(
-    database: Database, desk: ScanDesk, *, now: Now, controller_id: uuid.UUID
-) -> None:
-    """Write the effects that are due after a batch; what the database refuses now, the job does."""
-    try:
-        await apply_due(database, desk, now=now, controller_id=controller_id)
-    except (DBAPIError, PoolTimeout) as error:
-        log.warning("effects left to the job controller=%s why=%s", controller_id, error)
 
 
 async def _with_due(database: Database) -> list[uuid.UUID]:
@@ -74,11 +110,30 @@ async def _with_due(database: Database) -> list[uuid.UUID]:
 
 
 async def _apply_some(
-    tx: AsyncSession, desk: ScanDesk, controller_id: uuid.UUID, *, at: datetime
+    database: Database, desk: ScanDesk, controller_id: uuid.UUID, *, now: Now
 ) -> int:
-    """Apply the oldest due events of a controller, which is held: nobody else does meanwhile.
+    """Apply the oldest due events of a controller, part by part; gives how many were due."""
+    await desk.calendar.fresh(database)
+    found: int | None = None
+    left: Sequence[JournalEntry] = []
+    while found is None or left:
+        async with database.write() as tx:
+            station_id = await _hold(tx, controller_id)
+            if found is None:
+                left = await _due(tx, controller_id)
+                found = len(left)
+                part, left = _parted(left)
+            else:
+                part, left = _parted(left)
+                part = await _still_due(tx, part)
+            await _apply(tx, desk, part, station_id, at=now())
+    return found
 
-    Its key is not: a scan's command points at it, and would wait for them all.
+
+async def _hold(tx: AsyncSession, controller_id: uuid.UUID) -> uuid.UUID:
+    """Hold a controller, so that nobody else applies its events meanwhile; gives its station.
+
+    Its key is not held: a scan's command points at it, and would wait for them all.
     """
     station_id = await tx.scalar(
         sa.select(Controller.station_id)
@@ -86,22 +141,56 @@ async def _apply_some(
         .with_for_update(key_share=True)
     )
     assert station_id is not None
-    entries = (
-        await tx.scalars(
-            sa.select(JournalEntry)
-            .where(JournalEntry.controller_id == controller_id, JournalEntry.applied_at.is_(None))
-            .order_by(JournalEntry.corrected_at, JournalEntry.epoch, JournalEntry.seq)
-            .limit(AT_ONCE)
+    return station_id
+
+
+async def _due(tx: AsyncSession, controller_id: uuid.UUID) -> Sequence[JournalEntry]:
+    found = await tx.scalars(
+        sa.select(JournalEntry)
+        .where(JournalEntry.controller_id == controller_id, JournalEntry.applied_at.is_(None))
+        .order_by(JournalEntry.corrected_at, JournalEntry.epoch, JournalEntry.seq)
+        .limit(AT_ONCE)
+    )
+    return found.all()
+
+
+def _parted(
+    entries: Sequence[JournalEntry],
+) -> tuple[Sequence[JournalEntry], Sequence[JournalEntry]]:
+    """Give what goes into one transaction, and the rest: an event that takes workers goes alone."""
+    take = (number for number, each in enumerate(entries) if each.type in _TAKES_WORKERS)
+    first = max(1, next(take, len(entries)))
+    return entries[:first], entries[first:]
+
+
+async def _still_due(tx: AsyncSession, entries: Sequence[JournalEntry]) -> Sequence[JournalEntry]:
+    """Leave out what another process applied since these were looked up."""
+    ids = [entry.id for entry in entries]
+    found = await tx.scalars(
+        sa.select(JournalEntry.id).where(
+            JournalEntry.id.in_(ids), JournalEntry.applied_at.is_(None)
         )
-    ).all()
+    )
+    due = set(found)
+    return [entry for entry in entries if entry.id in due]
+
+
+async def _apply(
+    tx: AsyncSession,
+    desk: ScanDesk,
+    entries: Sequence[JournalEntry],
+    station_id: uuid.UUID,
+    *,
+    at: datetime,
+) -> None:
     for entry in entries:
         effect = await _safely(tx, desk, entry, station_id, at)
         await tx.execute(
             sa.update(JournalEntry)
             .where(JournalEntry.id == entry.id)
             .values(applied_at=at, effect=effect)
+            .execution_options(synchronize_session=False)
         )
-    return len(entries)
 
 
 async def _safely(

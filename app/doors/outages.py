@@ -182,6 +182,19 @@ async def listen(tx: AsyncSession, *, at: datetime) -> None:
         await tx.execute(begins.on_conflict_do_nothing())
 
 
+async def listening_since(tx: AsyncSession, *, at: datetime) -> datetime | None:
+    """Say since when some process has been there to hear, without a pause; None: nobody is now.
+
+    What was heard is written with it: before that, whoever was heard may not be known.
+    """
+    newest = sa.select(_LISTENING).order_by(_LISTENING.c.from_at.desc()).limit(1)
+    spell = (await tx.execute(newest)).one_or_none()
+    if spell is None or spell.until_at < at - DEAF_AFTER:
+        return None
+    since: datetime = spell.from_at
+    return since
+
+
 async def deaf_times(
     tx: AsyncSession, *, from_at: datetime, until_at: datetime
 ) -> Sequence[tuple[datetime, datetime]]:

@@ -31,6 +31,9 @@ OF_A_CONTACT = (AlertKind.DOOR_HELD, AlertKind.DOOR_FORCED)
 OF_A_DOOR = (*OF_A_CONTACT, AlertKind.TAMPER)
 """Alerts that are over with their door: nothing else may ever end them."""
 
+OF_A_BOX = (AlertKind.CLONE, AlertKind.CLOCK_SKEW)
+"""Alerts that are over with their controller, and with its station."""
+
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _NUMBER_LENGTH = 8
 
@@ -202,11 +205,11 @@ async def retire(
 
 
 async def settle_alerts(tx: AsyncSession, station_id: uuid.UUID, *, at: datetime) -> None:
-    """Close what was wrong with the doors of a station that is taken out of use."""
+    """Close what was wrong at a station that is taken out of use, with its doors and its boxes."""
     doors = await tx.scalars(sa.select(Door.id).where(Door.station_id == station_id))
     boxes = await tx.scalars(sa.select(Controller.id).where(Controller.station_id == station_id))
     subjects = [*(f"door:{id}" for id in doors), *(f"controller:{id}" for id in boxes)]
-    await _settle(tx, OF_A_DOOR, subjects, at=at)
+    await _settle(tx, (*OF_A_DOOR, *OF_A_BOX), subjects, at=at)
 
 
 async def _settle(

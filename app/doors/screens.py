@@ -31,6 +31,7 @@ from app.doors.tokens import (
 )
 from app.errors import Invalid, TooMany
 from app.people.secrets import hash_of
+from app.places.tables import Station
 
 AHEAD = timedelta(minutes=15)
 """Codes are handed out for no longer: what a stolen screen holds ends with them (T17)."""
@@ -160,21 +161,23 @@ async def holds_ticket(
 async def watch(tx: AsyncSession, *, at: datetime) -> None:
     """Open an alert for every screen that no code was fetched for, for five minutes."""
     dead = await tx.execute(
-        sa.select(Door.id, Door.station_id, Door.codes_at, Door.created_at).where(
+        sa.select(Door.id, Door.station_id, Door.codes_at, Door.created_at)
+        .join(Station, Station.id == Door.station_id)
+        .where(
             Door.has_display,
             Door.retired_at.is_(None),
+            Station.retired_at.is_(None),
             sa.func.coalesce(Door.codes_at, Door.created_at) <= at - SCREEN_DEAD_AFTER,
         )
     )
     silent = {f"door:{row.id}": row for row in dead}
-    known = (await book.open_ones(tx, AlertKind.DISPLAY_DEAD)).keys()
+    known = await book.open_ones(tx, AlertKind.DISPLAY_DEAD)
     # A door may have lost its screen, or be retired, without another fetch.
-    await book.settle_all(tx, AlertKind.DISPLAY_DEAD, known - silent.keys(), at=at)
+    await book.settle_all(tx, AlertKind.DISPLAY_DEAD, known.keys() - silent.keys(), at=at)
     died = []
-    for subject in silent.keys() - known:
-        row = silent[subject]
+    for subject, row in silent.items():
         since = (row.codes_at or row.created_at) + SCREEN_DEAD_AFTER
         fetched = row.codes_at.isoformat() if row.codes_at else None
         detail = {"codes_at": fetched}
         died.append(Evidence(AlertKind.DISPLAY_DEAD, subject, row.station_id, since, detail))
-    await book.note_all(tx, died, at=at)
+    await book.note_all(tx, await book.untold(tx, died, known), at=at)

@@ -1,7 +1,6 @@
 """What goes wrong with doors by the passing of time: silence, and commands that open nothing."""
 
 import uuid
-from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -55,23 +54,7 @@ async def silence(tx: AsyncSession, *, after: timedelta, at: datetime) -> None:
         )
         for subject, row in silent.items()
     ]
-    await book.note_all(tx, await _untold(tx, fallen, known), at=at)
-
-
-async def _untold(
-    tx: AsyncSession, found: Sequence[Evidence], opened: Mapping[str, datetime]
-) -> Sequence[Evidence]:
-    """Leave out what the open alert says already, and what one said that somebody closed."""
-    new = [each for each in found if not _says(opened, each)]
-    if not new:
-        return new
-    since = min(each.happened_at for each in new)
-    closed = await book.closed_ones(tx, new[0].kind, since=since)
-    return [each for each in new if not _says(closed, each)]
-
-
-def _says(told: Mapping[str, datetime], each: Evidence) -> bool:
-    return each.subject in told and each.happened_at <= told[each.subject]
+    await book.note_all(tx, await book.untold(tx, fallen, known), at=at)
 
 
 async def not_opened(tx: AsyncSession, *, at: datetime) -> None:
@@ -85,7 +68,7 @@ async def not_opened(tx: AsyncSession, *, at: datetime) -> None:
         Evidence(kind, f"door:{row.door_id}", row.station_id, row.last_at, {"times": row.times})
         for row in await tx.execute(_in_vain(at))
     ]
-    await book.note_all(tx, await _untold(tx, found, opened), at=at)
+    await book.note_all(tx, await book.untold(tx, found, opened), at=at)
 
 
 def _in_vain(at: datetime) -> sa.Select[tuple[uuid.UUID, uuid.UUID, int, datetime]]:

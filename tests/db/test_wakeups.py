@@ -60,6 +60,53 @@ async def test_a_bell_is_silent_after_a_rollback(database: Database) -> None:
         assert not await bell.wait(0.1)
 
 
+async def test_a_savepoint_that_is_released_rings_nothing_before_the_commit(
+    database: Database,
+) -> None:
+    """What it wrote is seen by nobody until then: whoever looks sees what was before."""
+    wakeups = wakeups_for(database)
+    with wakeups.listen("outside") as outside, wakeups.listen("within") as within:
+        async with database.write() as tx:
+            await wakeups.wake(tx, "outside")
+            async with tx.begin_nested():
+                await wakeups.wake(tx, "within")
+            async with tx.begin_nested(), tx.begin_nested():
+                await wakeups.wake(tx, "within")
+            assert not await outside.wait(0.05)
+            assert not await within.wait(0.05)
+        assert await outside.wait(1)
+        assert await within.wait(1)
+
+
+async def test_a_savepoint_that_is_rolled_back_takes_no_bell_from_what_was_before_it(
+    database: Database,
+) -> None:
+    wakeups = wakeups_for(database)
+    with wakeups.listen("a") as bell:
+        async with database.write() as tx:
+            await wakeups.wake(tx, "a")
+            with suppress(ZeroDivisionError):
+                async with tx.begin_nested():
+                    raise ZeroDivisionError
+            assert not await bell.wait(0.05)
+        assert await bell.wait(1)
+
+
+async def test_a_rollback_is_silent_whatever_became_of_its_savepoints(database: Database) -> None:
+    wakeups = wakeups_for(database)
+    with wakeups.listen("a") as bell:
+        for is_released in (True, False):
+            with suppress(ZeroDivisionError):
+                async with database.write() as tx:
+                    await wakeups.wake(tx, "a")
+                    async with tx.begin_nested():
+                        await wakeups.wake(tx, "a")
+                        if not is_released:
+                            raise ZeroDivisionError
+                    raise ZeroDivisionError
+            assert not await bell.wait(0.05)
+
+
 async def test_all_listeners_of_a_topic_hear_it_and_no_other(database: Database) -> None:
     wakeups = wakeups_for(database)
     with (

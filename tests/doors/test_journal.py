@@ -13,8 +13,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from app import jobs
-from app.alerts.rules import AlertKind
+from app import jobs, privacy
+from app.alerts.rules import KEPT_CLOSED, AlertKind
 from app.alerts.tables import Alert
 from app.doors import clones, completeness, contacts, effects, journal, line, watch
 from app.doors.clones import BootWatch
@@ -34,6 +34,7 @@ from app.settings import Settings
 from app.visits import occupancy
 from app.visits.tables import FacilityUse, Visit, VoidBecause
 from tests.conftest import Clock
+from tests.support.statements import statements_of
 from tests.support.worlds import Scene, SomeAdmin, a_facility, a_scene, a_worker, an_admin
 
 pytestmark = pytest.mark.anyio
@@ -381,6 +382,45 @@ async def test_numbers_that_stay_missing_are_told_once_though_the_device_says_no
     await sends(client, scene, [an_event(seq, runtime) for seq in (2, 3)])
     clock.advance(600)
     assert await lost() == (1, said | {"first_seq": 6, "events": 3})
+
+
+async def test_without_a_gap_no_alert_is_read(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+
+    async def statements() -> int:
+        with statements_of(runtime.database) as sent:
+            async with runtime.database.write() as tx:
+                await completeness.watch_gaps(tx, at=runtime.now())
+        return len(sent)
+
+    await sends(client, scene, [an_event(1, runtime), an_event(3, runtime)])
+    assert await statements() == 1
+    clock.advance(600)
+    assert await statements() > 1
+    await sends(client, scene, [an_event(2, runtime)])
+    assert await statements() == 1
+
+
+async def test_a_gap_is_not_told_again_when_its_alert_is_no_longer_kept(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    await sends(client, scene, [an_event(1, runtime), an_event(3, runtime)])
+    job = jobs.find("watch-doors")
+    assert job is not None
+    clock.advance(600)
+    await jobs.run_once(runtime, job)
+    clock.advance(timedelta(days=2).total_seconds())
+    await jobs.run_once(runtime, job)
+    (told,) = await rows(runtime, Alert)
+    assert told.closed_at == runtime.now()
+    clock.advance((KEPT_CLOSED + timedelta(seconds=1)).total_seconds())
+    await privacy.retain(runtime.database, at=runtime.now(), retention_days=180)
+    assert await rows(runtime, Alert) == []
+    await jobs.run_once(runtime, job)
+    assert await rows(runtime, Alert) == []
 
 
 async def test_a_gap_that_closes_in_time_is_no_loss(
@@ -1088,6 +1128,7 @@ async def test_what_is_wrong_with_a_door_is_over_with_it(
             for seq, kind in enumerate(kinds, start=1)
         ]
         await sends(client, each, [*events, an_event(4, runtime, "tamper")])
+        await ticks_wrongly_twice(client, runtime, each)
     path = f"/v1/admin/doors/{scene.door.id}"
     if act == "the contact":
         done = await client.patch(path, json={"has_contact": False}, headers=chief.headers)
@@ -1098,7 +1139,7 @@ async def test_what_is_wrong_with_a_door_is_over_with_it(
         done = await client.post(f"{path}/retire", headers=chief.headers)
     assert done.status_code == 200, done.text
     found = [one for one in await rows(runtime, Alert) if one.closed_at is None]
-    assert len([one for one in found if one.station_id == other.station.id]) == 4
+    assert len([one for one in found if one.station_id == other.station.id]) == 6
     left = {one.subject.split(":")[0] for one in found if one.station_id == scene.station.id}
     assert (
         left
@@ -1109,7 +1150,18 @@ async def test_what_is_wrong_with_a_door_is_over_with_it(
         }[act]
     )
     ours = [one.kind for one in found if one.station_id == scene.station.id]
-    assert set(ours) <= {AlertKind.TAMPER}
+    assert set(ours) <= {AlertKind.TAMPER, AlertKind.CLONE, AlertKind.CLOCK_SKEW}
+
+
+async def ticks_wrongly_twice(client: httpx.AsyncClient, runtime: Runtime, scene: Scene) -> None:
+    """Let a controller's clock be wrong, and two devices speak for it."""
+    ahead = (runtime.now() + timedelta(seconds=90)).isoformat()
+    await sends(client, scene, [], sent_at=ahead)
+    async with runtime.database.write() as tx:
+        detail = {"by": "boots"}
+        await clones.found(
+            tx, runtime.wakeups, scene.controller_id, detail=detail, at=runtime.now()
+        )
 
 
 async def closes(client: httpx.AsyncClient, runtime: Runtime, kind: AlertKind) -> None:
@@ -1304,11 +1356,36 @@ async def test_a_server_that_was_away_itself_calls_nobody_silent_before_it_has_l
         controller.seen_at = runtime.now() - timedelta(hours=1)
     await jobs.run_once(runtime, job)
     assert await alerts(runtime) == {}
-    clock.advance(75)
+    await runtime.controllers.write_heard(at=runtime.now())
+    for _ in range(5):
+        await jobs.run_once(runtime, job)
+        assert await alerts(runtime) == {}
+        clock.advance(15)
+        await runtime.controllers.write_heard(at=runtime.now())
     await jobs.run_once(runtime, job)
     assert (await alerts(runtime))[AlertKind.CONTROLLER_SILENT].subject == (
         f"controller:{scene.controller_id}"
     )
+
+
+async def test_a_database_that_was_away_makes_nobody_silent_who_was_heard_meanwhile(
+    runtime: Runtime, clock: Clock
+) -> None:
+    """Nothing could be written down; the process is as old as can be."""
+    scene = await a_scene(runtime)
+    job = jobs.find("watch-doors")
+    assert job is not None
+    for _ in range(10):
+        clock.advance(15)
+        runtime.controllers.heard(scene.controller_id, runtime.now())
+        await runtime.controllers.write_heard(at=runtime.now())
+    clock.advance(120)
+    runtime.controllers.heard(scene.controller_id, runtime.now())
+    await jobs.run_once(runtime, job)  # Before what was heard is written.
+    assert await alerts(runtime) == {}
+    await runtime.controllers.write_heard(at=runtime.now())
+    await jobs.run_once(runtime, job)
+    assert await alerts(runtime) == {}
 
 
 async def test_what_was_wrong_with_a_controller_is_over_when_it_is_replaced(

@@ -2,13 +2,16 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
-from app.doors import outages
+from app.doors import desk, outages
 from app.doors.desk import ControllerDesk
 from app.doors.tables import Controller, ControllerOutage, ListeningSpell
 from app.places.rules import local_day
@@ -133,6 +136,36 @@ async def test_two_processes_that_hear_it_again_at_once_write_one_outage(runtime
     expected = [(max(0, back - 200 + 2 * (back > 200)), back) for back in range(200, 1001, 200)]
     for scene in scenes:
         assert await written(runtime.database, scene.controller_id) == expected
+
+
+@pytest.mark.parametrize("returned", [False, True])
+async def test_two_processes_that_heard_the_same_at_other_seconds_do_not_wait_in_a_circle(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, returned: bool
+) -> None:
+    """Each is about to write its second second while the other holds those of its first."""
+    first, second = [await a_scene(runtime) for _ in range(2)]
+    processes = [a_process(runtime) for _ in range(2)]
+    if not returned:
+        for process in processes:
+            for scene in (first, second):
+                process.heard(scene.controller_id, at(0))
+            await process.write_heard(at=at(1))
+    processes[0].heard(first.controller_id, at(10))
+    processes[0].heard(second.controller_id, at(11))
+    processes[1].heard(second.controller_id, at(10))
+    processes[1].heard(first.controller_id, at(11))
+    real, both = desk._write_seen, asyncio.Barrier(2)
+
+    async def writes(tx: AsyncSession, ids: Sequence[uuid.UUID], heard_at: datetime) -> None:
+        await real(tx, ids, heard_at)
+        with suppress(TimeoutError, asyncio.BrokenBarrierError):  # One holds both rows already.
+            async with asyncio.timeout(0.2):
+                await both.wait()
+
+    monkeypatch.setattr(desk, "_write_seen", writes)
+    await asyncio.gather(*(process.write_heard(at=at(12)) for process in processes))
+    for scene in (first, second):
+        assert await seen(runtime.database, scene) == at(11)
 
 
 async def test_what_could_not_be_written_is_written_later(

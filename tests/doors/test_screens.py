@@ -19,7 +19,7 @@ from app.doors.tokens import TokenKind
 from app.jobs import find, run_once
 from app.runtime import Runtime
 from tests.conftest import NIGHT, Clock
-from tests.support.worlds import Scene, a_scene, a_worker, an_admin
+from tests.support.worlds import Scene, a_listener, a_scene, a_worker, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -261,37 +261,92 @@ async def test_without_the_fallback_a_dead_screen_opens_nothing(
     assert (await scans(client, scene, scene.poster, "k"))["reason"] == "display_required"
 
 
+async def dead_screens(runtime: Runtime) -> list[str]:
+    """Let the job look; gives of which doors an alert is open."""
+    watch = find("watch-doors")
+    assert watch is not None
+    await run_once(runtime, watch)
+    async with runtime.database.read() as tx:
+        found = await tx.scalars(
+            sa.select(Alert.subject).where(
+                Alert.kind == AlertKind.DISPLAY_DEAD, Alert.closed_at.is_(None)
+            )
+        )
+        return list(found)
+
+
 async def test_somebody_hears_of_a_dead_screen_until_it_shows_codes_again(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     scene = await a_screen(runtime)
-    watch = find("watch-doors")
-    assert watch is not None
-
-    async def open_alerts() -> list[str]:
-        await run_once(runtime, watch)
-        async with runtime.database.read() as tx:
-            found = await tx.scalars(
-                sa.select(Alert.subject).where(
-                    Alert.kind == AlertKind.DISPLAY_DEAD, Alert.closed_at.is_(None)
-                )
-            )
-            return list(found)
-
+    await a_listener(runtime)
     await codes(client, scene)
     clock.advance(299)
-    assert await open_alerts() == []
+    assert await dead_screens(runtime) == []
     clock.advance(1)
-    assert await open_alerts() == [f"door:{scene.door.id}"]
-    assert await open_alerts() == [f"door:{scene.door.id}"]
+    assert await dead_screens(runtime) == [f"door:{scene.door.id}"]
+    assert await dead_screens(runtime) == [f"door:{scene.door.id}"]
     await codes(client, scene)
-    assert await open_alerts() == []
+    assert await dead_screens(runtime) == []
     # A door that loses its screen has no dead one.
     clock.advance(400)
-    assert await open_alerts() != []
+    assert await dead_screens(runtime) != []
     async with runtime.database.write() as tx:
         (await tx.get_one(Door, scene.door.id)).has_display = False
-    assert await open_alerts() == []
+    assert await dead_screens(runtime) == []
+
+
+async def test_the_screens_of_a_station_that_is_retired_are_no_longer_watched(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_screen(runtime)
+    await a_listener(runtime)
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=runtime.now())
+    clock.advance(300)
+    assert await dead_screens(runtime) == [f"door:{scene.door.id}"]
+    path = f"/v1/admin/stations/{scene.station.id}/retire"
+    assert (await client.post(path, headers=chief.headers)).status_code == 200
+    assert await dead_screens(runtime) == []
+
+
+async def test_a_dead_screen_that_somebody_closed_opens_again_only_by_another_death(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_screen(runtime)
+    await a_listener(runtime)
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=runtime.now())
+    await codes(client, scene)
+    clock.advance(300)
+    assert await dead_screens(runtime) != []
+    async with runtime.database.read() as tx:
+        alert_id = await tx.scalar(sa.select(Alert.id).where(Alert.kind == AlertKind.DISPLAY_DEAD))
+    path = f"/v1/admin/alerts/{alert_id}/close"
+    assert (await client.post(path, headers=chief.headers)).status_code == 200
+    clock.advance(15)
+    assert await dead_screens(runtime) == []
+    await codes(client, scene)
+    clock.advance(299)
+    assert await dead_screens(runtime) == []
+    clock.advance(1)
+    assert await dead_screens(runtime) == [f"door:{scene.door.id}"]
+
+
+async def test_no_screen_is_called_dead_before_somebody_has_listened_for_so_long(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """While our database was away, no screen could fetch codes."""
+    scene = await a_screen(runtime)
+    await codes(client, scene)
+    clock.advance(3600)
+    for seconds, dead in ((0, 0), (299, 0), (1, 1)):
+        for _ in range(seconds // 13):
+            clock.advance(13)
+            await runtime.controllers.write_heard(at=runtime.now())
+        clock.advance(seconds % 13)
+        await runtime.controllers.write_heard(at=runtime.now())
+        assert len(await dead_screens(runtime)) == dead
 
 
 async def test_the_page_says_which_door_a_code_on_a_screen_is_for(

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.types import new_id
 from app.doors.registry import NewDoor, add_doors, poster_token
-from app.doors.tables import Controller, Door
+from app.doors.tables import Controller, Door, ListeningSpell
 from app.doors.tokens import TokenKind
 from app.people.rules import Role, owner_key
 from app.people.secrets import hash_of
@@ -138,6 +138,13 @@ async def a_controller(
     tx.add(controller)
     await tx.flush()
     return controller.id, credential
+
+
+async def a_listener(held: Runtime) -> None:
+    """Let some process have been there to hear since yesterday, and until tomorrow."""
+    day = timedelta(days=1)
+    async with held.database.write() as tx:
+        tx.add(ListeningSpell(from_at=held.now() - day, until_at=held.now() + day))
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Delivery(Base):
     event_id: Mapped[uuid.UUID]
     """What a receiver knows a repetition by: the same for every try and every webhook."""
     event: Mapped[EventKind] = mapped_column(closed_enum(EventKind))
-    alert_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("alerts.id"))
+    alert_id: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("alerts.id"), index=True)
     """None: a test."""
     payload: Mapped[dict[str, Any]] = mapped_column(Json)
     """What is told, as it stood when it happened."""

@@ -9,7 +9,7 @@ from app.api.controller.key import CredentialRefused, Lenient, Polling
 from app.api.deps import Held, Now
 from app.api.problems import problems
 from app.api.shapes import Key, Out, Rfc3339
-from app.doors import effects, journal
+from app.doors import journal
 from app.doors.journal import Batch, Status
 from app.doors.line import ServerBusy
 from app.doors.rules.journal import MAX_BATCH, MAX_SEQ, Sending, Sync, Why
@@ -75,11 +75,5 @@ async def events(
     if taken is None:
         raise CredentialRefused
     if taken.due:
-        after.add_task(
-            effects.apply_soon,
-            held.database,
-            held.scans,
-            now=held.now,
-            controller_id=controller.controller_id,
-        )
+        after.add_task(held.effects.write, controller.controller_id)
     return taken
