@@ -202,12 +202,16 @@ async def _lock_door(tx: AsyncSession, controller_id: uuid.UUID, command_id: uui
 
 
 def _stopped(station_id: Any, controller_id: Any, at: datetime) -> sa.ColumnElement[bool]:
-    """A lockdown or an evacuation holds, or two devices speak for the controller."""
+    """A lockdown or an evacuation holds, or two devices speak for the controller.
+
+    An emergency that had begun when it was written down has begun, whatever our clock says.
+    """
+    begun = sa.or_(ModeChange.from_at <= at, ModeChange.from_at <= ModeChange.created_at)
     emergency = sa.exists().where(
         ModeChange.station_id == station_id,
         ModeChange.kind.in_((ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)),
         ModeChange.retired_at.is_(None),
-        ModeChange.from_at <= at,
+        begun,
         ModeChange.until_at > at,
     )
     frozen = sa.exists().where(Controller.id == controller_id, Controller.frozen_at.is_not(None))

@@ -46,7 +46,7 @@ from app.doors.views import DoorNamed, Named, ScanView, view
 from app.errors import Invalid
 from app.people.sign_in import SignedInWorker
 from app.places.calendar import CalendarCache
-from app.places.rules import Mode, local_day, local_hour, mode_at
+from app.places.rules import Mode, local_day, local_hour, mode_now
 from app.vault import Vault
 from app.visits import presence
 
@@ -200,7 +200,7 @@ def _facts(
             codes_at=door.codes_at,
             at=at,
         ),
-        mode=mode_at(door.rules, desk.calendar.current, at),
+        mode=mode_now(door.rules, desk.calendar.current, at),
         here=Place(station.latitude, station.longitude, at),
         last_opened=recent.last_opened,
         controller_heard=desk.controllers.is_heard(door.controller_id, door.seen_at, at=at),
