@@ -27,7 +27,7 @@ from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import contacts
-from app.doors.rules import LIVE, CommandState
+from app.doors.rules import LIVE, UNLOCK_SECONDS, CommandState
 from app.doors.rules.journal import opened_by
 from app.doors.tables import AckEvidence, Command, CommandKind, Controller, Door, Scan, in_state
 from app.errors import Conflict, Gone, NotFound, Problem
@@ -331,6 +331,7 @@ async def acknowledge(
             Command.id,
             Command.scan_id,
             Command.door_id,
+            Command.created_at,
             sa.func.coalesce(Command.granted_again_at, Command.claimed_at).label("granted_at"),
         )
     )
@@ -338,7 +339,9 @@ async def acknowledge(
     if row is None:
         return await _not_moved(tx, controller_id, command_id, ack, at=at)
     if ack.result is CommandState.EXECUTED:
-        pulsed = pulsed_at(row.granted_at, ack.pulse_after_claim_ms, at)
+        # By the clocks that date scans and claims: `expires_at` may stand on the database's.
+        latest = max(row.granted_at, row.created_at + timedelta(seconds=UNLOCK_SECONDS))
+        pulsed = pulsed_at(row.granted_at, ack.pulse_after_claim_ms, min(at, latest))
         await _pulsed(tx, row, pulsed, at=at)
     elif row.scan_id is not None:
         await _free_places(tx, [row.scan_id], at=at)
@@ -419,11 +422,11 @@ async def _keep_evidence(
         await tx.execute(sa.insert(AckEvidence).values(id=new_id(), **key, **said))
 
 
-def pulsed_at(granted_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
-    """Say when the relay pulsed: the device's word, held between the grant and now."""
+def pulsed_at(granted_at: datetime, after_claim_ms: int | None, latest: datetime) -> datetime:
+    """Say when the relay pulsed: the device's word, held between the grant and the latest."""
     if after_claim_ms is None:
-        return at
-    return min(granted_at + timedelta(milliseconds=max(0, after_claim_ms)), at)
+        return latest
+    return min(granted_at + timedelta(milliseconds=max(0, after_claim_ms)), latest)
 
 
 async def _open_visit(

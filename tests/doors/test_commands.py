@@ -17,6 +17,8 @@ from app.doors.tables import AckEvidence, Command, Scan
 from app.places.rules import ChangeKind, Tier
 from app.places.tables import ModeChange
 from app.runtime import Runtime
+from app.visits import presence
+from app.visits.tables import Visit
 from tests.conftest import Clock
 from tests.support.statements import statements_of
 from tests.support.worlds import Scene, a_scene, a_worker, an_admin
@@ -150,6 +152,24 @@ async def test_a_claim_that_was_never_settled_reads_unknown_and_a_late_ack_settl
     state = await client.get(f"/v1/scans/{scan['id']}", headers=scene.worker.headers)
     assert state.json()["state"] == "executed"
     assert state.json()["visit_id"] is not None
+
+
+@pytest.mark.parametrize("said", [{}, {"pulse_after_claim_ms": 3_600_000}])
+async def test_however_late_it_is_told_the_pulse_was_within_its_ten_seconds(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, said: dict[str, Any]
+) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    began = clock.now()
+    clock.advance(2)
+    assert (await claims(client, scene, command)).status_code == 200
+    clock.advance(7_200)
+    assert (await acks(client, scene, command, "executed", **said)).status_code == 200
+    async with runtime.database.read() as tx:
+        visit = (await tx.scalars(sa.select(Visit))).one()
+        assert began <= visit.started_at <= began + timedelta(seconds=10)
+        assert await tx.scalar(sa.select(presence.inside(scene.station.id, clock.now()))) == 0
 
 
 async def test_the_first_ack_stands_and_another_is_kept_as_evidence(
