@@ -1,9 +1,9 @@
 """Whether staff came: a station that waits for them in vain turns to scanning by itself.
 
 Off unless a station, or a unit above it, says after how many minutes. What shows that staff came:
-an administrator's word, a door contact that opened, a walk-in, heads that were counted. Once
-turned, only an administrator's word or the end of these staffed hours turns it back: a door that
-opened may then have been a worker's.
+an administrator's word, a door contact that opened, a door that was left open shortly before, a
+walk-in, heads that were counted. Once turned, only an administrator's word or the end of these
+staffed hours turns it back: a door that opened may then have been a worker's.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ from app.places.tables import ModeChange, Station, Unit
 from app.visits.tables import Visit, WalkInCount
 
 EARLY = timedelta(hours=1)
-"""Staff who say so this long before their hours begin are there when they do."""
+"""Staff who say so this long before their hours begin, or open a door and leave it open, are there
+when they do."""
 
 AT_ONCE = 50
 """So many stations are looked at before others have their turn."""
@@ -190,7 +191,22 @@ async def _sign(tx: AsyncSession, awaited: Awaited) -> datetime | None:
         found: datetime | None = await tx.scalar(sign.limit(1))
         if found is not None:
             return max(found, since)
-    return None
+    return since if await _left_open(tx, awaited) else None
+
+
+async def _left_open(tx: AsyncSession, awaited: Awaited) -> bool:
+    """Whether a door that was opened shortly before these hours still stood open at their start."""
+    since = awaited.since
+    doors = await tx.scalars(sa.select(Door.id).where(Door.station_id == awaited.station_id))
+    for door_id in doors.all():
+        if any(
+            since - EARLY <= stood.opened_at < since
+            and not stood.found_open
+            and (stood.closed_at is None or stood.closed_at >= since)
+            for stood in await contacts.intervals(tx, door_id, around=since)
+        ):
+            return True
+    return False
 
 
 async def _turn(tx: AsyncSession, wakeups: LocalWakeups, awaited: Awaited, *, at: datetime) -> None:

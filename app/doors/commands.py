@@ -27,7 +27,7 @@ from app.db.types import Instant, new_id, table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
 from app.doors import contacts
-from app.doors.rules import LIVE, CommandState
+from app.doors.rules import LIVE, UNLOCK_SECONDS, CommandState
 from app.doors.rules.journal import opened_by
 from app.doors.tables import AckEvidence, Command, CommandKind, Controller, Door, Scan, in_state
 from app.errors import Conflict, Gone, NotFound, Problem
@@ -202,12 +202,16 @@ async def _lock_door(tx: AsyncSession, controller_id: uuid.UUID, command_id: uui
 
 
 def _stopped(station_id: Any, controller_id: Any, at: datetime) -> sa.ColumnElement[bool]:
-    """A lockdown or an evacuation holds, or two devices speak for the controller."""
+    """A lockdown or an evacuation holds, or two devices speak for the controller.
+
+    An emergency that had begun when it was written down has begun, whatever our clock says.
+    """
+    begun = sa.or_(ModeChange.from_at <= at, ModeChange.from_at <= ModeChange.created_at)
     emergency = sa.exists().where(
         ModeChange.station_id == station_id,
         ModeChange.kind.in_((ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)),
         ModeChange.retired_at.is_(None),
-        ModeChange.from_at <= at,
+        begun,
         ModeChange.until_at > at,
     )
     frozen = sa.exists().where(Controller.id == controller_id, Controller.frozen_at.is_not(None))
@@ -297,7 +301,9 @@ async def acknowledge(
     2. Move claimed (or unknown: a late word) to the result, if this boot claimed it.
     3. If nothing moved: the same result again is fine; another is kept as evidence.
     4. An executed command opens the visit: at the pulse, or at a door with a contact when the
-       contact proved that the door opened (law 5). Any result frees the kept place.
+       contact proved that the door opened (law 5). The visit takes the kept place; until it
+       begins, the place stays kept for as long as the door may still open. Any other result frees
+       it (law 9).
 
     A conflict is returned, not raised: the evidence must be committed.
     """
@@ -325,6 +331,7 @@ async def acknowledge(
             Command.id,
             Command.scan_id,
             Command.door_id,
+            Command.created_at,
             sa.func.coalesce(Command.granted_again_at, Command.claimed_at).label("granted_at"),
         )
     )
@@ -332,9 +339,13 @@ async def acknowledge(
     if row is None:
         return await _not_moved(tx, controller_id, command_id, ack, at=at)
     if ack.result is CommandState.EXECUTED:
-        await _pulsed(tx, row, pulsed_at(row.granted_at, ack.pulse_after_claim_ms, at), at=at)
-    if row.scan_id is not None:
+        # By the clocks that date scans and claims: `expires_at` may stand on the database's.
+        latest = max(row.granted_at, row.created_at + timedelta(seconds=UNLOCK_SECONDS))
+        pulsed = pulsed_at(row.granted_at, ack.pulse_after_claim_ms, min(at, latest))
+        await _pulsed(tx, row, pulsed, at=at)
+    elif row.scan_id is not None:
         await _free_places(tx, [row.scan_id], at=at)
+    if row.scan_id is not None:
         await wakeups.wake(tx, scan_topic(row.scan_id))
     return None
 
@@ -358,10 +369,15 @@ async def _pulsed(tx: AsyncSession, row: Any, pulsed: datetime, *, at: datetime)
 async def enter(
     tx: AsyncSession, scan_id: uuid.UUID, *, started_at: datetime, at: datetime
 ) -> None:
-    """Open the visit of a granted scan, at the instant at which its door opened."""
+    """Open the visit of a granted scan, at the instant at which its door opened.
+
+    From then on the visit takes the place that was kept for it.
+    """
     visit_id = await _open_visit(tx, scan_id, started_at=started_at, at=at)
     await tx.execute(
-        sa.update(Scan).where(Scan.id == scan_id).values(visit_id=visit_id, changed_at=at)
+        sa.update(Scan)
+        .where(Scan.id == scan_id)
+        .values(visit_id=visit_id, reserved_until=None, changed_at=at)
     )
 
 
@@ -406,11 +422,11 @@ async def _keep_evidence(
         await tx.execute(sa.insert(AckEvidence).values(id=new_id(), **key, **said))
 
 
-def pulsed_at(granted_at: datetime, after_claim_ms: int | None, at: datetime) -> datetime:
-    """Say when the relay pulsed: the device's word, held between the grant and now."""
+def pulsed_at(granted_at: datetime, after_claim_ms: int | None, latest: datetime) -> datetime:
+    """Say when the relay pulsed: the device's word, held between the grant and the latest."""
     if after_claim_ms is None:
-        return at
-    return min(granted_at + timedelta(milliseconds=max(0, after_claim_ms)), at)
+        return latest
+    return min(granted_at + timedelta(milliseconds=max(0, after_claim_ms)), latest)
 
 
 async def _open_visit(
@@ -485,18 +501,39 @@ async def expire(
     deadlines: whatever is live then belongs to an earlier process.
     """
     over = sa.true() if everything else ~clock.live(Command.expires_at, Command.expires_mono)
-    changed = 0
-    for state, becomes in (
-        (CommandState.PENDING, CommandState.EXPIRED),
-        (CommandState.CLAIMED, CommandState.UNKNOWN),
-    ):
-        result = await tx.execute(
-            sa.update(Command).where(in_state(state), over).values(state=becomes, changed_at=at)
-        )
-        changed += moved(result)
+    changed = await _run_out(tx, over, at=at)
     await tx.execute(
         sa.update(Scan)
         .where(Scan.reserved_until.is_not(None), Scan.reserved_until <= clock.now())
         .values(reserved_until=None, changed_at=at)
     )
     return changed
+
+
+async def expire_own(
+    tx: AsyncSession, owner_key: bytes, *, clock: DeadlineClock, at: datetime
+) -> None:
+    """Write down that a worker's earlier commands are over, to make way for a new one."""
+    over = ~clock.live(Command.expires_at, Command.expires_mono)
+    await _run_out(tx, sa.and_(Command.owner_key == owner_key, over), at=at)
+
+
+async def _run_out(tx: AsyncSession, which: sa.ColumnElement[bool], *, at: datetime) -> int:
+    """End the time of commands; nothing opens by an expired one, so no place is kept for it.
+
+    By one that was claimed the relay may have pulsed: its place is kept for its whole time.
+    """
+    expired = await tx.execute(
+        sa.update(Command)
+        .where(in_state(CommandState.PENDING), which)
+        .values(state=CommandState.EXPIRED, settled_at=at, changed_at=at)
+        .returning(Command.scan_id)
+    )
+    scan_ids = list(expired.scalars())
+    await _free_places(tx, [scan_id for scan_id in scan_ids if scan_id is not None], at=at)
+    unknown = await tx.execute(
+        sa.update(Command)
+        .where(in_state(CommandState.CLAIMED), which)
+        .values(state=CommandState.UNKNOWN, changed_at=at)
+    )
+    return len(scan_ids) + moved(unknown)

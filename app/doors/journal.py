@@ -115,6 +115,10 @@ async def take_in(
     4. Move the cursor over what is held without a gap. Of a controller that never told us anything
        it begins with what it tells first: a box that is enrolled anew goes on with its numbers.
 
+    What such a box told under an earlier enrolment, whose answer was lost, it tells again: the same
+    event under the same number is a duplicate, and shows that its journal is the same. Another
+    event under that number is another box's, or another time's, and goes in.
+
     None when the controller is retired.
     """
     station_id = await tx.scalar(
@@ -124,13 +128,17 @@ async def take_in(
     )
     if station_id is None:
         return None
-    before = await _standing(tx, controller_id, batch.epoch)
+    before = await _standing(tx, controller_id, station_id, batch.epoch)
     found = await _sort(tx, station_id, batch)
-    fresh = await _insert(tx, controller_id, batch, found.told, at=at)
+    told_earlier, earlier = await _told_earlier(tx, station_id, batch.epoch, before, found.told)
+    results: dict[int, Result] = {
+        id(told.body): Result(told.event_id, told.seq, Status.DUPLICATE) for told in told_earlier
+    }
+    new = [told for told in found.told if id(told.body) not in results]
+    fresh = await _insert(tx, controller_id, batch, new, at=at)
     due = False
     came_in: list[Told] = []
-    results: dict[int, Result] = {}
-    for told in found.told:
+    for told in new:
         # Of two events under one number in one batch, the first went in.
         if fresh.pop(told.seq, None) == told.event_id:
             came_in.append(told)
@@ -174,6 +182,7 @@ async def take_in(
             batch.epoch,
             numbers,
             before,
+            earlier=earlier,
             has_losses=before.has_losses or bool(lost),
             at=at,
         )
@@ -198,11 +207,21 @@ class _Standing:
     """Whether an alert of its clock is open."""
     newest_epoch: int | None
     """None: nothing of this controller's journal was ever told."""
+    highest_earlier: int
+    """The highest number of this epoch told under earlier enrolments at the station."""
 
 
-async def _standing(tx: AsyncSession, controller_id: uuid.UUID, epoch: int) -> _Standing:
+async def _standing(
+    tx: AsyncSession, controller_id: uuid.UUID, station_id: uuid.UUID, epoch: int
+) -> _Standing:
     """Read it in one statement, after the controller is held: most batches are of one event."""
-    row = (await tx.execute(_STANDING, _names(controller_id, epoch))).one()
+    names = {
+        "id": controller_id,
+        "station": station_id,
+        "epoch": epoch,
+        "subject": f"controller:{controller_id}",
+    }
+    row = (await tx.execute(_STANDING, names)).one()
     return _Standing(
         acked_through=row.acked_through or 0,
         highest=row.highest or 0,
@@ -211,11 +230,8 @@ async def _standing(tx: AsyncSession, controller_id: uuid.UUID, epoch: int) -> _
         has_quarantined=row.quarantined,
         clock_is_off=row.off,
         newest_epoch=row.newest_epoch,
+        highest_earlier=row.highest_earlier or 0,
     )
-
-
-def _names(controller_id: uuid.UUID, epoch: int) -> dict[str, Any]:
-    return {"id": controller_id, "epoch": epoch, "subject": f"controller:{controller_id}"}
 
 
 async def _sort(tx: AsyncSession, station_id: uuid.UUID, batch: Batch) -> _Sorted:
@@ -247,6 +263,40 @@ async def _ids(tx: AsyncSession, kind: Any, station_id: uuid.UUID) -> set[str]:
 
 def _cannot(told: Told, why: Why) -> Unusable:
     return Unusable(why, told.seq, told.event_id, told.boot_id, told.body)
+
+
+async def _told_earlier(
+    tx: AsyncSession,
+    station_id: uuid.UUID,
+    epoch: int,
+    before: _Standing,
+    events: Sequence[Told],
+) -> tuple[Sequence[Told], Sequence[uuid.UUID]]:
+    """Give the events that are held under an earlier enrolment, and which enrolments hold them."""
+    perhaps = {told.seq for told in events if told.seq <= before.highest_earlier}
+    if not perhaps:
+        return [], []
+    rows = await tx.execute(
+        sa.select(JournalEntry.controller_id, JournalEntry.seq, JournalEntry.content_hash)
+        .join(Controller, Controller.id == JournalEntry.controller_id)
+        .where(
+            Controller.station_id == station_id,
+            Controller.retired_at.is_not(None),
+            JournalEntry.epoch == epoch,
+            JournalEntry.seq.in_(sorted(perhaps)),
+        )
+    )
+    holders: dict[tuple[int, bytes], uuid.UUID] = {
+        (row.seq, row.content_hash): row.controller_id for row in rows
+    }
+    held: list[Told] = []
+    by: set[uuid.UUID] = set()
+    for told in events:
+        holder = holders.get((told.seq, _hash(told.boot_id, told.body)))
+        if holder is not None:
+            held.append(told)
+            by.add(holder)
+    return held, sorted(by)
 
 
 async def _insert(
@@ -469,24 +519,34 @@ async def _advance(
     numbers: Iterable[int],
     before: _Standing,
     *,
+    earlier: Sequence[uuid.UUID],
     has_losses: bool,
     at: datetime,
 ) -> int:
-    """Move the cursor; the caller holds the controller, so nobody else does."""
+    """Move the cursor; the caller holds the controller, so nobody else does.
+
+    What is held under `earlier` enrolments of the same journal is held.
+    """
     here = sorted(set(numbers))
     lost: list[Range] = []
     if has_losses:
         lost = await losses(tx, controller_id, epoch, above=before.acked_through)
+    for enrolment in earlier:
+        lost += await losses(tx, enrolment, epoch, above=before.acked_through)
     through = advanced(
         before.acked_through, [number for number in here if number > before.acked_through], lost
     )
     highest = max([before.highest, *here[-1:]])
-    while highest > through:  # Something stands beyond: perhaps this batch closed the gap.
-        beyond = await held_above(tx, controller_id, epoch, above=through, limit=AHEAD)
-        further = advanced(through, beyond, lost)
+    # Something stands beyond: perhaps this batch closed the gap.
+    while highest > through or earlier:
+        beyond: set[int] = set()
+        for holder in (controller_id, *earlier):
+            beyond.update(await held_above(tx, holder, epoch, above=through, limit=AHEAD))
+        further = advanced(through, sorted(beyond), lost)
         if further == through:
             break
         through = further
+    highest = max(highest, through)
     gap_at = before.gap_at
     if highest <= through:
         gap_at = None
@@ -545,6 +605,13 @@ def _standing_query() -> Any:
         alert.closed_at.is_(None),
     )
     every = table_of(JournalCursor).alias().c
+    before, one_before = table_of(JournalCursor).alias().c, table_of(Controller).c
+    highest_earlier = sa.select(sa.func.max(before.highest)).where(
+        one_before.station_id == sa.bindparam("station", type_=sa.Uuid()),
+        one_before.retired_at.is_not(None),
+        before.controller_id == one_before.id,
+        before.epoch == epoch,
+    )
     newest = sa.select(sa.func.max(every.epoch)).where(every.controller_id == controller)
     one = sa.select(sa.literal(1)).subquery()  # A row also where there is no cursor yet.
     here = sa.and_(cursor.controller_id == controller, cursor.epoch == epoch)
@@ -556,6 +623,7 @@ def _standing_query() -> Any:
         quarantined.label("quarantined"),
         off.label("off"),
         newest.scalar_subquery().label("newest_epoch"),
+        highest_earlier.scalar_subquery().label("highest_earlier"),
     ).select_from(one.outerjoin(table_of(JournalCursor), here))
 
 

@@ -13,7 +13,7 @@ from app.doors.rules import UNLOCK_SECONDS
 from app.doors.scans import ScanDesk
 from app.doors.tables import Command, Controller
 from app.errors import Conflict
-from app.places.rules import Because, Kind, mode_at
+from app.places.rules import Because, Kind, mode_now
 from app.places.standing import list_changes, station_rules
 
 
@@ -52,7 +52,7 @@ async def unlock(
         raise DoorOutOfUse
     changes = await list_changes(tx, [station.id], at=at)
     rules = station_rules(station, changes.get(station.id, ()))
-    mode = mode_at(rules, desk.calendar.current, at)
+    mode = mode_now(rules, desk.calendar.current, at)
     if mode.because is Because.EMERGENCY or mode.kind is Kind.EVACUATION:
         raise EmergencyHolds
     row = (

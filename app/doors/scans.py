@@ -27,7 +27,6 @@ from app.doors.keys import KeyRing
 from app.doors.rules import (
     RESERVATION_GRACE,
     UNLOCK_SECONDS,
-    CommandState,
     Facts,
     Granted,
     Outcome,
@@ -39,13 +38,13 @@ from app.doors.rules import (
     decide,
     poster_suffices,
 )
-from app.doors.tables import Command, Scan, ScanAlias, in_state
+from app.doors.tables import Scan, ScanAlias
 from app.doors.tokens import DisplayClaims, PosterClaims
 from app.doors.views import DoorNamed, Named, ScanView, view
 from app.errors import Invalid
 from app.people.sign_in import SignedInWorker
 from app.places.calendar import CalendarCache
-from app.places.rules import Mode, local_day, local_hour, mode_at
+from app.places.rules import Mode, local_day, local_hour, mode_now
 from app.vault import Vault
 from app.visits import presence
 
@@ -159,7 +158,7 @@ async def settle(
         await _remember_tap(tx, worker.owner_key, attempt, recent.repeat_id, at=at)
         return await view(tx, desk.clock, recent.repeat_id, worker.owner_key, replayed=True)
     if recent.stale:
-        await _expire_own(tx, desk.clock, worker.owner_key, at=at)
+        await commands.expire_own(tx, worker.owner_key, clock=desk.clock, at=at)
     facts = _facts(desk, worker, attempt, shown, door, recent, at)
     decision = decide(facts)
     decide_ms = int((desk.monotonic() - attempt.arrived_at) * 1_000)
@@ -199,7 +198,7 @@ def _facts(
             codes_at=door.codes_at,
             at=at,
         ),
-        mode=mode_at(door.rules, desk.calendar.current, at),
+        mode=mode_now(door.rules, desk.calendar.current, at),
         here=Place(station.latitude, station.longitude, at),
         last_opened=recent.last_opened,
         controller_heard=desk.controllers.is_heard(door.controller_id, door.seen_at, at=at),
@@ -387,25 +386,6 @@ async def _stored(
     if body_hash != attempt.body_hash():
         raise KeyReused
     return await view(tx, clock, recent.replay_id, recent.owner_key, replayed=True)
-
-
-async def _expire_own(
-    tx: AsyncSession, clock: DeadlineClock, owner_key: bytes, *, at: datetime
-) -> None:
-    """Write down that the worker's earlier commands are over, to make way for a new one."""
-    for state, becomes in (
-        (CommandState.PENDING, CommandState.EXPIRED),
-        (CommandState.CLAIMED, CommandState.UNKNOWN),
-    ):
-        await tx.execute(
-            sa.update(Command)
-            .where(
-                Command.owner_key == owner_key,
-                in_state(state),
-                ~clock.live(Command.expires_at, Command.expires_mono),
-            )
-            .values(state=becomes, changed_at=at)
-        )
 
 
 async def reserved_by_station(

@@ -115,6 +115,11 @@ class Controller(Base):
             unique=True,
             **only_where("retired_at IS NULL"),
         ),
+        sa.Index(
+            "ix_controllers_retired_station_id",
+            "station_id",
+            **only_where("retired_at IS NOT NULL"),
+        ),
     )
 
 

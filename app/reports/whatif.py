@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.engine import Database
 from app.db.types import table_of
 from app.doors.outages import heard
-from app.doors.rules import Outcome
+from app.doors.rules import CommandState, Outcome
 from app.doors.tables import Command, OfflineEntry, Scan
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
@@ -411,6 +411,8 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
         scan.c.visit_id.is_(None),
         scan.c.outcome == Outcome.GRANTED,
     )
+    # Where the relay pulsed and no opening was told, the place was kept for its whole time (law 9).
+    settled_at = sa.case((command.c.state != CommandState.EXECUTED, command.c.settled_at))
     return (
         sa.select(
             scan.c.station_id,
@@ -425,7 +427,7 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
             scan.c.worker_id,
             scan.c.demand_key,
             scan.c.expires_at,
-            command.c.settled_at,
+            settled_at.label("settled_at"),
             scan.c.visit_id,
             visit.c.started_at,
             visit.c.stay_until,

@@ -510,6 +510,26 @@ async def test_a_failure_of_a_process_that_lost_its_claim_counts_for_nothing(
     assert (await town.look(webhook))["failures"] == 0
 
 
+@pytest.mark.parametrize("status", [500, 204])
+async def test_what_was_under_way_when_its_webhook_was_retired_stays_given_up(
+    town: Town, shown: Certificates, status: int
+) -> None:
+    gate = Gate(status)
+    async with receiving(shown, answer=gate.answer) as receiver:
+        webhook = await town.webhook(receiver.url)
+        await town.alert()
+        run = asyncio.create_task(sending.send_due(town.sender(receiver)))
+        await within(gate.reached.wait())
+        await town.ask("POST", f"/v1/admin/webhooks/{webhook['id']}/retire")
+        gate.open.set()
+        await within(run)
+    (row,) = await town.deliveries(webhook)
+    assert (row["state"], row["error"]) == ("failed", "the webhook was retired")
+    async with town.held.database.read() as tx:
+        claim = await tx.execute(sa.select(Delivery.claim, Delivery.claimed_until))
+        assert claim.one() == (None, None)
+
+
 async def test_a_receiver_that_hangs_holds_up_nobody(town: Town, shown: Certificates) -> None:
     gate, heard = Gate(), asyncio.Event()
 

@@ -138,12 +138,13 @@ async def test_a_station_follows_its_branch_unless_it_says_otherwise(
     assert (await mode_of(runtime, scene)).kind is expected
 
 
-@pytest.mark.parametrize("sign", ["word", "early word", "contact", "walk-in"])
+@pytest.mark.parametrize("sign", ["word", "early word", "contact", "left open", "walk-in"])
 async def test_any_sign_of_staff_keeps_the_door_open(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock, sign: str
 ) -> None:
     scene = await a_scene(runtime, staff_absent_min=30)
-    clock.set(EIGHT + timedelta(minutes=-50 if sign == "early word" else 10))
+    is_early = sign in ("early word", "left open")
+    clock.set(EIGHT + timedelta(minutes=-50 if is_early else 10))
     match sign:
         case "word" | "early word":
             keeper = await a_keeper(runtime)
@@ -151,7 +152,7 @@ async def test_any_sign_of_staff_keeps_the_door_open(
             assert (await client.post(path, headers=keeper.headers)).status_code == 200
         case "walk-in":
             assert (await scans(client, scene, "a"))["outcome"] == "walk_in"
-        case "contact":
+        case "contact" | "left open":
             await an_opening(runtime, scene)
     clock.set(EIGHT + timedelta(hours=1))
     await watches(runtime)
@@ -173,8 +174,31 @@ async def test_a_door_that_a_box_found_open_is_no_sign_of_staff(
     assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
 
 
-async def an_opening(runtime: Runtime, scene: Scene, **said: Any) -> None:
-    """Let the door's contact say that it opened."""
+@pytest.mark.parametrize("because", ["shut again", "too early", "found open"])
+async def test_a_door_that_opened_before_the_hours_is_no_sign_unless_it_was_left_open(
+    runtime: Runtime, clock: Clock, because: str
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    clock.set(EIGHT - timedelta(minutes=61 if because == "too early" else 50))
+    said = {"at_start": True} if because == "found open" else {}
+    await an_opening(runtime, scene, **said)
+    if because == "shut again":
+        clock.advance(20)
+        await an_opening(runtime, scene, seq=2, type=EventType.DOOR_CLOSED)
+    clock.set(EIGHT + timedelta(minutes=31))
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+
+
+async def an_opening(
+    runtime: Runtime,
+    scene: Scene,
+    *,
+    seq: int = 1,
+    type: EventType = EventType.DOOR_OPENED,
+    **said: Any,
+) -> None:
+    """Let the door's contact say that it opened, or as `type` says."""
     at = runtime.now()
     async with runtime.database.write() as tx:
         tx.add(
@@ -182,10 +206,10 @@ async def an_opening(runtime: Runtime, scene: Scene, **said: Any) -> None:
                 id=new_id(),
                 controller_id=scene.controller_id,
                 epoch=1,
-                seq=1,
-                event_id="e",
+                seq=seq,
+                event_id=f"e{seq}",
                 boot_id="b",
-                type=EventType.DOOR_OPENED,
+                type=type,
                 door_id=scene.door.id,
                 occurred_at=at,
                 corrected_at=at,

@@ -10,10 +10,15 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 
+from app.db.types import new_id
 from app.doors import commands
 from app.doors.rules import CommandState
 from app.doors.tables import AckEvidence, Command, Scan
+from app.places.rules import ChangeKind, Tier
+from app.places.tables import ModeChange
 from app.runtime import Runtime
+from app.visits import presence
+from app.visits.tables import Visit
 from tests.conftest import Clock
 from tests.support.statements import statements_of
 from tests.support.worlds import Scene, a_scene, a_worker, an_admin
@@ -149,6 +154,24 @@ async def test_a_claim_that_was_never_settled_reads_unknown_and_a_late_ack_settl
     assert state.json()["visit_id"] is not None
 
 
+@pytest.mark.parametrize("said", [{}, {"pulse_after_claim_ms": 3_600_000}])
+async def test_however_late_it_is_told_the_pulse_was_within_its_ten_seconds(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, said: dict[str, Any]
+) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    began = clock.now()
+    clock.advance(2)
+    assert (await claims(client, scene, command)).status_code == 200
+    clock.advance(7_200)
+    assert (await acks(client, scene, command, "executed", **said)).status_code == 200
+    async with runtime.database.read() as tx:
+        visit = (await tx.scalars(sa.select(Visit))).one()
+        assert began <= visit.started_at <= began + timedelta(seconds=10)
+        assert await tx.scalar(sa.select(presence.inside(scene.station.id, clock.now()))) == 0
+
+
 async def test_the_first_ack_stands_and_another_is_kept_as_evidence(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -205,6 +228,44 @@ async def test_a_lockdown_refuses_what_is_pending(
     assert refused.json()["code"] == "command_refused"
     state = await client.get(f"/v1/scans/{scan['id']}", headers=scene.worker.headers)
     assert state.json()["state"] == "refused"
+
+
+@pytest.mark.parametrize("behind_s", [3, 3_600])
+@pytest.mark.parametrize("kind", [ChangeKind.LOCKDOWN, ChangeKind.EVACUATION])
+async def test_an_emergency_that_has_begun_holds_for_a_clock_that_lies_behind_too(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, kind: ChangeKind, behind_s: int
+) -> None:
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    clock.advance(1)
+    at = clock.now()
+    # As another process writes it that does not know of the command.
+    values = {"from_at": at, "until_at": at + timedelta(hours=1), "created_at": at}
+    async with runtime.database.write() as tx:
+        tx.add(
+            ModeChange(
+                id=new_id(),
+                station_id=scene.station.id,
+                tier=Tier.OVERRIDE,
+                kind=kind,
+                note="",
+                changed_at=at,
+                **values,
+            )
+        )
+        worker = await a_worker(tx, runtime, at=at - timedelta(days=1))
+        admin = await an_admin(tx, at=at)
+    clock.set(at - timedelta(seconds=behind_s))
+    refused = await claims(client, scene, command)
+    assert (refused.status_code, refused.json()["code"]) == (410, "command_refused")
+    headers = worker.headers | {"Idempotency-Key": "k"}
+    answer = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
+    assert answer.json()["reason"] == kind.value
+    afar = await client.post(
+        f"/v1/admin/doors/{scene.door.id}/unlock", json={"reason": "x"}, headers=admin.headers
+    )
+    assert (afar.status_code, afar.json()["code"]) == (409, "emergency_holds")
 
 
 async def test_no_claim_commits_after_a_lockdown_committed(

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import random
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,17 @@ import sqlalchemy as sa
 from app import jobs, privacy
 from app.alerts.rules import KEPT_CLOSED, AlertKind
 from app.alerts.tables import Alert
-from app.doors import clones, completeness, contacts, effects, journal, line, watch
+from app.audit import COMMAND_LINE
+from app.doors import (
+    clones,
+    completeness,
+    contacts,
+    controllers,
+    effects,
+    journal,
+    line,
+    watch,
+)
 from app.doors.clones import BootWatch
 from app.doors.rules.journal import Sending
 from app.doors.tables import (
@@ -28,7 +39,7 @@ from app.doors.tables import (
     QuarantinedEvent,
 )
 from app.main import create_app
-from app.places.tables import Facility, FacilityStatus
+from app.places.tables import Facility, FacilityStatus, Station
 from app.runtime import Runtime
 from app.settings import Settings
 from app.visits import occupancy
@@ -468,6 +479,81 @@ async def test_a_box_that_is_enrolled_anew_goes_on_with_its_numbers(
     assert (await sends(client, scene, [an_event(44, runtime)], epoch=3))["acked_through"] == 42
     raised = an_event(45, runtime) | {"seq": 3}
     assert (await sends(client, scene, [raised], epoch=4))["acked_through"] == 0
+
+
+async def enrolled_anew(client: httpx.AsyncClient, runtime: Runtime, scene: Scene) -> Scene:
+    """Let the scene's box come in by a new code."""
+    async with runtime.database.write() as tx:
+        station = await tx.get_one(Station, scene.station.id)
+        issued = await controllers.issue_code(tx, station, actor=COMMAND_LINE, at=runtime.now())
+    body = {"code": issued.code, "serial": "SN", "firmware": "1", "nonce": "n"}
+    answer = (await client.post("/v1/controller/enrol", json=body)).json()
+    assert answer["controller_id"] != str(scene.controller_id)
+    return dataclasses.replace(
+        scene,
+        controller_id=uuid.UUID(answer["controller_id"]),
+        credential=answer["credential"],
+    )
+
+
+async def test_what_a_box_told_before_it_was_enrolled_anew_counts_once(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """R01, R03: its answer was lost, so it sends the same again under another id."""
+    scene = await a_scene(runtime)
+    events = [an_event(seq, runtime, "people_in", count=1) for seq in range(1, 7)]
+    assert statuses(await sends(client, scene, events)) == ["accepted"] * 6
+    anew = await enrolled_anew(client, runtime, scene)
+    clock.advance(60)
+    # In any order, with an answer lost again, and from a later boot.
+    for some in (events[4:], events[:2], events[:2]):
+        named = [event | {"boot_id": "b"} for event in some]
+        again = await sends(client, anew, named, boot_id="b2")
+        assert (statuses(again), again["acked_through"]) == (["duplicate"] * len(some), 6)
+    mixed = [*events[2:4], an_event(7, runtime, "people_in", count=1)]
+    answer = await sends(client, anew, mixed, boot_id="b")
+    assert statuses(answer) == ["duplicate", "duplicate", "accepted"]
+    assert answer["acked_through"] == 7
+    once_more = await enrolled_anew(client, runtime, anew)
+    answer = await sends(client, once_more, [*events, mixed[2]])
+    assert (statuses(answer), answer["acked_through"]) == (["duplicate"] * 7, 7)
+    assert len(await rows(runtime, PeopleCount)) == 7
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        await completeness.watch_gaps(tx, at=runtime.now())
+    assert await alerts(runtime) == {}
+
+
+async def test_a_box_that_takes_the_place_of_another_has_numbers_of_its_own(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """The same number with other content is neither a repetition nor a clone, nor fills a gap."""
+    scene = await a_scene(runtime)
+    await sends(client, scene, [an_event(seq, runtime, "people_in") for seq in range(1, 7)])
+    clock.advance(60)
+    anew = await enrolled_anew(client, runtime, scene)
+    events = [an_event(seq, runtime, "people_in", count=2) for seq in (1, 2, 4)]
+    answer = await sends(client, anew, events, boot_id="c")
+    assert (statuses(answer), answer["acked_through"]) == (["accepted"] * 3, 2)
+    assert len(await rows(runtime, PeopleCount)) == 9
+    assert await alerts(runtime) == {}
+    clock.advance(600)
+    async with runtime.database.write() as tx:
+        await completeness.watch_gaps(tx, at=runtime.now())
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].detail["events"] == 1
+
+
+async def test_what_a_box_reported_lost_before_it_was_enrolled_anew_is_told_once(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    overflow = an_event(7, runtime, "overflow", first_seq=3, last_seq=5)
+    events = [an_event(1, runtime), an_event(2, runtime), an_event(6, runtime), overflow]
+    assert (await sends(client, scene, events))["acked_through"] == 7
+    anew = await enrolled_anew(client, runtime, scene)
+    answer = await sends(client, anew, events)
+    assert (statuses(answer), answer["acked_through"]) == (["duplicate"] * 4, 7)
+    assert (await alerts(runtime))[AlertKind.EVENTS_LOST].count == 1
 
 
 async def test_what_a_box_that_is_enrolled_anew_reports_lost_is_part_of_what_it_tells_first(

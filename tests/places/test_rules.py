@@ -27,6 +27,7 @@ from app.places.rules import (
     local_day,
     local_hour,
     mode_at,
+    mode_now,
     mode_windows,
 )
 
@@ -321,6 +322,28 @@ def test_newest_wins_within_a_tier_then_later_from_then_the_stricter(tier: Tier)
     later = change(ChangeKind.ACCESS, tier, begins="2026-11-23 12:00")
     assert winner(earlier, later) is Kind.SCAN
     assert winner(change(ChangeKind.STAFFED, tier), change(ChangeKind.CLOSED, tier)) is Kind.CLOSED
+
+
+@pytest.mark.parametrize("kind", ChangeKind)
+@pytest.mark.parametrize("written", ["before it began", "when it began", "since it began"])
+def test_what_had_begun_when_it_was_written_holds_by_any_clock_if_it_is_an_emergency(
+    kind: ChangeKind, written: str
+) -> None:
+    created = {
+        "before it began": "2026-11-23 11:59",
+        "when it began": "2026-11-23 12:00",
+        "since it began": "2026-11-23 12:01",
+    }[written]
+    made = change(kind, begins="2026-11-23 12:00", ends="2026-11-23 14:00", created=created)
+    rules = station(None, weekly(*ALL_DAY), made)
+    behind = utc("2026-11-23 11:00")
+    is_emergency = kind in (ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)
+    holds = is_emergency and written != "before it began"
+    then = utc("2026-11-23 12:30") if holds else behind
+    assert mode_now(rules, CALENDAR, behind) == mode_at(rules, CALENDAR, then)
+    assert mode_at(rules, CALENDAR, behind).kind is Kind.SCAN
+    for later in ("2026-11-23 12:30", "2026-11-23 14:00"):
+        assert mode_now(rules, CALENDAR, utc(later)) == mode_at(rules, CALENDAR, utc(later))
 
 
 def test_change_holds_exactly_from_its_first_instant_to_before_its_last() -> None:

@@ -15,7 +15,7 @@ from app.doors.commands import Ack, Claim, Claimed
 from app.doors.registry import poster_token
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.scans import Attempt, scan
-from app.doors.tables import Command, Controller, Scan
+from app.doors.tables import Command, Controller, Door, Scan
 from app.doors.tokens import TokenKind
 from app.people.admins import Roots
 from app.people.tables import Worker
@@ -104,7 +104,7 @@ class Town:
         if seen.outcome is Outcome.GRANTED and not seen.replayed and then in ("enters", "fails"):
             self.clock.advance(1)
             await self.pulses(station, seen.id, then == "enters")
-        elif seen.outcome is Outcome.GRANTED and not seen.replayed:
+        elif seen.outcome is Outcome.GRANTED and not seen.replayed and then != "waits":
             await self.gives_up(seen.id, at)
         return seen
 
@@ -214,6 +214,35 @@ async def a_random_day(town: Town) -> None:
         if choice.random() < 0.1:
             async with town.runtime.database.write() as tx:
                 await presence.sweep(tx, at=town.clock.now())
+
+
+@pytest.mark.parametrize("then", ["pulses in vain", "is not claimed"])
+async def test_a_place_was_kept_for_as_long_as_something_could_open(
+    runtime: Runtime, clock: Clock, then: str
+) -> None:
+    """Law 9, as it was recorded: with the places that there were, nobody is answered otherwise."""
+    town = await town_of(runtime, clock).build(capacity=1)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Door).values(has_contact=True))
+    clock.set(at_hour(20))
+    at = clock.now()
+    first = await town.scans(1, 0, then="waits")
+    assert first.outcome is Outcome.GRANTED
+    if then == "pulses in vain":
+        clock.advance(1)
+        await town.pulses(0, first.id, True)
+    clock.set(at + timedelta(seconds=11))
+    async with runtime.database.write() as tx:
+        # On the clock of the record: on PostgreSQL the database's stands elsewhere.
+        await tx.execute(sa.update(Scan).values(expires_at=at + timedelta(seconds=10)))
+        if then == "is not claimed":
+            await tx.execute(sa.update(Command).values(expires_at=at - timedelta(days=3_650)))
+        await commands.expire(tx, clock=runtime.deadlines, at=clock.now())
+    clock.advance(1)
+    second = await town.scans(2, 0, then="waits")
+    assert second.reason is (Reason.STATION_FULL if then == "pulses in vain" else Reason.OK)
+    clock.set(at_hour(24))
+    assert moved(await town.asks(Supposition(capacity=1))) == {}
 
 
 async def an_override(

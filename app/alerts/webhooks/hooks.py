@@ -243,7 +243,13 @@ async def retire(tx: AsyncSession, webhook: Webhook, *, actor: Actor, at: dateti
     await tx.execute(
         sa.update(Delivery)
         .where(Delivery.webhook_id == webhook.id, IS_DUE)
-        .values(state=DeliveryState.FAILED, settled_at=at, error="the webhook was retired")
+        .values(
+            state=DeliveryState.FAILED,
+            claim=None,
+            claimed_until=None,
+            settled_at=at,
+            error="the webhook was retired",
+        )
         .execution_options(synchronize_session=False)
     )
     await book.settle(tx, AlertKind.WEBHOOK_OFF, subject_of(webhook.id), at=at)

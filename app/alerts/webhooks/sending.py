@@ -238,10 +238,10 @@ async def _take(sender: Sender, webhook_id: uuid.UUID) -> _Taken | None:
 
 
 async def _settle(tx: AsyncSession, taken: _Taken, **values: Any) -> bool:
-    """Write what became of a try; False when the claim is no longer ours."""
+    """Write what became of a try; False when the claim is no longer ours, or nothing is due."""
     result = await tx.execute(
         sa.update(Delivery)
-        .where(Delivery.id == taken.id, Delivery.claim == taken.claim)
+        .where(Delivery.id == taken.id, Delivery.claim == taken.claim, IS_DUE)
         .values(claim=None, claimed_until=None, **values)
         .execution_options(synchronize_session=False)
     )

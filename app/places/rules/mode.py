@@ -168,6 +168,23 @@ def mode_at(
     return Mode(kind, because, until if at == asked else None, known)
 
 
+def mode_now(rules: StationRules, calendar: Calendar, at: datetime) -> Mode:
+    """Say what holds as of now, where a door is decided.
+
+    An emergency that had begun when it was written down has begun, though the clock of whoever
+    asks lies behind the clock of whoever wrote it (law 2).
+    """
+    if not rules.changes:
+        return mode_at(rules, calendar, at)
+    changes = tuple(
+        replace(change, from_at=min(change.from_at, at))
+        if change.kind in _EMERGENCIES and change.from_at <= change.created_at
+        else change
+        for change in rules.changes
+    )
+    return mode_at(replace(rules, changes=changes), calendar, at)
+
+
 def mode_windows(
     rules: StationRules, calendar: Calendar, from_at: datetime, until_at: datetime
 ) -> tuple[Window, ...]:
