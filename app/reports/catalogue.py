@@ -242,7 +242,10 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "null without reporting_hours",
         "persons",
     ),
-    "avg_when_used": ("person_hours / used_hours", "persons"),
+    "avg_when_used": (
+        "reporting_person_hours / reporting_used_hours; null without any",
+        "persons",
+    ),
     "peak_occupancy": (
         "greatest mean of a quarter hour by the stations' clocks, of all stations of the row "
         "together; null by operating model",
@@ -257,8 +260,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
     "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
-        "time at 90 % of the seats or more, in runs of 5 minutes or longer; of the seats that "
-        "there were when it was counted",
+        "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
+        "over midnight: what does is two; of the seats that there were when it was counted",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),
@@ -313,7 +316,15 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),
     "commissioned_hours": ("time in which the stations had a controller", "hours"),
     "online_hours": ("of these, time in which it was heard", "hours"),
-    "controller_uptime": ("online_hours / commissioned_hours; null without any", "share"),
+    "unheard_hours": (
+        "of the commissioned_hours, those in which no server was there to hear: nobody knows "
+        "whether the controller was online",
+        "hours",
+    ),
+    "controller_uptime": (
+        "online_hours / (commissioned_hours - unheard_hours); null without any",
+        "share",
+    ),
     "outages": ("outages of controllers that ended", "count"),
     "outage_hours": ("their lengths summed up", "hours"),
     "mttr_min": ("outage_hours / outages", "minutes"),
@@ -415,7 +426,7 @@ RATES: Mapping[str, tuple[str, str]] = {
     "open_success_rate": ("executed", "granted"),
     "proven_open_rate": ("opened", "with_contact"),
     "avg_occupancy": ("reporting_person_hours", "reporting_hours"),
-    "avg_when_used": ("person_hours", "used_hours"),
+    "avg_when_used": ("reporting_person_hours", "reporting_used_hours"),
     "seat_utilization": ("reporting_person_hours", "seat_hours"),
     "time_utilization": ("reporting_used_hours", "reporting_hours"),
     "uses_per_visit": ("uses", "visits"),
@@ -423,7 +434,7 @@ RATES: Mapping[str, tuple[str, str]] = {
     "unknown_share": ("unknown_hours", "standing_hours"),
     "repair_mean_min": ("repair_hours", "repairs"),
     "promise_rate": ("usable_hours", "promised_hours - unknown_hours"),
-    "controller_uptime": ("online_hours", "commissioned_hours"),
+    "controller_uptime": ("online_hours", "commissioned_hours - unheard_hours"),
     "mttr_min": ("outage_hours", "outages"),
     "visits_share": ("visits", "all_visits"),
     "occupation_share": ("visits", "told_visits"),

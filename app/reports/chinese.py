@@ -121,13 +121,15 @@ FORMULAS: Mapping[str, str] = {
         "reporting_person_hours / reporting_hours：驿站开放时平均每站的站内人数；"
         "没有 reporting_hours 则为空"
     ),
-    "avg_when_used": "person_hours / used_hours",
+    "avg_when_used": "reporting_person_hours / reporting_used_hours；没有则为空",
     "peak_occupancy": "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计；按运营模式为空",
     "peak_at": "那个 15 分钟的开始；相同则取最早",
     "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
     "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
     "time_utilization": "reporting_used_hours / reporting_hours",
-    "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间，座位数以统计时为准",
+    "crowded_minutes": (
+        "座位占用达到 90 % 且连续 5 分钟以上的时间，跨过午夜则两边各算一段，座位数以统计时为准"
+    ),
     "kind": "设施的种类",
     "units": "在用驿站现在有几台（件）；按时间拆分时为空",
     "uses": "已结束的使用和计量的使用，按开始时间计入",
@@ -160,7 +162,8 @@ FORMULAS: Mapping[str, str] = {
     "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
     "commissioned_hours": "驿站装有控制器的时间",
     "online_hours": "其中控制器有联系的时间",
-    "controller_uptime": "online_hours / commissioned_hours；没有则为空",
+    "unheard_hours": "commissioned_hours 中没有服务器在听、控制器是否在线无人知道的时间",
+    "controller_uptime": "online_hours / (commissioned_hours - unheard_hours)；没有则为空",
     "outages": "已经结束的控制器中断次数",
     "outage_hours": "这些中断的时长之和",
     "mttr_min": "outage_hours / outages",

@@ -222,6 +222,8 @@ class PromiseRow(NamedTuple):
     staffed_hours: float | None
     commissioned_hours: float | None
     online_hours: float | None
+    unheard_hours: float | None
+    """Commissioned, and no server was there to hear: neither online nor offline."""
     controller_uptime: float | None
     outages: int | None
     """That ended."""

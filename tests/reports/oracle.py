@@ -552,7 +552,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         "reporting_person_hours": hours(persons_then * 60_000) if told else None,
         "reporting_used_hours": hours(used_then * 60_000) if told else None,
         "avg_occupancy": share(persons_then, open_minutes) if told else None,
-        "avg_when_used": share(persons, used),
+        "avg_when_used": share(persons_then, used_then) if told else None,
         "peak_occupancy": peak,
         "peak_at": peak_at,
         "max_observed": most,
@@ -617,7 +617,7 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
 
 
 def promise_of(row: Row) -> dict[str, Any]:
-    promised, unknown, usable, commissioned, online, outages, outage = (
+    promised, unknown, usable, commissioned, online, deaf, outages, outage = (
         row.health(name)
         for name in (
             "PROMISED_MS",
@@ -625,6 +625,7 @@ def promise_of(row: Row) -> dict[str, Any]:
             "USABLE_MS",
             "COMMISSIONED_MS",
             "ONLINE_MS",
+            "DEAF_MS",
             "OUTAGES",
             "OUTAGE_MS",
         )
@@ -639,7 +640,8 @@ def promise_of(row: Row) -> dict[str, Any]:
         "staffed_hours": hours(row.health("STAFFED_MS")),
         "commissioned_hours": hours(commissioned),
         "online_hours": hours(online),
-        "controller_uptime": share(online, commissioned),
+        "unheard_hours": hours(deaf),
+        "controller_uptime": share(online, commissioned - deaf),
         "outages": outages,
         "outage_hours": hours(outage),
         "mttr_min": round(outage / outages / 60_000, 1) if outages else None,
