@@ -92,7 +92,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "visits_free": ("of the visits, those that began in free mode", "count"),
     "visits_scan": ("of the visits, those that began in any other mode", "count"),
     "visits_offline": (
-        "of these, those that a controller opened while it worked alone; not among visits_scan",
+        "of these, those that began with an opening by a controller that worked alone; not among "
+        "visits_scan",
         "count",
     ),
     "persons": ("sum of party_size over the visits", "count"),
@@ -141,7 +142,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "half hour",
         "count",
     ),
-    "stays": ("stays whose end was observed, returns included", "count"),
+    "stays": (
+        "stays whose end somebody saw: the worker, the door's contact or staff; returns included; "
+        "not those that ended by time, nor those of which only an entry at another station told",
+        "count",
+    ),
     "stay_hours": ("sum of their lengths", "hours"),
     "dwell_mean_s": ("stay_hours / stays, before rounding", "seconds"),
     "dwell_median_s": (
@@ -162,8 +167,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "executed": ("granted scans whose relay pulsed", "count"),
     "open_success_rate": ("executed / granted; null without grants", "share"),
     "with_contact": (
-        "of the executed, those at a door that had a contact then; where that was not recorded, "
-        "that has one now",
+        "of the executed, those at a door that had a contact then, or of which one told later "
+        "that it opened; where that was not recorded, that has one now",
         "count",
     ),
     "opened": ("granted scans for which a contact proved that the door opened", "count"),

@@ -39,7 +39,7 @@ FORMULAS: Mapping[str, str] = {
     ),
     "visits_free": "其中在值守时段（free）开始的到访",
     "visits_scan": "其中在其他时段开始的到访",
-    "visits_offline": "其中控制器断网独立工作时放行的到访；不计入 visits_scan",
+    "visits_offline": "其中以控制器断网独立工作时的放行开始的到访；不计入 visits_scan",
     "persons": "这些到访的同行人数（party_size）之和",
     "returns": "离开后 10 分钟内返回、并入前一次的到访",
     "unique_workers": (
@@ -60,7 +60,10 @@ FORMULAS: Mapping[str, str] = {
     "walk_in_heads": "工作人员在值守时段点数的人数之和，记在点数开始的那天；按小时为空",
     "refused": "被拒绝的扫码，每一次都算",
     "unmet_demand": "不同的（人、驿站、半小时），在那半小时里被拒绝过且一次也没放行",
-    "stays": "看到结束的停留，含返回",
+    "stays": (
+        "看到结束的停留（本人、门磁或工作人员），含返回；不含到了别的驿站才知道已经离开的，"
+        "也不含推定离开的"
+    ),
     "stay_hours": "这些停留的时长之和",
     "dwell_mean_s": "stay_hours / stays，在取整之前",
     "dwell_median_s": (
@@ -78,7 +81,9 @@ FORMULAS: Mapping[str, str] = {
     "claimed": "同意的扫码中，控制器取走了指令的",
     "executed": "同意的扫码中，继电器吸合了的",
     "open_success_rate": "executed / granted；没有同意则为空",
-    "with_contact": "已吸合的开门中，当时门上有门磁的；没有记录的，以现在为准",
+    "with_contact": (
+        "已吸合的开门中，当时门上有门磁的，或事后有门磁证实的；没有记录的，以现在为准"
+    ),
     "opened": "同意的扫码中，门磁证实门确实打开的",
     "proven_open_rate": "opened / with_contact；没有则为空",
     "decide_p50_ms": (

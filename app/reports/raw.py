@@ -24,7 +24,7 @@ from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of
 from app.reports.rules.health import Day, Span
 from app.reports.tables import Rollup
 from app.visits.rules import LONGEST_STAY
-from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+from app.visits.tables import OBSERVED, EndSource, FacilityUse, Visit, WalkInCount
 
 Cell = tuple[uuid.UUID, date]
 """A station's local day."""
@@ -184,11 +184,17 @@ def _visits(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
             c.mode,
             c.occupation,
             sa.func.coalesce(_WORKER.c.number, c.erased_number).label("number"),
-            sa.exists().where(_ALONE.c.visit_id == c.id).label("is_offline"),
+            _began_alone().label("is_offline"),
         )
         .outerjoin(_WORKER, _WORKER.c.id == c.worker_id)
         .where(*where, c.voided_at.is_(None))
     )
+
+
+def _began_alone() -> sa.ColumnElement[bool]:
+    """Say whether a visit began with an opening by a controller that worked alone."""
+    opened = sa.func.coalesce(_ALONE.c.opened_at, _ALONE.c.happened_at)
+    return sa.exists().where(_ALONE.c.visit_id == _VISIT.c.id, opened <= _VISIT.c.started_at)
 
 
 def _stay(row: Any, at_ms: int, *, hour: int | None) -> Stay:
@@ -209,6 +215,7 @@ def _stay(row: Any, at_ms: int, *, hour: int | None) -> Stay:
         is_offline=row.is_offline,
         is_over=is_over,
         is_imputed=imputed,
+        is_seen=row.end_source in OBSERVED,
         occupation=None if row.occupation is None else row.occupation.value,
         number=row.number,
     )

@@ -55,7 +55,7 @@ class VisitsRow(NamedTuple):
     unmet_demand: int | None
     """Distinct worker, station and half hour with a refusal and no grant."""
     stays: int | None
-    """Whose end was observed, returns included."""
+    """Whose end somebody saw, returns included."""
     stay_hours: float | None
     dwell_mean_s: float | None
     dwell_median_s: int | None

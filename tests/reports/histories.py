@@ -336,7 +336,9 @@ class Author:
                 expires_at=scan.scanned_at + timedelta(seconds=10),
                 claimed_at=scan.scanned_at + waited if claimed else None,
                 pulsed_at=pulsed if state is CommandState.EXECUTED else None,
+                # Also at a door that has no contact by the register.
                 opened_at=pulsed + waited / 3 if has_opened else None,
+                has_contact=self.random.choice([None, True, False]),
                 changed_at=self.written or scan.scanned_at,
             )
         )
@@ -379,7 +381,20 @@ class Author:
         )
 
     def _alone(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:
-        at = self._instant()
+        at, opened = self._instant(), self.random.random() < 0.7
+        mine = [visit for visit in self.story.visits if visit.station_id == station.id]
+        named = {row.visit_id for row in self.story.alone}
+        visit = self.random.choice(mine) if mine and opened else None
+        opened_at: datetime | None = None
+        if visit is not None and visit.id not in named:
+            # What makes a visit one of a controller that was alone is written with the visit.
+            visit.changed_at = self.written or visit.changed_at
+            # It opened for him first, or again within his visit; a contact may have told of it.
+            later = self.random.choice([timedelta(), timedelta(), timedelta(minutes=5)])
+            opened_at = self.random.choice([None, visit.started_at + later])
+            at = visit.started_at + (later if opened_at is None else later - timedelta(seconds=3))
+        else:
+            visit = None
         entry = JournalEntry(
             id=new_id(),
             controller_id=controller_id,
@@ -400,15 +415,6 @@ class Author:
             applied_at=self.written or at,
         )
         self.tx.add(entry)
-        opened = self.random.random() < 0.7
-        mine = [visit for visit in self.story.visits if visit.station_id == station.id]
-        named = {row.visit_id for row in self.story.alone}
-        visit = self.random.choice(mine) if mine and opened else None
-        if visit is not None and visit.id not in named:
-            # What makes a visit one of a controller that was alone is written with the visit.
-            visit.changed_at = self.written or visit.changed_at
-        else:
-            visit = None
         row = OfflineEntry(
             entry_id=entry.id,
             **self._where(station, at),
@@ -419,6 +425,7 @@ class Author:
             mode=Kind.SCAN,
             because=Because.WEEKLY,
             happened_at=at,
+            opened_at=opened_at,
             visit_id=visit.id if visit else None,
             reviewed_at=self.written or at,
         )

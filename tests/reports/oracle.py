@@ -60,7 +60,29 @@ class Raw:
 
     @cached_property
     def alone_visits(self) -> set[Any]:
-        return {entry.visit_id for entry in self.alone}
+        """Visits that a controller let in by itself, and not only back in."""
+        began = {visit.id: visit.started_at for visit in self.visits}
+        return {
+            entry.visit_id
+            for entry in self.alone
+            if entry.visit_id in began
+            and (entry.opened_at or entry.happened_at) <= began[entry.visit_id]
+        }
+
+    @cached_property
+    def counted(self) -> Mapping[Any, set[Hour]]:
+        """Hours in which anybody came in freely or was counted, by station."""
+        found: dict[Any, set[Hour]] = defaultdict(set)
+        for visit in self.visits:
+            if visit.mode is Kind.FREE:
+                found[visit.station_id].add((visit.local_day, visit.local_hour))
+        for station in self.stations:
+            for heads in self.heads:
+                if heads.station_id == station.id:
+                    for number in range(minute(heads.from_at), minute(heads.until_at)):
+                        local = self.local(station, number)
+                        found[station.id].add((local.date(), local.hour))
+        return found
 
     def zone(self, station: Station) -> ZoneInfo:
         return ZoneInfo(station.timezone)
@@ -386,7 +408,7 @@ def visits_of(row: Row) -> dict[str, Any]:
     stays = [
         ms(each.ended_at - each.started_at)
         for each in rows
-        if each.ended_at and each.end_source is not EndSource.IMPUTED
+        if each.end_source in (EndSource.WORKER, EndSource.CONTACT, EndSource.STAFF)
     ]
     scans = row.of(raw.scans)
     refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
@@ -461,7 +483,13 @@ def access_of(row: Row) -> dict[str, Any]:
     by_scan = [order for order in orders if order.scan_id]
     executed = [order for order in by_scan if order.state is CommandState.EXECUTED]
     opened = [order for order in by_scan if order.opened_at]
-    contact = [order for order in executed if row.raw.contacts[order.door_id]]
+    contact = [
+        order
+        for order in executed
+        if order.opened_at
+        or order.has_contact
+        or (order.has_contact is None and row.raw.contacts[order.door_id])
+    ]
     let_in = outcomes[Outcome.GRANTED] + outcomes[Outcome.WALK_IN]
     claims = [floor(ms(o.claimed_at - o.created_at)) for o in orders if o.claimed_at]
     pulsed = [o for o in orders if o.pulsed_at and o.state is CommandState.EXECUTED]

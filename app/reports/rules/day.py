@@ -81,6 +81,9 @@ class Stay(NamedTuple):
     is_offline: bool = False
     is_over: bool = False
     is_imputed: bool = False
+    """Over by time alone."""
+    is_seen: bool = False
+    """Whether somebody saw its end; of some stays that are over only something later told."""
     occupation: str | None = None
     number: int | None = None
     """What stands for the worker in sets; None: anonymous."""
@@ -201,7 +204,7 @@ def _visits(stays: Iterable[Stay], hours: ByHour, crowd: dict[str, set[int]]) ->
             _add(counts, C.OVER, 1)
             if stay.is_imputed:
                 _add(counts, C.IMPUTED, 1)
-            else:
+            if stay.is_seen:
                 dwell_ms = stay.until_ms - stay.from_ms
                 _add(counts, C.DWELLS, 1)
                 _add(counts, C.DWELL_MS, dwell_ms)
@@ -330,7 +333,8 @@ def _order(order: Order, counts: Counts) -> None:
             _add(counts, C.CLAIMED, 1)
         if order.state is CommandState.EXECUTED:
             _add(counts, C.EXECUTED, 1)
-            if order.has_contact:
+            # Where the register says that there is no contact, one may have told all the same.
+            if order.has_contact or order.opened_ms is not None:
                 _add(counts, C.WITH_CONTACT, 1)
         if order.opened_ms is not None:
             _add(counts, C.OPENED, 1)
