@@ -123,7 +123,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "staffed_hours": ("time of the stations in free mode", "hours"),
     "unstaffed_hours": ("time of the stations in scan mode: open, without staff", "hours"),
     "covered_hours": (
-        "of the staffed hours, those in which anybody was scanned or counted",
+        "of the staffed hours, those in which anybody was scanned or counted; a count of heads "
+        "covers every hour that it touches",
         "hours",
     ),
     "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),

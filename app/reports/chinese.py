@@ -51,7 +51,7 @@ FORMULAS: Mapping[str, str] = {
     "offhours_share": "out_of_hours_visits / visits；没有到访则为空",
     "staffed_hours": "驿站处于值守模式（free）的时间",
     "unstaffed_hours": "扫码时段（scan）：开放而无人值守的时间",
-    "covered_hours": "值守时间中有人扫码或点数的那些小时",
+    "covered_hours": "值守时间中有人扫码或点数的那些小时；点数算到它涉及的每个小时",
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours)；"

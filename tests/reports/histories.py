@@ -366,6 +366,7 @@ class Author:
 
     def _heads(self, station: Station, admin_id: uuid.UUID) -> None:
         at = self._instant()
+        length = timedelta(minutes=self.random.choice([1, 60, 600, 1440]))
         self._add(
             self.story.heads,
             WalkInCount(
@@ -373,7 +374,7 @@ class Author:
                 station_id=station.id,
                 count=self.random.randint(0, 30),
                 from_at=at,
-                until_at=at + timedelta(hours=1),
+                until_at=min(at + length, AT),
                 local_day=at.astimezone(ZoneInfo(station.timezone)).date(),
                 admin_id=admin_id,
                 created_at=self.written or at,

@@ -459,16 +459,8 @@ def visits_of(row: Row) -> dict[str, Any]:
 def covered_ms(row: Row) -> int:
     """Sum the staffed time of hours in which anybody came in freely or was counted."""
     raw, found = row.raw, 0
-    counted: dict[Any, set[Hour]] = defaultdict(set)
-    for visit in raw.visits:
-        if visit.mode is Kind.FREE:
-            counted[visit.station_id].add((visit.local_day, visit.local_hour))
     for station in row.stations:
-        for heads in raw.heads:
-            if heads.station_id == station.id:
-                local = heads.from_at.astimezone(raw.zone(station))
-                counted[station.id].add((heads.local_day, local.hour))
-        for day, hour in counted[station.id]:
+        for day, hour in raw.counted.get(station.id, ()):
             if row.holds(station.id, day, hour):
                 found += raw.health.get((station.id, day), {}).get(hour, {}).get("STAFFED_MS", 0)
     return found

@@ -141,8 +141,10 @@ class Facts:
     orders: Sequence[Order] = ()
     alone: Sequence[Alone] = ()
     uses: Sequence[Use] = ()
-    heads: Sequence[tuple[int, int]] = ()
-    """Head counts: the hour in which each began, and how many."""
+    heads: int = 0
+    """What staff counted, in counts that began on this day."""
+    counted: Sequence[tuple[int, int]] = ()
+    """When they counted: from and until, also of counts that began on the day before."""
 
 
 @dataclass(slots=True)
@@ -180,8 +182,7 @@ def count(
             _add(hours[alone.hour], C.ALONE_FLAGGED, 1)
     for use in facts.uses:
         _use(use, hours[use.hour])
-    for _, heads in facts.heads:
-        _add(hours[ALL_DAY], C.HEADS, heads)
+    _add(hours[ALL_DAY], C.HEADS, facts.heads)
     _covered(facts, hours, staffed_ms)
     return found
 
@@ -348,7 +349,8 @@ def _use(use: Use, counts: Counts) -> None:
 
 def _covered(facts: Facts, hours: ByHour, staffed_ms: Mapping[int, int]) -> None:
     """Note in which staffed hours anybody was counted at all: scanned, or by staff (metrics 12)."""
-    covered = {hour for hour, _ in facts.heads}
+    edges = quarter_edges(facts.timezone, facts.day)
+    covered = {hour for span in facts.counted for hour, _ in by_hour(edges, *span)}
     covered |= {stay.hour for stay in facts.stays if stay.hour is not None and stay.is_free}
     for hour in covered:
         if hour in staffed_ms:
