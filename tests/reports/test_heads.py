@@ -34,7 +34,8 @@ async def a_place(runtime: Runtime, **station: Any) -> Station:
     """It has no controller: only staff can tell of it."""
     async with runtime.database.write() as tx:
         found = await a_station(tx, at=at(-30), **station)
-    await held.record_all(runtime.database, at=at(48))
+    for hours in (0, 24, 48):
+        await held.record_all(runtime.database, at=at(hours))
     return found
 
 
