@@ -574,7 +574,7 @@ COUNTED = """
     coalesce(sum(party_size) FILTER (WHERE NOT re_entry), 0) AS persons,
     count(*) FILTER (WHERE re_entry) AS returns,
     count(DISTINCT number) FILTER (WHERE NOT re_entry) AS unique_workers,
-    count(*) FILTER (WHERE end_source <> 'imputed') AS stays
+    count(*) FILTER (WHERE end_source IN ('worker', 'contact', 'staff')) AS stays
 """
 FIGURES = ("visits", "persons", "returns", "unique_workers", "stays")
 

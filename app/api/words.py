@@ -147,9 +147,10 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
         Language.EN: "A recorded visit keeps its recorded length.",
     },
     Assumption.STAYS_CUT: {
-        Language.ZH: "有人看见离开的停留照记录计算，其余的到新的最长停留时间为止，两者取先。",
-        Language.EN: "A visit ends when somebody saw it end, or when the supposed longest stay "
-        "after its worker was last heard of is over, whichever is sooner.",
+        Language.ZH: "有人看见离开、或到了别的驿站的停留照记录计算，其余的到新的最长停留时间为止，"
+        "两者取先。",
+        Language.EN: "A visit ends when somebody saw it end, or its worker came elsewhere, or when "
+        "the supposed longest stay after he was last heard of is over, whichever is sooner.",
     },
     Assumption.USUAL_STAY: {
         Language.ZH: "新放行的人当即进门，停留该站这段时间内有记录的停留时长的中位数；"

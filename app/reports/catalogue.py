@@ -92,7 +92,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "visits_free": ("of the visits, those that began in free mode", "count"),
     "visits_scan": ("of the visits, those that began in any other mode", "count"),
     "visits_offline": (
-        "of these, those that a controller opened while it worked alone; not among visits_scan",
+        "of these, those that began with an opening by a controller that worked alone; not among "
+        "visits_scan",
         "count",
     ),
     "persons": ("sum of party_size over the visits", "count"),
@@ -122,7 +123,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "staffed_hours": ("time of the stations in free mode", "hours"),
     "unstaffed_hours": ("time of the stations in scan mode: open, without staff", "hours"),
     "covered_hours": (
-        "of the staffed hours, those in which anybody was scanned or counted",
+        "of the staffed hours, those in which anybody was scanned or counted; a count of heads "
+        "covers every hour that it touches",
         "hours",
     ),
     "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),
@@ -142,7 +144,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "day after, that is known of workers who consented",
         "count",
     ),
-    "stays": ("stays whose end was observed, returns included", "count"),
+    "stays": (
+        "stays whose end somebody saw: the worker, the door's contact or staff; returns included; "
+        "not those that ended by time, nor those of which only an entry at another station told",
+        "count",
+    ),
     "stay_hours": ("sum of their lengths", "hours"),
     "dwell_mean_s": ("stay_hours / stays, before rounding", "seconds"),
     "dwell_median_s": (
@@ -163,8 +169,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "executed": ("granted scans whose relay pulsed", "count"),
     "open_success_rate": ("executed / granted; null without grants", "share"),
     "with_contact": (
-        "of the executed, those at a door that had a contact then; where that was not recorded, "
-        "that has one now",
+        "of the executed, those at a door that had a contact then, or of which one told later "
+        "that it opened; where that was not recorded, that has one now",
         "count",
     ),
     "opened": ("granted scans for which a contact proved that the door opened", "count"),
@@ -243,7 +249,10 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "null without reporting_hours",
         "persons",
     ),
-    "avg_when_used": ("person_hours / used_hours", "persons"),
+    "avg_when_used": (
+        "reporting_person_hours / reporting_used_hours; null without any",
+        "persons",
+    ),
     "peak_occupancy": (
         "greatest mean of a quarter hour by the stations' clocks, of all stations of the row "
         "together; null by operating model",
@@ -258,8 +267,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
     "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
-        "time at 90 % of the seats or more, in runs of 5 minutes or longer; of the seats that "
-        "there were when it was counted",
+        "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
+        "over midnight: what does is two; of the seats that there were when it was counted",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),
@@ -314,7 +323,15 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "promise_rate": ("usable_hours / (promised_hours - unknown_hours); null without any", "share"),
     "commissioned_hours": ("time in which the stations had a controller", "hours"),
     "online_hours": ("of these, time in which it was heard", "hours"),
-    "controller_uptime": ("online_hours / commissioned_hours; null without any", "share"),
+    "unheard_hours": (
+        "of the commissioned_hours, those in which no server was there to hear: nobody knows "
+        "whether the controller was online",
+        "hours",
+    ),
+    "controller_uptime": (
+        "online_hours / (commissioned_hours - unheard_hours); null without any",
+        "share",
+    ),
     "outages": ("outages of controllers that ended", "count"),
     "outage_hours": ("their lengths summed up", "hours"),
     "mttr_min": ("outage_hours / outages", "minutes"),
@@ -416,7 +433,7 @@ RATES: Mapping[str, tuple[str, str]] = {
     "open_success_rate": ("executed", "granted"),
     "proven_open_rate": ("opened", "with_contact"),
     "avg_occupancy": ("reporting_person_hours", "reporting_hours"),
-    "avg_when_used": ("person_hours", "used_hours"),
+    "avg_when_used": ("reporting_person_hours", "reporting_used_hours"),
     "seat_utilization": ("reporting_person_hours", "seat_hours"),
     "time_utilization": ("reporting_used_hours", "reporting_hours"),
     "uses_per_visit": ("uses", "visits"),
@@ -424,7 +441,7 @@ RATES: Mapping[str, tuple[str, str]] = {
     "unknown_share": ("unknown_hours", "standing_hours"),
     "repair_mean_min": ("repair_hours", "repairs"),
     "promise_rate": ("usable_hours", "promised_hours - unknown_hours"),
-    "controller_uptime": ("online_hours", "commissioned_hours"),
+    "controller_uptime": ("online_hours", "commissioned_hours - unheard_hours"),
     "mttr_min": ("outage_hours", "outages"),
     "visits_share": ("visits", "all_visits"),
     "occupation_share": ("visits", "told_visits"),

@@ -181,7 +181,6 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
         sa.select(OfflineEntry.station_id, OfflineEntry.local_day).where(
             new(OfflineEntry.changed_at)
         ),
-        sa.select(WalkInCount.station_id, WalkInCount.local_day).where(new(WalkInCount.created_at)),
         sa.select(StationModes.station_id, StationModes.local_day).where(
             new(StationModes.changed_at)
         ),
@@ -202,9 +201,11 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
             yield station, first - timedelta(days=1)
         for day in _days(first + timedelta(days=1), local_day(min(until, at), zone)):
             yield station, day
-    if since is None:
-        return  # Of a time in which nobody recorded what held, nothing is promised.
-    for spells in (_spells(FacilitySpell, since), _spells(ControllerOutage, since)):
+    spans = [_spans(WalkInCount, new(WalkInCount.created_at))]
+    if since is not None:  # Of a time in which nobody recorded what held, nothing is promised.
+        spans.append(_spans(FacilitySpell, FacilitySpell.changed_at > since))
+        spans.append(_spans(ControllerOutage, ControllerOutage.changed_at > since))
+    for spells in spans:
         async for station, zone, from_at, until_at in await tx.stream(spells):
             for day in _days(local_day(from_at, zone), local_day(until_at or at, zone)):
                 yield station, day
@@ -217,11 +218,11 @@ def _days(first: date, last: date) -> Iterator[date]:
         first += timedelta(days=1)
 
 
-def _spells(table: Any, since: datetime) -> Any:
+def _spans(table: Any, changed: sa.ColumnElement[bool]) -> Any:
     return (
         sa.select(table.station_id, Station.timezone, table.from_at, table.until_at)
         .join(Station, Station.id == table.station_id)
-        .where(table.changed_at > since)
+        .where(changed)
     )
 
 

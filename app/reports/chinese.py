@@ -39,7 +39,7 @@ FORMULAS: Mapping[str, str] = {
     ),
     "visits_free": "其中在值守时段（free）开始的到访",
     "visits_scan": "其中在其他时段开始的到访",
-    "visits_offline": "其中控制器断网独立工作时放行的到访；不计入 visits_scan",
+    "visits_offline": "其中以控制器断网独立工作时的放行开始的到访；不计入 visits_scan",
     "persons": "这些到访的同行人数（party_size）之和",
     "returns": "离开后 10 分钟内返回、并入前一次的到访",
     "unique_workers": (
@@ -51,7 +51,7 @@ FORMULAS: Mapping[str, str] = {
     "offhours_share": "out_of_hours_visits / visits；没有到访则为空",
     "staffed_hours": "驿站处于值守模式（free）的时间",
     "unstaffed_hours": "扫码时段（scan）：开放而无人值守的时间",
-    "covered_hours": "值守时间中有人扫码或点数的那些小时",
+    "covered_hours": "值守时间中有人扫码或点数的那些小时；点数算到它涉及的每个小时",
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours)；"
@@ -63,7 +63,10 @@ FORMULAS: Mapping[str, str] = {
         "不同的（人、驿站、半小时），在那半小时里被拒绝过且一次也没放行，控制器离线时也没有为其开门；"
         "离线记录一天以后才上传的，只计已同意记录者"
     ),
-    "stays": "看到结束的停留，含返回",
+    "stays": (
+        "看到结束的停留（本人、门磁或工作人员），含返回；不含到了别的驿站才知道已经离开的，"
+        "也不含推定离开的"
+    ),
     "stay_hours": "这些停留的时长之和",
     "dwell_mean_s": "stay_hours / stays，在取整之前",
     "dwell_median_s": (
@@ -81,7 +84,9 @@ FORMULAS: Mapping[str, str] = {
     "claimed": "同意的扫码中，控制器取走了指令的",
     "executed": "同意的扫码中，继电器吸合了的",
     "open_success_rate": "executed / granted；没有同意则为空",
-    "with_contact": "已吸合的开门中，当时门上有门磁的；没有记录的，以现在为准",
+    "with_contact": (
+        "已吸合的开门中，当时门上有门磁的，或事后有门磁证实的；没有记录的，以现在为准"
+    ),
     "opened": "同意的扫码中，门磁证实门确实打开的",
     "proven_open_rate": "opened / with_contact；没有则为空",
     "decide_p50_ms": (
@@ -124,13 +129,15 @@ FORMULAS: Mapping[str, str] = {
         "reporting_person_hours / reporting_hours：驿站开放时平均每站的站内人数；"
         "没有 reporting_hours 则为空"
     ),
-    "avg_when_used": "person_hours / used_hours",
+    "avg_when_used": "reporting_person_hours / reporting_used_hours；没有则为空",
     "peak_occupancy": "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计；按运营模式为空",
     "peak_at": "那个 15 分钟的开始；相同则取最早",
     "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
     "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
     "time_utilization": "reporting_used_hours / reporting_hours",
-    "crowded_minutes": "座位占用达到 90 % 且连续 5 分钟以上的时间，座位数以统计时为准",
+    "crowded_minutes": (
+        "座位占用达到 90 % 且连续 5 分钟以上的时间，跨过午夜则两边各算一段，座位数以统计时为准"
+    ),
     "kind": "设施的种类",
     "units": "在用驿站现在有几台（件）；按时间拆分时为空",
     "uses": "已结束的使用和计量的使用，按开始时间计入",
@@ -163,7 +170,8 @@ FORMULAS: Mapping[str, str] = {
     "promise_rate": "usable_hours / (promised_hours - unknown_hours)；没有则为空",
     "commissioned_hours": "驿站装有控制器的时间",
     "online_hours": "其中控制器有联系的时间",
-    "controller_uptime": "online_hours / commissioned_hours；没有则为空",
+    "unheard_hours": "commissioned_hours 中没有服务器在听、控制器是否在线无人知道的时间",
+    "controller_uptime": "online_hours / (commissioned_hours - unheard_hours)；没有则为空",
     "outages": "已经结束的控制器中断次数",
     "outage_hours": "这些中断的时长之和",
     "mttr_min": "outage_hours / outages",

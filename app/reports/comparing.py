@@ -36,6 +36,7 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "unknown_hours",
         "commissioned_hours",
         "online_hours",
+        "unheard_hours",
         "outages",
     ),
 }

@@ -120,6 +120,7 @@ TITLES: Mapping[str, str] = {
     "promise_rate": "兑现率",
     "commissioned_hours": "控制器投用时长（小时）",
     "online_hours": "控制器在线时长（小时）",
+    "unheard_hours": "无服务器在听时长（小时）",
     "controller_uptime": "控制器在线率",
     "outages": "中断次数",
     "outage_hours": "中断总时长（小时）",

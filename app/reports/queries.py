@@ -368,7 +368,7 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Columns:
         hours(persons_then, told),
         hours(used_then, told),
         rates(persons_then, reporting, told),
-        rates(persons, used, known),
+        rates(persons_then, used_then, told),
         [value for value, _ in peaks],
         [at for _, at in peaks],
         _where(sums.most_inside, known),
@@ -482,7 +482,7 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
 def _promise(part: Part, sums: Sums, _: Standing) -> Columns:
     known, told = _known(part), _told(part, sums)
     promised, unknown = sums[C.PROMISED_MS], sums[C.UNKNOWN_MS]
-    heard = np.maximum(promised - unknown, 0)
+    heard, deaf = np.maximum(promised - unknown, 0), sums[C.DEAF_MS]
     return [
         *_named(part, sums),
         hours(promised, told),
@@ -493,7 +493,8 @@ def _promise(part: Part, sums: Sums, _: Standing) -> Columns:
         hours(sums[C.STAFFED_MS], known),
         hours(sums[C.COMMISSIONED_MS], known),
         hours(sums[C.ONLINE_MS], known),
-        rates(sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS], known),
+        hours(deaf, known),
+        rates(sums[C.ONLINE_MS], np.maximum(sums[C.COMMISSIONED_MS] - deaf, 0), known),
         shown(sums[C.OUTAGES], known),
         hours(sums[C.OUTAGE_MS], known),
         means(sums[C.OUTAGE_MS], sums[C.OUTAGES], 60_000, 1, known),

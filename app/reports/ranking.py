@@ -87,7 +87,11 @@ FIGURES: Mapping[Ranked, _Figure] = {
         "promise", "promise_rate", ["usable_hours"], "promised_hours", less="unknown_hours"
     ),
     Ranked.CONTROLLER_UPTIME: _share(
-        "promise", "controller_uptime", ["online_hours"], "commissioned_hours"
+        "promise",
+        "controller_uptime",
+        ["online_hours"],
+        "commissioned_hours",
+        less="unheard_hours",
     ),
 }
 

@@ -23,8 +23,9 @@ from app.reports.rules import Grain
 from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of, quarter_edges
 from app.reports.rules.health import Day, Span
 from app.reports.tables import Rollup
+from app.visits.headcounts import LONGEST as LONGEST_COUNT
 from app.visits.rules import LONGEST_STAY
-from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+from app.visits.tables import OBSERVED, EndSource, FacilityUse, Visit, WalkInCount
 
 Cell = tuple[uuid.UUID, date]
 """A station's local day."""
@@ -96,7 +97,7 @@ async def read_days(
     def told() -> Mapping[Cell, StationDay]:
         stays, reaches = _stays([*earlier, *visits], wanted, at)
         attempts, orders, other = _attempts(scans), _orders(commands, places, at), _others(alone)
-        used, counted, counts = _used(uses), _counted(heads, places), _counting(heads)
+        used, counted, counting = _used(uses), _counted(heads), _counting(heads, wanted)
         found = {}
         for id, place in places.items():
             for day in due[id]:
@@ -110,9 +111,10 @@ async def read_days(
                     orders=orders.get(cell, ()),
                     alone=other.get(cell, ()),
                     uses=used.get(cell, ()),
-                    heads=counted.get(cell, ()),
+                    heads=counted.get(cell, 0),
+                    counted=counting.get(cell, ()),
                 )
-                stood_then = stood[cell]._replace(counted=counts.get(cell, ()))
+                stood_then = stood[cell]._replace(counted=facts.counted)
                 found[cell] = StationDay(facts, stood_then, reaches.get(cell))
         return found
 
@@ -184,11 +186,17 @@ def _visits(*where: sa.ColumnElement[bool]) -> sa.Select[Any]:
             c.mode,
             c.occupation,
             sa.func.coalesce(_WORKER.c.number, c.erased_number).label("number"),
-            sa.exists().where(_ALONE.c.visit_id == c.id).label("is_offline"),
+            _began_alone().label("is_offline"),
         )
         .outerjoin(_WORKER, _WORKER.c.id == c.worker_id)
         .where(*where, c.voided_at.is_(None))
     )
+
+
+def _began_alone() -> sa.ColumnElement[bool]:
+    """Say whether a visit began with an opening by a controller that worked alone."""
+    opened = sa.func.coalesce(_ALONE.c.opened_at, _ALONE.c.happened_at)
+    return sa.exists().where(_ALONE.c.visit_id == _VISIT.c.id, opened <= _VISIT.c.started_at)
 
 
 def _stay(row: Any, at_ms: int, *, hour: int | None) -> Stay:
@@ -209,6 +217,7 @@ def _stay(row: Any, at_ms: int, *, hour: int | None) -> Stay:
         is_offline=row.is_offline,
         is_over=is_over,
         is_imputed=imputed,
+        is_seen=row.end_source in OBSERVED,
         occupation=None if row.occupation is None else row.occupation.value,
         number=row.number,
     )
@@ -328,25 +337,27 @@ def _used(rows: Sequence[Any]) -> Mapping[Cell, list[Use]]:
 
 
 async def _heads(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
+    """Read the head counts that began on these days, or before them and may last into them."""
     c = _HEADS.c
     query = sa.select(c.station_id, c.local_day, c.from_at, c.until_at, c["count"].label("heads"))
-    return (await tx.execute(query.where(*wanted.of(_HEADS)))).all()
+    days = c.local_day.between(wanted.first - LONGEST_COUNT, wanted.last)
+    return (await tx.execute(query.where(c.station_id.in_(list(wanted.due)), days))).all()
 
 
-def _counted(
-    rows: Sequence[Any], places: Mapping[uuid.UUID, Any]
-) -> Mapping[Cell, list[tuple[int, int]]]:
-    found: defaultdict[Cell, list[tuple[int, int]]] = defaultdict(list)
+def _counted(rows: Sequence[Any]) -> Mapping[Cell, int]:
+    """Say how many heads were counted; those of a count belong to the day on which it begins."""
+    found: defaultdict[Cell, int] = defaultdict(int)
     for row in rows:
-        zone = ZoneInfo(places[row.station_id].timezone)
-        hour = row.from_at.astimezone(zone).hour
-        found[row.station_id, row.local_day].append((hour, row.heads))
+        found[row.station_id, row.local_day] += row.heads
     return found
 
 
-def _counting(rows: Sequence[Any]) -> Mapping[Cell, list[Span]]:
-    """Give when staff counted heads; a count belongs to the day on which it begins."""
+def _counting(rows: Sequence[Any], wanted: _Wanted) -> Mapping[Cell, list[Span]]:
+    """Give when staff counted heads, on every day into which a count lasts."""
     found: defaultdict[Cell, list[Span]] = defaultdict(list)
     for row in rows:
-        found[row.station_id, row.local_day].append((ms_of(row.from_at), ms_of(row.until_at)))
+        day, span = row.local_day, (ms_of(row.from_at), ms_of(row.until_at))
+        while wanted.midnight(row.station_id, day) < span[1]:
+            found[row.station_id, day].append(span)
+            day += _DAY
     return found

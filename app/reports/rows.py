@@ -55,7 +55,7 @@ class VisitsRow(NamedTuple):
     unmet_demand: int | None
     """Distinct worker, station and half hour with a refusal and no grant."""
     stays: int | None
-    """Whose end was observed, returns included."""
+    """Whose end somebody saw, returns included."""
     stay_hours: float | None
     dwell_mean_s: float | None
     dwell_median_s: int | None
@@ -222,6 +222,8 @@ class PromiseRow(NamedTuple):
     staffed_hours: float | None
     commissioned_hours: float | None
     online_hours: float | None
+    unheard_hours: float | None
+    """Commissioned, and no server was there to hear: neither online nor offline."""
     controller_uptime: float | None
     outages: int | None
     """That ended."""

@@ -154,7 +154,7 @@ SHARES: Mapping[str, tuple[Sequence[str], Sequence[str], Sequence[str]]] = {
     "open_success_rate": (["executed"], ["granted"], []),
     "promise_rate": (["usable_hours"], ["promised_hours"], ["unknown_hours"]),
     "unknown_share": (["unknown_hours"], ["promised_hours"], []),
-    "controller_uptime": (["online_hours"], ["commissioned_hours"], []),
+    "controller_uptime": (["online_hours"], ["commissioned_hours"], ["unheard_hours"]),
 }
 """Of which sums, by which, and less which, a share is: these can be told by other days."""
 

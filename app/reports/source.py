@@ -59,7 +59,7 @@ from app.reports.rules.counters import (
 )
 from app.reports.sums import Ask, Sums, read, used
 from app.visits.rules import LONGEST_STAY
-from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+from app.visits.tables import OBSERVED, EndSource, FacilityUse, Visit, WalkInCount
 
 MOST_DAYS = 31
 """Of so many days rows are shown."""
@@ -137,14 +137,16 @@ class Made:
 
 
 def _offline() -> sa.ColumnElement[bool]:
-    return sa.exists().where(OfflineEntry.visit_id == Visit.id)
+    """Select the visits that began with an opening by a controller that worked alone."""
+    opened = sa.func.coalesce(OfflineEntry.opened_at, OfflineEntry.happened_at)
+    return sa.exists().where(OfflineEntry.visit_id == Visit.id, opened <= Visit.started_at)
 
 
 FIRST = Visit.re_entry.is_(False)
 IS_FREE = sa.and_(FIRST, Visit.mode == Kind.FREE)
 IS_OUT = sa.and_(FIRST, Visit.mode != Kind.FREE)
 ANONYMOUS = sa.and_(FIRST, Visit.worker_id.is_(None), Visit.erased_number.is_(None))
-SEEN = sa.and_(Visit.ended_at.is_not(None), Visit.end_source != EndSource.IMPUTED)
+SEEN = sa.and_(Visit.ended_at.is_not(None), Visit.end_source.in_(OBSERVED))
 PAST = Visit.stay_until <= sa.bindparam("at", type_=Instant())
 """Over by time alone, whether or not anybody has written that yet."""
 OVER = sa.or_(Visit.ended_at.is_not(None), PAST)
@@ -154,7 +156,11 @@ EXECUTED = sa.and_(BY_SCAN, Command.state == CommandState.EXECUTED)
 _HAS_IT_NOW = Command.door_id.in_(sa.select(Door.id).where(Door.has_contact.is_(True)))
 WITH_CONTACT = sa.and_(
     EXECUTED,
-    sa.or_(Command.has_contact.is_(True), sa.and_(Command.has_contact.is_(None), _HAS_IT_NOW)),
+    sa.or_(
+        Command.has_contact.is_(True),
+        Command.opened_at.is_not(None),
+        sa.and_(Command.has_contact.is_(None), _HAS_IT_NOW),
+    ),
 )
 
 
@@ -293,7 +299,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "reporting_person_hours": _inside(C.REPORTING_PERSON_MS, *TOLD),
         "reporting_used_hours": _inside(C.REPORTING_USED_MS, *TOLD),
         "avg_occupancy": _inside(C.REPORTING_PERSON_MS, C.REPORTING_MS, *TOLD),
-        "avg_when_used": _inside(C.PERSON_MS, C.USED_MS),
+        "avg_when_used": _inside(C.REPORTING_PERSON_MS, C.REPORTING_USED_MS, *TOLD),
         "peak_occupancy": _inside(),
         "peak_at": _inside(),
         "max_observed": _inside(),
@@ -332,7 +338,8 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "staffed_hours": _modes(C.STAFFED_MS),
         "commissioned_hours": _silences(C.COMMISSIONED_MS),
         "online_hours": _silences(C.ONLINE_MS),
-        "controller_uptime": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),
+        "unheard_hours": _silences(C.DEAF_MS),
+        "controller_uptime": _silences(C.ONLINE_MS, C.COMMISSIONED_MS, C.DEAF_MS),
         "outages": _silences(C.OUTAGES, is_ended=True),
         "outage_hours": _silences(C.OUTAGE_MS, is_ended=True),
         "mttr_min": _silences(C.OUTAGE_MS, C.OUTAGES, is_ended=True),

@@ -31,7 +31,7 @@ from app.reports.rules.suppositions import Ignored, Supposition
 from app.reports.rules.tallies import Answer, Ledger, Tally
 from app.reports.rules.timetables import Timetables
 from app.visits.rules import LONGEST_STAY
-from app.visits.tables import EndSource, Visit
+from app.visits.tables import OBSERVED, EndSource, Visit
 
 STATIONS = 100
 """How many stations are read in one transaction."""
@@ -329,12 +329,12 @@ async def _visits(
     streamed = await tx.stream(_sojourns(scope, ids, begins, ends))
     async for rows in streamed.partitions(ROWS):
         for row in rows:
-            station_id, day, by_scan, *fields = row
+            station_id, day, by_scan, seen_until, *fields = row
             came = Sojourn(*fields)
             if not by_scan:
                 sojourns.setdefault(station_id, []).append(came)
-            if came.left_at is not None and scope.period.from_day <= day < scope.period.to_day:
-                stayed = (came.left_at - came.started_at).total_seconds()
+            if seen_until is not None and scope.period.from_day <= day < scope.period.to_day:
+                stayed = (seen_until - came.started_at).total_seconds()
                 seconds.setdefault(station_id, []).append(stayed)
     usual = {
         station_id: timedelta(seconds=nearest_rank(sorted(stays), 50))
@@ -362,8 +362,8 @@ async def _met_alone(
     return found
 
 
-def _observed_end() -> sa.ColumnElement[datetime | None]:
-    """Give the end of a visit if somebody saw it; imputed ends are nobody's stay (law 10)."""
+def _gone_at() -> sa.ColumnElement[datetime | None]:
+    """Say by when it was known that he was gone; an imputed end is nobody's word (law 10)."""
     visit = table_of(Visit).c
     return sa.case((visit.end_source != EndSource.IMPUTED, visit.ended_at), else_=None)
 
@@ -372,6 +372,7 @@ def _sojourns(
     scope: Scope, ids: Sequence[uuid.UUID], begins: datetime, ends: datetime
 ) -> sa.Select[Any]:
     visit, scan = table_of(Visit).c, table_of(Scan).c
+    seen_until = sa.case((visit.end_source.in_(OBSERVED), visit.ended_at), else_=None)
     by_scan = sa.exists().where(
         scan.visit_id == visit.id,
         scan.station_id == visit.station_id,
@@ -383,12 +384,13 @@ def _sojourns(
             visit.station_id,
             visit.local_day,
             by_scan.label("by_scan"),
+            seen_until.label("seen_until"),
             visit.id,
             visit.worker_id,
             visit.started_at,
             visit.stay_until,
             visit.ended_at,
-            _observed_end().label("left_at"),
+            _gone_at().label("left_at"),
             visit.party_size,
         )
         .where(
@@ -432,7 +434,7 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
             visit.c.started_at,
             visit.c.stay_until,
             visit.c.ended_at,
-            _observed_end().label("left_at"),
+            _gone_at().label("left_at"),
             visit.c.party_size.label("visitors"),
         )
         .select_from(scan)

@@ -23,6 +23,11 @@ class EndSource(StrEnum):
     IMPUTED = "imputed"
 
 
+OBSERVED = (EndSource.WORKER, EndSource.CONTACT, EndSource.STAFF)
+"""How a visit ended whose end somebody saw. Who came to another station had left before: how long
+before, nobody knows."""
+
+
 class VoidBecause(StrEnum):
     """Why a visit that was written down never was."""
 

@@ -336,7 +336,9 @@ class Author:
                 expires_at=scan.scanned_at + timedelta(seconds=10),
                 claimed_at=scan.scanned_at + waited if claimed else None,
                 pulsed_at=pulsed if state is CommandState.EXECUTED else None,
+                # Also at a door that has no contact by the register.
                 opened_at=pulsed + waited / 3 if has_opened else None,
+                has_contact=self.random.choice([None, True, False]),
                 changed_at=self.written or scan.scanned_at,
             )
         )
@@ -364,6 +366,7 @@ class Author:
 
     def _heads(self, station: Station, admin_id: uuid.UUID) -> None:
         at = self._instant()
+        length = timedelta(minutes=self.random.choice([1, 60, 600, 1440]))
         self._add(
             self.story.heads,
             WalkInCount(
@@ -371,7 +374,7 @@ class Author:
                 station_id=station.id,
                 count=self.random.randint(0, 30),
                 from_at=at,
-                until_at=at + timedelta(hours=1),
+                until_at=min(at + length, AT),
                 local_day=at.astimezone(ZoneInfo(station.timezone)).date(),
                 admin_id=admin_id,
                 created_at=self.written or at,
@@ -379,10 +382,24 @@ class Author:
         )
 
     def _alone(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:
-        mine = [scan for scan in self.story.scans if scan.station_id == station.id]
-        # Half of them open for somebody who has scanned there in that half hour.
-        scan = self.random.choice(mine) if mine and self.random.random() < 0.5 else None
-        at = scan.scanned_at if scan else self._instant()
+        at, opened = self._instant(), self.random.random() < 0.7
+        visits = [visit for visit in self.story.visits if visit.station_id == station.id]
+        scans = [scan for scan in self.story.scans if scan.station_id == station.id]
+        named = {row.visit_id for row in self.story.alone}
+        visit = self.random.choice(visits) if visits and opened else None
+        # Half of the others open for somebody who has scanned there in that half hour.
+        scan = self.random.choice(scans) if scans and self.random.random() < 0.5 else None
+        opened_at: datetime | None = None
+        if visit is not None and visit.id not in named and self.random.random() < 0.7:
+            scan = None
+            # What makes a visit one of a controller that was alone is written with the visit.
+            visit.changed_at = self.written or visit.changed_at
+            # It opened for him first, or again within his visit; a contact may have told of it.
+            later = self.random.choice([timedelta(), timedelta(), timedelta(minutes=5)])
+            opened_at = self.random.choice([None, visit.started_at + later])
+            at = visit.started_at + (later if opened_at is None else later - timedelta(seconds=3))
+        else:
+            visit, at = None, scan.scanned_at if scan else at
         entry = JournalEntry(
             id=new_id(),
             controller_id=controller_id,
@@ -403,15 +420,6 @@ class Author:
             applied_at=self.written or at,
         )
         self.tx.add(entry)
-        opened = self.random.random() < 0.7
-        visits = [visit for visit in self.story.visits if visit.station_id == station.id]
-        named = {row.visit_id for row in self.story.alone}
-        visit = self.random.choice(visits) if visits and opened else None
-        if visit is not None and visit.id not in named:
-            # What makes a visit one of a controller that was alone is written with the visit.
-            visit.changed_at = self.written or visit.changed_at
-        else:
-            visit = None
         row = OfflineEntry(
             entry_id=entry.id,
             **self._where(station, at),
@@ -423,6 +431,7 @@ class Author:
             mode=Kind.SCAN,
             because=Because.WEEKLY,
             happened_at=at,
+            opened_at=opened_at,
             visit_id=visit.id if visit else None,
             reviewed_at=self.written or at,
         )

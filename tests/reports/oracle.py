@@ -66,7 +66,29 @@ class Raw:
 
     @cached_property
     def alone_visits(self) -> set[Any]:
-        return {entry.visit_id for entry in self.alone}
+        """Visits that a controller let in by itself, and not only back in."""
+        began = {visit.id: visit.started_at for visit in self.visits}
+        return {
+            entry.visit_id
+            for entry in self.alone
+            if entry.visit_id in began
+            and (entry.opened_at or entry.happened_at) <= began[entry.visit_id]
+        }
+
+    @cached_property
+    def counted(self) -> Mapping[Any, set[Hour]]:
+        """Hours in which anybody came in freely or was counted, by station."""
+        found: dict[Any, set[Hour]] = defaultdict(set)
+        for visit in self.visits:
+            if visit.mode is Kind.FREE:
+                found[visit.station_id].add((visit.local_day, visit.local_hour))
+        for station in self.stations:
+            for heads in self.heads:
+                if heads.station_id == station.id:
+                    for number in range(minute(heads.from_at), minute(heads.until_at)):
+                        local = self.local(station, number)
+                        found[station.id].add((local.date(), local.hour))
+        return found
 
     def zone(self, station: Station) -> ZoneInfo:
         return ZoneInfo(station.timezone)
@@ -392,7 +414,7 @@ def visits_of(row: Row) -> dict[str, Any]:
     stays = [
         ms(each.ended_at - each.started_at)
         for each in rows
-        if each.ended_at and each.end_source is not EndSource.IMPUTED
+        if each.end_source in (EndSource.WORKER, EndSource.CONTACT, EndSource.STAFF)
     ]
     scans = row.of(raw.scans)
     refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
@@ -442,16 +464,8 @@ def visits_of(row: Row) -> dict[str, Any]:
 def covered_ms(row: Row) -> int:
     """Sum the staffed time of hours in which anybody came in freely or was counted."""
     raw, found = row.raw, 0
-    counted: dict[Any, set[Hour]] = defaultdict(set)
-    for visit in raw.visits:
-        if visit.mode is Kind.FREE:
-            counted[visit.station_id].add((visit.local_day, visit.local_hour))
     for station in row.stations:
-        for heads in raw.heads:
-            if heads.station_id == station.id:
-                local = heads.from_at.astimezone(raw.zone(station))
-                counted[station.id].add((heads.local_day, local.hour))
-        for day, hour in counted[station.id]:
+        for day, hour in raw.counted.get(station.id, ()):
             if row.holds(station.id, day, hour):
                 found += raw.health.get((station.id, day), {}).get(hour, {}).get("STAFFED_MS", 0)
     return found
@@ -465,7 +479,13 @@ def access_of(row: Row) -> dict[str, Any]:
     by_scan = [order for order in orders if order.scan_id]
     executed = [order for order in by_scan if order.state is CommandState.EXECUTED]
     opened = [order for order in by_scan if order.opened_at]
-    contact = [order for order in executed if row.raw.contacts[order.door_id]]
+    contact = [
+        order
+        for order in executed
+        if order.opened_at
+        or order.has_contact
+        or (order.has_contact is None and row.raw.contacts[order.door_id])
+    ]
     let_in = outcomes[Outcome.GRANTED] + outcomes[Outcome.WALK_IN]
     claims = [floor(ms(o.claimed_at - o.created_at)) for o in orders if o.claimed_at]
     pulsed = [o for o in orders if o.pulsed_at and o.state is CommandState.EXECUTED]
@@ -556,7 +576,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         "reporting_person_hours": hours(persons_then * 60_000) if told else None,
         "reporting_used_hours": hours(used_then * 60_000) if told else None,
         "avg_occupancy": share(persons_then, open_minutes) if told else None,
-        "avg_when_used": share(persons, used),
+        "avg_when_used": share(persons_then, used_then) if told else None,
         "peak_occupancy": peak,
         "peak_at": peak_at,
         "max_observed": most,
@@ -621,7 +641,7 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
 
 
 def promise_of(row: Row) -> dict[str, Any]:
-    promised, unknown, usable, commissioned, online, outages, outage = (
+    promised, unknown, usable, commissioned, online, deaf, outages, outage = (
         row.health(name)
         for name in (
             "PROMISED_MS",
@@ -629,6 +649,7 @@ def promise_of(row: Row) -> dict[str, Any]:
             "USABLE_MS",
             "COMMISSIONED_MS",
             "ONLINE_MS",
+            "DEAF_MS",
             "OUTAGES",
             "OUTAGE_MS",
         )
@@ -643,7 +664,8 @@ def promise_of(row: Row) -> dict[str, Any]:
         "staffed_hours": hours(row.health("STAFFED_MS")),
         "commissioned_hours": hours(commissioned),
         "online_hours": hours(online),
-        "controller_uptime": share(online, commissioned),
+        "unheard_hours": hours(deaf),
+        "controller_uptime": share(online, commissioned - deaf),
         "outages": outages,
         "outage_hours": hours(outage),
         "mttr_min": round(outage / outages / 60_000, 1) if outages else None,

@@ -1,6 +1,7 @@
 """What is read of a day: the modes, the silence, the repairs of that very station."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -38,7 +39,12 @@ def at(hours: float) -> datetime:
     return MIDNIGHT + timedelta(hours=hours)
 
 
-async def a_place(runtime: Runtime) -> Station:
+async def a_place(
+    runtime: Runtime,
+    *,
+    silent: tuple[float, float] = (5, 6.5),
+    deaf: tuple[float, float] = (5.5, 6),
+) -> Station:
     """Its controller is silent from 5:00 to 6:30, its oven out of order from 7:30 to 9:30.
 
     From 5:30 to 6:00 no server was there to hear.
@@ -55,10 +61,10 @@ async def a_place(runtime: Runtime) -> Station:
         controller_id, _ = await a_controller(tx, station, at=at(-30))
         new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
         (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
-        tx.add(ListeningSpell(from_at=at(-30), until_at=at(5.5)))
-        tx.add(ListeningSpell(from_at=at(6), until_at=at(25)))
+        tx.add(ListeningSpell(from_at=at(-30), until_at=at(deaf[0])))
+        tx.add(ListeningSpell(from_at=at(deaf[1]), until_at=at(25)))
     for minute in range(-30 * 60, 25 * 60 + 1):
-        if not 5 * 60 < minute < 6.5 * 60:
+        if not silent[0] * 60 < minute < silent[1] * 60:
             process.heard(controller_id, at(minute / 60))
     await process.write_heard(at=at(25))
     async with runtime.database.write() as tx:
@@ -88,6 +94,45 @@ async def test_a_day_is_read_as_it_was(runtime: Runtime) -> None:
     assert [one.standing_ms for one in oven] == [120 * MINUTE] * 24
     assert [one.out_ms // MINUTE for one in oven[7:10]] == [60, 120, 60]
     assert oven[9].repairs_ms == [120 * MINUTE]
+
+
+@pytest.mark.parametrize(
+    ("silent", "deaf", "of_the_day", "of_the_hour"),
+    [
+        # Silent for half an hour before the servers went and after they came back.
+        ((5, 6.5), (5.5, 6), (24, 22.5, 0.5, 0.9574, 0.9375), (1, 0, 0.5, 0.0, 0.0)),
+        # Silent just while no server was there: of that hour nobody knows anything.
+        ((5, 6), (5, 6), (24, 23, 1, 1.0, 0.9583), (1, 0, 1, None, 0.0)),
+    ],
+)
+async def test_while_no_server_was_there_to_hear_a_controller_was_neither_up_nor_down(
+    runtime: Runtime,
+    silent: tuple[float, float],
+    deaf: tuple[float, float],
+    of_the_day: tuple[float | None, ...],
+    of_the_hour: tuple[float | None, ...],
+) -> None:
+    station = await a_place(runtime, silent=silent, deaf=deaf)
+    await roll_up(runtime.database, Terms(at(25), timedelta(days=180), SILENCE))
+    scope = Scope(
+        stations=sa.select(Station.id),
+        roots=Roots(stations=[station.id]),
+        period=Period(DAY, DAY + timedelta(days=1)),
+        by=By.STATION,
+        at=at(25),
+        retained_since=DAY - timedelta(days=180),
+    )
+    async with runtime.database.read() as tx:
+        (day,) = await queries.promise(tx, scope)
+        hours = await queries.promise(tx, replace(scope, by=By.HOUR))
+    for row, wanted in ((day, of_the_day), (hours[5], of_the_hour)):
+        assert (
+            row.commissioned_hours,
+            row.online_hours,
+            row.unheard_hours,
+            row.controller_uptime,
+            row.reported_share,
+        ) == wanted
 
 
 async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_told_apart(

@@ -157,6 +157,7 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
         unknown = chance.randint(0, promised)
         standing = chance.randint(0, 7_200_000)
         outages = chance.randint(0, 2)
+        online = chance.randint(0, 3_600_000)
         # No mean of these lies halfway between two decimals.
         mended = [60_000 * chance.randint(0, 330) + 1 for _ in range(chance.randint(0, 2))]
         minutes = Counter(length // 60_000 for length in mended)
@@ -170,7 +171,8 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
             "USABLE_MS": chance.randint(0, promised - unknown),
             "STAFFED_MS": chance.choice([0, promised // 2]),
             "COMMISSIONED_MS": 3_600_000,
-            "ONLINE_MS": chance.randint(0, 3_600_000),
+            "ONLINE_MS": online,
+            "DEAF_MS": chance.choice([0, chance.randint(0, 3_600_000 - online)]),
             "OUTAGES": outages,
             "OUTAGE_MS": outages * 777_777,
             f"{kind} STANDING_MS": standing,
@@ -276,6 +278,18 @@ async def test_every_report_of_every_cut_equals_a_plain_recount(
 
         periods = [(period, By.STATION, None) for period in (SHORT, *LONG)]
         await compare(one, controllers, oracle.controllers_of, periods)
+
+
+async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(
+    runtime: Runtime, health: Health
+) -> None:
+    async with told(runtime, 0, health, rounds=0) as one:
+        rows = await queries.occupancy(one.tx, one.scope(By.STATION, Bucket.DAY))
+    compared = [row for row in rows if row.avg_when_used is not None]
+    assert any(row.reporting_used_hours != row.used_hours for row in compared)
+    for row in compared:
+        product = row.avg_when_used * row.time_utilization
+        assert product == pytest.approx(row.avg_occupancy, abs=0.001)
 
 
 async def test_a_sweep_changes_no_figure(runtime: Runtime, health: Health) -> None:

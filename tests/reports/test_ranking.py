@@ -1,10 +1,15 @@
 """Where a station stands among its peers: by a plain count of who has less."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.reports.catalogue import SAYS, field_of
+from app.reports.ranking import FIGURES, Ranked
 from app.reports.rules.ranking import FEWEST_PEERS, band, fair, standings
+from tests.reports.test_source import worth
 
 stations = st.lists(
     st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 6).map(float)), max_size=30
@@ -47,3 +52,17 @@ def test_who_was_there_for_a_part_of_the_time_is_not_compared() -> None:
         True,
         False,
     ]
+
+
+@pytest.mark.parametrize("figure", [each for each in Ranked if each is not Ranked.VISITS_PER_SEAT])
+def test_a_ranked_share_is_of_what_and_by_what_its_report_says(figure: Ranked) -> None:
+    one = FIGURES[figure]
+    kind: Any = SAYS[one.report][0]
+    # Later fields are less, so that no difference of neighbours is below nought.
+    row = kind._make(1_000 - 7 * place for place in range(len(kind._fields)))
+    says = field_of(one.report, figure.value)
+    value, numerator, denominator = one.parts(row, 20)
+    assert value == getattr(row, figure.value)
+    assert numerator == worth(says.numerator or figure.value, row._asdict())
+    wanted = worth(says.denominator, row._asdict()) if says.denominator else None
+    assert denominator == wanted

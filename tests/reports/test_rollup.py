@@ -14,19 +14,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import privacy
 from app.db.settled import SLACK
 from app.db.types import new_id
+from app.doors.rules import Reason
+from app.doors.rules.journal import EventType, Quality
+from app.doors.tables import JournalEntry, OfflineEntry
 from app.people.tables import Occupation
-from app.places.rules import Kind
+from app.places.rules import Because, Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, rollup, vectors
 from app.reports.frame import progress
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Grain, span_of
 from app.reports.rules.counters import C
+from app.reports.source import MADE
 from app.reports.tables import Rollup, RollupDue
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit, VoidBecause
 from tests.reports.histories import AT, Author
-from tests.support.worlds import SomeWorker, a_station, a_unit, a_worker
+from tests.support.worlds import SomeWorker, a_controller, a_door, a_station, a_unit, a_worker
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +152,80 @@ async def test_a_stay_that_turns_out_shorter_leaves_the_day_it_never_reached(
     after = await roll(runtime)
     assert C.PERSON_MS not in vectors.unpacked(
         after[station.id, Grain.DAY, date(2026, 11, 17)].counts
+    )
+
+
+@pytest.mark.parametrize(
+    ("minutes", "proved", "kind"),
+    [
+        (0, None, C.VISITS_OFFLINE),
+        (5, None, C.VISITS_SCAN),
+        (0, 5, C.VISITS_SCAN),
+        # The pulse came first, the contact told when the door opened.
+        (-1, 0, C.VISITS_OFFLINE),
+    ],
+)
+async def test_a_visit_is_offline_when_a_controller_that_was_alone_opened_for_it_first(
+    runtime: Runtime, minutes: int, proved: int | None, kind: C
+) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        door = await a_door(tx, station, at=NOON)
+        box, _ = await a_controller(tx, station, at=NOON)
+        visit = a_visit(station, NOON, written=NOON)
+        happened_at = NOON + timedelta(minutes=minutes)
+        opened_at = None if proved is None else NOON + timedelta(minutes=proved)
+        entry = an_entry(box, door.id, happened_at)
+        tx.add_all([visit, entry])
+        await tx.flush()
+        tx.add(
+            OfflineEntry(
+                entry_id=entry.id,
+                station_id=station.id,
+                door_id=door.id,
+                opened=True,
+                reason=Reason.OK,
+                mode=Kind.SCAN,
+                because=Because.WEEKLY,
+                happened_at=happened_at,
+                opened_at=opened_at,
+                visit_id=visit.id,
+                local_day=DAY,
+                local_hour=12,
+                reviewed_at=NOON,
+                changed_at=NOON,
+            )
+        )
+    counts = vectors.unpacked((await roll(runtime))[station.id, Grain.DAY, DAY].counts)
+    found = {key for key in (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE) if counts.get(key)}
+    assert found == {kind}
+    async with runtime.database.read() as tx:
+        for name in ("scan", "offline"):
+            where = MADE["visits"][f"visits_{name}"].where
+            assert where is not None
+            rows = await tx.scalar(sa.select(sa.func.count()).select_from(Visit).where(where))
+            assert (rows == 1) is (kind is C[f"VISITS_{name.upper()}"])
+
+
+def an_entry(controller_id: uuid.UUID, door_id: uuid.UUID, at: datetime) -> JournalEntry:
+    return JournalEntry(
+        id=new_id(),
+        controller_id=controller_id,
+        epoch=1,
+        seq=1,
+        event_id="event-1",
+        boot_id="boot-1",
+        type=EventType.OFFLINE_ENTRY,
+        door_id=door_id,
+        occurred_at=at,
+        corrected_at=at,
+        error_ms=0,
+        quality=Quality.SYNCED,
+        late=True,
+        received_at=at,
+        content_hash=b"",
+        body={},
+        applied_at=at,
     )
 
 

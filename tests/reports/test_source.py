@@ -109,6 +109,7 @@ async def test_a_figure_names_just_the_counters_that_move_it(
         values |= {key: value * 10_000_000 for key, value in values.items() if is_time(key)}
         values |= {C.OPEN_MS: 300 * HOUR_MS}
         values |= {C.PROMISED_MS: 400 * HOUR_MS, C.UNKNOWN_MS: 90 * HOUR_MS}
+        values |= {C.COMMISSIONED_MS: 500 * HOUR_MS, C.DEAF_MS: 80 * HOUR_MS}
         values |= {C.STAFFED_MS: 100 * HOUR_MS, C.COVERED_MS: 60 * HOUR_MS}
         values |= {histogram + place: 50 for histogram, place in HISTOGRAMS.items()}
         values |= {facility("water", F.REPAIRS): 50}

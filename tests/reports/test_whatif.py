@@ -27,6 +27,7 @@ from app.reports.rules.suppositions import OtherHours, Supposition
 from app.reports.whatif import Rows, Wanted, WhatIf, what_if
 from app.runtime import Runtime
 from app.visits import presence
+from app.visits.tables import EndSource, Visit
 from tests.conftest import Clock
 from tests.support.worlds import (
     SomeWorker,
@@ -262,6 +263,24 @@ async def an_override(
     } | values
     async with town.runtime.database.write() as tx:
         tx.add(ModeChange(**row))
+
+
+async def test_who_came_to_another_station_says_nothing_of_the_usual_stay_at_the_first(
+    runtime: Runtime, clock: Clock
+) -> None:
+    """He had left before, nobody knows when; who says that he leaves is a stay."""
+    town = await town_of(runtime, clock).build()
+    for hour, station in ((14, 0), (14.5, 1)):
+        clock.set(at_hour(hour))
+        await town.scans(1, station)
+    clock.set(at_hour(14.75))
+    await town.leaves(1)
+    clock.set(at_hour(20))
+    async with runtime.database.read() as tx:
+        ends = list(await tx.scalars(sa.select(Visit.end_source).order_by(Visit.started_at)))
+    assert ends == [EndSource.OTHER_STATION, EndSource.WORKER]
+    stays = (await town.asks(Supposition(capacity=3))).stays
+    assert (stays.by_median, stays.by_longest) == (1, 1)
 
 
 TWO_DAYS = Period(FIRST, FIRST + timedelta(days=2))

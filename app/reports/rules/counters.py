@@ -21,7 +21,7 @@ class C(IntEnum):
     VISITS_SCAN = 2
     """The same, in any other mode."""
     VISITS_OFFLINE = 3
-    """The same, opened by a controller that worked alone."""
+    """The same, begun by an opening of a controller that worked alone."""
     PERSONS = 4
     """Parties of these visits, summed up."""
     ANONYMOUS = 5
@@ -33,7 +33,7 @@ class C(IntEnum):
     IMPUTED = 8
     """Of these, ended by time alone."""
     DWELLS = 9
-    """Stays whose end was observed."""
+    """Stays whose end somebody saw."""
     DWELL_MS = 10
     HEADS = 11
     """What staff counted; belongs to a day and to no hour."""
@@ -50,7 +50,7 @@ class C(IntEnum):
     OPENED = 26
     """Granted scans for which a contact proved that the door opened."""
     WITH_CONTACT = 27
-    """Executed, at a door with a contact: what OPENED can be compared with."""
+    """Executed, at a door with a contact or that one proved to open: what OPENED is a part of."""
     ALONE_OPENED = 28
     """What controllers opened while they worked alone."""
     ALONE_REFUSED = 29

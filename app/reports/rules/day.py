@@ -81,6 +81,9 @@ class Stay(NamedTuple):
     is_offline: bool = False
     is_over: bool = False
     is_imputed: bool = False
+    """Over by time alone."""
+    is_seen: bool = False
+    """Whether somebody saw its end; of some stays that are over only something later told."""
     occupation: str | None = None
     number: int | None = None
     """What stands for the worker in sets; None: anonymous."""
@@ -140,8 +143,10 @@ class Facts:
     orders: Sequence[Order] = ()
     alone: Sequence[Alone] = ()
     uses: Sequence[Use] = ()
-    heads: Sequence[tuple[int, int]] = ()
-    """Head counts: the hour in which each began, and how many."""
+    heads: int = 0
+    """What staff counted, in counts that began on this day."""
+    counted: Sequence[tuple[int, int]] = ()
+    """When they counted: from and until, also of counts that began on the day before."""
 
 
 @dataclass(slots=True)
@@ -179,8 +184,7 @@ def count(
             _add(hours[alone.hour], C.ALONE_FLAGGED, 1)
     for use in facts.uses:
         _use(use, hours[use.hour])
-    for _, heads in facts.heads:
-        _add(hours[ALL_DAY], C.HEADS, heads)
+    _add(hours[ALL_DAY], C.HEADS, facts.heads)
     _covered(facts, hours, staffed_ms)
     return found
 
@@ -203,7 +207,7 @@ def _visits(stays: Iterable[Stay], hours: ByHour, crowd: dict[str, set[int]]) ->
             _add(counts, C.OVER, 1)
             if stay.is_imputed:
                 _add(counts, C.IMPUTED, 1)
-            else:
+            if stay.is_seen:
                 dwell_ms = stay.until_ms - stay.from_ms
                 _add(counts, C.DWELLS, 1)
                 _add(counts, C.DWELL_MS, dwell_ms)
@@ -335,7 +339,8 @@ def _order(order: Order, counts: Counts) -> None:
             _add(counts, C.CLAIMED, 1)
         if order.state is CommandState.EXECUTED:
             _add(counts, C.EXECUTED, 1)
-            if order.has_contact:
+            # Where the register says that there is no contact, one may have told all the same.
+            if order.has_contact or order.opened_ms is not None:
                 _add(counts, C.WITH_CONTACT, 1)
         if order.opened_ms is not None:
             _add(counts, C.OPENED, 1)
@@ -349,7 +354,8 @@ def _use(use: Use, counts: Counts) -> None:
 
 def _covered(facts: Facts, hours: ByHour, staffed_ms: Mapping[int, int]) -> None:
     """Note in which staffed hours anybody was counted at all: scanned, or by staff (metrics 12)."""
-    covered = {hour for hour, _ in facts.heads}
+    edges = quarter_edges(facts.timezone, facts.day)
+    covered = {hour for span in facts.counted for hour, _ in by_hour(edges, *span)}
     covered |= {stay.hour for stay in facts.stays if stay.hour is not None and stay.is_free}
     for hour in covered:
         if hour in staffed_ms:

@@ -39,7 +39,7 @@ class Sojourn(NamedTuple):
     stay_until: datetime
     ended_at: datetime | None
     left_at: datetime | None
-    """The end, if somebody saw it; None when it is imputed or to come."""
+    """The end, if somebody saw it or saw him elsewhere; None when it is imputed or to come."""
     party_size: int
 
 

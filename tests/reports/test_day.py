@@ -1,0 +1,70 @@
+"""A station's day, counted: small days of which everybody can say what they come to."""
+
+from datetime import date
+from typing import Any
+
+from app.doors.rules import CommandState
+from app.reports.catalogue import field_of
+from app.reports.rules.counters import C
+from app.reports.rules.day import Counts, Facts, Order, Stay, count, quarter_edges
+
+DAY, ZONE = date(2026, 11, 24), "Asia/Shanghai"
+EDGES = quarter_edges(ZONE, DAY)
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+STAFFED = dict.fromkeys(range(8, 18), HOUR)
+
+
+def at(hours: float) -> int:
+    return EDGES[0] + round(hours * HOUR)
+
+
+def counted(**facts: Any) -> dict[int, Counts]:
+    day = Facts(timezone=ZONE, day=DAY, **{"capacity": 1} | facts)
+    return dict(count(day, STAFFED, ()).hours)
+
+
+def total(hours: dict[int, Counts], key: int) -> int:
+    return sum(counts.get(key, 0) for counts in hours.values())
+
+
+def test_a_count_of_heads_covers_every_staffed_hour_that_it_touches() -> None:
+    def covered(*spans: tuple[float, float]) -> set[int]:
+        hours = counted(counted=[(at(since), at(until)) for since, until in spans])
+        return {hour for hour, counts in hours.items() if counts.get(C.COVERED_MS) == HOUR}
+
+    assert covered((8, 18)) == set(range(8, 18))
+    assert covered((-2, 9.5)) == {8, 9}
+    assert covered((10.5, 11), (16, 26)) == {10, 16, 17}
+    assert covered((19, 24)) == set()
+
+
+def test_only_a_stay_whose_end_somebody_saw_has_a_length() -> None:
+    """Who came to another station had left some time before."""
+    seen = Stay(at(9), at(10), 1, 9, is_over=True, is_seen=True)
+    elsewhere = seen._replace(until_ms=at(11), is_seen=False)
+    imputed = elsewhere._replace(is_imputed=True)
+    hours = counted(stays=[seen, elsewhere, imputed])
+    keys = (C.OVER, C.IMPUTED, C.DWELLS, C.DWELL_MS)
+    assert [total(hours, key) for key in keys] == [3, 1, 1, HOUR]
+
+
+def test_no_more_doors_are_proved_to_open_than_there_are_contacts_to_prove_it() -> None:
+    """A door that has none by the register may have one that tells all the same."""
+    order = Order(9, CommandState.EXECUTED, by_scan=True, claimed_ms=70, pulsed_ms=400)
+    told = order._replace(opened_ms=900)
+    orders = [order, told, order._replace(has_contact=True), told._replace(has_contact=True)]
+    hours = counted(orders=orders)
+    keys = (C.EXECUTED, C.WITH_CONTACT, C.OPENED)
+    assert [total(hours, key) for key in keys] == [4, 3, 2]
+
+
+def test_a_crowd_over_midnight_is_two_and_the_catalogue_says_so() -> None:
+    def crowded(since: float, until: float) -> int:
+        return total(counted(stays=[Stay(at(since), at(until), 1, None)]), C.CROWDED_MS)
+
+    assert crowded(23, 24.05) == HOUR
+    assert crowded(23.95, 25) == 0
+    says = field_of("occupancy", "crowded_minutes")
+    assert "midnight" in says.formula
+    assert "午夜" in says.formula_zh

@@ -1,0 +1,100 @@
+"""Heads that staff counted: a count tells of all of its time, on either side of midnight."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from app.audit import Actor
+from app.people.admins import Roots
+from app.places import held
+from app.places.tables import Station
+from app.reports import queries
+from app.reports.frame import Scope
+from app.reports.rollup import Terms, roll_up
+from app.reports.rules import Bucket, By, Period
+from app.runtime import Runtime
+from app.visits import headcounts
+from app.visits.headcounts import HeadCount
+from tests.support.worlds import DAY_AND_NIGHT, a_station, an_admin
+
+pytestmark = pytest.mark.anyio
+
+DAY = date(2026, 11, 24)
+MIDNIGHT = datetime(2026, 11, 23, 16, tzinfo=UTC)
+
+
+def at(hours: float) -> datetime:
+    return MIDNIGHT + timedelta(hours=hours)
+
+
+async def a_place(runtime: Runtime, **station: Any) -> Station:
+    """It has no controller: only staff can tell of it."""
+    async with runtime.database.write() as tx:
+        found = await a_station(tx, at=at(-30), **station)
+    for hours in (0, 24, 48):
+        await held.record_all(runtime.database, at=at(hours))
+    return found
+
+
+async def count(
+    runtime: Runtime, station: Station, since: float, until: float, *, written: float
+) -> None:
+    async with runtime.database.write() as tx:
+        admin = await an_admin(tx, at=at(-30))
+        counted = HeadCount(7, at(since), at(until))
+        await headcounts.add(tx, station, counted, actor=Actor(admin.id), at=at(written))
+
+
+async def told(runtime: Runtime, station: Station, report: Any, hours: float) -> Sequence[Any]:
+    """Count what changed, and ask about two days by the day."""
+    terms = Terms(at=at(hours), retention=timedelta(days=180), silence=timedelta(seconds=75))
+    await roll_up(runtime.database, terms)
+    scope = Scope(
+        stations=sa.select(Station.id),
+        roots=Roots(stations=[station.id]),
+        period=Period(DAY, DAY + timedelta(days=2)),
+        by=By.STATION,
+        at=at(hours),
+        retained_since=DAY - timedelta(days=180),
+        bucket=Bucket.DAY,
+    )
+    async with runtime.database.read() as tx:
+        rows: Sequence[Any] = await report(tx, scope)
+    return rows
+
+
+async def test_one_count_over_all_staffed_hours_covers_them_all(runtime: Runtime) -> None:
+    station = await a_place(runtime)
+    await count(runtime, station, 8, 18, written=19)
+    first, second = await told(runtime, station, queries.visits, 48)
+    assert (first.staffed_hours, first.covered_hours, first.free_mode_coverage) == (10, 10, 1)
+    assert (second.staffed_hours, second.covered_hours, second.free_mode_coverage) == (10, 0, 0)
+    assert (first.walk_in_heads, second.walk_in_heads) == (7, 0)
+
+
+async def test_a_count_over_midnight_tells_of_both_days_and_adds_its_heads_to_the_first(
+    runtime: Runtime,
+) -> None:
+    """It is written down when both days were counted already, and is found all the same."""
+    station = await a_place(runtime, staffed_hours=DAY_AND_NIGHT)
+    before = await told(runtime, station, queries.occupancy, 50)
+    assert [row.reporting_hours for row in before] == [0, 0]
+    await count(runtime, station, 22, 30, written=51)
+    after = await told(runtime, station, queries.occupancy, 52)
+    assert [row.reporting_hours for row in after] == [2, 6]
+    rows = await told(runtime, station, queries.visits, 52)
+    assert [(row.covered_hours, row.walk_in_heads) for row in rows] == [(2, 7), (6, 0)]
+    promised = await told(runtime, station, queries.promise, 52)
+    assert [row.unknown_hours for row in promised] == [22, 18]
+
+
+async def test_a_count_that_ends_at_midnight_tells_nothing_of_the_next_day(
+    runtime: Runtime,
+) -> None:
+    station = await a_place(runtime, staffed_hours=DAY_AND_NIGHT)
+    await count(runtime, station, 20, 24, written=25)
+    rows = await told(runtime, station, queries.visits, 52)
+    assert [row.covered_hours for row in rows] == [4, 0]
