@@ -108,6 +108,16 @@ def test_one_station_has_its_sheet(city: Path, tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "sheets").iterdir()] == [f"{code}-2026-11.pdf"]
 
 
+@pytest.mark.parametrize("month", ["0001-01", "9999-12"])
+def test_a_month_that_no_sheet_can_have_is_refused_in_one_line(
+    city: Path, tmp_path: Path, month: str
+) -> None:
+    refused = yizhan(city, "export", "sheets", "--month", month, str(tmp_path / "sheets"))
+    said = "refused: the month must lie between 2000 and 2100"
+    assert (refused.returncode, refused.stderr.splitlines()) == (1, [said])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_progress_is_a_bar_on_a_terminal_and_elsewhere_a_line_now_and_then(clock: Clock) -> None:
     def said(*, is_terminal: bool) -> str:
         text = io.StringIO()

@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from app.api.shapes import EARLIEST, LATEST
 from app.cli.places import station_of, unit_id_of, unit_of
 from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
@@ -23,6 +22,7 @@ from app.clock import monotonic
 from app.people.admins import SignedInAdmin
 from app.people.rules import Role
 from app.places import units
+from app.places.rules import EARLIEST, LATEST
 from app.places.tables import Station, Unit
 from app.reports.answers import Answer, answer, as_csv, as_json, as_workbook
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.people.admins import Roots
-from app.places.rules import Calendar, local_day
+from app.places.rules import EARLIEST, LATEST, Calendar, local_day
 from app.places.tables import Station, Unit
 from app.reports import comparing, queries
 from app.reports.frame import PeriodInvalid, Scope
@@ -76,6 +76,8 @@ def month_of(text: str) -> Period:
         first = date.fromisoformat(f"{text}-01")
     except ValueError as error:
         raise PeriodInvalid("a month is written as 2026-10") from error
+    if not EARLIEST.date() <= first < LATEST.date():
+        raise PeriodInvalid("the month must lie between 2000 and 2100")
     return Period(first, _next_month(first))
 
 
