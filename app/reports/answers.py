@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.places.rules import CITY_ZONE, local_day
 from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
+from app.reports.catalogue import is_share
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
 from app.reports.queries import REPORTS, Columns
@@ -156,7 +157,8 @@ async def as_json(
 async def as_workbook(read: ReadTx, answer: Answer, path: Path, note: Note = _unheard) -> None:
     """Write it as a workbook, portion by portion; raises PeriodInvalid."""
     check_length(answer.least)
-    book = Workbook(path, answer.names, zone=ZoneInfo(CITY_ZONE))
+    shares = {name for name in answer.names if is_share(name, answer.asked.figure)}
+    book = Workbook(path, answer.names, shares=shares, zone=ZoneInfo(CITY_ZONE))
     try:
         async for columns in answer.portioned(read):
             await asyncio.to_thread(book.add, columns)

@@ -512,6 +512,16 @@ def field_of(report: str, name: str) -> Field:
     return Field(name, TITLES[name], says, in_chinese, unit, numerator, denominator)
 
 
+def is_share(column: str, figure: Ranked | None = None) -> bool:
+    """Whether a column's figures are parts of one; a ranking's value is what its figure is."""
+    if column.endswith("_change"):
+        return True
+    name = column.removesuffix("_before")
+    if name == "value" and figure is not None:
+        name = figure.value
+    return name in FORMULAS and FORMULAS[name][1] == "share"
+
+
 def page() -> str:
     """Write the catalogue as a page."""
     lines = [

@@ -176,6 +176,18 @@ async def test_every_report_answers_as_json_and_as_csv(
         assert entry.after == {"report": report} | asked | TODAY | figure
 
 
+async def test_a_workbook_shows_what_is_ranked_in_its_own_unit(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    for figure, shown in (("offhours_share", "0.00%"), ("visits", "#,##0")):
+        answer = await asks(client, city.auditor, "ranking", figure=figure, format="xlsx")
+        sheet = openpyxl.load_workbook(io.BytesIO(answer.content))["报表"]
+        at = [cell.value for cell in sheet[1]].index("数值 (value)")
+        cells = [row[at] for row in sheet.iter_rows(min_row=2) if row[at].value is not None]
+        assert cells
+        assert {(cell.value, cell.number_format) for cell in cells if cell.value} == {(1, shown)}
+
+
 async def test_a_workbook_leaves_no_file_behind(
     client: httpx.AsyncClient, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
