@@ -1,8 +1,11 @@
 """Reports by command: the figures of the API, whole files, and how far it is."""
 
+import asyncio
 import csv
 import io
 import json
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import openpyxl
@@ -10,6 +13,12 @@ import pytest
 from rich.console import Console
 
 from app.cli.progress import EVERY_S, shown
+from app.db.engine import Database, embedded_url
+from app.db.types import new_id
+from app.doors.rules import Outcome, Reason
+from app.doors.tables import Scan
+from app.reports.rules import Grain
+from app.reports.tables import RollupDue
 from tests.conftest import Clock
 from tests.test_cli import yizhan
 
@@ -53,6 +62,49 @@ def test_one_report_says_the_same_in_every_format(city: Path, tmp_path: Path) ->
     sheet = openpyxl.load_workbook(file)["报表"]
     at = [cell.value for cell in sheet[1]].index("人次 (visits)")
     assert [row[at].value for row in sheet.iter_rows(min_row=2)] == [one[2] for one in told]
+
+
+async def disturbed(folder: Path) -> None:
+    """Have a day that is due to be counted anew, and a forged code."""
+    database = Database(embedded_url(folder / "yizhan.db"), pool_size=1)
+    at = datetime(2026, 11, 18, 4, tzinfo=UTC)
+    async with database.write() as tx:
+        due = {"place_id": new_id(), "grain": Grain.DAY, "from_day": at.date()}
+        tx.add(RollupDue(**due, depth=0, token=new_id()))
+        forged = {"outcome": Outcome.REFUSED, "reason": Reason.TOKEN_INVALID, "party_size": 1}
+        tx.add(Scan(id=new_id(), **forged, scanned_at=at, changed_at=at))
+    await database.dispose()
+
+
+def test_what_a_table_cannot_say_is_said_beside_it(city: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "var"
+    shutil.copytree(city, folder)
+    words = ("report", "--report", "access", *DAYS)
+    final = yizhan(folder, *words)
+    answer = json.loads(yizhan(folder, *words, "--format", "json").stdout)
+    counted_at = datetime.fromisoformat(answer["rolled_up_to"]).replace(microsecond=0)
+
+    def counted(lines: list[str]) -> datetime:
+        (line,) = [line for line in lines if line.startswith("rolled_up_to: ")]
+        return datetime.fromisoformat(line.removeprefix("rolled_up_to: "))
+
+    said = final.stderr.splitlines()
+    assert "completeness: 2 of 2 days are over" in said
+    assert counted(said) == counted_at
+    assert "counted anew" not in final.stderr
+    nowhere = answer["refused_without_station"].get("token_invalid", 0)
+
+    asyncio.run(disturbed(folder))
+    file = tmp_path / "access.csv"
+    saved = yizhan(folder, *words, "--out", str(file))
+    said = saved.stdout.splitlines()
+    assert said[0] == f"wrote 3 rows to {file}"
+    assert "completeness: 2 of 2 days are over" in said
+    assert counted(said) == counted_at
+    assert "recounting: some days are being counted anew, figures may still change" in said
+    assert f"refused_without_station.token_invalid: {nowhere + 1:,}" in said
+    text = file.read_text("utf-8")
+    assert text == final.stdout, "one table, the same as before"
 
 
 def test_a_report_may_be_of_one_branch_or_one_station(city: Path) -> None:
@@ -106,6 +158,16 @@ def test_one_station_has_its_sheet(city: Path, tmp_path: Path) -> None:
     made = yizhan(city, *words)
     assert (made.returncode, "wrote 1 sheets" in made.stdout) == (0, True), made.stderr
     assert [file.name for file in (tmp_path / "sheets").iterdir()] == [f"{code}-2026-11.pdf"]
+
+
+@pytest.mark.parametrize("month", ["0001-01", "9999-12"])
+def test_a_month_that_no_sheet_can_have_is_refused_in_one_line(
+    city: Path, tmp_path: Path, month: str
+) -> None:
+    refused = yizhan(city, "export", "sheets", "--month", month, str(tmp_path / "sheets"))
+    said = "refused: the month must lie between 2000 and 2100"
+    assert (refused.returncode, refused.stderr.splitlines()) == (1, [said])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_progress_is_a_bar_on_a_terminal_and_elsewhere_a_line_now_and_then(clock: Clock) -> None:

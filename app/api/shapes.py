@@ -13,11 +13,8 @@ from pydantic import (
     StringConstraints,
 )
 
+from app.places.rules import EARLIEST, LATEST
 from app.places.tables import FacilityKind
-
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-"""Instants outside are typing errors; and time arithmetic cannot overflow within."""
 
 
 class In(BaseModel):

@@ -15,7 +15,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from app.api.shapes import EARLIEST, LATEST
 from app.cli.places import station_of, unit_id_of, unit_of
 from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
@@ -23,8 +22,9 @@ from app.clock import monotonic
 from app.people.admins import SignedInAdmin
 from app.people.rules import Role
 from app.places import units
+from app.places.rules import EARLIEST, LATEST
 from app.places.tables import Station, Unit
-from app.reports.answers import Answer, answer, as_csv, as_json, as_workbook
+from app.reports.answers import Answer, answer, as_csv, as_json, as_workbook, local
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.drawing import draw, plain
 from app.reports.ranking import Ranked
@@ -69,7 +69,7 @@ def write_report(
         Path | None, typer.Option("--out", dir_okay=False, help="File; else standard output.")
     ] = None,
 ) -> None:
-    """Write a report of the catalogue to a file, however long it is, and show how far it is."""
+    """Write a report of the catalogue to a file, however long, and say how complete it is."""
     if form is Format.XLSX and file is None:
         err.print("refused: a workbook needs a file; say --out FILE")
         raise typer.Exit(2)
@@ -94,18 +94,31 @@ def write_report(
                 is_whole_city=branch is None and one is None,
             )
 
-    def act(into: Path | None) -> Callable[[Runtime], Awaitable[int]]:
-        async def write(held: Runtime) -> int:
+    def act(into: Path | None) -> Callable[[Runtime], Awaitable[tuple[int, Answer]]]:
+        async def write(held: Runtime) -> tuple[int, Answer]:
             found = await ask(held)
             console = Console(quiet=True) if file is None and out.is_terminal else err
             with shown(report.value, found.portions, console=console, monotonic=monotonic) as step:
-                return await _write(held, found, form, into, step)
+                return await _write(held, found, form, into, step), found
 
         return write
 
     with plain_refusals(), _whole(file) as into:
-        rows = run(act(into), writes=False)
-    (out if file else err).print(f"wrote {rows:,} rows" + (f" to {file}" if file else ""))
+        rows, found = run(act(into), writes=False)
+    said = out if file else err
+    said.print(f"wrote {rows:,} rows" + (f" to {file}" if file else ""))
+    for line in _facts(found):
+        said.print(line)
+
+
+def _facts(found: Answer) -> Iterator[str]:
+    """Say of the rows what a table cannot, under the names that the JSON has."""
+    yield f"completeness: {found.known.days_over} of {found.known.days_asked} days are over"
+    yield f"rolled_up_to: {local(found.counted.rolled_up_to)}"
+    if found.counted.recounting:
+        yield "recounting: some days are being counted anew, figures may still change"
+    for reason, count in (found.nowhere or {}).items():
+        yield f"refused_without_station.{reason}: {count:,}"
 
 
 async def _write(

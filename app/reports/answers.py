@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.places.rules import CITY_ZONE, local_day
 from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
+from app.reports.catalogue import is_share
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
 from app.reports.queries import REPORTS, Columns
@@ -63,6 +64,19 @@ class Answer:
     def least(self) -> int:
         """So many rows it has at least; for each kind of thing, a report has as many again."""
         return _length(self.columns) if self.made is None else self.made.rows
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is to be known of its rows: how complete they are, as of when, what is in none."""
+        found = {
+            "completeness": asdict(self.known),
+            "rolled_up_to": self.counted.rolled_up_to,
+            "recounting": self.counted.recounting,
+            "generated_at": self.at,
+        }
+        if self.nowhere is not None:
+            found["refused_without_station"] = self.nowhere
+        return found
 
     async def portioned(self, read: ReadTx) -> AsyncIterator[Columns]:
         """Give its rows by columns, portion by portion."""
@@ -120,7 +134,7 @@ async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta
 
 
 async def as_csv(read: ReadTx, answer: Answer, note: Note = _unheard) -> AsyncIterator[bytes]:
-    """Write it as CSV, portion by portion."""
+    """Write it as CSV, portion by portion: one table, with its facts to be told beside it."""
     yield csv_head(answer.names).encode()
     async for columns in answer.portioned(read):
         text = await asyncio.to_thread(csv_text, answer.names, zip(*columns, strict=True))
@@ -142,21 +156,14 @@ async def as_json(
             yield memoryview(text)[1:-1]
             comma = b","
         note(rows)
-    more: dict[str, Any] = {
-        "completeness": asdict(answer.known),
-        "rolled_up_to": answer.counted.rolled_up_to,
-        "recounting": answer.counted.recounting,
-        "generated_at": answer.at,
-    }
-    if answer.nowhere is not None:
-        more["refused_without_station"] = answer.nowhere
-    yield b"]," + to_json(more)[1:]
+    yield b"]," + to_json(answer.facts)[1:]
 
 
 async def as_workbook(read: ReadTx, answer: Answer, path: Path, note: Note = _unheard) -> None:
     """Write it as a workbook, portion by portion; raises PeriodInvalid."""
     check_length(answer.least)
-    book = Workbook(path, answer.names, zone=ZoneInfo(CITY_ZONE))
+    shares = {name for name in answer.names if is_share(name, answer.asked.figure)}
+    book = Workbook(path, answer.names, shares=shares, zone=ZoneInfo(CITY_ZONE))
     try:
         async for columns in answer.portioned(read):
             await asyncio.to_thread(book.add, columns)
@@ -174,13 +181,14 @@ _ONLY = (("工会组织 unit", "unit"), ("驿站 station", "station"), ("指标 
 """What a report may be narrowed to, beside its period."""
 
 
-def _local(at: datetime | None) -> str:
+def local(at: datetime | None) -> str:
+    """Write an instant by the city's clock; None is a dash."""
     return "—" if at is None else at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
 
 
 def _about(answer: Answer) -> list[tuple[str, str]]:
     """Say on the file itself what it is, of when, and how complete."""
-    made = _local(answer.at)
+    made = local(answer.at)
     asked, known, said = answer.asked, answer.known, answer.asked.echo()
     return [
         ("报表 report", asked.report.value),
@@ -195,7 +203,7 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             else []
         ),
         ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
-        ("统计到 rolled_up_to", _local(answer.counted.rolled_up_to)),
+        ("统计到 rolled_up_to", local(answer.counted.rolled_up_to)),
         *(
             [("正在重新统计 recounting", "部分日子正在重新统计。Some days are being counted anew.")]
             if answer.counted.recounting

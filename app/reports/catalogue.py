@@ -530,6 +530,16 @@ def field_of(report: str, name: str) -> Field:
     return Field(name, TITLES[name], says, in_chinese, unit, numerator, denominator)
 
 
+def is_share(column: str, figure: Ranked | None = None) -> bool:
+    """Whether a column's figures are parts of one; a ranking's value is what its figure is."""
+    if column.endswith("_change"):
+        return True
+    name = column.removesuffix("_before")
+    if name == "value" and figure is not None:
+        name = figure.value
+    return name in FORMULAS and FORMULAS[name][1] == "share"
+
+
 def page() -> str:
     """Write the catalogue as a page."""
     lines = [
@@ -543,6 +553,13 @@ def page() -> str:
         "that it has itself: `of_station`, `of_unit`, `of_operating_model`, `of_day`, `of_hour`,",
         "`of_weekday`, `of_day_class`, and of facilities `of_kind`. Of `by=weekday&bucket=hour`,",
         "`of_weekday=1&of_hour=8` is what came on Mondays from 8 to 9.",
+        "",
+        "With `format=csv` or `format=xlsx` a report is a file. A CSV is one table; what the JSON",
+        "says beside its rows, headers of the answer say, each as JSON: `Report-Completeness`,",
+        "`Report-Rolled-Up-To`, `Report-Recounting`, `Report-Generated-At`, and, of `access` for",
+        "the whole city, `Report-Refused-Without-Station`: refusals that name no station. A",
+        "workbook says the same on its second sheet, and `yizhan report` on the terminal. While",
+        "`Report-Recounting` is `true`, some figures may still change.",
         "",
         "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
         "API as any other client; its choices stand in its address, so that a link to a figure can",

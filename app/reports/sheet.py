@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.people.admins import Roots
-from app.places.rules import Calendar, local_day
+from app.places.rules import EARLIEST, LATEST, Calendar, local_day
 from app.places.tables import Station, Unit
 from app.reports import comparing, queries
+from app.reports.catalogue import is_share
 from app.reports.frame import PeriodInvalid, Scope
 from app.reports.rows import VisitsRow
 from app.reports.rules import Bucket, By, Completeness, Period, completeness, rate
@@ -76,6 +77,8 @@ def month_of(text: str) -> Period:
         first = date.fromisoformat(f"{text}-01")
     except ValueError as error:
         raise PeriodInvalid("a month is written as 2026-10") from error
+    if not EARLIEST.date() <= first < LATEST.date():
+        raise PeriodInvalid("the month must lie between 2000 and 2100")
     return Period(first, _next_month(first))
 
 
@@ -176,7 +179,7 @@ def _figure(name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Figur
     if f"{name}_before" in now:
         was, change = now[f"{name}_before"], now[f"{name}_change"]
         return Figure(name, now[name], was, is_mixed=True, change=change)
-    return Figure(name, now[name], then[name], is_share=name.endswith("_share"))
+    return Figure(name, now[name], then[name], is_share=is_share(name))
 
 
 async def _totals(tx: AsyncSession, scope: Scope) -> "_Totals":

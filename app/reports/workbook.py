@@ -4,18 +4,15 @@ Numbers are numbers, shares are percentages, times are local times, and a text i
 begins with. It is written row by row, so that its length costs disk and not memory.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.reports.export import spread_titles, spread_values
 from app.reports.frame import PeriodInvalid
-
-if TYPE_CHECKING:
-    from xlsxwriter.worksheet import Worksheet
 
 MOST_ROWS = 1_048_575
 """What one sheet of Excel holds besides its header."""
@@ -36,21 +33,27 @@ def check_length(rows: int) -> None:
 class Workbook:
     """A workbook that is being written: a header, rows as they come, and what they are."""
 
-    def __init__(self, path: Path, columns: Sequence[str], *, zone: ZoneInfo) -> None:
-        """Begin it; times are shown in `zone`, for Excel knows none."""
+    def __init__(
+        self, path: Path, columns: Sequence[str], *, shares: Collection[str], zone: ZoneInfo
+    ) -> None:
+        """Begin it; `shares` are the columns whose figures are parts of one.
+
+        Times are shown in `zone`, for Excel knows none.
+        """
         import xlsxwriter  # Here: a server that nobody asks for a workbook does without.
 
         options = {"constant_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
         book = xlsxwriter.Workbook(path, options)
-        self._book, self._columns, self._zone = book, columns, zone
+        self._book, self._columns, self._shares, self._zone = book, columns, shares, zone
         self._head = book.add_format(
             {"bold": True, "text_wrap": True, "valign": "top", "bottom": 1}
         )
         self._formats = {
-            "share": book.add_format({"num_format": "0.0%"}),
+            # All their decimals: less than all is never shown as all, nor a little as nothing.
+            "share": book.add_format({"num_format": "0.00%"}),
             "day": book.add_format({"num_format": "yyyy-mm-dd"}),
             "time": book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
-            "number": book.add_format({"num_format": "#,##0.##"}),
+            "number": book.add_format({"num_format": "#,##0.0###"}),
             "count": book.add_format({"num_format": "#,##0"}),
         }
         self._sheet = book.add_worksheet("报表")
@@ -79,7 +82,7 @@ class Workbook:
             index = 0
             for column, value in zip(self._columns, row, strict=True):
                 for cell in spread_values(column, value):
-                    _write(self._sheet, self._last, index, column, cell, self._formats, self._zone)
+                    self._write(index, column, cell)
                     index += 1
 
     def finish(self, about: Sequence[tuple[str, str]]) -> None:
@@ -105,37 +108,25 @@ class Workbook:
         except FileCreateError as error:
             raise OSError(str(error)) from error
 
-
-def _write(
-    sheet: "Worksheet",
-    row: int,
-    index: int,
-    column: str,
-    value: Any,
-    formats: Mapping[str, Any],
-    zone: ZoneInfo,
-) -> None:
-    match value:
-        case None | "":
-            return
-        case bool():
-            sheet.write_boolean(row, index, value)
-        case datetime():
-            local = value.astimezone(zone).replace(tzinfo=None)
-            sheet.write_datetime(row, index, local, formats["time"])
-        case date():
-            sheet.write_datetime(row, index, value, formats["day"])
-        case int():
-            sheet.write_number(row, index, value, formats["count"])
-        case float():
-            kind = "share" if is_share(column) else "number"
-            sheet.write_number(row, index, value, formats[kind])
-        case Enum():
-            sheet.write_string(row, index, str(value.value))
-        case _:
-            sheet.write_string(row, index, str(value))
-
-
-def is_share(column: str) -> bool:
-    """Whether a column's figures are parts of one."""
-    return column.endswith(("_share", "_rate", "_utilization", "_change", "percentile"))
+    def _write(self, index: int, column: str, value: Any) -> None:
+        sheet, row, formats = self._sheet, self._last, self._formats
+        match value:
+            case None | "":
+                return
+            case bool():
+                sheet.write_boolean(row, index, value)
+            case datetime():
+                local = value.astimezone(self._zone).replace(tzinfo=None)
+                sheet.write_datetime(row, index, local, formats["time"])
+            case date():
+                sheet.write_datetime(row, index, value, formats["day"])
+            case int() | float() if column in self._shares:
+                sheet.write_number(row, index, value, formats["share"])
+            case int():
+                sheet.write_number(row, index, value, formats["count"])
+            case float():
+                sheet.write_number(row, index, value, formats["number"])
+            case Enum():
+                sheet.write_string(row, index, str(value.value))
+            case _:
+                sheet.write_string(row, index, str(value))

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api.admin.reports import TOLD_BESIDE
 from app.audit import COMMAND_LINE, Action, AuditEntry
 from app.db.types import new_id
-from app.doors.tables import ControllerOutage
+from app.doors.rules import Outcome, Reason
+from app.doors.tables import ControllerOutage, Scan
 from app.people.admins import SignedInAdmin, visible_roots, visible_stations
 from app.people.rules import Role
 from app.people.tables import Occupation
@@ -26,6 +29,8 @@ from app.places.facilities import NewFacility
 from app.places.rules import CITY_ZONE, Kind
 from app.places.tables import FacilityKind, Station, StationModes, Unit
 from app.reports import queries
+from app.reports.rules import Grain
+from app.reports.tables import RollupDue
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
@@ -176,6 +181,18 @@ async def test_every_report_answers_as_json_and_as_csv(
         assert entry.after == {"report": report} | asked | TODAY | figure
 
 
+async def test_a_workbook_shows_what_is_ranked_in_its_own_unit(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    for figure, shown in (("offhours_share", "0.00%"), ("visits", "#,##0")):
+        answer = await asks(client, city.auditor, "ranking", figure=figure, format="xlsx")
+        sheet = openpyxl.load_workbook(io.BytesIO(answer.content))["报表"]
+        at = [cell.value for cell in sheet[1]].index("数值 (value)")
+        cells = [row[at] for row in sheet.iter_rows(min_row=2) if row[at].value is not None]
+        assert cells
+        assert {(cell.value, cell.number_format) for cell in cells if cell.value} == {(1, shown)}
+
+
 async def test_a_workbook_leaves_no_file_behind(
     client: httpx.AsyncClient, city: City, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +314,72 @@ async def test_a_report_says_how_far_the_counting_has_come(
     await rolled(runtime)
     (row,) = (await asks(client, auditor, **tomorrow)).json()["rows"]
     assert (row["known_share"], row["visits"]) == (1.0, 0)
+
+
+def told_beside(answer: httpx.Response) -> dict[str, Any]:
+    """Read what the headers of a file say of it."""
+    return {
+        name.removeprefix("report-").replace("-", "_"): json.loads(text)
+        for name, text in answer.headers.items()
+        if name.startswith("report-")
+    }
+
+
+async def test_a_report_says_the_same_of_itself_in_every_format(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """A file that looks final and is not, or leaves refusals out, misleads who opens it later."""
+    async with runtime.database.write() as tx:
+        far = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=city.far)
+        for reason in (Reason.TOKEN_INVALID, Reason.TOKEN_INVALID, Reason.TOKEN_EXPIRED):
+            tx.add(
+                Scan(
+                    id=new_id(),
+                    outcome=Outcome.REFUSED,
+                    reason=reason,
+                    party_size=1,
+                    scanned_at=NIGHT,
+                    changed_at=NIGHT,
+                )
+            )
+    for recounts in (False, True):
+        if recounts:
+            async with runtime.database.write() as tx:
+                due = {"place_id": city.near.id, "grain": Grain.DAY, "from_day": NIGHT.date()}
+                tx.add(RollupDue(**due, depth=0, token=new_id()))
+        body = (await asks(client, city.auditor, "access")).json()
+        facts = {name: body[name] for name in TOLD_BESIDE}
+        assert facts["recounting"] is recounts
+        assert facts["refused_without_station"] == {"token_expired": 1, "token_invalid": 2}
+        as_csv = await asks(client, city.auditor, "access", format="csv")
+        assert told_beside(as_csv) == facts
+        lines = list(csv.reader(io.StringIO(as_csv.text.removeprefix("\ufeff"), newline="")))
+        assert len({len(line) for line in lines}) == 1, "one table and nothing else"
+        as_xlsx = await asks(client, city.auditor, "access", format="xlsx")
+        assert told_beside(as_xlsx) == facts
+        page = openpyxl.load_workbook(io.BytesIO(as_xlsx.content))["说明"]
+        about = {row[0].value.rpartition(" ")[2]: row[1].value for row in page.iter_rows()}
+        assert about["completeness"].startswith("0/1 ")
+        assert about["refused_without_station.token_invalid"] == "2"
+        assert ("recounting" in about) is recounts
+        counted = datetime.fromisoformat(about["rolled_up_to"])
+        assert counted == datetime.fromisoformat(facts["rolled_up_to"]).replace(microsecond=0)
+    # What is not told of a part is not told beside its file either.
+    part = (await asks(client, far, "access")).json()
+    assert "refused_without_station" not in part
+    beside = told_beside(await asks(client, far, "access", format="csv"))
+    assert beside == {name: part[name] for name in TOLD_BESIDE if name in part}
+
+
+async def test_every_header_of_a_file_is_described(client: httpx.AsyncClient, city: City) -> None:
+    described = (await client.get("/openapi.json")).json()
+    answer = described["paths"]["/v1/admin/reports/{report}"]["get"]["responses"]["200"]
+    sent = (await asks(client, city.auditor, "access", format="csv")).headers
+    assert {name.lower() for name in answer["headers"]} == {
+        name for name in sent if name.startswith("report-")
+    }
+    page = Path(__file__).parents[2].joinpath("docs", "reports.md").read_text("utf-8")
+    assert all(f"`{name}`" in page for name in answer["headers"])
 
 
 async def test_the_roots_of_a_scope_hold_the_stations_of_the_scope(

@@ -205,6 +205,14 @@ async def test_a_month_is_a_month(text: str) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["0001-01", "1999-12", "2100-01", "9999-12"])
+async def test_a_month_lies_where_days_may_lie(text: str) -> None:
+    with pytest.raises(PeriodInvalid, match="between 2000 and 2100"):
+        month_of(text)
+    for first, last in (("2000-01", "2000-02-01"), ("2099-12", "2100-01-01")):
+        assert month_of(first).to_day.isoformat() == last
+
+
 async def test_a_process_that_cannot_draw_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = replace(SHEET, figures=[Figure("no_such_figure", 1, 1)])
     with pytest.raises(SheetFailed, match="no_such_figure"):
@@ -249,6 +257,9 @@ async def test_nobody_prints_what_he_may_not_see(
     for month in ("2026-13", "november", ""):
         answer = await client.get(path, params={"month": month}, headers=city.auditor.headers)
         assert answer.status_code == 422
+    for month in ("0000-01", "0001-01", "9999-12"):
+        answer = await client.get(path, params={"month": month}, headers=city.auditor.headers)
+        assert (answer.status_code, answer.json()["code"]) == (422, "period_invalid")
     assert await audited(runtime) == []
 
 

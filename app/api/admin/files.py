@@ -1,7 +1,7 @@
 """HTTP for reports as files: CSV, Excel, and a station's month on one page to print.
 
 A file that leaves the house is written into the audit trail before the first byte of it is sent.
-CSV is written part by part, however long it is.
+CSV is written part by part, however long it is, and is one table: how complete it is, headers tell.
 """
 
 import asyncio
@@ -9,14 +9,15 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from pydantic_core import to_json
 from starlette.background import BackgroundTask
 
 from app.api.admin.readers import Reader
@@ -29,7 +30,7 @@ from app.people.admins import get_station
 from app.places import stations
 from app.places.stations import StationNotFound
 from app.reports.answers import Answer, as_workbook
-from app.reports.asked import Asked, Format
+from app.reports.asked import Format
 from app.reports.drawing import SheetFailed, printed
 from app.reports.frame import PeriodInvalid
 from app.reports.sheet import Terms, gather, month_of
@@ -84,10 +85,10 @@ async def station_sheet(
     return Response(pdf, media_type="application/pdf", headers=headers)
 
 
-def attached_csv(asked: Asked, text: AsyncIterator[bytes]) -> Response:
+def attached_csv(answer: Answer, text: AsyncIterator[bytes]) -> Response:
     """Send the report as a file that leaves the house, as it is written."""
     return StreamingResponse(
-        text, media_type="text/csv; charset=utf-8", headers=_attached(asked, Format.CSV)
+        text, media_type="text/csv; charset=utf-8", headers=_attached(answer, Format.CSV)
     )
 
 
@@ -102,10 +103,29 @@ async def attached_workbook(held: Held, answer: Answer) -> Response:
         await asyncio.to_thread(path.unlink, missing_ok=True)
         raise
     gone = BackgroundTask(path.unlink, missing_ok=True)
-    headers = _attached(answer.asked, Format.XLSX)
+    headers = _attached(answer, Format.XLSX)
     return FileResponse(path, media_type=XLSX_TYPE, headers=headers, background=gone)
 
 
-def _attached(asked: Asked, form: Format) -> dict[str, str]:
+def header_of(fact: str) -> str:
+    """Name the header that tells a fact of a report beside its file."""
+    return f"Report-{fact.replace('_', '-').title()}"
+
+
+def described_headers(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe for OpenAPI the headers of files, by the schemas of their facts."""
+    return {
+        header_of(fact): {
+            "description": f"Of files: `{fact}`, as in the JSON.",
+            "content": {"application/json": {"schema": schema}},
+        }
+        for fact, schema in schemas.items()
+    }
+
+
+def _attached(answer: Answer, form: Format) -> dict[str, str]:
+    asked = answer.asked
     name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}.{form}"
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
+    # A table has no room for them, and without them what is not final looks final.
+    facts = {header_of(fact): to_json(value).decode() for fact, value in answer.facts.items()}
+    return {"Content-Disposition": f'attachment; filename="{name}"'} | facts

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from app.api.admin.files import XLSX_TYPE, attached_csv, attached_workbook
+from app.api.admin.files import XLSX_TYPE, attached_csv, attached_workbook, described_headers
 from app.api.admin.readers import Reader
 from app.api.deps import Held, Now
 from app.api.guards import AdminForbidden, NotSignedIn
@@ -32,7 +32,7 @@ from app.reports.workbook import check_length
 
 router = APIRouter(tags=["admin: reports"])
 
-REPORT_SCHEMA = {
+REPORT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": [
         "report",
@@ -76,6 +76,15 @@ REPORT_SCHEMA = {
         "generated_at": {"type": "string", "format": "date-time"},
     },
 }
+
+TOLD_BESIDE = (
+    "completeness",
+    "rolled_up_to",
+    "recounting",
+    "generated_at",
+    "refused_without_station",
+)
+"""What the JSON says of its rows and a table cannot: of files, headers tell it."""
 
 
 class FieldOut(Out):
@@ -126,6 +135,9 @@ async def list_reports(admin: Reader) -> Any:
         ),
         200: {
             "description": "The report.",
+            "headers": described_headers(
+                {fact: REPORT_SCHEMA["properties"][fact] for fact in TOLD_BESIDE}
+            ),
             "content": {
                 "application/json": {"schema": REPORT_SCHEMA},
                 "text/csv": {"schema": {"type": "string"}},
@@ -182,5 +194,5 @@ async def report(
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo())
     if form is Format.CSV:
-        return attached_csv(asked, as_csv(held.database.read, found))
+        return attached_csv(found, as_csv(held.database.read, found))
     return await attached_workbook(held, found)

@@ -6,7 +6,14 @@
 """
 
 from app.places.rules.hours import Hours, Span, hours_to_json, parse_hours
-from app.places.rules.local_time import CITY_ZONE, is_timezone, local_day, local_hour
+from app.places.rules.local_time import (
+    CITY_ZONE,
+    EARLIEST,
+    LATEST,
+    is_timezone,
+    local_day,
+    local_hour,
+)
 from app.places.rules.mode import (
     Because,
     Calendar,
@@ -35,6 +42,8 @@ from app.places.rules.paths import child_path, inherited, is_within, under_bound
 
 __all__ = [
     "CITY_ZONE",
+    "EARLIEST",
+    "LATEST",
     "MAX_RADIUS_M",
     "Because",
     "Calendar",

@@ -8,6 +8,10 @@ from zoneinfo import ZoneInfo
 CITY_ZONE = "Asia/Shanghai"
 """Chongqing's days, and those of all China, begin by it."""
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2100, 1, 1, tzinfo=UTC)
+"""Instants outside are typing errors; and time arithmetic cannot overflow within."""
+
 _AREA = re.compile(r"[A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+)+")
 """How the zones of places are named."""
 
