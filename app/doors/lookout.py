@@ -70,9 +70,7 @@ async def outlooks(
     for row in rows:
         seen = found.get(row.controller)
         if seen is None:
-            version = config_version(
-                row.station_id, row.config_version, row.timezone, terms, at
-            )
+            version = config_version(row.station_id, row.config_version, row.timezone, terms, at)
             seen = found[row.controller] = Outlook(version, [], clones.last_of(row.boots))
         if row.id is not None:
             seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))
