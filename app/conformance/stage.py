@@ -495,9 +495,9 @@ def refusal(seen: Seen) -> Answer | None:
         return _odd_poll(request.query)
     if (shape := BODIES.get(seen.kind)) is None:
         return None
-    if not _says_json(request.headers.get("content-type", "")):
+    if request.body and not _says_json(request.headers.get("content-type", "")):
         return _invalid("header", "content-type", "it must be application/json")
-    if seen.body is None:
+    if seen.body is None and request.body not in (b"", b"null"):
         return problem(400, "json_malformed")
     return _unfit(shape, seen.body)
 
