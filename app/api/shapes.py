@@ -84,7 +84,9 @@ Rfc3339 = Annotated[AwareDatetime, AfterValidator(_within_bounds)]
 LocalDay = Annotated[date, AfterValidator(_day_within_bounds)]
 """A calendar day, between 2000 and 2100."""
 
-Key = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+VISIBLE = r"[\x21-\x7e]{1,128}"
+
+Key = Annotated[str, StringConstraints(pattern=f"^{VISIBLE}$")]
 """An idempotency key, nonce or boot id: 1 to 128 visible ASCII characters."""
 
 

@@ -1,6 +1,7 @@
 """One device before the played server: what scenes do to it with, and note of it."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -91,9 +92,15 @@ class Examination:
     # What most scenes need
 
     async def calm(self) -> bool:
-        """Wait until the device polls as in quiet times."""
+        """Wait until the device polls as in quiet times, its relay released."""
         self.stage.untwist()
+        await self.released()
         return bool(await self.stage.until(lambda: self.stage.is_polled, within_s=PATIENCE_S))
+
+    async def released(self) -> None:
+        """Wait until the relay is off: a device may acknowledge as soon as it is on."""
+        if (left := self.stage.released_at - self.stage.monotonic()) > 0:
+            await asyncio.sleep(left)
 
     async def settled(self, command: Command, *, within_s: float = 15.0) -> Seen | None:
         """Wait for the ack of a command; None when none came."""
@@ -115,7 +122,7 @@ class Examination:
             )
         if result_of(ack) != "executed":
             detail = ack.body.get("detail") if isinstance(ack.body, dict) else None
-            return command, f"the ack says {result_of(ack)!r} ({detail}) in place of executed"
+            return command, f"the ack says {result_of(ack)!r} ({detail!r}) in place of executed"
         return command, ""
 
 
@@ -169,16 +176,14 @@ def changed(**fields: Any) -> Twist:
     return twist
 
 
-def what_is_wrong(seen: Seen) -> str:
-    """Say what a malformed request got wrong."""
-    answer = seen.answer.json if seen.answer and isinstance(seen.answer.json, dict) else {}
-    found = [f"{'.'.join(one['loc'])}: {one['message']}" for one in answer.get("errors", [])]
-    return "; ".join(found) or str(answer.get("code", "no answer"))
-
-
 def field_of(seen: Seen, name: str) -> Any:
     """Give a field of what the device sent."""
     return seen.body.get(name) if isinstance(seen.body, dict) else None
+
+
+def text_of(seen: Seen, name: str) -> str:
+    """Give a field as text to compare by, whatever the device made of it."""
+    return json.dumps(field_of(seen, name), sort_keys=True)
 
 
 def answered(stage: Stage, status: int) -> Seen | None:

@@ -6,6 +6,8 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
+from app.doors.rules.journal import Range, content_hash
+
 
 class Outcome(StrEnum):
     """What came of a rule."""
@@ -88,6 +90,7 @@ RULES = {
         Rule("always.one_poll", "One poll at a time."),
         Rule("always.granted", "Nothing is executed that was not granted to that boot."),
         Rule("always.nonce", "One nonce per command and boot, and none for two commands."),
+        Rule("always.taken", "Every event is one that the server can take in, not in quarantine."),
         Rule("always.numbers", "Events are numbered one by one in each epoch; losses are told."),
         Rule("always.unchanged", "One number and one event_id stand for one event for ever."),
         Rule("always.wire", "The relay pulses once for each executed command and never else."),
@@ -114,13 +117,8 @@ def alike(some: Sequence[float], others: Sequence[float]) -> bool:
 
 
 def same_event(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two events are one; a repetition after a reboot may add the boot of before."""
-
-    def bare(event: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in event.items() if name != "boot_id"}
-
-    boots = {one.get("boot_id"), other.get("boot_id")} - {None}
-    return bare(one) == bare(other) and len(boots) <= 1
+    """Whether two events, each with its boot, are one as the real server compares them."""
+    return content_hash(one) == content_hash(other)
 
 
 def unchanged_fault(sent: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
@@ -142,20 +140,32 @@ def unchanged_fault(sent: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
     return ""
 
 
-def numbers_fault(sent: Iterable[tuple[int, Mapping[str, Any]]]) -> str:
-    """Say which numbers are missing in an epoch, of (epoch, event) in any order; else nothing.
+def numbers_fault(told: Iterable[tuple[int, Range]]) -> str:
+    """Say which numbers are missing in an epoch, of (epoch, numbers) in any order; else nothing.
 
     From the least seen: a device may have been enrolled elsewhere before.
     """
-    held: dict[int, set[int]] = {}
-    for epoch, event in sent:
-        found = held.setdefault(epoch, set())
-        found.add(event["seq"])
-        if event.get("type") == "overflow":
-            found |= set(range(event["first_seq"], event["last_seq"] + 1))
+    held: dict[int, list[Range]] = {}
+    for epoch, numbers in told:
+        held.setdefault(epoch, []).append(numbers)
     for epoch, found in sorted(held.items()):
-        missing = sorted(set(range(min(found), max(found) + 1)) - found)
+        missing = _between(found)
         if missing:
-            shown = ", ".join(map(str, missing[:5]))
+            shown = ", ".join(
+                f"{one.first}" if one.first == one.last else f"{one.first} to {one.last}"
+                for one in missing[:5]
+            )
             return f"epoch {epoch} never brought number {shown} and no overflow told of it"
     return ""
+
+
+def _between(found: Iterable[Range]) -> list[Range]:
+    """Give the numbers between these ranges."""
+    left: list[Range] = []
+    ordered = sorted(found, key=lambda one: one.first)
+    through = ordered[0].last
+    for one in ordered[1:]:
+        if one.first > through + 1:
+            left.append(Range(through + 1, one.first - 1))
+        through = max(through, one.last)
+    return left

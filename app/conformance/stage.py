@@ -1,11 +1,12 @@
 """The played server: one station, one door, and whatever a scene does to its answers."""
 
 import asyncio
+import email.message
 import json
 import re
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,11 +16,23 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.api.controller import AckIn, ClaimIn, EnrolIn, EventsIn
+from app.api.controller.enrolment import EnrolIn
+from app.api.controller.journal import EventsIn, SyncIn
+from app.api.controller.polls import AckIn, ClaimIn, is_key
+from app.api.controller.readers import VerifyIn
 from app.clock import Monotonic, Now
 from app.conformance.rules import same_event
 from app.conformance.wire import Answer, Request
-from app.doors.rules.journal import Range, Told, Unusable, Why, advanced, read_event
+from app.doors.rules.journal import (
+    EventType,
+    Range,
+    Told,
+    Unusable,
+    Why,
+    advanced,
+    at_station,
+    read_event,
+)
 
 LONGEST_WAIT_S = 25
 PULSE_MS = 3_000
@@ -30,15 +43,24 @@ HANGING_UP_S = 0.5
 """How long it may take until a connection that the device closed is seen to be closed."""
 
 KINDS = (
-    ("enrol", re.compile(r"/v1/controller/enrol")),
-    ("credential", re.compile(r"/v1/controller/credential")),
-    ("config", re.compile(r"/v1/controller/config")),
-    ("poll", re.compile(r"/v1/controller/commands")),
-    ("claim", re.compile(r"/v1/controller/commands/([^/]+)/claim")),
-    ("ack", re.compile(r"/v1/controller/commands/([^/]+)/ack")),
-    ("events", re.compile(r"/v1/controller/events")),
-    ("verify", re.compile(r"/v1/controller/verify")),
+    ("enrol", "POST", re.compile(r"/v1/controller/enrol")),
+    ("credential", "POST", re.compile(r"/v1/controller/credential")),
+    ("config", "GET", re.compile(r"/v1/controller/config")),
+    ("poll", "GET", re.compile(r"/v1/controller/commands")),
+    ("claim", "POST", re.compile(r"/v1/controller/commands/([^/]+)/claim")),
+    ("ack", "POST", re.compile(r"/v1/controller/commands/([^/]+)/ack")),
+    ("events", "POST", re.compile(r"/v1/controller/events")),
+    ("verify", "POST", re.compile(r"/v1/controller/verify")),
 )
+METHODS = {kind: method for kind, method, _ in KINDS}
+BODIES: Mapping[str, type[BaseModel]] = {
+    "enrol": EnrolIn,
+    "claim": ClaimIn,
+    "ack": AckIn,
+    "events": EventsIn,
+    "verify": VerifyIn,
+}
+"""What the real server reads bodies by."""
 
 T = TypeVar("T")
 
@@ -54,6 +76,10 @@ class Seen:
     request: Request
     body: Any
     """As JSON; None where there is none."""
+    wrong: Answer | None = None
+    """How the real server refuses it, whatever a scene answers; None: it is well formed."""
+    events: list[Told | Unusable] = field(default_factory=list)
+    """What a well-formed upload brings, event by event as the real server reads it."""
     answer: Answer | None = None
     """None while it is open, and when the device hung up."""
     ended_at: float | None = None
@@ -100,6 +126,7 @@ class Stage:
     code: str = field(default_factory=lambda: secrets.token_hex(4))
     station: str = "YZ-TEST"
     door: str = field(default_factory=lambda: str(uuid.uuid4()))
+    facility: str = field(default_factory=lambda: str(uuid.uuid4()))
     version: str = "1"
     polled_version: str | None = None
     """What polls say in place of the version."""
@@ -112,7 +139,11 @@ class Stage:
     overlaps: int = 0
     """How often two polls were open at once."""
     journal: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Epoch and number of each event id that is held."""
     quarantine: set[tuple[int, int]] = field(default_factory=set)
+    untaken: list[Unusable] = field(default_factory=list)
+    """What had to be put into quarantine for its own content."""
     lost: dict[int, list[Range]] = field(default_factory=dict)
     _introduced: tuple[str, str] | None = None
     _once: dict[str, list[Twist]] = field(default_factory=dict)
@@ -196,19 +227,30 @@ class Stage:
         return [one for one in told if result_of(one) == "executed"]
 
     def sent_events(self, since: int = 0) -> list[tuple[int, dict[str, Any]]]:
-        """Give (epoch, event) of every well-formed upload, in the order they came."""
+        """Give (epoch, event) of what could be read of well-formed uploads, as it came."""
+        return [
+            (one.body["epoch"], {**read.body, "boot_id": read.boot_id})
+            for one in self.of("events", since=since)
+            for read in one.events
+            if isinstance(read, Told)
+        ]
+
+    def sent_numbers(self) -> list[tuple[int, Range]]:
+        """Give (epoch, numbers) of each event of well-formed uploads, and of what was told lost."""
         found = []
-        for one in self.of("events", since=since):
-            if isinstance(one.body, dict) and isinstance(one.body.get("events"), list):
-                epoch = one.body.get("epoch")
-                found += [
-                    (epoch, event | {"boot_id": event.get("boot_id", one.body.get("boot_id"))})
-                    for event in one.body["events"]
-                    if isinstance(event, dict)
-                    and isinstance(event.get("seq"), int)
-                    and isinstance(epoch, int)
-                ]
+        for one in self.of("events"):
+            for read in one.events:
+                if read.seq is not None:
+                    found.append((one.body["epoch"], Range(read.seq, read.seq)))
+                if isinstance(read, Told) and read.type is EventType.OVERFLOW:
+                    found.append((one.body["epoch"], _gone(read)))
         return found
+
+    @property
+    def released_at(self) -> float:
+        """Say when the relay is released after every pulse that was told."""
+        told = [one.at for one in self.of("ack") if result_of(one) == "executed"]
+        return told[-1] + PULSE_MS / 1000 if told else 0.0
 
     @property
     def is_polled(self) -> bool:
@@ -221,6 +263,10 @@ class Stage:
         """Answer one request."""
         kind, command = _kind(request.path)
         seen = Seen(kind, command, self.monotonic(), request, _json(request.body))
+        seen.wrong = refusal(seen)
+        if kind == "events" and seen.wrong is None:
+            boot_id = seen.body["boot_id"]
+            seen.events = [read_event(event, boot_id) for event in seen.body["events"]]
         self.seen.append(seen)
         self.ring()
         over_s = 0.0
@@ -242,13 +288,17 @@ class Stage:
             self.ring()
 
     async def _usual(self, seen: Seen) -> Answer:
-        if seen.kind == "enrol":
-            return self._enrol(seen)
         if seen.kind == "other":
             return problem(404, "not_found")
-        if self._bearer(seen) not in self.credentials:
+        if seen.wrong is not None and seen.wrong.status == 405:
+            return seen.wrong
+        if seen.kind != "enrol" and self._bearer(seen) not in self.credentials:
             return problem(401, "credential_refused")
+        if seen.wrong is not None:
+            return seen.wrong
         match seen.kind:
+            case "enrol":
+                return self._enrol(seen)
             case "credential":
                 self.credentials.append(secrets.token_urlsafe(32))
                 return Answer(json={"credential": self.credentials[-1]})
@@ -269,8 +319,6 @@ class Stage:
         return seen.request.headers.get("authorization", "").removeprefix("Bearer ")
 
     def _enrol(self, seen: Seen) -> Answer:
-        if (wrong := malformed(EnrolIn, seen.body)) is not None:
-            return wrong
         who = (seen.body["serial"], seen.body["nonce"])
         if seen.body["code"] != self.code or self._introduced not in (None, who):
             return problem(401, "enrolment_refused")
@@ -311,7 +359,7 @@ class Stage:
             "version": self.version,
             "station": self._station(),
             "doors": self._doors(),
-            "facilities": [],
+            "facilities": [{"id": self.facility, "kind": "microwave", "name": "微波炉"}],
             "windows": [
                 {
                     "from": begins.isoformat(),
@@ -327,12 +375,8 @@ class Stage:
 
     async def _poll(self, seen: Seen) -> Answer:
         query = seen.request.query
-        wait = query.get("wait", str(LONGEST_WAIT_S))
-        if not wait.isdigit() or int(wait) > 60:
-            return problem(
-                422, "request_invalid", errors=[{"loc": ["query", "wait"], "message": wait}]
-            )
-        until = self.monotonic() + min(int(wait), LONGEST_WAIT_S)
+        wait_s = int(query.get("wait", LONGEST_WAIT_S))
+        until = self.monotonic() + min(wait_s, LONGEST_WAIT_S)
         self._newest_poll = seen
         self.ring()
         named = query.get("config_version")
@@ -375,8 +419,6 @@ class Stage:
         return found
 
     def _claim(self, seen: Seen) -> Answer:
-        if (wrong := malformed(ClaimIn, seen.body)) is not None:
-            return wrong
         command = self.commands.get(seen.command or "")
         if command is None:
             return problem(404, "command_not_found")
@@ -393,8 +435,6 @@ class Stage:
         return Answer(json=grant)
 
     def _ack(self, seen: Seen) -> Answer:
-        if (wrong := malformed(AckIn, seen.body)) is not None:
-            return wrong
         command = self.commands.get(seen.command or "")
         if command is None:
             return problem(404, "command_not_found")
@@ -406,12 +446,8 @@ class Stage:
         return Answer(json={"id": command.id, "result": command.result})
 
     def _events(self, seen: Seen) -> Answer:
-        if (wrong := malformed(EventsIn, seen.body)) is not None:
-            return wrong
         epoch = seen.body["epoch"]
-        results = [
-            self._take_in(epoch, event, seen.body["boot_id"]) for event in seen.body["events"]
-        ]
+        results = [self._take_in(epoch, read) for read in seen.events]
         return Answer(json={"results": results, "acked_through": self.through(epoch)})
 
     def through(self, epoch: int) -> int:
@@ -421,25 +457,25 @@ class Stage:
             return 0
         return advanced(numbers[0] - 1, numbers, self.lost.get(epoch, []))
 
-    def _take_in(self, epoch: int, event: Any, boot_id: str) -> dict[str, Any]:
-        read = read_event(event, boot_id)
+    def _take_in(self, epoch: int, read: Told | Unusable) -> dict[str, Any]:
+        if isinstance(read, Told):
+            read = at_station(read, {self.door}, {self.facility})
         status, why = "quarantined", None
         if isinstance(read, Unusable):
             why = read.why
-        elif read.door is not None and read.door != self.door:
-            why = Why.UNKNOWN_DOOR
-        elif isinstance(read, Told):
-            named = {**event, "boot_id": read.boot_id}
-            before = self.journal.setdefault((epoch, read.seq), named)
-            if before is named:
+            self.untaken.append(read)
+        else:
+            key, named = (epoch, read.seq), {**read.body, "boot_id": read.boot_id}
+            before = self.journal.get(key)
+            if before is None and self.names.setdefault(read.event_id, key) == key:
                 status = "accepted"
-            elif same_event(before, named):
+                self.journal[key] = named
+            elif before is not None and same_event(before, named):
                 status = "duplicate"
             else:
                 why = Why.CONFLICT
-            if status == "accepted" and read.type == "overflow":
-                gone = Range(event["first_seq"], event["last_seq"])
-                self.lost.setdefault(epoch, []).append(gone)
+            if status == "accepted" and read.type is EventType.OVERFLOW:
+                self.lost.setdefault(epoch, []).append(_gone(read))
         if why is not None and read.seq is not None:
             self.quarantine.add((epoch, read.seq))
         return {"event_id": read.event_id, "seq": read.seq, "status": status, "reason": why}
@@ -450,10 +486,43 @@ def problem(status: int, code: str, **more: Any) -> Answer:
     return Answer(status, json={"type": "about:blank", "status": status, "code": code, **more})
 
 
-def malformed(shape: type[BaseModel], body: Any) -> Answer | None:
-    """Refuse a body that the real server would refuse; None: it is well formed."""
+def refusal(seen: Seen) -> Answer | None:
+    """Refuse what the real server would refuse by its form alone; None: it is well formed."""
+    request = seen.request
+    if request.method != METHODS.get(seen.kind, request.method):
+        return problem(405, "method_not_allowed")
+    if seen.kind == "poll":
+        return _odd_poll(request.query)
+    if (shape := BODIES.get(seen.kind)) is None:
+        return None
+    if request.body and not _says_json(request.headers.get("content-type", "")):
+        return _invalid("header", "content-type", "it must be application/json")
+    if seen.body is None and request.body not in (b"", b"null"):
+        return problem(400, "json_malformed")
+    return _unfit(shape, seen.body)
+
+
+def _odd_poll(query: Mapping[str, str]) -> Answer | None:
+    wait = query.get("wait", "0")
+    if not (wait.isascii() and wait.isdecimal() and len(wait) <= 4 and int(wait) <= 60):
+        return _invalid("query", "wait", "it must be a whole number from 0 to 60")
+    for name in ("boot_id", "config_version"):
+        if not is_key(query.get(name, "-")):
+            return _invalid("query", name, "it must be 1 to 128 visible ASCII characters")
+    return None
+
+
+def _says_json(content_type: str) -> bool:
+    said = email.message.Message()
+    said["content-type"] = content_type
+    subtype = said.get_content_subtype()
+    is_json = subtype == "json" or subtype.endswith("+json")
+    return said.get_content_maintype() == "application" and is_json
+
+
+def _unfit(shape: type[BaseModel], body: Any) -> Answer | None:
     try:
-        shape.model_validate_json(json.dumps(body))
+        shape.model_validate(body)
     except ValidationError as error:
         errors = [
             {"loc": [str(part) for part in one["loc"]], "message": one["msg"]}
@@ -463,6 +532,28 @@ def malformed(shape: type[BaseModel], body: Any) -> Answer | None:
     return None
 
 
+def _invalid(part: str, name: str, message: str) -> Answer:
+    return problem(422, "request_invalid", errors=[{"loc": [part, name], "message": message}])
+
+
+def sync_fault(upload: Seen) -> str:
+    """Say what is wrong with the `sync` of an upload, which the real server goes without."""
+    sync = upload.body.get("sync") if isinstance(upload.body, dict) else None
+    wrong = None if sync is None else _unfit(SyncIn, sync)
+    return "" if wrong is None else what_is_wrong(wrong)
+
+
+def what_is_wrong(answer: Answer | None) -> str:
+    """Say what a malformed request got wrong."""
+    said = answer.json if answer and isinstance(answer.json, dict) else {}
+    found = [f"{'.'.join(one['loc'])}: {one['message']}" for one in said.get("errors", [])]
+    return "; ".join(found) or str(said.get("code", "no answer"))
+
+
+def _gone(overflow: Told) -> Range:
+    return Range(overflow.body["first_seq"], overflow.body["last_seq"])
+
+
 def result_of(ack: Seen) -> str | None:
     """Give the result an ack tells."""
     found = ack.body.get("result") if isinstance(ack.body, dict) else None
@@ -470,7 +561,7 @@ def result_of(ack: Seen) -> str | None:
 
 
 def _kind(path: str) -> tuple[str, str | None]:
-    for kind, pattern in KINDS:
+    for kind, _, pattern in KINDS:
         if match := pattern.fullmatch(path):
             return kind, match[1] if match.groups() else None
     return "other", None
@@ -479,5 +570,5 @@ def _kind(path: str) -> tuple[str, str | None]:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body) if body else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

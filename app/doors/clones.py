@@ -4,6 +4,7 @@ Both histories are kept; the controller is frozen, so that no door of the statio
 until somebody has looked, and an alert says so.
 """
 
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.alerts import book
@@ -20,6 +22,8 @@ from app.db.engine import Database
 from app.db.gathered import padded
 from app.db.wakeups import LocalWakeups
 from app.doors.tables import Controller
+
+log = logging.getLogger(__name__)
 
 RETURNS = 2
 """So often must each of two boots speak again after another took over.
@@ -70,14 +74,29 @@ class BootWatch:
             self._spoken[controller_id] = [*spoken, boot_id]
 
     async def write(self, database: Database, wakeups: LocalWakeups, *, at: datetime) -> None:
-        """Write down what was heard; what is held by somebody else now waits for the next time."""
+        """Write down what was heard; what is held by somebody else now waits for the next time.
+
+        So does what the database refuses; it is looked for by halves, as it must keep back nobody
+        else's.
+        """
         left, self._spoken = self._spoken, {}
         ids = sorted(left)
+        parts = [ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)]
         try:
-            for start in range(0, len(ids), AT_ONCE):
-                part = {id: left[id] for id in ids[start : start + AT_ONCE]}
-                async with database.write() as tx:
-                    written = await note(tx, wakeups, part, at=at)
+            while parts:
+                part = parts.pop()
+                try:
+                    async with database.write() as tx:
+                        written = await note(tx, wakeups, {id: left[id] for id in part}, at=at)
+                except DBAPIError as error:
+                    if error.connection_invalidated or isinstance(error, OperationalError):
+                        raise  # The database's trouble: whoever came next would meet it too.
+                    half = len(part) // 2
+                    if half:
+                        parts += [part[half:], part[:half]]
+                    else:
+                        log.exception("boots not written controller=%s", *part)
+                    continue
                 for controller_id in written:
                     del left[controller_id]
         finally:

@@ -98,7 +98,7 @@ def _config(
         local_day(at, station.timezone), time.min, ZoneInfo(station.timezone)
     ).astimezone(UTC)
     return Config(
-        version=config_version(station.config_version, station.timezone, terms, at),
+        version=config_version(station.id, station.config_version, station.timezone, terms, at),
         station=station,
         doors=doors,
         facilities=facilities,

@@ -30,7 +30,8 @@ from app.doors.line import Line, ServerBusy
 from app.doors.rules.journal import EventType
 from app.doors.scans import ScanDesk
 from app.doors.tables import Controller, JournalEntry, PeopleCount
-from app.places import facilities
+from app.places import facilities, held
+from app.places.rules import Kind
 from app.places.tables import FacilityStatus
 from app.visits import usage
 
@@ -258,7 +259,8 @@ async def _alerts(
 ) -> str:
     """Somebody should look, even when it is told late; the alert says that it was.
 
-    A holding that is told after its end is over already.
+    A holding that is told after its end is over already. While the station is free its door may
+    stand open: that is kept, and alarms nobody.
     """
     kind = {
         EventType.DOOR_FORCED: AlertKind.DOOR_FORCED,
@@ -267,6 +269,10 @@ async def _alerts(
     }[entry.type]
     if kind is AlertKind.DOOR_HELD and await contacts.closed_since(tx, entry):
         return "over"
+    if kind is AlertKind.DOOR_HELD:
+        then = await held.kind_at(tx, station_id, desk.calendar.current, at=entry.corrected_at)
+        if then is Kind.FREE:
+            return "free"
     subject = f"door:{entry.door_id}" if entry.door_id else f"controller:{entry.controller_id}"
     evidence = Evidence(
         kind,

@@ -26,8 +26,6 @@ from app.db.wakeups import LocalWakeups
 from app.doors import clones
 from app.doors.completeness import AHEAD, GAP_STAYS, held_above, how_many, losses, not_held
 from app.doors.rules.journal import (
-    OF_A_DOOR,
-    OF_A_FACILITY,
     WITHOUT_EFFECT,
     EventType,
     Range,
@@ -36,6 +34,7 @@ from app.doors.rules.journal import (
     Unusable,
     Why,
     advanced,
+    at_station,
     content_hash,
     corrected,
     gaps,
@@ -148,9 +147,7 @@ async def take_in(
     clashes = await _clashes(tx, controller_id, batch.epoch, stood)
     for told in stood:
         if id(told.body) in clashes:
-            found.unusable.append(
-                Unusable(Why.CONFLICT, told.seq, told.event_id, told.boot_id, told.body)
-            )
+            found.unusable.append(told.unusable(Why.CONFLICT))
         else:
             results[id(told.body)] = Result(told.event_id, told.seq, Status.DUPLICATE)
     for item in found.unusable:
@@ -244,25 +241,17 @@ async def _sort(tx: AsyncSession, station_id: uuid.UUID, batch: Batch) -> _Sorte
     of_facilities = any(item.facility is not None for item in told)
     facilities = await _ids(tx, Facility, station_id) if of_facilities else set[str]()
     for item in read:
-        if isinstance(item, Unusable):
-            found.unusable.append(item)
-        elif item.type in OF_A_DOOR and item.door not in doors:
-            found.unusable.append(_cannot(item, Why.UNKNOWN_DOOR))
-        elif item.type in OF_A_FACILITY and item.facility not in facilities:
-            found.unusable.append(_cannot(item, Why.UNKNOWN_FACILITY))
+        held = at_station(item, doors, facilities) if isinstance(item, Told) else item
+        if isinstance(held, Told):
+            found.told.append(held)
         else:
-            # What is about no door in particular may say of one what it likes.
-            found.told.append(item if item.door in doors else replace(item, door=None))
+            found.unusable.append(held)
     return found
 
 
 async def _ids(tx: AsyncSession, kind: Any, station_id: uuid.UUID) -> set[str]:
     found = await tx.scalars(sa.select(kind.id).where(kind.station_id == station_id))
     return {str(key) for key in found}
-
-
-def _cannot(told: Told, why: Why) -> Unusable:
-    return Unusable(why, told.seq, told.event_id, told.boot_id, told.body)
 
 
 async def _told_earlier(

@@ -70,7 +70,7 @@ async def outlooks(
     for row in rows:
         seen = found.get(row.controller)
         if seen is None:
-            version = config_version(row.config_version, row.timezone, terms, at)
+            version = config_version(row.station_id, row.config_version, row.timezone, terms, at)
             seen = found[row.controller] = Outlook(version, [], clones.last_of(row.boots))
         if row.id is not None:
             seen.commands.append(PendingCommand(row.id, row.kind, row.door_id))
@@ -85,6 +85,7 @@ def _outlook_query(clock: DeadlineClock) -> Any:
         sa.select(
             controller.c.id.label("controller"),
             controller.c.boots,
+            controller.c.station_id,
             station.c.config_version,
             station.c.timezone,
             command.c.id,

@@ -10,7 +10,7 @@ sees what the other did.
 import asyncio
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -25,11 +25,13 @@ from app.places.rules import (
     Kind,
     StationRules,
     Window,
+    local_day,
+    mode_at,
     mode_windows,
     promised_windows,
 )
 from app.places.rules.local_time import day_of, instant, zone
-from app.places.standing import read_calendar, station_rules
+from app.places.standing import list_changes, read_calendar, station_rules
 from app.places.tables import ModeChange, Station, StationModes
 
 AT_ONCE = 50
@@ -43,6 +45,7 @@ UNSEEN = timedelta(days=1)
 
 _DAY = timedelta(days=1)
 _MS = timedelta(milliseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _STATIONS = table_of(Station)
 _CHANGES = table_of(ModeChange)
@@ -121,6 +124,25 @@ async def windows(
         )
         recorded.promised.extend((zero + since, zero + until) for since, until in _promised(row))
     return found
+
+
+async def kind_at(
+    tx: AsyncSession, station_id: uuid.UUID, calendar: Calendar, *, at: datetime
+) -> Kind:
+    """Say what held at a station at an instant: as it is recorded, and by the rules since then.
+
+    Whoever changes the rules has the time until then recorded first, so those of now are the ones
+    that stood since the record ends.
+    """
+    station = await tx.get_one(Station, station_id)
+    day = local_day(at, station.timezone)
+    recorded = (await windows(tx, [station_id], from_day=day, to_day=day)).get(station_id)
+    at_ms = (at - _EPOCH) // _MS
+    for one in recorded.held if recorded else ():
+        if one.from_ms <= at_ms < one.until_ms:
+            return one.kind
+    changes = await list_changes(tx, [station_id], at=at, horizon=_MS)
+    return mode_at(station_rules(station, changes.get(station_id, ())), calendar, at).kind
 
 
 async def _record(

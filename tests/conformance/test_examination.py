@@ -7,23 +7,33 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from json import dumps
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from app.agent import commands as agent_commands
 from app.agent import journal as agent_journal
 from app.agent import loop as agent_loop
+from app.agent import relay as agent_relay
 from app.agent import server as agent_server
 from app.agent.commands import Commands, Grant
 from app.agent.contact import SimulatedDoor
 from app.agent.journal import Journal
 from app.agent.loop import run_agent
 from app.agent.pace import Backoff, Pace
-from app.agent.relay import Pulse, SimulatedRelay
+from app.agent.relay import SimulatedRelay
 from app.agent.server import Server
-from app.api.controller.config import ConfigOut, DoorOut, LimitsOut, OfflinePolicyOut, StationOut
+from app.api.controller.config import (
+    ConfigOut,
+    DoorOut,
+    FacilityOut,
+    LimitsOut,
+    OfflinePolicyOut,
+    StationOut,
+)
 from app.api.controller.polls import CommandsOut
 from app.conformance.examination import Examination
 from app.conformance.rules import RULES, Outcome, Verdict
@@ -136,6 +146,20 @@ def test_our_own_agent_passes_every_rule(tmp_path: Path) -> None:
     assert found.keys() == RULES.keys()
 
 
+def test_a_wire_that_tells_of_a_pulse_when_it_is_over_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent acknowledges as soon as the relay is on, and the last pulse lasts 3 s."""
+    pulsed = agent_relay.append_line
+
+    def later(*words: Any) -> None:
+        asyncio.get_running_loop().call_later(2.9, pulsed, *words)
+
+    monkeypatch.setattr(agent_relay, "append_line", later)
+    found = examined(tmp_path, "deadline")
+    assert found["always.wire"].outcome is Outcome.PASS
+
+
 def test_the_played_server_gives_the_config_that_the_real_one_gives() -> None:
     stage = Stage(monotonic=lambda: 0.0, now=lambda: BEGAN)
     config = stage.config()
@@ -143,6 +167,7 @@ def test_the_played_server_gives_the_config_that_the_real_one_gives() -> None:
     for shape, given in (
         (StationOut, config["station"]),
         (DoorOut, config["doors"][0]),
+        (FacilityOut, config["facilities"][0]),
         (LimitsOut, config["limits"]),
         (OfflinePolicyOut, config["offline_policy"]),
     ):
@@ -299,13 +324,53 @@ def keeps_its_boot_id(patch: pytest.MonkeyPatch) -> None:
 
 
 def pulses_twice(patch: pytest.MonkeyPatch) -> None:
-    pulse = SimulatedRelay.pulse
+    pulsed = agent_relay.append_line
 
-    async def twice(self: SimulatedRelay, one: Pulse) -> None:
-        await pulse(self, one)
-        await pulse(self, one)
+    def twice(*words: Any) -> None:
+        pulsed(*words)
+        pulsed(*words)
 
-    patch.setattr(SimulatedRelay, "pulse", twice)
+    patch.setattr(agent_relay, "append_line", twice)
+
+
+def _without(name: str) -> Callable[[pytest.MonkeyPatch], None]:
+    """Break an agent so that its events lack a field."""
+
+    def broken(patch: pytest.MonkeyPatch) -> None:
+        waiting = Journal.waiting
+
+        def lacking(self: Journal, *words: Any) -> list[dict[str, Any]]:
+            events = waiting(self, *words)
+            return [{key: event[key] for key in event if key != name} for event in events]
+
+        patch.setattr(Journal, "waiting", lacking)
+
+    broken.__name__ = f"says_no_{name}"
+    return broken
+
+
+says_no_door, says_no_occurred_at = _without("door"), _without("occurred_at")
+
+
+def does_not_say_that_it_sends_json(patch: pytest.MonkeyPatch) -> None:
+    request = httpx.AsyncClient.request
+
+    async def requests(
+        self: httpx.AsyncClient, method: str, url: str, *, json: Any = None, **more: Any
+    ) -> httpx.Response:
+        content = None if json is None else dumps(json).encode()
+        return await request(self, method, url, content=content, **more)
+
+    patch.setattr(httpx.AsyncClient, "request", requests)
+
+
+def puts_what_is_to_be_posted(patch: pytest.MonkeyPatch) -> None:
+    call = Server.call
+
+    async def calls(self: Server, method: str, path: str, **more: Any) -> Any:
+        return await call(self, "PUT" if path.endswith("/ack") else method, path, **more)
+
+    patch.setattr(Server, "call", calls)
 
 
 BROKEN: Sequence[tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = (
@@ -335,6 +400,10 @@ BROKEN: Sequence[tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = (
     (begins_its_numbers_anew_after_a_reboot, "reboot", "reboot.numbers"),
     (keeps_its_boot_id, "reboot", "reboot.boot"),
     (pulses_twice, "opening", "always.wire"),
+    (says_no_door, "journal", "always.taken"),
+    (says_no_occurred_at, "journal", "always.taken"),
+    (does_not_say_that_it_sends_json, "enrolment", "always.valid"),
+    (puts_what_is_to_be_posted, "opening", "always.valid"),
 )
 
 

@@ -194,6 +194,32 @@ async def test_the_first_ack_stands_and_another_is_kept_as_evidence(
         assert await tx.scalar(sa.select(Command.state)) is CommandState.EXECUTED
 
 
+@pytest.mark.parametrize(
+    ("detail", "kept"),
+    [
+        ("d" * 300, "d" * 200),
+        ("  one\nline \x00", "one line"),
+        ("门" * 201, "门" * 200),
+        ("\t", None),
+        ("", None),
+        ({"code": 7}, None),
+    ],
+)
+async def test_a_remark_that_cannot_be_kept_costs_no_result(
+    client: httpx.AsyncClient, runtime: Runtime, detail: Any, kept: str | None
+) -> None:
+    """Or the device would forget a pulse that we never heard of."""
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    await claims(client, scene, command)
+    ack = await acks(client, scene, command, "executed", detail=detail)
+    assert ack.status_code == 200, ack.text
+    async with runtime.database.read() as tx:
+        (row,) = await tx.scalars(sa.select(Command))
+    assert (row.state, row.detail) == (CommandState.EXECUTED, kept)
+
+
 async def test_another_controllers_command_does_not_exist(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:

@@ -216,3 +216,24 @@ async def test_a_restart_with_another_setting_is_told_at_the_next_poll_if_the_co
     assert polled.json()["config_version"] == fetched.json()["version"]
     assert fetched.json()["limits"] == told
     assert fetched.json()["jwks_url"].startswith(held.settings.public_url)
+
+
+async def test_a_box_that_is_moved_to_another_station_is_told_that_its_config_is_another(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Every station's own version begins at 1."""
+    here, there = await a_scene(runtime), await a_scene(runtime)
+    before = await client.get("/v1/controller/config", headers=here.controller_headers)
+    version, etag = before.json()["version"], before.headers["ETag"]
+    polled = await client.get(
+        "/v1/controller/commands",
+        params={"wait": 0, "config_version": version},
+        headers=there.controller_headers,
+    )
+    assert polled.status_code == 200
+    fetched = await client.get(
+        "/v1/controller/config", headers=there.controller_headers | {"If-None-Match": etag}
+    )
+    assert fetched.status_code == 200
+    assert fetched.json()["station"]["code"] == there.station.code
+    assert fetched.json()["version"] == polled.json()["config_version"]

@@ -255,6 +255,20 @@ async def test_no_clock_is_so_far_off_that_the_journal_is_refused(
         assert entry.corrected_at <= runtime.now()
 
 
+@pytest.mark.parametrize("rtt_ms", [700_000, 0.5, -1, "80", None])
+async def test_a_sync_that_cannot_be_used_keeps_no_event_out(
+    client: httpx.AsyncClient, runtime: Runtime, rtt_ms: Any
+) -> None:
+    scene = await a_scene(runtime)
+    began = runtime.now()
+    sync = {"server_time": began.isoformat(), "mono_ms": 0, "rtt_ms": rtt_ms}
+    event = an_event(1, runtime, mono_ms=1_000)
+    answer = await sends(client, scene, [event], mono_ms=5_000, sync=sync)
+    assert statuses(answer) == ["accepted"]
+    (entry,) = await rows(runtime, JournalEntry)
+    assert (entry.quality, entry.corrected_at) == ("sent", began - timedelta(seconds=4))
+
+
 async def test_a_door_or_facility_of_another_station_is_not_this_controllers(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
@@ -745,6 +759,27 @@ async def test_boots_whose_row_is_held_are_written_the_next_time(
     assert await written() == {scene.controller_id, other.controller_id}
     found = {row.id: row.boots["heard"] for row in await rows(runtime, Controller)}
     assert found == {scene.controller_id: ["a", "b"], other.controller_id: ["a"]}
+
+
+@pytest.mark.parametrize("at_once", [1, 200])
+async def test_boots_that_the_database_refuses_keep_back_nobody_elses(
+    client: httpx.AsyncClient,
+    runtime: Runtime,
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
+) -> None:
+    """A NUL is a text that PostgreSQL keeps in no JSON."""
+    scenes = [await a_scene(runtime) for _ in range(5)]
+    watch = BootWatch()
+    monkeypatch.setattr(clones, "AT_ONCE", at_once)
+    poisoned = sorted(scene.controller_id for scene in scenes)[2]
+    for scene in scenes:
+        boot = "a\x00" if scene.controller_id == poisoned else "a"
+        watch.hear(scene.controller_id, boot, last=None)
+    for _ in range(2):
+        await watch.write(runtime.database, runtime.wakeups, at=runtime.now())
+        heard = {row.id for row in await rows(runtime, Controller) if row.boots}
+        assert heard >= {scene.controller_id for scene in scenes} - {poisoned}
 
 
 async def test_a_poll_that_waits_while_another_boot_speaks_is_no_return(
@@ -1289,6 +1324,30 @@ async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_no
     assert not await tells(4, "door_closed", mono_ms=3_500_000)
     assert not await tells(1, "door_held", mono_ms=1_000_000)
     assert [row.effect for row in await rows(runtime, JournalEntry) if row.seq == 1] == ["over"]
+
+
+async def test_a_door_held_while_its_station_is_free_alarms_nobody(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Staffed stations let their doors stand open all day; what held then is what was recorded."""
+    scene = await a_scene(runtime)
+
+    async def tells(seq: int, *, ago_s: int = 0) -> tuple[str, bool]:
+        door, mono_ms = str(scene.door.id), 10_000_000
+        event = an_event(seq, runtime, "door_held", door=door, mono_ms=mono_ms - ago_s * 1000)
+        assert statuses(await sends(client, scene, [event], mono_ms=mono_ms)) == ["accepted"]
+        (effect,) = [row.effect for row in await rows(runtime, JournalEntry) if row.seq == seq]
+        return effect, AlertKind.DOOR_HELD in await alerts(runtime)
+
+    clock.advance(10 * 3600)  # A quarter to ten in the morning: staffed.
+    assert await tells(1) == ("free", False)
+    clock.advance(600)
+    chief, path = await the_chief(runtime), f"/v1/admin/stations/{scene.station.id}"
+    amended = await client.patch(path, json={"staffed_hours": None}, headers=chief.headers)
+    assert amended.status_code == 200, amended.text
+    clock.advance(60)
+    assert await tells(2, ago_s=300) == ("free", False)
+    assert await tells(3) == ("alert:door_held", True)
 
 
 async def test_the_config_names_the_facilities_that_events_speak_of(

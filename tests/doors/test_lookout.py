@@ -88,6 +88,7 @@ PLAIN = "wait=0"
         (f"{PLAIN}&config_version=0-20000101", "right"),
         (f"{PLAIN}&config_version=%E4%BA%8C", "right"),
         (f"{PLAIN}&boot_id={'b' * 129}", "right"),
+        (f"{PLAIN}&boot_id={'b' * 128}", "right"),
         ("wait=61", "right"),
         ("wait=-1", "right"),
         ("wait=", "right"),
@@ -114,6 +115,20 @@ async def test_a_plain_poll_is_answered_as_the_documented_one(
     ]
     assert plain.status_code == documented.status_code
     assert _steady(plain) == _steady(documented)
+
+
+@pytest.mark.parametrize("more", ["", "&unknown=1"])
+@pytest.mark.parametrize("name", ["boot_id", "config_version"])
+@pytest.mark.parametrize("text", ["%00", "a%00", "", "a%20b", "a%0A", "%E4%BA%8C", "b" * 129])
+async def test_a_poll_whose_texts_no_row_can_hold_is_refused(
+    client: httpx.AsyncClient, runtime: Runtime, name: str, text: str, more: str
+) -> None:
+    """On both ways: one such boot would keep the boots of others from being written down."""
+    scene = await a_scene(runtime)
+    path = f"/v1/controller/commands?{PLAIN}&{name}={text}{more}"
+    answer = await client.get(path, headers=scene.controller_headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+    assert answer.json()["errors"][0]["loc"] == ["query", name]
 
 
 def _steady(answer: httpx.Response) -> tuple[dict[str, Any], dict[str, str]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -9,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import Field, StrictInt
+from pydantic import BeforeValidator, Field, StrictInt
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,7 +18,7 @@ from app.api.controller.key import CredentialRefused, Lenient, Polling, key
 from app.api.deps import Held, Now, WriteTx
 from app.api.edge import told_now
 from app.api.problems import expected_failures, problem_response, problems
-from app.api.shapes import Key, Line, Out
+from app.api.shapes import VISIBLE, Key, Out
 from app.doors import commands
 from app.doors.commands import Ack, Claim
 from app.doors.desk import KnownController, TooManyPolls
@@ -32,6 +33,9 @@ router = APIRouter(tags=["controller"])
 
 
 POLLS = "/v1/controller/commands"
+
+is_key = re.compile(VISIBLE).fullmatch
+"""Whether a text is a key."""
 
 
 class PlainPolls:
@@ -68,7 +72,7 @@ def _plain(query: bytes) -> tuple[int, str | None, str | None] | None:
     asked = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     boot_id, version = asked.pop("boot_id", None), asked.pop("config_version", None)
     wait = asked.pop("wait", "25")
-    if asked or any(text is not None and len(text) > 128 for text in (boot_id, version)):
+    if asked or not all(text is None or is_key(text) for text in (boot_id, version)):
         return None
     if not (len(wait) <= 2 and wait.isascii() and wait.isdecimal() and int(wait) <= 60):
         return None
@@ -100,8 +104,8 @@ async def next_commands(
     request: Request,
     controller: Polling,
     wait: Annotated[int, Query(ge=0, le=60)] = 25,
-    boot_id: Annotated[str | None, Query(max_length=128)] = None,
-    config_version: Annotated[str | None, Query(max_length=128)] = None,
+    boot_id: Annotated[Key | None, Query()] = None,
+    config_version: Annotated[Key | None, Query()] = None,
 ) -> Response:
     """Wait for something to do: a command to claim, or a config to fetch."""
     held: Runtime = request.app.state.runtime
@@ -231,11 +235,20 @@ async def claim(
     return problem_response(result) if isinstance(result, Problem) else result
 
 
+def _one_line(value: Any) -> str | None:
+    """Give what can be shown of a remark: of what became of a command it must not cost the rest."""
+    if not isinstance(value, str):
+        return None
+    shown = "".join(letter if letter.isprintable() else " " for letter in value)
+    return shown.strip()[:200].rstrip() or None
+
+
 class AckIn(Lenient):
     boot_id: Key
     result: Literal[CommandState.EXECUTED, CommandState.REFUSED, CommandState.FAILED]
     pulse_after_claim_ms: Annotated[StrictInt, Field(ge=0, le=86_400_000)] | None = None
-    detail: Line | None = None
+    detail: Annotated[str | None, BeforeValidator(_one_line)] = None
+    """One line for a person; what is longer is cut."""
 
 
 class AckOut(Out):

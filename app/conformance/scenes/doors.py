@@ -1,6 +1,7 @@
 """Scenes at the door: opening, deadlines, claims, acknowledgements, outages."""
 
 import asyncio
+import json
 
 from app.conformance.examination import (
     MOST_IN_OUTAGE,
@@ -14,6 +15,7 @@ from app.conformance.examination import (
     lost,
     says,
     stalled,
+    text_of,
     trickling,
 )
 from app.conformance.rules import (
@@ -44,10 +46,11 @@ async def opening(ex: Examination) -> None:
         return
     ex.judge("opening.acks", _execution_fault(stage, command, ack))
     polls = stage.of("poll")
-    boots = {polls[-1].request.query.get("boot_id")} if polls else set()
-    boots |= {field_of(one, "boot_id") for one in (*claims, ack)}
-    shown = ", ".join(sorted(map(str, boots)))
-    ex.judge("opening.boot", "" if len(boots) == 1 and None not in boots else f"there are {shown}")
+    boots = {json.dumps(one.request.query.get("boot_id")) for one in polls[-1:]}
+    boots |= {text_of(one, "boot_id") for one in (*claims, ack)}
+    shown = ", ".join(sorted(boots))
+    fault = f"there are {shown}" if len(boots) != 1 or "null" in boots else ""
+    ex.judge("opening.boot", fault)
     await stage.until(lambda: command.repeats <= 0, within_s=20)
     await asyncio.sleep(3)
     executed = [one for one in stage.executed(command.id) if _was_answered(one)]
@@ -65,7 +68,7 @@ def _execution_fault(stage: Stage, command: Command, ack: Seen) -> str:
     """Say what is wrong with an ack of a command that could be executed; else nothing."""
     result = result_of(ack)
     if result != "executed":
-        return f"the ack says {result!r} ({field_of(ack, 'detail')}) in place of executed"
+        return f"the ack says {result!r} ({field_of(ack, 'detail')!r}) in place of executed"
     grants = [one for one in stage.of("claim", command=command.id) if one.granted]
     if not grants:
         return "the ack says executed and nothing was granted"
@@ -140,7 +143,7 @@ async def claims(ex: Examination) -> None:
             return
         command, fault = await ex.opens(*twists)
         sent = stage.of("claim", command=command.id)
-        who = {(field_of(one, "boot_id"), field_of(one, "nonce")) for one in sent}
+        who = {(text_of(one, "boot_id"), text_of(one, "nonce")) for one in sent}
         if sent and len(sent) <= len(twists):
             fault = "the claim did not come again"
         elif len(who) > 1:

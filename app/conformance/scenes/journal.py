@@ -13,6 +13,7 @@ from app.conformance.examination import (
     lost,
     says,
     status_of,
+    text_of,
 )
 from app.conformance.rules import (
     most_within,
@@ -20,6 +21,7 @@ from app.conformance.rules import (
 )
 from app.conformance.stage import Command, Seen, Stage, Usual, problem
 from app.conformance.wire import Answer
+from app.doors.rules.journal import Told
 
 # The journal
 
@@ -48,12 +50,11 @@ async def _provoked(ex: Examination, since: int) -> Seen | None:
 
 
 def _numbers(upload: Seen) -> dict[int, dict[str, Any]]:
-    """Give the events of an upload by number."""
-    events = field_of(upload, "events")
+    """Give the events of an upload by number, as far as they can be read."""
     return {
-        event["seq"]: event
-        for event in (events if isinstance(events, list) else [])
-        if isinstance(event, dict) and isinstance(event.get("seq"), int)
+        read.seq: {**read.body, "boot_id": read.boot_id}
+        for read in upload.events
+        if isinstance(read, Told)
     }
 
 
@@ -81,7 +82,7 @@ async def _comes_again(ex: Examination, upload: Seen) -> str:
     return ""
 
 
-NO_EVENTS = "the device recorded no event"
+NO_EVENTS = "the device recorded no event that can be read"
 
 
 async def _repeated_uploads(ex: Examination) -> None:
@@ -250,11 +251,11 @@ def _second_life(stage: Stage, command: Command, rebooted: int, old: str | None)
     """Say what is wrong with how a new boot met a command of the boot before."""
     claims = stage.of("claim", since=rebooted, command=command.id)
     before = stage.of("claim", command=command.id)[: -len(claims) or None]
-    nonces = {field_of(one, "nonce") for one in before}
+    nonces = {text_of(one, "nonce") for one in before}
     for one in claims:
         if field_of(one, "boot_id") == old:
             return "it was claimed with the boot_id of the boot before"
-        if field_of(one, "nonce") in nonces:
+        if text_of(one, "nonce") in nonces:
             return "it was claimed with the nonce of the boot before"
     new = [
         one for one in stage.executed(command.id, since=rebooted) if field_of(one, "boot_id") != old

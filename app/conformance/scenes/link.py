@@ -14,9 +14,8 @@ from app.conformance.examination import (
     answered,
     lost,
     says,
-    what_is_wrong,
 )
-from app.conformance.stage import Command, Seen, Usual, problem
+from app.conformance.stage import Command, Seen, Usual, problem, what_is_wrong
 from app.conformance.wire import Answer
 
 
@@ -55,9 +54,8 @@ async def enrolment(ex: Examination) -> None:
     if status == 401:
         ex.failed("enrol.asks", "the code is not the one that was shown")
         return
-    ex.judge(
-        "enrol.asks", "" if status == 201 else f"the request is malformed: {what_is_wrong(first)}"
-    )
+    fault = f"the request is malformed: {what_is_wrong(first.answer)}"
+    ex.judge("enrol.asks", "" if status == 201 else fault)
     again = await stage.until(lambda: stage.of("enrol")[1:], within_s=PATIENCE_S)
     if not again:
         ex.failed("enrol.repeats", f"nothing came within {PATIENCE_S:.0f} s")

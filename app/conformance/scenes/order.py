@@ -1,9 +1,9 @@
 """The examination: every scene in its order, and what must hold throughout."""
 
+import json
 from collections.abc import Sequence
-from typing import Any
 
-from app.conformance.examination import Examination, Scene, field_of, status_of, what_is_wrong
+from app.conformance.examination import Examination, Scene, text_of
 from app.conformance.rules import (
     RULES,
     Verdict,
@@ -20,32 +20,40 @@ from app.conformance.scenes.link import (
     unknown_fields,
     wrong_clock,
 )
-from app.conformance.stage import Stage, result_of
+from app.conformance.stage import Stage, result_of, sync_fault, what_is_wrong
 
 # The whole of it
 
+SHOWN = 300
+"""So much of an event that cannot be taken is shown, in letters."""
 
-def whole(ex: Examination) -> None:
+
+async def whole(ex: Examination) -> None:
     """Judge what holds in every scene."""
     stage = ex.stage
     if not stage.seen:
         return
-    bad = [one for one in stage.seen if status_of(one) == 422]
-    ex.judge("always.valid", f"{bad[0].request.path}: {what_is_wrong(bad[0])}" if bad else "")
+    ex.judge("always.valid", _malformed(stage))
     often = stage.overlaps
     ex.judge("always.one_poll", f"{often} times two polls waited at once" if often else "")
     ex.judge("always.granted", _ungranted(stage))
     ex.judge("always.nonce", _nonces(stage))
     sent = stage.sent_events()
     if sent:
-        ex.judge("always.numbers", numbers_fault(sent))
+        ex.judge("always.numbers", numbers_fault(stage.sent_numbers()))
         ex.judge("always.unchanged", unchanged_fault(sent))
     else:
         ex.not_seen("always.numbers", NO_EVENTS)
         ex.not_seen("always.unchanged", NO_EVENTS)
+    if sent or stage.untaken:
+        ex.judge("always.taken", _untaken(stage))
+    else:
+        ex.not_seen("always.taken", NO_EVENTS)
     if ex.wire is None:
         ex.not_seen("always.wire", "nothing watches the relay; give --wire FILE")
         return
+    # What watches the relay may add its line when the pulse is over.
+    await ex.released()
     pulses = len(ex.wire.read_bytes().splitlines()) if ex.wire.exists() else 0
     pulses -= ex.wire_before
     told = sum(1 for command in stage.commands if stage.executed(command))
@@ -53,26 +61,43 @@ def whole(ex: Examination) -> None:
     ex.judge("always.wire", "" if pulses == told else fault)
 
 
+def _malformed(stage: Stage) -> str:
+    for one in stage.seen:
+        wrong = what_is_wrong(one.wrong) if one.wrong is not None else sync_fault(one)
+        if wrong:
+            return f"{one.request.method} {one.request.path}: {wrong}"
+    return ""
+
+
+def _untaken(stage: Stage) -> str:
+    if not stage.untaken:
+        return ""
+    first = stage.untaken[0]
+    event = json.dumps(first.body)
+    shown = event if len(event) <= SHOWN else event[:SHOWN] + "..."
+    return f"{len(stage.untaken)} times an event was put into quarantine: {first.why}, {shown}"
+
+
 def _ungranted(stage: Stage) -> str:
     for ack in stage.of("ack"):
         if result_of(ack) != "executed" or ack.command is None:
             continue
         boots = {
-            field_of(one, "boot_id")
+            text_of(one, "boot_id")
             for one in stage.of("claim", command=ack.command)
             if one.granted and one.at <= ack.at
         }
-        if field_of(ack, "boot_id") not in boots:
+        if text_of(ack, "boot_id") not in boots:
             return f"command {ack.command} was executed and never granted to that boot"
     return ""
 
 
 def _nonces(stage: Stage) -> str:
-    of_command: dict[tuple[Any, Any], Any] = {}
-    of_nonce: dict[Any, str | None] = {}
+    of_command: dict[tuple[str | None, str], str] = {}
+    of_nonce: dict[str, str | None] = {}
     for claim in stage.of("claim"):
-        nonce = field_of(claim, "nonce")
-        first = of_command.setdefault((claim.command, field_of(claim, "boot_id")), nonce)
+        nonce = text_of(claim, "nonce")
+        first = of_command.setdefault((claim.command, text_of(claim, "boot_id")), nonce)
         if first != nonce:
             return f"command {claim.command} was claimed with two nonces in one boot"
         if of_nonce.setdefault(nonce, claim.command) != claim.command:
@@ -137,7 +162,7 @@ async def examine(ex: Examination, scenes: Sequence[Scene] = SCENES) -> list[Ver
             await scene.play(ex)
         ex.stage.untwist()
         _close(ex, scene.rules)
-    whole(ex)
+    await whole(ex)
     _close(ex, [name for name in RULES if name.startswith("always.")])
     return [ex.verdicts[name] for name in RULES if name in ex.verdicts]
 

@@ -1,6 +1,7 @@
 """What a controller's config is called, so that whatever changes in it is told at the next poll."""
 
 import hashlib
+import uuid
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from functools import cached_property
@@ -22,10 +23,16 @@ class ServerTerms:
         return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:8]
 
 
-def config_version(version: int, timezone: str, terms: ServerTerms, at: datetime) -> str:
-    """Name a station's config: its own version, its windows' first local day, the server's terms.
+def config_version(
+    station_id: uuid.UUID, version: int, timezone: str, terms: ServerTerms, at: datetime
+) -> str:
+    """Name a config: the station's version, its windows' first local day, the terms, the station.
+
+    Every station's own version begins at 1: a box that is moved from one to another must not be
+    told that nothing changed. Ids begin with the time, so the end of one tells stations apart.
 
     While processes with other settings take each other's place, a controller that polls now one,
     now the other fetches the config each time: each holds it to its own terms.
     """
-    return f"{version}-{local_day(at, timezone):%Y%m%d}-{terms.mark}"
+    station = station_id.int & 0xFFFF_FFFF
+    return f"{version}-{local_day(at, timezone):%Y%m%d}-{terms.mark}-{station:08x}"

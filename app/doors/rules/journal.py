@@ -7,9 +7,9 @@ placed on the server's clock by the last instant that both knew (law 11, promise
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -315,6 +315,10 @@ class Told:
     facility: str | None
     body: Mapping[str, Any]
 
+    def unusable(self, why: "Why") -> "Unusable":
+        """Give it as one that cannot be taken in after all."""
+        return Unusable(why, self.seq, self.event_id, self.boot_id, self.body)
+
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
@@ -367,6 +371,18 @@ def read_event(raw: Any, boot_id: str) -> Told | Unusable:
         facility=_text(raw.get("facility")) if kind in OF_A_FACILITY else None,
         body=raw,
     )
+
+
+def at_station(
+    told: Told, doors: Container[str | None], facilities: Container[str | None]
+) -> Told | Unusable:
+    """Hold an event to the doors and facilities of its controller's station."""
+    if told.type in OF_A_DOOR and told.door not in doors:
+        return told.unusable(Why.UNKNOWN_DOOR)
+    if told.type in OF_A_FACILITY and told.facility not in facilities:
+        return told.unusable(Why.UNKNOWN_FACILITY)
+    # What is about no door in particular may say of one what it likes.
+    return told if told.door is None or told.door in doors else replace(told, door=None)
 
 
 _TYPES: dict[str, EventType] = {kind.value: kind for kind in EventType}
