@@ -301,9 +301,9 @@ def keeps_its_boot_id(patch: pytest.MonkeyPatch) -> None:
 def pulses_twice(patch: pytest.MonkeyPatch) -> None:
     pulse = SimulatedRelay.pulse
 
-    async def twice(self: SimulatedRelay, one: Pulse) -> None:
-        await pulse(self, one)
-        await pulse(self, one)
+    def twice(self: SimulatedRelay, one: Pulse) -> None:
+        pulse(self, one)
+        pulse(self, one)
 
     patch.setattr(SimulatedRelay, "pulse", twice)
 
