@@ -124,7 +124,7 @@ async def test_the_old_stations_config_is_gone_before_the_new_credential_is_kept
     replace = StateFolder.replace
 
     def cut(self: StateFolder, name: str, content: bytes) -> None:
-        if b"new" in content:
+        if b'"new"' in content:
             assert not (tmp_path / "config.json").exists()
         replace(self, name, content)
 

@@ -407,8 +407,9 @@ async def test_what_judging_alone_needs_holds_up_no_command(
         clock,
         polls=[told(next_poll_ms=1_000)] * 300 + [told("k1")],
         configs=[httpx.Response(200, json=config, headers={"ETag": '"1"'})],
-        **{"denials": [none], kind: [fault]},
+        denials=[none],
     )
+    setattr(server, kind, [fault])
     await _until_acked(server, tmp_path, relay)
     assert relay.pulses == [PULSE]
     assert 2 < len(server.requests(kind)) < 100

@@ -25,6 +25,7 @@ class Device:
     def __init__(self, pin: int, *, active_high: bool, initial_value: bool) -> None:
         self.pin = pin
         self.says: list[str] = [f"high={active_high} initial={initial_value}"]
+        self.is_released = asyncio.Event()
         made.append(self)
 
     def on(self) -> None:
@@ -32,6 +33,7 @@ class Device:
 
     def off(self) -> None:
         self.says.append("off")
+        self.is_released.set()
 
     def close(self) -> None:
         self.says.append("close")
@@ -90,20 +92,13 @@ async def test_a_simulated_pulse_is_a_line_with_the_monotonic_clock(tmp_path: Pa
     ]
 
 
-async def said(device: Device, what: str) -> None:
-    """Wait until a pin was told something."""
-    async with asyncio.timeout(10):
-        while what not in device.says:
-            await asyncio.sleep(0.001)
-
-
 async def test_a_pin_is_energised_at_once_and_released_by_itself(gpiozero: list[Device]) -> None:
     relay = GpioRelay({"d1": 17, "d2": 27})
     relay.pulse(Pulse("k1", "d2", 20))
     one, two = gpiozero
     assert (one.pin, one.says) == (17, ["high=True initial=False"])
     assert (two.pin, two.says) == (27, ["high=True initial=False", "on"])
-    await said(two, "off")
+    await asyncio.wait_for(two.is_released.wait(), 10)
     relay.pulse(Pulse("k2", "d2", 20))
     assert two.says[1:] == ["on", "off", "on"]
 
@@ -117,7 +112,7 @@ async def test_of_two_pulses_of_one_door_the_longer_one_counts(
         relay.pulse(Pulse(f"k{number}", "d1", pulse_ms))
     relay.pulse(Pulse("k3", "d2", 5))
     one, two = gpiozero
-    await said(two, "off")
+    await asyncio.wait_for(two.is_released.wait(), 10)
     assert one.says[1:] == ["on", "on"]
     relay.close()
     assert one.says[3:] == ["off", "close"]
