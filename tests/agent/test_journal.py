@@ -182,7 +182,7 @@ def is_full(*_: Any, **__: Any) -> Any:
 
 
 class StandingClock(VirtualClock):
-    """A clock that stands still while somebody tries again and again, so that no deadline passes."""
+    """A clock that stands still through all pauses, so that no deadline passes."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0.001)
