@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from typing_extensions import override
 
 from app.agent import AgentError
 from app.agent.link import Link
@@ -109,6 +110,7 @@ def _read(one: Mapping[str, Any]) -> Code:
 class _Site(uvicorn.Server):
     """uvicorn without its own handling of signals: the agent's stop the agent, and that this."""
 
+    @override
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave SIGINT and SIGTERM to whoever handles them."""
