@@ -99,16 +99,21 @@ def a_config(station: str) -> httpx.Response:
     return httpx.Response(200, json=config, headers={"ETag": '"1"'})
 
 
+def some_denials() -> httpx.Response:
+    denied = [{"subject": "w1", "until": "2100-01-01T00:00:00Z"}]
+    return httpx.Response(200, json={"version": 7, "denials": denied, "more": False})
+
+
 async def test_a_box_that_moves_to_another_station_works_by_nothing_of_the_old_one(
     clock: VirtualClock, tmp_path: Path
 ) -> None:
-    denied = [{"subject": "w1", "until": "2100-01-01T00:00:00Z"}]
-    denials = httpx.Response(200, json={"version": 7, "denials": denied, "more": False})
-    first = FakeServer(clock, configs=[a_config("A")], denials=[denials])
+    first = FakeServer(clock, configs=[a_config("A")], denials=[some_denials()])
     await _until_polled(first, tmp_path)
     assert len(first.requests("denials")) == 1
     other = httpx.Response(201, json={"controller_id": "c2", "credential": "new"})
-    server = FakeServer(clock, enrolments=[other], configs=[a_config("B")], denials=[denials])
+    server = FakeServer(
+        clock, enrolments=[other], configs=[a_config("B")], denials=[some_denials()]
+    )
     spy = Spy()
     async with an_agent(server, tmp_path, relay=ListRelay(), code="OTHER", reader=spy):
         await server.reached(lambda: server.requests("polls"))
@@ -120,7 +125,8 @@ async def test_a_box_that_moves_to_another_station_works_by_nothing_of_the_old_o
 async def test_the_old_stations_config_is_gone_before_the_new_credential_is_kept(
     clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _until_polled(FakeServer(clock, configs=[a_config("A")]), tmp_path)
+    first = FakeServer(clock, configs=[a_config("A")], denials=[some_denials()])
+    await _until_polled(first, tmp_path)
     replace = StateFolder.replace
 
     def cut(self: StateFolder, name: str, content: bytes) -> None:
@@ -130,7 +136,9 @@ async def test_the_old_stations_config_is_gone_before_the_new_credential_is_kept
 
     monkeypatch.setattr(StateFolder, "replace", cut)
     other = httpx.Response(201, json={"controller_id": "c2", "credential": "new"})
-    server = FakeServer(clock, enrolments=[other], configs=[a_config("B")])
+    server = FakeServer(
+        clock, enrolments=[other], configs=[a_config("B")], denials=[some_denials()]
+    )
     assert await _until_polled(server, tmp_path, code="OTHER") == "new"
 
 
