@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 FILE = "identity.json"
 
+OF_ONE_CONTROLLER = ("config.json", "denials.json")
+"""What the server gave to the controller we were; another one may stand at another station."""
+
 ROTATE_AFTER_S = 30 * 86_400
 """A credential older than this is exchanged, in seconds."""
 
@@ -50,6 +53,8 @@ class Identity:
            in a power cut, the same code, serial and nonce ask for it again (contract, `enrol`).
         3. The credential is on the disk before it is used for the first time, because the first use
            ends the right to ask again.
+        4. As another controller than before we hold none of its config. That is gone first: a power
+           cut must not leave the new credential beside the old station's hours.
         """
         kept = self._kept.get("credential")
         if kept and (code is None or self._kept.get("code") == _digest(code)):
@@ -61,6 +66,9 @@ class Identity:
             nonce = secrets.token_urlsafe(16)
             self._keep(enrolling=_digest(code), nonce=nonce)
         answer = await self._ask(server, code=code)
+        if answer.get("controller_id") != self._kept.get("controller"):
+            for name in OF_ONE_CONTROLLER:
+                self._state.remove(name)
         self._keep(
             credential=str(answer["credential"]),
             credential_at=self._pace.wall(),

@@ -3,6 +3,12 @@
 SQLite keeps it, synced at every event, so that a power cut loses nothing that was recorded. When it
 is full the oldest give way, and an `overflow` event says exactly which numbers were lost. A journal
 that is gone or damaged begins a new epoch.
+
+A disk that refuses to open it (full, worn out, read-only) says nothing of the journal: its file
+stays as it is, and this boot writes in memory. What is written there has no numbers yet, so that
+none comes twice, and is not uploaded: only the disk can hold it until the server does. As soon as
+the disk takes writes it moves into the file, is numbered there, and told. Until then no pass opens
+without the server, for nobody could remember it over a power cut.
 """
 
 import asyncio
@@ -49,6 +55,9 @@ DRAWN = (1_000_000, 2_000_000)
 """Above what a box counts in its life, below the minutes from `SINCE` to any right time."""
 
 
+UNREADABLE = "error code="
+"""So the check of a journal speaks of a page that the disk did not give, which is no damage."""
+
 TABLES = (
     "CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)",
     "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)",
@@ -75,9 +84,19 @@ class Journal:
         self._pace = pace
         self._link = link
         self._capacity = capacity
+        self._state = state
         self.news = asyncio.Event()
         """Set while something waits for the server."""
-        self.epoch, self._db, self.remembers = self._open(state)
+        self._unfinished: dict[str, dict[str, Any]] = {}
+        """Acts whose end the disk refused, by pass; it is asked again before each upload."""
+        self.is_refused = False
+        """Whether the disk refused the journal's file, and all stands in memory."""
+        try:
+            self.epoch, self._db, self.remembers = self._open(state)
+        except (sqlite3.OperationalError, OSError) as error:
+            logger.error("journal refused by the disk, in memory until it is taken why=%s", error)
+            self.epoch, self._db, self.remembers = 0, _in_memory(), False
+            self.is_refused = True
         self.held = self._counted()
         """How many events the server may not have. Counted once: among tens of thousands that
         would be the dearest part of writing one more down."""
@@ -114,14 +133,25 @@ class Journal:
         the next boot records the act as interrupted. Says False, and writes nothing, if the pass
         was used before.
         """
+        if self.is_refused:
+            raise sqlite3.OperationalError("the journal is in memory")
         with self._writing():
             return self._use(jti, expires_at, self._event(type, fields | {"jti": jti}))
 
     def finish(self, jti: str, **changes: Any) -> None:
-        """Record the act that was begun."""
-        with self._writing():
-            self._finish(jti, changes)
+        """Record the act that was begun; what the disk refuses, as soon as it takes it."""
+        self._unfinished[jti] = changes
         self.news.set()
+        try:
+            self._finish_all()
+        except sqlite3.Error as error:
+            logger.error("act not recorded yet why=%s", error)
+
+    def _finish_all(self) -> None:
+        with self._writing():
+            for jti, changes in self._unfinished.items():
+                self._finish(jti, changes)
+        self._unfinished.clear()
 
     def _use(self, jti: str, expires_at: datetime, act: dict[str, Any] | None) -> bool:
         self._db.execute("DELETE FROM used WHERE act IS NULL AND until < ?", (self._pace.wall(),))
@@ -144,13 +174,14 @@ class Journal:
 
     def _recover(self) -> None:
         """Record what an earlier boot began and could not finish."""
-        begun = self._db.execute("SELECT jti FROM used WHERE act IS NOT NULL").fetchall()
-        with self._writing():
-            for (jti,) in begun:
-                self._finish(jti, {"interrupted": True})
+        for (jti,) in self._db.execute("SELECT jti FROM used WHERE act IS NOT NULL").fetchall():
+            self.finish(jti, interrupted=True)
 
     def waiting(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
         """Give the oldest events that the server may not have; says first what was lost."""
+        if self.is_refused:
+            self._move_to_file()
+        self._finish_all()
         with self._writing():
             self._report_lost()
         rows = self._db.execute("SELECT event FROM events ORDER BY seq LIMIT ?", (limit,))
@@ -164,7 +195,7 @@ class Journal:
         # Asked of the disk, not of the count: news of nothing would keep the upload busy for ever.
         if self._db.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None:
             self.held = 0
-            if self._kept("lost_first") is None:
+            if self._kept("lost_first") is None and not self._unfinished:
                 self.news.clear()
 
     def clocks(self) -> dict[str, Any]:
@@ -201,8 +232,37 @@ class Journal:
         self._keep("last_seq", seq)
         return seq
 
+    def _move_to_file(self) -> None:
+        """Go on in the file that the disk refused; raises what it says when it still does."""
+        memory, held = self._db, self.held
+        try:
+            epoch, db, remembers = self._open(self._state)
+        except OSError as error:
+            raise sqlite3.OperationalError(str(error)) from error
+        events = memory.execute("SELECT event FROM events ORDER BY seq").fetchall()
+        used = memory.execute("SELECT jti, until, act FROM used").fetchall()
+        self._db = db
+        try:
+            self.held = self._counted()
+            self._recover()
+            with self._writing():
+                for (event,) in events:
+                    if self.held >= self._capacity:
+                        self._give_way()
+                    self._insert(json.loads(event))
+                db.executemany("INSERT OR REPLACE INTO used VALUES (?, ?, ?)", used)
+        except BaseException:
+            self._db, self.held = memory, held
+            db.close()
+            raise
+        self.epoch, self.remembers, self.is_refused = epoch, remembers, False
+        memory.close()
+        logger.warning("journal taken by the disk events=%d", len(events))
+
     def _give_way(self) -> None:
         """Drop the oldest and remember which; what they said of losses is remembered too."""
+        if self.is_refused:
+            raise sqlite3.OperationalError("the memory is full too")
         number = min(DROPPED, self._capacity)
         rows = self._db.execute(
             "SELECT seq, event FROM events ORDER BY seq LIMIT ?", (number,)
@@ -253,29 +313,31 @@ def _opened(state: StateFolder, pace: Pace) -> tuple[int, sqlite3.Connection, bo
     """Open the journal, or begin a new epoch where there is none that can be read.
 
     The epoch stands beside the journal and in it, so that one damaged file takes neither. The last
-    says whether it remembers earlier boots.
+    says whether it remembers earlier boots. Raises OperationalError or OSError when the disk
+    refuses: that is no damage, and leaves the file alone.
     """
     path = state.path / Journal.FILE
     is_new = not path.exists() and not (state.path / EPOCH_FILE).exists()
     beside = _beside(state)
     db = _sound(path) if path.exists() else None
-    inside = _inside(db) if db is not None else None
-    epoch = inside or beside
+    inside, has_numbers = _inside(db) if db is not None else (None, False)
+    known = inside or beside
     # A greater one beside: a later journal gave numbers already, this is an old copy.
-    if db is not None and epoch is not None and epoch >= (beside or 0):
-        _write_down(state, db, epoch, inside=inside, beside=beside)
-        return epoch, db, True
+    if db is not None and known is not None and known >= (beside or 0):
+        _write_down(state, db, known, inside=inside, beside=beside)
+        # One that says nothing and numbered nothing was begun, and no further.
+        return known, db, inside is not None or has_numbers
     if db is not None:
         db.close()
-    if path.exists():
-        logger.error("journal cannot be used inside=%s beside=%s", inside, beside)
-        # Kept beside, for whoever wants to know what it held.
-        path.replace(path.with_suffix(f".epoch-{epoch or 'unknown'}.damaged"))
-    for rest in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-        rest.unlink(missing_ok=True)
     epoch = (beside or 0) + 1 if beside or is_new else _unheard_of(pace)
     # The number first: an epoch that was counted twice could give one number to two events.
     state.write(EPOCH_FILE, {"epoch": epoch})
+    if path.exists():
+        logger.error("journal cannot be used inside=%s beside=%s", inside, beside)
+        # Kept beside, for whoever wants to know what it held.
+        path.replace(path.with_suffix(f".epoch-{known or 'unknown'}.damaged"))
+    for rest in (path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        rest.unlink(missing_ok=True)
     db = _connected(str(path))
     _write_down(state, db, epoch, inside=None, beside=epoch)
     return epoch, db, False
@@ -288,18 +350,24 @@ def _beside(state: StateFolder) -> int | None:
 
 
 def _sound(path: Path) -> sqlite3.Connection | None:
-    """Open a journal that is there; None when it cannot be read."""
+    """Open a journal that is there; None when it is damaged."""
     try:
         return _connected(str(path))
+    except sqlite3.OperationalError:
+        raise  # The disk refuses, and may not the next time.
     except sqlite3.DatabaseError as error:
         logger.error("journal unreadable why=%s", error)
         return None
 
 
-def _inside(db: sqlite3.Connection) -> int | None:
-    """Read the epoch that a journal says it is of; None: it was made before they said so."""
-    row = db.execute("SELECT value FROM kept WHERE name = 'epoch'").fetchone()
-    return None if row is None else int(row[0])
+def _inside(db: sqlite3.Connection) -> tuple[int | None, bool]:
+    """Read the epoch that a journal says it is of, and whether it gave a number to any event.
+
+    None: it was made before they said so, or its making ended too early.
+    """
+    kept = dict(db.execute("SELECT name, value FROM kept"))
+    epoch = kept.get("epoch")
+    return None if epoch is None else int(epoch), "last_seq" in kept
 
 
 def _write_down(
@@ -337,11 +405,21 @@ def _connected(path: str) -> sqlite3.Connection:
         with db:
             for table in TABLES:
                 db.execute(table)
-        if db.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check failed")
+        (found,) = db.execute("PRAGMA quick_check").fetchone()
+        if UNREADABLE in found and f"{UNREADABLE}{sqlite3.SQLITE_CORRUPT}" not in found:
+            raise sqlite3.OperationalError(found)
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
     except BaseException:
         db.close()
         raise
+    return db
+
+
+def _in_memory() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:")
+    for table in TABLES:
+        db.execute(table)
     return db
 
 

@@ -20,9 +20,9 @@ from app.agent.contact import HELD_AFTER_S, Contact
 from app.agent.enrolment import Identity
 from app.agent.journal import Journal, upload
 from app.agent.link import SILENCE_S, Link
-from app.agent.modes import Lock, hold
-from app.agent.pace import Backoff, Pace
-from app.agent.passes import Answer, Passes, kind_at, windows_of
+from app.agent.modes import LOOKS_EVERY_S, Lock, hold
+from app.agent.pace import Backoff, Pace, Patience
+from app.agent.passes import Answer, Passes
 from app.agent.reader import Reader
 from app.agent.relay import Relay
 from app.agent.screen import Board, Screen
@@ -40,6 +40,9 @@ POLL_SLACK_S = 10.0
 
 BACKOFF_S = 10.0
 """Pauses while the server is away are drawn from 0 to this, in seconds, the first one too (R11)."""
+
+CONFIG_PAUSE_S, LONGEST_CONFIG_PAUSE_S = 5.0, 60.0
+"""Pauses after a config that could not be fetched, in seconds; polls go on meanwhile."""
 
 QUICK_PAUSE_S = 1.0
 """Pause after an answer that came at once and brought nothing new, in seconds."""
@@ -78,12 +81,14 @@ async def run_agent(
     `code` is the one-time enrolment code, needed once. `contact` tells when doors move, `reader`
     what is shown at them, `lock` is held open while a door is free, `screen` shows codes. `has_rtc`
     says that this box has a clock that runs on while it is off. Many agents of one process share
-    `http` (made with room for three connections per agent); alone, an agent makes its own.
+    `http` (made with room for three connections per agent); alone, an agent makes its own. At the
+    end the relay is closed.
 
     Raises `AgentError`: `NotEnrolled` and `EnrolmentRefused` at the start, `StateLocked` when
     another agent uses the folder, `CredentialRevoked` later.
     """
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(relay.close)
         if http is None:
             http = await stack.enter_async_context(httpx.AsyncClient())
         state = StateFolder(state_dir)
@@ -136,10 +141,14 @@ class Agent:
         self._boot_id = str(uuid.uuid4())
         self._results = Results(state)
         self._commands = Commands(server, relay, self._results, boot_id=self._boot_id, pace=pace)
-        self._config = state.read("config.json")
+        self._config: dict[str, Any] = {}
+        self._config_patience = Patience(
+            pace, first_s=CONFIG_PAUSE_S, most_s=LONGEST_CONFIG_PAUSE_S
+        )
+        self._is_behind = False
+        """Whether the server has a config that it does not give us now."""
         self._journal = journal(state, boot_id=self._boot_id, pace=pace, link=link)
         self._passes = Passes(state, link, self._journal, relay, pace)
-        self._follow()
         self._open_doors: dict[str, asyncio.Task[None]] = {}
         self._contact = contact
         self._told_doors: set[str] = set()
@@ -180,7 +189,12 @@ class Agent:
             self._open_doors[door] = asyncio.create_task(self._held(door))
 
     async def _held(self, door: str) -> None:
-        await self._pace.sleep(HELD_AFTER_S)
+        """Record that a door stands open for too long; while it is free it may."""
+        since = self._pace.monotonic()
+        while self._pace.monotonic() - since < HELD_AFTER_S:
+            await self._pace.sleep(LOOKS_EVERY_S)
+            if self.mode() is Kind.FREE:
+                since = self._pace.monotonic()
         self._record("door_held", door=door)
 
     def note_of_reader(self, door: str, what: str) -> None:
@@ -217,8 +231,13 @@ class Agent:
 
     def mode(self) -> Kind | None:
         """Say what holds at the station now; None when we cannot know."""
-        estimate = self._link.now()
-        return kind_at(windows_of(self.config()), estimate.at) if estimate else None
+        return self._passes.mode()
+
+    def _recall(self) -> None:
+        """Take over what an earlier boot kept; not before we know which controller we are."""
+        self._config = self._state.read("config.json")
+        self._passes.recall()
+        self._follow()
 
     def _follow(self) -> None:
         """Work by the config that we hold now."""
@@ -240,6 +259,7 @@ class Agent:
     ) -> None:
         """Enrol if need be, then poll; commands, acks and whatever is `beside` run along."""
         await self._identity.enrol(self._server, code=code)
+        self._recall()
         logger.info("agent started boot_id=%s", self._boot_id)
         self._record("power", what="boot")
         self._tell_how_doors_stand()
@@ -274,7 +294,7 @@ class Agent:
         while True:
             try:
                 if not self._config:
-                    await self._fetch_config()
+                    await self._try_config()
                 await self._identity.rotate_when_old(self._server)
                 await self._passes.refresh(self._server)
                 pause_s = await self._poll(tasks)
@@ -301,14 +321,14 @@ class Agent:
     async def _poll(self, tasks: asyncio.TaskGroup) -> float:
         """Poll once, set the told commands going, and say how long to pause, in seconds."""
         sent_at = self._pace.monotonic()
+        asked = {"wait": str(POLL_WAIT_S), "boot_id": self._boot_id}
+        if self._config and not self._is_behind:
+            # To a version that is not its own the server answers at once, and tells no commands.
+            asked["config_version"] = self._version()
         response = await self._server.call(
             "GET",
             "/v1/controller/commands",
-            params={
-                "wait": str(POLL_WAIT_S),
-                "boot_id": self._boot_id,
-                "config_version": self._version(),
-            },
+            params=asked,
             within_s=POLL_WAIT_S + POLL_SLACK_S,
         )
         told_at = self._pace.monotonic()
@@ -324,7 +344,8 @@ class Agent:
             case status:
                 raise ServerAway(f"poll answered {status}")
         if version is not None and str(version) != self._version():
-            fresh = await self._fetch_config() or fresh
+            fresh = await self._try_config() or fresh
+        self._is_behind = version is not None and str(version) != self._version()
         pause_s = min(number(next_poll_ms) / 1000, LONGEST_PAUSE_S)
         if not fresh and told_at - sent_at < QUICK_PAUSE_S:
             # Commands already in hand, a newer poll of a second agent, or a proxy that does not
@@ -364,6 +385,19 @@ class Agent:
             for one in (doors if isinstance(doors, list) else [])
             if isinstance(one, dict) and one.get("has_contact") is True
         }
+
+    async def _try_config(self) -> bool:
+        """Bring the config up to date if the server gives it; no command waits for it."""
+        if not self._config_patience.is_over:
+            return False
+        try:
+            changed = await self._fetch_config()
+        except ServerAway as away:
+            logger.warning("config not fetched why=%s", away)
+            self._config_patience.failed(away.retry_after_s)
+            return False
+        self._config_patience.succeeded()
+        return changed
 
     async def _fetch_config(self) -> bool:
         """Bring the config up to date, on disk first; say whether its version changed."""

@@ -61,3 +61,25 @@ class Backoff:
     def reset(self) -> None:
         """Begin small again, after a success."""
         self.failures = 0
+
+
+class Patience:
+    """When something that failed may be tried again, while what matters more goes on meanwhile."""
+
+    def __init__(self, pace: Pace, *, first_s: float, most_s: float) -> None:
+        self._pace = pace
+        self._backoff = Backoff(pace, first_s=first_s, most_s=most_s)
+        self._not_before = float("-inf")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it may be tried now."""
+        return self._pace.monotonic() >= self._not_before
+
+    def failed(self, retry_after_s: float = 0.0) -> None:
+        """Wait for longer than the last time, and not less than the server asked for."""
+        self._not_before = self._pace.monotonic() + self._backoff.next(retry_after_s)
+
+    def succeeded(self) -> None:
+        """Begin small again."""
+        self._backoff.reset()

@@ -6,6 +6,7 @@ and the server reviews it.
 """
 
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ import httpx
 
 from app.agent.journal import Journal
 from app.agent.link import Estimate, Link, instant
-from app.agent.pace import Pace
+from app.agent.pace import Pace, Patience
 from app.agent.relay import Pulse, Relay
 from app.agent.server import CredentialRefused, Server, ServerAway, body, number
 from app.agent.state import Result, StateFolder
@@ -34,6 +35,9 @@ KEYS_EVERY_S = 3600.0
 
 UNKNOWN_KID_S = 300.0
 """At most one fetch more in this time for a `kid` nobody knows: anybody can make one up (5.4)."""
+
+FIRST_PAUSE_S, MOST_PAUSE_S = 5.0, 60.0
+"""Pauses after keys or denials that could not be fetched, in seconds; polls go on meanwhile."""
 
 VERIFY_S = 4.0
 """How long somebody at the door waits for the server's word on his pass, in seconds."""
@@ -68,33 +72,71 @@ class Passes:
         self._journal = journal
         self._relay = relay
         self._pace = pace
-        self._keys_kept = state.read(KEYS_FILE)
-        self._keys = _read_keys(self._keys_kept.get("keys"))
-        self._denials = state.read(DENIALS_FILE)
+        self._keys_kept: dict[str, Any] = {}
+        self._keys: dict[str, VerifyingKey] = {}
+        self._denials: dict[str, Any] = {}
         self._config: Mapping[str, Any] = {}
+        self._windows: list[Window] = []
         self._keys_due = 0.0
+        self._keys_fetched: float | None = None
+        """When this boot fetched them, on the monotonic clock: there may be no other yet."""
+        self._keys_patience = Patience(pace, first_s=FIRST_PAUSE_S, most_s=MOST_PAUSE_S)
+        self._denials_patience = Patience(pace, first_s=FIRST_PAUSE_S, most_s=MOST_PAUSE_S)
         self._unknown_due = 0.0
         self._refusals: list[float] = []
+        self._used_unkept: set[str] = set()
+        """Passes that were shown while the disk refused to remember them; a handful."""
+
+    def recall(self) -> None:
+        """Take over what an earlier boot kept."""
+        self._keys_kept = self._state.read(KEYS_FILE)
+        self._keys = _read_keys(self._keys_kept.get("keys"))
+        self._denials = self._state.read(DENIALS_FILE)
 
     def follow(self, config: Mapping[str, Any]) -> None:
         """Take over a config that the server gave, or that an earlier boot kept."""
         self._config = config
+        self._windows = windows_of(config)
 
     def forget(self) -> None:
         """The server revoked us: nothing opens alone any more."""
-        self._keys, self._keys_kept, self._config = {}, {}, {}
+        self._keys, self._keys_kept = {}, {}
+        self.follow({})
         self._state.write_if_possible(KEYS_FILE, {})
 
+    def mode(self) -> Kind | None:
+        """Say what holds at the station now; None when we cannot know."""
+        estimate = self._link.now()
+        return self._kind(estimate) if estimate else None
+
     async def refresh(self, server: Server) -> None:
-        """Fetch what judging alone needs, when it is due; raises ServerAway, CredentialRefused."""
+        """Fetch what judging alone needs, when it is due; raises CredentialRefused.
+
+        What cannot be fetched is tried again later: nobody's door waits for it.
+        """
         policy = self._policy()
         if policy.get("kind") != "passes":
             return
-        if self._pace.monotonic() >= self._keys_due:
-            await self._fetch_keys(server)
-        while int(number(policy.get("denial_version"))) != self._denials.get("version", 0):
-            if not await self._fetch_denials(server):
-                break
+        self._date_keys()
+        if self._pace.monotonic() >= self._keys_due and self._keys_patience.is_over:
+            try:
+                await self._fetch_keys(server)
+            except ServerAway as away:
+                logger.warning("keys not fetched why=%s", away)
+                self._keys_patience.failed(away.retry_after_s)
+            else:
+                self._keys_patience.succeeded()
+        wanted = int(number(policy.get("denial_version")))
+        if wanted != self._denials.get("version", 0) and self._denials_patience.is_over:
+            try:
+                while await self._fetch_denials(server):
+                    if wanted == self._denials.get("version", 0):
+                        break
+            except ServerAway as away:
+                logger.warning("denials not fetched why=%s", away)
+                self._denials_patience.failed(away.retry_after_s)
+            else:
+                self._denials_patience.succeeded()
 
     async def shown(self, door: str, token: str, server: Server, carry_out: CarryOut) -> Answer:
         """Judge what the reader at a door saw; `carry_out` takes a command to its result.
@@ -140,8 +182,14 @@ class Passes:
         if estimate is None or station is None:
             return
         claims = self._claims(token, estimate, station)
-        if isinstance(claims, PassClaims):
+        if not isinstance(claims, PassClaims):
+            return
+        try:
             self._journal.use(claims.jti, claims.expires_at)
+        except sqlite3.Error as error:
+            # The server's word opens the door all the same, and knows what was used.
+            logger.error("pass not remembered on the disk why=%s", error)
+            self._used_unkept.add(claims.jti)
 
     async def _alone(self, door: str, token: str) -> Answer:
         """Judge by ourselves.
@@ -179,20 +227,24 @@ class Passes:
             "clock_error_ms": int(estimate.error / timedelta(milliseconds=1)),
             "config_version": str(self._config.get("version", "")),
         }
-        if not self._journal.begin(claims.jti, claims.expires_at, "offline_entry", **told):
+        if claims.jti in self._used_unkept:
             return self._refused(door, Hindrance.USED, claims)
         try:
-            await self._relay.pulse(Pulse(f"pass:{claims.jti}", door, pulse_ms))
+            is_new = self._journal.begin(claims.jti, claims.expires_at, "offline_entry", **told)
+        except sqlite3.Error as error:
+            # Nobody would know after a power cut that this pass opened.
+            logger.error("pass not begun on the disk door=%s why=%s", door, error)
+            return Answer(False, "controller_offline", "journal")
+        if not is_new:
+            return self._refused(door, Hindrance.USED, claims)
+        try:
+            self._relay.pulse(Pulse(f"pass:{claims.jti}", door, pulse_ms))
         except Exception as error:
             # A relay may fail in any way its hardware likes; the pass is gone, the door is shut.
             logger.exception("relay failed door=%s", door)
             failed = {"result": "refused", "reason": "controller_offline"}
             self._journal.finish(claims.jti, **failed, why=f"relay: {type(error).__name__}"[:100])
             return Answer(False, "controller_offline", "relay")
-        except BaseException:
-            # Stopped while the relay was held: the pulse was a fact before that.
-            self._journal.finish(claims.jti)
-            raise
         self._journal.finish(claims.jti)
         return Answer(True, "ok")
 
@@ -202,14 +254,13 @@ class Passes:
         self._refusals = [at for at in self._refusals if now - at < 3600]
         if len(self._refusals) < REFUSALS_KEPT and self._pulse_ms(door) is not None:
             self._refusals.append(now)
-            self._journal.record(
-                "offline_entry",
-                door=door,
-                result="refused",
-                reason=reason.value,
-                why=why.value,
-                **({"jti": claims.jti} if claims else {}),
-            )
+            told = {"door": door, "result": "refused", "reason": reason.value, "why": why.value}
+            try:
+                self._journal.record(
+                    "offline_entry", **told, **({"jti": claims.jti} if claims else {})
+                )
+            except sqlite3.Error as error:
+                logger.error("event not kept type=offline_entry why=%s", error)
         return Answer(False, reason.value, why.value)
 
     def _standing(self, estimate: Estimate | None) -> Alone:
@@ -221,7 +272,7 @@ class Passes:
             heard_ago=self._link.heard_ago(),
             error=estimate.error if estimate else None,
             keys_age=self._keys_age(at) if self._keys else None,
-            windows=self._windows(),
+            windows=self._windows,
             at=at,
         )
 
@@ -270,13 +321,12 @@ class Passes:
                 return int(number(one.get("pulse_ms"))) or None
         return None
 
-    def _windows(self) -> list[Window]:
-        return windows_of(self._config)
-
     def _kind(self, estimate: Estimate) -> Kind | None:
-        return kind_at(self._windows(), estimate.at)
+        return kind_at(self._windows, estimate.at)
 
     def _keys_age(self, at: datetime) -> timedelta | None:
+        if self._keys_fetched is not None:
+            return timedelta(seconds=self._pace.monotonic() - self._keys_fetched)
         fetched = instant(self._keys_kept.get("fetched_at"))
         return at - fetched if fetched is not None else None
 
@@ -284,18 +334,30 @@ class Passes:
         etag = self._keys_kept.get("etag")
         headers = {"If-None-Match": str(etag)} if etag else None
         response = await server.call("GET", "/.well-known/jwks.json", headers=headers)
-        self._keys_due = self._pace.monotonic() + KEYS_EVERY_S * self._pace.dice.uniform(0.75, 1.25)
         kept = self._keys_kept.get("keys")
         if response.status_code != httpx.codes.NOT_MODIFIED:
             if response.status_code != httpx.codes.OK:
                 raise ServerAway(f"keys answered {response.status_code}")
             kept, etag = body(response).get("keys"), response.headers.get("ETag")
-        estimate = self._link.now()
-        if estimate is None:
-            return
-        self._keys_kept = {"etag": etag, "keys": kept, "fetched_at": estimate.at.isoformat()}
-        self._state.write_if_possible(KEYS_FILE, self._keys_kept)
+        now = self._pace.monotonic()
+        self._keys_due = now + KEYS_EVERY_S * self._pace.dice.uniform(0.75, 1.25)
+        self._keys_fetched = now
+        self._keys_kept = {"etag": etag, "keys": kept}
         self._keys = _read_keys(kept)
+        self._date_keys()
+
+    def _date_keys(self) -> None:
+        """Write fetched keys down, as soon as anybody knows what time that was.
+
+        This answer says nothing of the time, and a box without a battery knows none before its
+        first poll.
+        """
+        estimate, fetched = self._link.now(), self._keys_fetched
+        if estimate is None or fetched is None or "fetched_at" in self._keys_kept:
+            return
+        at = estimate.at - timedelta(seconds=self._pace.monotonic() - fetched)
+        self._keys_kept["fetched_at"] = at.isoformat()
+        self._state.write_if_possible(KEYS_FILE, self._keys_kept)
 
     async def _fetch_denials(self, server: Server) -> bool:
         """Fetch what is new; says whether there is more."""
@@ -347,8 +409,11 @@ def _news(denials: object) -> tuple[dict[str, datetime], bool]:
 
 
 def windows_of(config: Mapping[str, Any]) -> list[Window]:
-    """Read the mode windows of a config; one that cannot be read is left out."""
-    found = []
+    """Read the mode windows of a config; one that cannot be read is left out.
+
+    A newer server may know more modes; in one that we do not know nothing opens.
+    """
+    found, unreadable = [], []
     windows = config.get("windows")
     for one in windows if isinstance(windows, list) else []:
         try:
@@ -357,8 +422,9 @@ def windows_of(config: Mapping[str, Any]) -> list[Window]:
                 raise ValueError("no time")
             found.append(Window(from_at, until_at, Kind(one["kind"]), Because(one["because"])))
         except (KeyError, TypeError, ValueError):
-            # A newer server may know more modes; in one that we do not know nothing opens.
-            logger.warning("window cannot be read window=%s", one)
+            unreadable.append(one)
+    if unreadable:
+        logger.warning("windows cannot be read number=%d one=%s", len(unreadable), unreadable[0])
     return found
 
 

@@ -104,8 +104,9 @@ class LineReader:
                 now = self._pace.monotonic()
                 if not text or (text == last and now - at < SAME_AGAIN_S):
                     continue
-                last, at = text, now
                 await works(text)
+                # From when he was answered: until then his phone was before the reader.
+                last, at = text, self._pace.monotonic()
 
     async def _judged(self, door: str, text: str, judge: Judge) -> None:
         try:

@@ -31,12 +31,16 @@ class Pulse:
 class Relay(Protocol):
     """What opens a door for a moment."""
 
-    async def pulse(self, pulse: Pulse) -> None:
-        """Energise the relay at once, release it after `pulse_ms`.
+    def pulse(self, pulse: Pulse) -> None:
+        """Energise the relay; it releases itself after `pulse_ms`.
 
-        Nothing may be awaited before the relay is energised: the deadline was checked just before
-        the call. Any exception before that moment means that the door did not open.
+        It is energised when this returns, and nothing can wait before that: the deadline was
+        checked just before the call. An exception means that the door did not open.
         """
+        ...
+
+    def close(self) -> None:
+        """Release every door; called when the agent ends, however it ends."""
         ...
 
 
@@ -59,7 +63,7 @@ class SimulatedRelay:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
 
-    async def pulse(self, pulse: Pulse) -> None:
+    def pulse(self, pulse: Pulse) -> None:
         """Write the pulse down; a simulated door needs no holding."""
         line = {
             "monotonic_ns": time.monotonic_ns(),
@@ -70,6 +74,9 @@ class SimulatedRelay:
         }
         append_line(self.log, line)
         logger.info("relay pulse door=%s command=%s", pulse.door, pulse.command)
+
+    def close(self) -> None:
+        """See `Relay`; nothing is held."""
 
 
 class GpioRelay:
@@ -98,24 +105,42 @@ class GpioRelay:
         except Exception as error:
             # gpiozero and the pin libraries below it each bring errors of their own.
             raise RelayUnusable(f"the GPIO pins cannot be used: {error}") from error
-        self._holding: dict[Any, int] = {}
+        self._releases: dict[Any, asyncio.TimerHandle] = {}
+        """What will release each pin that is energised now."""
 
-    async def pulse(self, pulse: Pulse) -> None:
-        """Energise the door's pin for `pulse_ms`; a second pulse meanwhile prolongs the first."""
+    def pulse(self, pulse: Pulse) -> None:
+        """Energise the door's pin for `pulse_ms`; a second pulse meanwhile may prolong the first.
+
+        A timer of the loop's releases it, which ends with no task of anybody's.
+        """
         device = self._outputs.get(pulse.door, self._only)
         if device is None:
             raise UnknownDoor(f"no pin is named for door {pulse.door}")
-        self._holding[device] = self._holding.get(device, 0) + 1
+        loop, earlier = asyncio.get_running_loop(), self._releases.get(device)
+        at = loop.time() + pulse.pulse_ms / 1000
+        if earlier is not None and earlier.when() >= at:
+            device.on()
+            return
         try:
             device.on()
-            await asyncio.sleep(pulse.pulse_ms / 1000)
-        finally:
-            self._holding[device] -= 1
-            if not self._holding[device]:
+        except BaseException:
+            if earlier is None:
                 device.off()
+            raise
+        self._releases[device] = loop.call_at(at, self._release, device)
+        if earlier is not None:
+            earlier.cancel()
+
+    def _release(self, device: Any) -> None:
+        del self._releases[device]
+        device.off()
 
     def close(self) -> None:
-        """Release every pin."""
+        """Release every pin, and let go of it."""
+        while self._releases:
+            device, release = self._releases.popitem()
+            release.cancel()
+            device.off()
         for device in (self._only, *self._outputs.values()):
             if device is not None:
                 device.close()

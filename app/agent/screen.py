@@ -5,8 +5,9 @@ a page asks for them: a browser that died is a dead screen, and the server hears
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib import resources
@@ -18,6 +19,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from typing_extensions import override
 
 from app.agent import AgentError
 from app.agent.link import Link
@@ -105,6 +107,16 @@ def _read(one: Mapping[str, Any]) -> Code:
     )
 
 
+class _Site(uvicorn.Server):
+    """uvicorn without its own handling of signals: the agent's stop the agent, and that this."""
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave SIGINT and SIGTERM to whoever handles them."""
+        yield
+
+
 class Screen:
     """Serves the page of every door with a screen on one port of this box, and nowhere else."""
 
@@ -121,9 +133,7 @@ class Screen:
             access_log=False,
             lifespan="off",
         )
-        server = uvicorn.Server(config)
-        # The agent's own signals stop the agent, and that stops this.
-        server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        server = _Site(config)
         fetching = asyncio.create_task(board.keep_fresh())
         try:
             await server.serve()

@@ -33,12 +33,16 @@ class StateFolder:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder; raises `StateLocked` when another process or task holds it."""
-        with (self.path / "lock").open("a") as lock:
+        # The folder itself: a file for this could not be opened on a disk that refuses writes.
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise StateLocked(f"another agent uses {self.path}") from error
             yield
+        finally:
+            os.close(folder)
 
     def read(self, name: str) -> dict[str, Any]:
         """Read one JSON object; empty when it was never written or cannot be read."""
@@ -74,11 +78,12 @@ class StateFolder:
             file.flush()
             os.fsync(file.fileno())
         new.replace(self.path / name)
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._sync()
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one; it is gone from the disk when this returns."""
+        (self.path / name).unlink(missing_ok=True)
+        self._sync()
 
     def append(self, name: str, line: dict[str, Any]) -> None:
         """Add one JSON line; it is on the disk when this returns."""
@@ -94,6 +99,14 @@ class StateFolder:
     def size(self, name: str) -> int:
         """Say how long a file is, in bytes."""
         return (self.path / name).stat().st_size
+
+    def _sync(self) -> None:
+        """Bring what the folder lists to the disk."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
@@ -131,8 +144,13 @@ class Results:
     def __init__(self, state: StateFolder) -> None:
         self._state = state
         self._unacked: dict[str, Result] = dict(self._read())
-        # A torn last line goes here, so that the next one starts on a line of its own.
-        self._compact()
+        self._is_torn = True
+        """Whether the file may end in the middle of a line, which the next one must not go on."""
+        try:
+            self._compact()
+        except OSError as error:
+            # A full disk keeps no box from starting; what waits is in memory, and in the file.
+            logger.error("results not tidied why=%s", error)
         self.waiting = asyncio.Event()
         """Set while there are unacknowledged results."""
         self.news = asyncio.Event()
@@ -149,7 +167,7 @@ class Results:
         self.waiting.set()
         self.news.set()
         try:
-            self._state.append(self.FILE, asdict(result))
+            self._write(asdict(result))
         except OSError as error:
             logger.error("result not kept command=%s why=%s", result.command, error)
 
@@ -161,7 +179,7 @@ class Results:
         """Forget a result that the server has answered."""
         self._unacked.pop(result.command, None)
         try:
-            self._state.append(self.FILE, {"settled": result.command})
+            self._write({"settled": result.command})
             if not self._unacked and self._state.size(self.FILE) > LONGEST_LOG_BYTES:
                 self._compact()
         except OSError as error:
@@ -170,9 +188,17 @@ class Results:
         if not self._unacked:
             self.waiting.clear()
 
+    def _write(self, line: dict[str, Any]) -> None:
+        """Bring one change to the disk."""
+        if self._is_torn:
+            self._compact()
+        else:
+            self._state.append(self.FILE, line)
+
     def _compact(self) -> None:
         lines = (json.dumps(asdict(result), ensure_ascii=False) for result in self.unacked())
         self._state.replace(self.FILE, "".join(line + "\n" for line in lines).encode())
+        self._is_torn = False
 
     def _read(self) -> dict[str, Result]:
         found: dict[str, Result] = {}

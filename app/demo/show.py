@@ -84,10 +84,14 @@ class PrintingRelay:
         self._station = station
         self._doors = doors
 
-    async def pulse(self, pulse: Pulse) -> None:
+    def pulse(self, pulse: Pulse) -> None:
         """Pulse, and say so."""
-        await self._relay.pulse(pulse)
+        self._relay.pulse(pulse)
         say(f"relay pulse  {self._station} {self._doors.get(str(pulse.door), '')}: 门开了 open")
+
+    def close(self) -> None:
+        """See `app.agent.relay.Relay`."""
+        self._relay.close()
 
 
 def run(plan: Plan) -> None:

@@ -3,11 +3,13 @@
 import asyncio
 import stat
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from app.agent.enrolment import EnrolmentRefused, NotEnrolled
+from app.agent.state import StateFolder
 from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, refused, told
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +79,67 @@ async def test_a_used_code_is_not_sent_again_and_a_new_one_is(
     assert await _until_polled(other, tmp_path, code="OTHER") == "new"
     assert same.requests("enrolments") == []
     assert "Authorization" not in other.requests("enrolments")[0].headers
+
+
+class Spy:
+    """A reader that sees nothing; it knows who would judge."""
+
+    def __init__(self) -> None:
+        self.agent: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    async def serve(self, judge: Any, _note: Any) -> None:
+        self.agent.set_result(judge.__self__)
+        await asyncio.Event().wait()
+
+
+def a_config(station: str) -> httpx.Response:
+    """A config of the one version that both stations have."""
+    policy = {"kind": "passes", "hours": 12, "denial_version": 7}
+    config = {"version": "1", "station": {"code": station}, "doors": [], "offline_policy": policy}
+    return httpx.Response(200, json=config, headers={"ETag": '"1"'})
+
+
+def some_denials() -> httpx.Response:
+    denied = [{"subject": "w1", "until": "2100-01-01T00:00:00Z"}]
+    return httpx.Response(200, json={"version": 7, "denials": denied, "more": False})
+
+
+async def test_a_box_that_moves_to_another_station_works_by_nothing_of_the_old_one(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    first = FakeServer(clock, configs=[a_config("A")], denials=[some_denials()])
+    await _until_polled(first, tmp_path)
+    assert len(first.requests("denials")) == 1
+    other = httpx.Response(201, json={"controller_id": "c2", "credential": "new"})
+    server = FakeServer(
+        clock, enrolments=[other], configs=[a_config("B")], denials=[some_denials()]
+    )
+    spy = Spy()
+    async with an_agent(server, tmp_path, relay=ListRelay(), code="OTHER", reader=spy):
+        await server.reached(lambda: server.requests("polls"))
+        assert (await spy.agent).config()["station"]["code"] == "B"
+    assert "If-None-Match" not in server.requests("configs")[0].headers
+    assert server.requests("denials")[0].url.params["since"] == "0"
+
+
+async def test_the_old_stations_config_is_gone_before_the_new_credential_is_kept(
+    clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = FakeServer(clock, configs=[a_config("A")], denials=[some_denials()])
+    await _until_polled(first, tmp_path)
+    replace = StateFolder.replace
+
+    def cut(self: StateFolder, name: str, content: bytes) -> None:
+        if b'"new"' in content:
+            assert not (tmp_path / "config.json").exists()
+        replace(self, name, content)
+
+    monkeypatch.setattr(StateFolder, "replace", cut)
+    other = httpx.Response(201, json={"controller_id": "c2", "credential": "new"})
+    server = FakeServer(
+        clock, enrolments=[other], configs=[a_config("B")], denials=[some_denials()]
+    )
+    assert await _until_polled(server, tmp_path, code="OTHER") == "new"
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])

@@ -1,9 +1,11 @@
 """The agent against a server that misbehaves in every way the field knows."""
 
 import asyncio
+import itertools
 import logging
 import sqlite3
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -350,16 +352,97 @@ async def test_the_config_is_kept_and_asked_for_by_its_tag(
     ]
 
 
-async def test_a_command_does_not_wait_for_a_config_that_fails(
-    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+@pytest.mark.parametrize(
+    "answer",
+    [refused(503, "server_busy"), httpx.ConnectError("cut"), httpx.Response(304)],
+    ids=["busy", "cut", "not yet"],
+)
+@pytest.mark.parametrize("is_new", [False, True], ids=["another config", "the first config"])
+async def test_a_command_does_not_wait_for_a_config_that_is_not_to_be_had(
+    clock: VirtualClock,
+    relay: ListRelay,
+    tmp_path: Path,
+    answer: httpx.Response | Exception,
+    is_new: bool,
 ) -> None:
     first = FakeServer(clock, polls=[told()])
-    async with an_agent(first, tmp_path, relay=relay):
-        await first.reached(lambda: len(first.requests("polls")) == 2)
-    server = FakeServer(clock, polls=[told("k1", version="2")], configs=[httpx.Response(500)])
+    if not is_new:
+        async with an_agent(first, tmp_path, relay=relay):
+            await first.reached(lambda: len(first.requests("polls")) == 2)
+    server = FakeServer(clock, polls=[told("k1", version="2")], configs=[answer])
     async with an_agent(server, tmp_path, relay=relay):
         await server.reached(lambda: server.bodies("acks"))
     assert relay.pulses == [PULSE]
+
+
+async def test_a_config_that_failed_is_fetched_later_and_named_again(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    newer = httpx.Response(200, json={"version": "2"}, headers={"ETag": '"2"'})
+    later = told(version="2", next_poll_ms=60_000)
+    server = FakeServer(
+        clock,
+        polls=[later] * 4 + [told("k1", version="2")],
+        configs=[httpx.Response(503), httpx.Response(500), newer],
+    )
+    await _until_acked(server, tmp_path, relay)
+    named = [poll.url.params.get("config_version") for poll in server.requests("polls")]
+    assert named[0] is None
+    assert named[-1] == "2"
+
+
+POLICY = {"kind": "passes", "hours": 12, "denial_version": 1}
+
+
+@pytest.mark.parametrize("kind", ["jwks", "denials"])
+@pytest.mark.parametrize(
+    "fault", [httpx.Response(500), refused(503, "server_busy"), refused(404, "no")], ids=str
+)
+async def test_what_judging_alone_needs_holds_up_no_command(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, kind: str, fault: httpx.Response
+) -> None:
+    config = {"version": "1", "doors": [], "offline_policy": POLICY}
+    none = httpx.Response(200, json={"version": 1, "denials": [], "more": False})
+    server = FakeServer(
+        clock,
+        polls=[told(next_poll_ms=1_000)] * 300 + [told("k1")],
+        configs=[httpx.Response(200, json=config, headers={"ETag": '"1"'})],
+        denials=[none],
+    )
+    setattr(server, kind, [fault])
+    await _until_acked(server, tmp_path, relay)
+    assert relay.pulses == [PULSE]
+    assert 2 < len(server.requests(kind)) < 100
+    if kind == "jwks":
+        assert len(server.requests("denials")) == 1
+
+
+class CountingLock:
+    """A lock that is looked after by the mode; it never moves here."""
+
+    def hold(self, is_open: bool) -> None:
+        assert not is_open
+
+
+async def test_a_mode_that_only_a_newer_server_knows_is_logged_once(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spans = [(clock.true_time() + timedelta(hours=12 * n)).isoformat() for n in range(6)]
+    windows = [
+        {"from": a, "until": b, "kind": "siesta", "because": "weekly"}
+        for a, b in itertools.pairwise(spans)
+    ]
+    config = {"version": "1", "doors": [], "windows": windows}
+    server = FakeServer(
+        clock,
+        polls=[told(next_poll_ms=1_000)] * 50 + [told("k1")],
+        configs=[httpx.Response(200, json=config, headers={"ETag": '"1"'})],
+        tells_time=True,
+    )
+    async with an_agent(server, tmp_path, relay=relay, lock=CountingLock()):
+        await server.reached(lambda: server.bodies("acks"))
+    said = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+    assert len(said) == 1
 
 
 async def test_an_unchanged_config_does_not_become_a_busy_loop(
@@ -497,28 +580,3 @@ async def test_two_agents_do_not_share_a_folder(
                 stop=asyncio.Event(),
                 http=http,
             )
-
-
-async def test_a_pulse_cut_short_by_a_stop_is_still_reported(
-    clock: VirtualClock, tmp_path: Path
-) -> None:
-    held = asyncio.Event()
-
-    class HoldingRelay:
-        def __init__(self) -> None:
-            self.pulses: list[Pulse] = []
-
-        async def pulse(self, pulse: Pulse) -> None:
-            self.pulses.append(pulse)
-            held.set()
-            await asyncio.Event().wait()
-
-    relay = HoldingRelay()
-    server = FakeServer(clock, polls=[told("k1")])
-    async with an_agent(server, tmp_path, relay=relay):
-        await held.wait()
-    after = FakeServer(clock)
-    async with an_agent(after, tmp_path, relay=relay):
-        await after.reached(lambda: after.bodies("acks"))
-    assert after.bodies("acks")[0]["result"] == "executed"
-    assert relay.pulses == [PULSE]

@@ -1,6 +1,7 @@
 """Passes while the controller is alone: judged by policy, clock, keys, memory; never twice."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,7 @@ class World:
         self.link = Link(state, pace, has_rtc=self.has_rtc)
         self.journal = Journal(state, boot_id="b", pace=pace, link=self.link)
         self.passes = Passes(state, self.link, self.journal, self.relay, pace)
+        self.passes.recall()
         self.passes.follow(self.config())
         http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         self.server = Server("http://127.0.0.1:1", http, self.link, firmware="t")
@@ -463,6 +465,80 @@ async def test_a_disk_that_refuses_keeps_no_door_shut(
     await world.alone_after()
     assert (await world.show(world.token("j1"))).reason == "worker_blocked"
     assert (await world.show(world.token("j2", worker="w2"))).opened
+
+
+def refuses(*_: Any, **__: Any) -> Any:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+async def test_a_journal_that_refuses_keeps_no_door_shut_and_no_pass_is_good_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.hear()
+    world.server_says = {"valid": True, "reason": "ok", "command": "k1"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_use", refuses)
+        assert await world.show(world.token("j1")) == Answer(True, "ok")
+        world.clock.advance(80)
+        # Alone, nobody could remember a pass over a power cut.
+        assert await world.show(world.token("j2")) == Answer(False, "controller_offline", "journal")
+    assert world.relay.pulses == ["k1"]
+    assert (await world.show(world.token("j1", age_s=1))).why == "used"
+    assert (await world.show(world.token("j2", age_s=1))).opened
+
+
+async def test_a_refusal_that_cannot_be_written_down_is_told_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.alone_after()
+    monkeypatch.setattr(Journal, "record", refuses)
+    assert (await world.show(world.token(station="CQ2"))).why == "token_invalid"
+
+
+async def test_an_opening_whose_record_the_disk_refused_is_told_in_the_same_boot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.alone_after()
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_finish", refuses)
+        assert await world.show(world.token()) == Answer(True, "ok")
+        with pytest.raises(sqlite3.OperationalError):
+            world.journal.waiting()
+        # An answer about other events does not end the wait for this one.
+        world.journal.settle([])
+    assert world.journal.news.is_set()
+    (entry,) = world.entries()
+    assert (entry["jti"], entry["result"], "interrupted" in entry) == ("j1", "opened", False)
+
+
+async def test_an_act_that_the_disk_still_refuses_at_the_start_does_not_end_the_box(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expires = world.true_time() + timedelta(seconds=50)
+    assert world.journal.begin("j9", expires, "offline_entry", door=DOOR, result="opened")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_finish", refuses)
+        world.reboot()
+    (entry,) = world.entries()
+    assert (entry["jti"], entry["interrupted"]) == ("j9", True)
+
+
+async def test_keys_that_are_fetched_before_anybody_knows_the_time_are_good(tmp_path: Path) -> None:
+    """The keys' answer says no time: at the first start of the day it comes before any poll."""
+    world = World(tmp_path, hours=12)
+    await world.hear()
+    world.clock.advance(100 * 3600)
+    world.reboot()
+    await world.passes.refresh(world.server)
+    assert world.link.now() is None
+    world.clock.advance(20)
+    await world.alone_after()
+    assert (await world.show(world.token())).opened
+    assert len([r for r in world.asked if r.url.path.endswith("jwks.json")]) == 2
+    kept = json.loads((tmp_path / "jwks.json").read_text())
+    fetched = world.true_time() - timedelta(seconds=100)
+    assert abs(datetime.fromisoformat(kept["fetched_at"]) - fetched) < timedelta(seconds=1)
+    world.journal.close()
 
 
 @pytest.mark.parametrize("said", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "now"])

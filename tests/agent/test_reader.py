@@ -115,6 +115,25 @@ async def test_a_pass_that_goes_wrong_leaves_the_next_ones_alone(tmp_path: Path)
             assert [await heard.text(), await heard.text()] == [("d1", "poison"), ("d1", "bread")]
 
 
+async def test_a_phone_that_is_still_there_after_its_answer_is_not_judged_again(
+    tmp_path: Path,
+) -> None:
+    path, clock, heard = tmp_path / "reader", VirtualClock(), Heard()
+
+    async def judge(door: str, text: str) -> Answer:
+        answer = await heard.judge(door, text)
+        # As long as the server and the door take; the reader goes on seeing him.
+        clock.advance(4)
+        return answer
+
+    with plugged_in(path) as types:
+        os.write(types, b"one\none\none\ntwo\n")
+        task = asyncio.create_task(LineReader({"d1": path}, clock.pace()).serve(judge, heard.note))
+        assert [await heard.text(), await heard.text()] == [("d1", "one"), ("d1", "two")]
+        task.cancel()
+        await asyncio.wait({task})
+
+
 async def test_what_can_never_be_a_reader_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path, tmp_path / "file"):

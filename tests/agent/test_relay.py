@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 
 from app.agent.contact import GpioContact
 from app.agent.relay import GpioRelay, Pulse, RelayUnusable, SimulatedRelay, UnknownDoor
 from app.cli.field import hardware
+from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, granted, told
 
 pytestmark = pytest.mark.anyio
 
@@ -23,6 +25,7 @@ class Device:
     def __init__(self, pin: int, *, active_high: bool, initial_value: bool) -> None:
         self.pin = pin
         self.says: list[str] = [f"high={active_high} initial={initial_value}"]
+        self.is_released = asyncio.Event()
         made.append(self)
 
     def on(self) -> None:
@@ -30,6 +33,7 @@ class Device:
 
     def off(self) -> None:
         self.says.append("off")
+        self.is_released.set()
 
     def close(self) -> None:
         self.says.append("close")
@@ -78,8 +82,8 @@ async def test_a_contact_on_a_pin_tells_how_its_door_stands_and_when_it_moves(
 async def test_a_simulated_pulse_is_a_line_with_the_monotonic_clock(tmp_path: Path) -> None:
     relay = SimulatedRelay(tmp_path / "door" / "relay.log")
     before = time.monotonic_ns()
-    await relay.pulse(Pulse("k1", "d1", 3_000))
-    await relay.pulse(Pulse("k2", "d1", 3_000))
+    relay.pulse(Pulse("k1", "d1", 3_000))
+    relay.pulse(Pulse("k2", "d1", 3_000))
     first, second = (json.loads(line) for line in relay.log.read_text().splitlines())
     assert before <= first["monotonic_ns"] <= second["monotonic_ns"] <= time.monotonic_ns()
     assert [(one["command"], one["door"], one["pulse_ms"]) for one in (first, second)] == [
@@ -88,27 +92,70 @@ async def test_a_simulated_pulse_is_a_line_with_the_monotonic_clock(tmp_path: Pa
     ]
 
 
-async def test_a_pin_is_energised_before_anything_is_awaited(gpiozero: list[Device]) -> None:
+async def test_a_pin_is_energised_at_once_and_released_by_itself(gpiozero: list[Device]) -> None:
     relay = GpioRelay({"d1": 17, "d2": 27})
-    pulsing = relay.pulse(Pulse("k1", "d2", 20))
-    pulsing.send(None)
+    relay.pulse(Pulse("k1", "d2", 20))
     one, two = gpiozero
     assert (one.pin, one.says) == (17, ["high=True initial=False"])
     assert (two.pin, two.says) == (27, ["high=True initial=False", "on"])
-    pulsing.close()
-    assert two.says[-1] == "off"
+    await asyncio.wait_for(two.is_released.wait(), 10)
+    relay.pulse(Pulse("k2", "d2", 20))
+    assert two.says[1:] == ["on", "off", "on"]
 
 
-async def test_a_second_pulse_does_not_cut_the_first(gpiozero: list[Device]) -> None:
-    relay = GpioRelay(17)
-    await asyncio.gather(relay.pulse(Pulse("k1", "d1", 60)), relay.pulse(Pulse("k2", "d1", 1)))
+@pytest.mark.parametrize("lengths", [(60_000, 1), (1, 60_000)], ids=["longer", "shorter"])
+async def test_of_two_pulses_of_one_door_the_longer_one_counts(
+    gpiozero: list[Device], lengths: tuple[int, int]
+) -> None:
+    relay = GpioRelay({"d1": 17, "d2": 27})
+    for number, pulse_ms in enumerate(lengths):
+        relay.pulse(Pulse(f"k{number}", "d1", pulse_ms))
+    relay.pulse(Pulse("k3", "d2", 5))
+    one, two = gpiozero
+    await asyncio.wait_for(two.is_released.wait(), 10)
+    assert one.says[1:] == ["on", "on"]
     relay.close()
-    assert gpiozero[0].says[1:] == ["on", "on", "off", "close"]
+    assert one.says[3:] == ["off", "close"]
+    assert two.says[1:] == ["on", "off", "close"]
+
+
+async def test_a_pin_that_fails_is_not_left_energised(
+    gpiozero: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Device) -> None:
+        self.says.append("on")
+        raise OSError("no such line")
+
+    relay = GpioRelay(17)
+    monkeypatch.setattr(Device, "on", fails)
+    with pytest.raises(OSError, match="no such line"):
+        relay.pulse(Pulse("k1", "d1", 20))
+    assert gpiozero[0].says[1:] == ["on", "off"]
 
 
 async def test_a_door_without_a_pin_is_an_error(gpiozero: list[Device]) -> None:
     with pytest.raises(UnknownDoor):
-        await GpioRelay({"d1": 17}).pulse(Pulse("k1", "d2", 20))
+        GpioRelay({"d1": 17}).pulse(Pulse("k1", "d2", 20))
+
+
+async def test_the_server_hears_of_a_pulse_while_the_relay_is_on_and_a_stop_releases_it(
+    gpiozero: list[Device], tmp_path: Path
+) -> None:
+    clock = VirtualClock()
+    server = FakeServer(
+        clock,
+        polls=[told("k1")],
+        claims=[granted(pulse_ms=30_000)],
+        acks=[httpx.ConnectError("cut")],
+    )
+    async with an_agent(server, tmp_path, relay=GpioRelay(17)):
+        await server.reached(lambda: server.bodies("acks"))
+        assert gpiozero[0].says[1:] == ["on"]
+    assert gpiozero[0].says[1:] == ["on", "off", "close"]
+    after = FakeServer(clock)
+    async with an_agent(after, tmp_path, relay=ListRelay()):
+        await after.reached(lambda: after.bodies("acks"))
+    assert after.bodies("acks")[0]["result"] == "executed"
 
 
 async def test_the_command_gives_each_of_several_doors_a_pin(
@@ -116,7 +163,7 @@ async def test_the_command_gives_each_of_several_doors_a_pin(
 ) -> None:
     """With one pin for all, a scan at the back would open the front."""
     relay, _ = hardware("gpio", tmp_path, ["front=17", "back=27"], [])
-    await relay.pulse(Pulse("k1", "back", 1))
+    relay.pulse(Pulse("k1", "back", 1))
     assert [(one.pin, "on" in one.says) for one in gpiozero] == [(17, False), (27, True)]
     hardware("gpio", tmp_path, ["22"], [])
     assert gpiozero[-1].pin == 22

@@ -1,5 +1,8 @@
 """The page of a door's screen: the code of now, by the server's time, while somebody looks."""
 
+import asyncio
+import signal
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +11,7 @@ import httpx
 import pytest
 
 from app.agent.link import Link
-from app.agent.screen import FETCH_EVERY_S, WATCHED_FOR_S, Board, app_of
+from app.agent.screen import FETCH_EVERY_S, WATCHED_FOR_S, Board, Screen, app_of
 from app.agent.server import Server
 from app.agent.state import StateFolder
 from tests.agent.world import VirtualClock
@@ -135,3 +138,28 @@ async def test_before_the_server_was_heard_it_shows_no_code(tmp_path: Path) -> N
     await world.look()
     await world.second()
     assert (await world.look())["svg"] is None
+
+
+async def test_whoever_handles_signals_goes_on_doing_so_while_the_page_is_served(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    handled = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(one) for one in handled]
+    serving = asyncio.create_task(Screen(port).serve(World(tmp_path).board))
+    try:
+        async with asyncio.timeout(10), httpx.AsyncClient() as browser:
+            while True:
+                try:
+                    answer = await browser.get(f"http://127.0.0.1:{port}/")
+                except httpx.ConnectError:
+                    await asyncio.sleep(0.01)
+                else:
+                    break
+        assert answer.status_code == 200
+        assert [signal.getsignal(one) for one in handled] == before
+    finally:
+        serving.cancel()
+        await asyncio.wait({serving})

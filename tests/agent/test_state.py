@@ -1,6 +1,7 @@
 """What the agent keeps on disk survives torn writes."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,20 @@ async def test_an_unreadable_file_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / "clock.json").mkdir()
     assert StateFolder(tmp_path).read("config.json") == {}
     assert StateFolder(tmp_path).read("clock.json") == {}
+
+
+async def test_results_that_wait_on_a_full_disk_are_kept_and_the_next_line_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    Results(StateFolder(tmp_path)).add(ONE)
+    with (tmp_path / "results.jsonl").open("ab") as file:
+        file.write(b'{"command": "k9", "boo')
+    with monkeypatch.context() as patch:
+        patch.setattr(StateFolder, "replace", is_full)
+        results = Results(StateFolder(tmp_path))
+        assert results.unacked() == [ONE]
+    results.add(TWO)
+    assert Results(StateFolder(tmp_path)).unacked() == [ONE, TWO]

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 
 from app.agent.contact import Contact
 from app.agent.loop import run_agent
+from app.agent.modes import Lock
 from app.agent.pace import Pace
 from app.agent.reader import Reader
 from app.agent.relay import Pulse, Relay
@@ -34,6 +36,9 @@ class VirtualClock:
         self.slept.append(seconds)
         self.now += seconds
         await asyncio.sleep(0)
+
+    def true_time(self) -> datetime:
+        return datetime.fromtimestamp(1_800_000_000 + self.now, UTC)
 
     def pace(self, seed: int = 7) -> Pace:
         return Pace(
@@ -82,7 +87,8 @@ def refused(status: int, code: str) -> httpx.Response:
 class FakeServer:
     """Answers each kind of call from a list; the last answer of a list repeats.
 
-    When the polls have run out, a poll waits for ever; so does an upload without an answer.
+    When the polls have run out, a poll waits for ever; so does an upload without an answer. A poll
+    that names another version of the config is told of it, and of the commands the next time.
     """
 
     clock: VirtualClock
@@ -104,6 +110,12 @@ class FakeServer:
     )
     events: list[Answer] = field(default_factory=lambda: [taken_in])
     verdicts: list[Answer] = field(default_factory=list)
+    jwks: list[Answer] = field(
+        default_factory=lambda: [httpx.Response(200, json={"keys": []}, headers={"ETag": '"1"'})]
+    )
+    denials: list[Answer] = field(default_factory=list)
+    tells_time: bool = False
+    """Whether its answers say what time it is, as those of the real one do."""
     seen: list[tuple[str, httpx.Request]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -120,10 +132,14 @@ class FakeServer:
             raise answer
         if not isinstance(answer, httpx.Response):
             answer = answer(request)
+        if kind == "polls" and (news := _version_alone(request, answer)) is not None:
+            self.polls.insert(0, answer)
+            answer = news
         # One answer may be given twice; httpx wants a fresh object each time.
-        return httpx.Response(
-            answer.status_code, content=answer.content, headers=dict(answer.headers)
-        )
+        headers = dict(answer.headers)
+        if self.tells_time:
+            headers["Server-Time"] = self.clock.true_time().isoformat()
+        return httpx.Response(answer.status_code, content=answer.content, headers=headers)
 
     def bodies(self, kind: str) -> list[dict[str, Any]]:
         return [json.loads(request.content) for one, request in self.seen if one == kind]
@@ -137,6 +153,17 @@ class FakeServer:
             await self.changed.wait_for(true)
 
 
+def _version_alone(request: httpx.Request, answer: httpx.Response) -> httpx.Response | None:
+    """Give what the contract lets a poll hear that names another version; None: the answer."""
+    named = request.url.params.get("config_version")
+    if named is None or answer.status_code != 200 or b'"commands"' not in answer.content:
+        return None
+    said = answer.json()
+    if not said["commands"] or said["config_version"] == named:
+        return None
+    return httpx.Response(200, json=said | {"commands": []})
+
+
 def _kind(request: httpx.Request) -> str:
     path = request.url.path
     for end, kind in {
@@ -148,6 +175,8 @@ def _kind(request: httpx.Request) -> str:
         "/ack": "acks",
         "/events": "events",
         "/verify": "verdicts",
+        "/jwks.json": "jwks",
+        "/denials": "denials",
     }.items():
         if path.endswith(end):
             return kind
@@ -161,10 +190,13 @@ class ListRelay:
         self.pulses: list[Pulse] = []
         self.fault = fault
 
-    async def pulse(self, pulse: Pulse) -> None:
+    def pulse(self, pulse: Pulse) -> None:
         if self.fault is not None:
             raise self.fault
         self.pulses.append(pulse)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @asynccontextmanager
@@ -175,6 +207,7 @@ async def an_agent(
     relay: Relay,
     contact: Contact | None = None,
     reader: Reader | None = None,
+    lock: Lock | None = None,
     code: str | None = "CODE",
     seed: int = 7,
 ) -> AsyncIterator[asyncio.Task[None]]:
@@ -192,6 +225,7 @@ async def an_agent(
                 stop=stop,
                 contact=contact,
                 reader=reader,
+                lock=lock,
                 http=http,
                 pace=server.clock.pace(seed),
             )

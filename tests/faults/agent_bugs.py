@@ -130,7 +130,7 @@ def unlock_in_shadow() -> None:
 
     async def carry_out(self: Any, command: str, *, told_at: float) -> None:
         await asyncio.sleep(0)
-        await self._relay.pulse(Pulse(command, "whichever", 3000))
+        self._relay.pulse(Pulse(command, "whichever", 3000))
 
     Commands.carry_out = carry_out  # type: ignore[method-assign]
 
@@ -152,7 +152,7 @@ def opens_when_back() -> None:
         was_away = self._server._away
         pause_s = await settle(self, tasks)
         if was_away:
-            await relays[id(self)].pulse(Pulse("greeting", "whichever", 3000))
+            relays[id(self)].pulse(Pulse("greeting", "whichever", 3000))
         return pause_s
 
     Agent.__init__ = init  # type: ignore[method-assign]

@@ -89,9 +89,12 @@ class Relay:
     serial: str
     log: RelayLog
 
-    async def pulse(self, pulse: Pulse) -> None:
+    def pulse(self, pulse: Pulse) -> None:
         """See `app.agent.relay.Relay`; a simulated door needs no holding."""
         self.log.write(self.serial, pulse)
+
+    def close(self) -> None:
+        """See `app.agent.relay.Relay`; the log is the fleet's."""
 
 
 class FaultyHttp:

@@ -147,6 +147,11 @@ class MemoryState(StateFolder):
         self._files[name] = content
 
     @override
+    def remove(self, name: str) -> None:
+        """See `StateFolder`."""
+        self._files.pop(name, None)
+
+    @override
     def append(self, name: str, line: dict[str, Any]) -> None:
         """See `StateFolder`."""
         self._files[name] = self.content(name) + json.dumps(line).encode() + b"\n"
