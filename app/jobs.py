@@ -194,6 +194,10 @@ def find(name: str) -> Job | None:
 async def run_once(held: Runtime, job: Job) -> None:
     """Run a job now and note that it went well."""
     await job.run(held)
+    await _note(held, job)
+
+
+async def _note(held: Runtime, job: Job) -> None:
     async with held.database.write() as tx:
         await tx.execute(
             upsert(tx, JobRun)
@@ -216,13 +220,22 @@ PATIENCE_S = 60.0
 """By then everybody is back (promise R11)."""
 
 
+NOTED_EVERY_S = 60.0
+"""How often at most is written down that a job went well: whoever asks looks for hours."""
+
+
 async def _repeat(held: Runtime, job: Job, holder: str) -> None:
     if job.is_patient:
         await asyncio.sleep(PATIENCE_S)
+    turn = _Turn(holder)
+    noted = float("-inf")
     while True:
         try:
-            if await is_time(held, job) and await _may_run(held, job, holder):
-                await run_once(held, job)
+            if await is_time(held, job) and await turn.is_ours(held, job):
+                await job.run(held)
+                if held.monotonic() - noted >= NOTED_EVERY_S:
+                    await _note(held, job)
+                    noted = held.monotonic()
         except Exception:
             log.exception("job failed name=%s", job.name)
         await asyncio.sleep(job.every.total_seconds())
@@ -245,12 +258,27 @@ def _night_of(at: datetime) -> date:
     return local_day(at - NIGHT_BEGINS, CITY_ZONE)
 
 
-async def _may_run(held: Runtime, job: Job, holder: str) -> bool:
-    if held.database.is_embedded:
-        return True  # One process writes, and this is it.
-    async with held.database.write() as tx:
-        duration = max(job.every * 1.5, timedelta(seconds=30))
-        return await leases.take(tx, job.name, holder=holder, at=held.now(), duration=duration)
+class _Turn:
+    """Whether a job is this process's to run, and until when nobody need ask."""
+
+    def __init__(self, holder: str) -> None:
+        self._holder = holder
+        self._until = float("-inf")
+        """On this process's monotonic clock, which nobody sets."""
+
+    async def is_ours(self, held: Runtime, job: Job) -> bool:
+        """Take the lease, or renew it in time for the next run."""
+        if held.database.is_embedded:
+            return True  # One process writes, and this is it.
+        begun, duration = held.monotonic(), max(job.every * 1.5, timedelta(seconds=30))
+        if begun + job.every.total_seconds() < self._until:
+            return True
+        async with held.database.write() as tx:
+            taken = await leases.take(
+                tx, job.name, holder=self._holder, at=held.now(), duration=duration
+            )
+        self._until = begun + duration.total_seconds() if taken else float("-inf")
+        return taken
 
 
 async def _write_heard(held: Runtime) -> None:

@@ -218,6 +218,12 @@ class Scan(Base):
             **only_where("worker_id IS NOT NULL"),
         ),
         sa.Index(
+            "ix_scans_nowhere_scanned_at",
+            "scanned_at",
+            "reason",
+            **only_where("station_id IS NULL"),
+        ),
+        sa.Index(
             "ix_scans_reserved_station_id",
             "station_id",
             **only_where("reserved_until IS NOT NULL"),

@@ -23,7 +23,11 @@ from app.reports.rules import Grain, span_of
 from app.reports.tables import Rollup, RollupDue, RollupMark, RollupMember
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
-CHANGED, CLOSED = "changed", "closed"
+RULES = 2
+"""By which rules days are counted. Another number has every day counted anew: so that what was
+counted by an earlier version, and by this one, can be compared."""
+
+CHANGED, CLOSED = f"changed by rules {RULES}", "closed"
 """The watermarks: rows looked at; and days over of which every station has a row, which is written
 when all that was found is counted."""
 
