@@ -979,6 +979,8 @@ async def test_who_came_back_to_a_visit_that_never_was_is_counted_as_a_visit(
     left = await client.post(f"/v1/visits/{never.id}/leave", headers=scene.worker.headers)
     assert left.status_code == 200
     clock.advance(300)
+    polls = {"params": {"wait": 0}, "headers": scene.controller_headers}
+    await client.get("/v1/controller/commands", **polls)
     await pulses(client, runtime, scene, "k2")
     (back,) = [row for row in await rows(runtime, Visit) if row.id != never.id]
     assert back.re_entry
