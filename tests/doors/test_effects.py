@@ -2,8 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -145,17 +145,28 @@ class Counted:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.open = self.most = 0
+        self._open = self.most = 0
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        with self._counted():
+            async with self._database.read() as tx:
+                yield tx
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
-        self.open += 1
-        self.most = max(self.most, self.open)
-        try:
+        with self._counted():
             async with self._database.write() as tx:
                 yield tx
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._open += 1
+        self.most = max(self.most, self._open)
+        try:
+            yield
         finally:
-            self.open -= 1
+            self._open -= 1
 
 
 async def test_a_backlog_leaves_the_doors_their_connections(
@@ -184,12 +195,14 @@ async def test_a_backlog_leaves_the_doors_their_connections(
         for _ in range(20)
         for scene in scenes
     ]
-    await begun.wait()
-    async with asyncio.timeout(10):
-        answer = await scans(client, scenes[0], scenes[0].worker)
+    try:
+        async with asyncio.timeout(10):
+            await begun.wait()
+            answer = await scans(client, scenes[0], scenes[0].worker)
+    finally:
+        goes_on.set()
+        await asyncio.gather(*asked)
     assert answer.status_code == 201, answer.text
-    goes_on.set()
-    await asyncio.gather(*asked)
     assert counted.most == effects.AT_A_TIME
     assert await number_of(runtime, PeopleCount) == 5 * 24
 

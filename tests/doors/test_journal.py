@@ -624,7 +624,9 @@ async def test_nobody_at_the_door_waits_for_an_upload(
         if holds == "an upload":
             assert await is_let_in()
     async with runtime.database.write() as tx:
-        assert await effects._apply_some(tx, runtime.scans, scene.controller_id, at=at) == 1
+        station_id = await effects._hold(tx, scene.controller_id)
+        (due,) = await effects._due(tx, scene.controller_id)
+        await effects._apply(tx, runtime.scans, [due], station_id, at=at)
         if holds == "its effects":
             assert await is_let_in()
 
