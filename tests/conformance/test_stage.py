@@ -87,7 +87,7 @@ async def judged(stage: Stage) -> dict[str, Verdict]:
         ("PATCH", "/v1/controller/enrol", "{}", "application/json"),
         ("GET", "/v1/controller/credential", "", None),
         ("POST", "/v1/controller/config", "", None),
-        ("POST", "/v1/controller/commands", "", None),
+        ("POST", "/v1/controller/commands?wait=0", "", None),
         ("GET", "/v1/controller/events", "", None),
         ("GET", "/v1/controller/commands?wait=61", "", None),
         ("GET", "/v1/controller/commands?wait=soon", "", None),
