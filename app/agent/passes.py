@@ -79,7 +79,7 @@ class Passes:
         self._windows: list[Window] = []
         self._keys_due = 0.0
         self._keys_fetched: float | None = None
-        """When this boot fetched them, on the monotonic clock: there may be no other yet."""
+        """When this boot fetched them, on the monotonic clock; `_date_keys` makes a time of it."""
         self._keys_patience = Patience(pace, first_s=FIRST_PAUSE_S, most_s=MOST_PAUSE_S)
         self._denials_patience = Patience(pace, first_s=FIRST_PAUSE_S, most_s=MOST_PAUSE_S)
         self._unknown_due = 0.0
@@ -325,8 +325,6 @@ class Passes:
         return kind_at(self._windows, estimate.at)
 
     def _keys_age(self, at: datetime) -> timedelta | None:
-        if self._keys_fetched is not None:
-            return timedelta(seconds=self._pace.monotonic() - self._keys_fetched)
         fetched = instant(self._keys_kept.get("fetched_at"))
         return at - fetched if fetched is not None else None
 
