@@ -140,6 +140,11 @@ class Screen:
         except SystemExit as error:  # That is how it says that a port is taken.
             raise ScreenUnusable(f"port {self._port} of this box cannot be used") from error
         finally:
+            # Cancelled, it leaves its port open, and whoever is connected to it.
+            for listening in getattr(server, "servers", []):
+                listening.close()
+            for connection in list(server.server_state.connections):
+                connection.shutdown()
             fetching.cancel()
             await asyncio.wait({fetching})
 

@@ -163,3 +163,8 @@ async def test_whoever_handles_signals_goes_on_doing_so_while_the_page_is_served
     finally:
         serving.cancel()
         await asyncio.wait({serving})
+    # Its port is free for the next one.
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+        again.listen()
