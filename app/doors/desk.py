@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.clock import Monotonic, Now
 from app.db.engine import Database
 from app.db.gathered import Gathered, padded
+from app.db.later import move_on
 from app.db.types import table_of
 from app.db.upsert import moved
 from app.db.wakeups import LocalWakeups
@@ -32,7 +33,7 @@ CREDENTIALS = "credentials"
 """Rings when a credential changed or a controller was retired."""
 
 AT_ONCE = 4_096
-"""Controllers of which one statement writes when they were heard."""
+"""Controllers that one statement holds."""
 
 CREDENTIAL_OVERLAP = timedelta(hours=1)
 
@@ -164,25 +165,20 @@ class ControllerDesk:
         return len(self._polls)
 
     async def write_heard(self, *, at: datetime) -> int:
-        """Write what was heard since the last time, the greater value kept; one UPDATE a second.
+        """Write what was heard since the last time, to the second, the greater value kept.
 
-        Also that this process was there to hear, and the outages that are over. All that was heard
-        is held first, in one order for every process: by seconds, two would wait in a circle.
+        Also that this process was there to hear, and the outages that are over.
         """
         noted, self._unwritten = self._unwritten, {}
         returned, self._returned = self._returned, {}
-        by_second: dict[datetime, list[uuid.UUID]] = {}
-        for controller_id, heard_at in noted.items():
-            by_second.setdefault(heard_at.replace(microsecond=0), []).append(controller_id)
+        seconds = {id: heard_at.replace(microsecond=0) for id, heard_at in noted.items()}
         try:
             async with self._database.write() as tx:
-                if not self._database.is_embedded:  # There only one process writes.
-                    await _hold(tx, sorted(noted))
                 if returned:
+                    # All, or two processes wait in a circle: each for what the other goes on to.
+                    await _hold(tx, sorted(noted))
                     await outages.note_returns(tx, returned, silence=self._silence, at=at)
-                for heard_at, ids in sorted(by_second.items()):
-                    for start in range(0, len(ids), AT_ONCE):
-                        await _write_seen(tx, ids[start : start + AT_ONCE], heard_at)
+                await move_on(tx, table_of(Controller).c.seen_at, seconds)
                 await outages.listen(tx, at=at)
         except BaseException:
             self._unwritten = noted | self._unwritten
@@ -238,17 +234,6 @@ async def _hold(tx: AsyncSession, ids: Sequence[uuid.UUID]) -> None:
             .subquery()
         )
         await tx.execute(sa.select(sa.func.count()).select_from(held))
-
-
-async def _write_seen(tx: AsyncSession, ids: Sequence[uuid.UUID], at: datetime) -> None:
-    await tx.execute(
-        sa.update(Controller)
-        .where(
-            Controller.id.in_(padded(ids)),
-            sa.or_(Controller.seen_at.is_(None), Controller.seen_at < at),
-        )
-        .values(seen_at=at)
-    )
 
 
 async def _mark_used(

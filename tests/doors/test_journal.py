@@ -442,6 +442,7 @@ async def test_a_gap_is_not_told_again_when_its_alert_is_no_longer_kept(
     (told,) = await rows(runtime, Alert)
     assert told.closed_at == runtime.now()
     clock.advance((KEPT_CLOSED + timedelta(seconds=1)).total_seconds())
+    await sends(client, scene, [an_event(4, runtime)])
     await privacy.retain(runtime.database, at=runtime.now(), retention_days=180)
     assert await rows(runtime, Alert) == []
     await jobs.run_once(runtime, job)

@@ -2,16 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
-from app.doors import desk, outages
+from app.doors import outages
 from app.doors.desk import ControllerDesk
 from app.doors.tables import Controller, ControllerOutage, ListeningSpell
 from app.places.rules import local_day
@@ -139,33 +136,33 @@ async def test_two_processes_that_hear_it_again_at_once_write_one_outage(runtime
 
 
 @pytest.mark.parametrize("returned", [False, True])
-async def test_two_processes_that_heard_the_same_at_other_seconds_do_not_wait_in_a_circle(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, returned: bool
+@pytest.mark.parametrize(
+    "database_url", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True
+)
+async def test_a_process_that_waits_for_a_controller_holds_none_that_comes_after_it(
+    runtime: Runtime, returned: bool
 ) -> None:
-    """Each is about to write its second second while the other holds those of its first."""
-    first, second = [await a_scene(runtime) for _ in range(2)]
-    processes = [a_process(runtime) for _ in range(2)]
+    """Else two that heard the same wait in a circle, whether or not one of them had returned."""
+    scenes = [await a_scene(runtime) for _ in range(2)]
+    first, last = sorted(scene.controller_id for scene in scenes)
+    process = a_process(runtime)
+    process.heard(first, at(0))
     if not returned:
-        for process in processes:
-            for scene in (first, second):
-                process.heard(scene.controller_id, at(0))
-            await process.write_heard(at=at(1))
-    processes[0].heard(first.controller_id, at(10))
-    processes[0].heard(second.controller_id, at(11))
-    processes[1].heard(second.controller_id, at(10))
-    processes[1].heard(first.controller_id, at(11))
-    real, both = desk._write_seen, asyncio.Barrier(2)
-
-    async def writes(tx: AsyncSession, ids: Sequence[uuid.UUID], heard_at: datetime) -> None:
-        await real(tx, ids, heard_at)
-        with suppress(TimeoutError, asyncio.BrokenBarrierError):  # One holds both rows already.
-            async with asyncio.timeout(0.2):
-                await both.wait()
-
-    monkeypatch.setattr(desk, "_write_seen", writes)
-    await asyncio.gather(*(process.write_heard(at=at(12)) for process in processes))
-    for scene in (first, second):
-        assert await seen(runtime.database, scene) == at(11)
+        process.heard(last, at(0))
+    await process.write_heard(at=at(1))
+    process.heard(last, at(10))
+    process.heard(first, at(11))
+    held = sa.select(Controller.id).with_for_update(key_share=True, skip_locked=True)
+    async with runtime.database.write() as tx:
+        await tx.execute(held.where(Controller.id == first))
+        writing = asyncio.create_task(process.write_heard(at=at(12)))
+        await asyncio.wait([writing], timeout=0.3)
+        assert not writing.done()
+        assert await tx.scalar(held.where(Controller.id == last)) == last
+    await writing
+    async with runtime.database.read() as tx:
+        rows = await tx.execute(sa.select(Controller.id, Controller.seen_at))
+        assert {row.id: row.seen_at for row in rows} == {first: at(11), last: at(10)}
 
 
 async def test_what_could_not_be_written_is_written_later(
