@@ -89,6 +89,10 @@ async def test_a_count_over_midnight_tells_of_both_days_and_adds_its_heads_to_th
     assert [(row.covered_hours, row.walk_in_heads) for row in rows] == [(2, 7), (6, 0)]
     promised = await told(runtime, station, queries.promise, 52)
     assert [row.unknown_hours for row in promised] == [22, 18]
+    # Counted again alone, the second day still knows of what began on the first.
+    await count(runtime, station, 36, 37, written=53)
+    rows = await told(runtime, station, queries.visits, 54)
+    assert [row.covered_hours for row in rows] == [2, 7]
 
 
 async def test_a_count_that_ends_at_midnight_tells_nothing_of_the_next_day(
