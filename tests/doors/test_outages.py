@@ -150,6 +150,8 @@ async def test_a_process_that_waits_for_a_controller_holds_none_that_comes_after
     if not returned:
         process.heard(last, at(0))
     await process.write_heard(at=at(1))
+    process.heard(first, at(2))  # Now its row lies behind the other one's.
+    await process.write_heard(at=at(3))
     process.heard(last, at(10))
     process.heard(first, at(11))
     held = sa.select(Controller.id).with_for_update(key_share=True, skip_locked=True)
