@@ -177,12 +177,12 @@ async def test_beside_it_stands_what_the_server_would_have_said(
     assert len(await visits(runtime)) == 1
 
 
-async def unmet(client: httpx.AsyncClient, runtime: Runtime) -> list[int]:
-    """Give the unmet demand of the night as the report has it, and as the replay has it."""
+async def unmet(client: httpx.AsyncClient, runtime: Runtime, day: int = 23) -> list[int]:
+    """Give the unmet demand of a day as the report has it, and as the replay has it."""
     await rolled(runtime)
     async with runtime.database.write() as tx:
         who = await an_admin(tx, at=runtime.now())
-    days = {"from": "2026-11-23", "to": "2026-11-24"}
+    days = {"from": f"2026-11-{day}", "to": f"2026-11-{day + 1}"}
     path = "/v1/admin/reports"
     told = await client.get(f"{path}/visits", params=days | {"by": "all"}, headers=who.headers)
     assert told.status_code == 200, told.text
@@ -226,21 +226,25 @@ async def test_a_demand_is_met_in_its_own_half_hour_at_its_own_station_and_by_a_
 ) -> None:
     scene, other = [await a_scene(runtime, offline_hours=72) for _ in range(2)]
     other = dataclasses.replace(other, worker=scene.worker)
-    there = await jti_of(runtime, other, await a_pass(client, other))
-    here = await jti_of(runtime, scene, await a_pass(client, scene))
-    at = runtime.now() + timedelta(seconds=20)
-    clock.advance(19 * 60)  # 23:59
+
+    async def shows(where: Scene, **more: Any) -> dict[str, Any]:
+        jti = await jti_of(runtime, where, await a_pass(client, where))
+        return entered(where, jti, runtime.now() + timedelta(seconds=20), **more)
+
+    clock.advance(30 * 60)  # 00:10
+    before = await shows(scene)
+    clock.advance(30 * 60)
     headers = scene.worker.headers | {"Idempotency-Key": "k"}
     answer = await client.post("/v1/scans", json={"token": scene.poster}, headers=headers)
     assert answer.json()["reason"] == "controller_offline", answer.text
-    clock.advance(60 * 60)
-    late = await jti_of(runtime, scene, await a_pass(client, scene))
+    there = await shows(other)
+    refused = await shows(scene, result="refused", reason="policy_expired")
+    clock.advance(30 * 60)
+    after = await shows(scene)
     clock.advance(60)
-    await tells(client, runtime, other, entered(other, there, at))
-    refused = {"result": "refused", "reason": "policy_expired"}
-    await tells(client, runtime, scene, entered(scene, here, at, **refused))
-    await tells(client, runtime, scene, entered(scene, late, runtime.now()))
-    assert await unmet(client, runtime) == [1, 1, 1]
+    await tells(client, runtime, other, there)
+    await tells(client, runtime, scene, before, refused, after)
+    assert await unmet(client, runtime, day=24) == [1, 1, 1]
 
 
 async def test_a_pass_used_twice_or_unknown_or_of_another_station_is_said_to_be(

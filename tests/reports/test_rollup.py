@@ -587,6 +587,28 @@ async def test_a_visit_that_never_was_leaves_no_worker_in_spans_that_outlived_a_
     assert [workers_of(counted[span]) for span in spans] == [{number}] * 2
 
 
+async def test_a_day_counted_again_as_it_loses_its_workers_still_hands_them_on(
+    runtime: Runtime,
+) -> None:
+    day, late = (datetime(2026, 10, number, 4, tzinfo=UTC) for number in (5, 16))
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        worker = await a_worker(tx, runtime, at=NOON)
+        number = (await tx.get_one(privacy.Worker, worker.id)).number
+        tx.add(a_visit(station, day, written=day, worker_id=worker.id))
+    await roll_up(runtime.database, terms(day + timedelta(days=1), 10))
+    async with runtime.database.write() as tx:
+        tx.add(a_visit(station, day, written=late))
+    for hours in (1, 2):
+        await roll_up(runtime.database, terms(late + timedelta(hours=hours), 10))
+        counted = await read(runtime)
+        assert counted[city.id, Grain.DAY, day.date()].crowd is None
+        month = counted[city.id, Grain.MONTH, date(2026, 10, 1)]
+        assert (visits_of(month), workers_of(month), month.uniques) == (2, {number}, 1)
+        async with runtime.database.write() as tx:
+            tx.add(a_visit(station, late, written=late + timedelta(hours=hours), re_entry=True))
+
+
 async def test_a_month_that_outlived_its_days_names_no_erased_worker(runtime: Runtime) -> None:
     city, _, workers = await one_new_worker_a_day(runtime, 20, retention_days=10)
     async with runtime.database.write() as tx:
@@ -594,12 +616,17 @@ async def test_a_month_that_outlived_its_days_names_no_erased_worker(runtime: Ru
         at = FIRST + timedelta(days=19, hours=14)
         for n in (0, 18):
             await privacy.erase(tx, workers[n].id, b"nobody", at=at)
-    await roll_up(runtime.database, terms(at + timedelta(hours=1), 10))
-    counted = await read(runtime)
-    for grain in (Grain.MONTH, Grain.QUARTER, Grain.YEAR):
-        row = counted[city.id, grain, date(2027, 1, 1)]
-        assert not workers_of(row) & set(olds)
-        assert row.uniques == 20
+    for hours in (1, 2):
+        await roll_up(runtime.database, terms(at + timedelta(hours=hours), 10))
+        counted = await read(runtime)
+        for grain in (Grain.MONTH, Grain.QUARTER, Grain.YEAR):
+            row = counted[city.id, grain, date(2027, 1, 1)]
+            assert not workers_of(row) & set(olds)
+            assert row.uniques == 20
+        # Whatever makes them due again brings nobody back.
+        async with runtime.database.write() as tx:
+            changed = sa.update(Visit).where(Visit.worker_id == workers[17].id)
+            await tx.execute(changed.values(changed_at=at + timedelta(hours=hours)))
 
 
 async def test_what_does_not_change_is_not_counted_again(runtime: Runtime) -> None:
