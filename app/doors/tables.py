@@ -412,7 +412,8 @@ class JournalEntry(Base):
         sa.UniqueConstraint("controller_id", "epoch", "seq"),
         sa.UniqueConstraint("controller_id", "event_id"),
         sa.Index(
-            "ix_journal_entries_due_corrected_at",
+            "ix_journal_entries_due_controller_id_corrected_at",
+            "controller_id",
             "corrected_at",
             **only_where("applied_at IS NULL"),
         ),
