@@ -83,9 +83,10 @@ def poison_blocks() -> None:
 
     async def quarantine(
         tx: Any, controller_id: Any, station_id: Any, batch: Any, events: Any, *, at: Any
-    ) -> None:
+    ) -> set[str]:
         if events:
             raise Invalid("an event of this batch cannot be used")
+        return set()
 
     vars(journal)["_quarantine"] = quarantine
 
