@@ -640,3 +640,20 @@ async def test_what_does_not_change_is_not_counted_again(runtime: Runtime) -> No
             sa.select(sa.func.count()).select_from(Visit).where(Visit.ended_at.is_(None))
         )
     assert open_days <= 8 * (open_visits or 0)
+
+
+async def test_a_version_that_counts_by_other_rules_counts_every_day_anew(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+    at = NOON + timedelta(days=3)
+    before = await roll(runtime, at)
+    at += timedelta(minutes=2)
+    left = await roll(runtime, at)
+    assert all(left[key].rolled_at != at for key in before)
+    monkeypatch.setattr(changes, "CHANGED", "changed by rules of another version")
+    at += timedelta(minutes=2)
+    anew = await roll(runtime, at)
+    assert all(anew[key].rolled_at == at for key in before if key[2] == DAY)
