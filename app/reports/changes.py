@@ -161,7 +161,7 @@ async def put_found(tx: AsyncSession, found: Found, dues: Collection[Due]) -> in
         await tx.execute(
             sa.update(table_of(Rollup))
             .where(*(c[name] == sa.bindparam(value) for name, value in names.items()))
-            .values(uniques=None, crowd=None, base=None),
+            .values(uniques=None, crowd=None, base=None, occupations=None),
             [dict(zip(names.values(), due[:3], strict=True)) for due in disowned],
         )
     return number

@@ -13,6 +13,7 @@ from app.reports.rules.counters import OCCUPATIONS
 
 _NAMES = ("", *OCCUPATIONS)
 _PART = struct.Struct("<BI")
+_SIZES = struct.Struct(f"<{len(_NAMES)}I")
 
 Crowd = Mapping[str, BitMap]
 """Workers by what they said they do; '' is who said nothing."""
@@ -42,6 +43,16 @@ def unpacked(data: bytes) -> Crowd:
         found[_NAMES[place]] = BitMap.deserialize(data[at : at + length])
         at += length
     return found
+
+
+def sizes(crowd: Crowd) -> bytes:
+    """Write down how many workers of each occupation there are."""
+    return _SIZES.pack(*(len(crowd.get(name, ())) for name in _NAMES))
+
+
+def sizes_of(data: bytes) -> Sequence[int]:
+    """Read how many workers there are: first of those who said nothing, then as in OCCUPATIONS."""
+    return _SIZES.unpack(data)
 
 
 def union(crowds: Sequence[Crowd]) -> Crowd:

@@ -10,8 +10,8 @@ is shown in each of them.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -37,8 +37,6 @@ NOT_SAID = "not_said"
 GROUPS: Sequence[str] = (NOT_SAID, *OCCUPATIONS)
 """By their places in the counters."""
 _EVERY = range(len(GROUPS))
-_SAID = ("", *OCCUPATIONS)
-"""The same, as sets of workers name them."""
 CUTS = frozenset({By.STATION, By.UNIT, By.ALL, By.MONTH})
 BUCKETS = frozenset({None, Bucket.MONTH})
 MOST_PLACES = 20_000
@@ -57,21 +55,24 @@ class Node(NamedTuple):
 CITY = Node(None)
 
 
-@dataclass(slots=True)
-class _Cells:
-    """What was counted at a node in a month."""
+class _Cells(NamedTuple):
+    """What was counted at a node in a month, group by group."""
 
-    visits: list[int]
-    persons: list[int]
-    crowd: Crowd
-    workers: list[int] = field(init=False)
-    """Distinct workers, group by group."""
+    visits: Sequence[int]
+    persons: Sequence[int]
+    workers: Sequence[int]
+    """Distinct."""
+    crowd: Crowd | None
+    """Them themselves, where they are put together with others."""
 
-    def __post_init__(self) -> None:
-        self.workers = [len(self.crowd.get(name, ())) for name in _SAID]
+    @property
+    def people(self) -> Crowd:
+        """Give them themselves; only where they were read."""
+        assert self.crowd is not None
+        return self.crowd
 
 
-NOTHING = _Cells([0] * len(GROUPS), [0] * len(GROUPS), {})
+NOTHING = _Cells([0] * len(GROUPS), [0] * len(GROUPS), [0] * len(GROUPS), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,12 @@ class _Tree:
     own: Mapping[uuid.UUID, Sequence[uuid.UUID]]
     """The stations that a unit keeps itself, besides the units below it."""
     zones: Sequence[str]
+
+    def kept(self, node: Node) -> Sequence[uuid.UUID]:
+        """Give the places whose sums a node is; none for the city, which is that of its roots."""
+        if node.id is None:
+            return ()
+        return self.own[node.id] if node.is_own else [node.id]
 
     def path(self, node: Node) -> Sequence[Node]:
         """Give a node and those above it, from the city down."""
@@ -124,6 +131,7 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
     nodes = [tree.at(place.sources, scope.by) for place in made.places]
     wanted = {node for node in nodes if node is not None}
     counted_at = (await progress(tx)).counted_at
+    together = {node for node in wanted if any(len(_months(base)) > 1 for base in made.slots.bases)}
     months: dict[date, _Shown] = {}
     for month in (month for base in made.slots.bases for month in _months(base)):
         is_over = counted_at is not None and all(
@@ -131,7 +139,7 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
             for zone in tree.zones
         )
         if is_over and month >= scope.retained_since:
-            months[month] = await _read_month(tx, month, tree, wanted)
+            months[month] = await _read_month(tx, month, tree, wanted, together=together)
     return await asyncio.to_thread(_all_columns, made, nodes, months)
 
 
@@ -188,29 +196,47 @@ async def _read_tree(tx: AsyncSession) -> _Tree:
     return _Tree(above, below, own, sorted({CITY_ZONE, *timezones}))
 
 
-async def _read_month(tx: AsyncSession, month: date, tree: _Tree, wanted: Iterable[Node]) -> _Shown:
-    """Read the nodes on the ways to those that are asked for, and all beside them; hide cells."""
+async def _read_month(
+    tx: AsyncSession,
+    month: date,
+    tree: _Tree,
+    wanted: Iterable[Node],
+    *,
+    together: Collection[Node],
+) -> _Shown:
+    """Read the nodes on the ways to those that are asked for, and all beside them; hide cells.
+
+    Of most only the numbers of workers are read, and sets where they are put together: those of
+    some nodes over months, of what a unit keeps itself, of several roots.
+    """
     on_the_way = {node: None for one in wanted for node in tree.path(one)[:-1]}
     below = {node: tree.below[node] for node in {CITY: None} | on_the_way}
     nodes = [node for each in below.values() for node in each]
-    ids = {
-        id
-        for node in nodes
-        if node.id is not None
-        for id in (tree.own[node.id] if node.is_own else [node.id])
-    }
-    query = sa.select(_ROLLUP.c.place_id, _ROLLUP.c.counts, _ROLLUP.c.crowd).where(
-        _ROLLUP.c.grain == Grain.MONTH, _ROLLUP.c.from_day == month
+    ids = {id for node in nodes for id in tree.kept(node)}
+    roots = tree.below[CITY] if len(tree.below[CITY]) > 1 or CITY in together else ()
+    united = {*together, *roots, *(node for node in nodes if node.is_own)}
+    sets = {id for node in united for id in tree.kept(node)}
+    c = _ROLLUP.c
+    needs_set = sa.or_(c.place_id.in_(sets), c.occupations.is_(None))
+    crowd = c.crowd if len(sets) > NAMED else sa.case((needs_set, c.crowd))
+    query = sa.select(c.place_id, c.counts, c.occupations, crowd.label("crowd")).where(
+        c.grain == Grain.MONTH, c.from_day == month
     )
     if len(ids) <= NAMED:
-        query = query.where(_ROLLUP.c.place_id.in_(ids))
-    read = [row for row in await tx.execute(query) if row.place_id in ids]
-    return await asyncio.to_thread(_shown, read, tree, below)
+        query = query.where(c.place_id.in_(ids))
+    # Thousands of rows as the driver gives them, not the session's.
+    read = [row for row in await (await tx.connection()).execute(query) if row.place_id in ids]
+    return await asyncio.to_thread(_shown, read, sets, tree, below)
 
 
-def _shown(read: Sequence[Any], tree: _Tree, below: Mapping[Node, Sequence[Node]]) -> _Shown:
+def _shown(
+    read: Sequence[Any],
+    sets: Collection[uuid.UUID],
+    tree: _Tree,
+    below: Mapping[Node, Sequence[Node]],
+) -> _Shown:
     """Sum up the nodes, and hide cells: of a whole city a second's work, beside the loop."""
-    of = dict(zip((row.place_id for row in read), _cells(read), strict=True))
+    of = dict(zip((row.place_id for row in read), _cells(read, sets), strict=True))
     cells: dict[Node, _Cells] = {}
     for node in (node for each in below.values() for node in each):
         if node.id is not None and node.is_own:
@@ -226,23 +252,28 @@ def _shown(read: Sequence[Any], tree: _Tree, below: Mapping[Node, Sequence[Node]
     return _Shown(cells, hidden_below(CITY, some, crowds_of, k=K))
 
 
-def _cells(read: Sequence[Any]) -> Sequence[_Cells]:
+def _cells(read: Sequence[Any], sets: Collection[uuid.UUID]) -> Sequence[_Cells]:
     low, high = OCCUPATION, OCCUPATION + 2 * len(GROUPS)
     table = vectors.summed([row.counts for row in read], range(len(read)), len(read), [(low, high)])
     counts = np.stack([table[key] for key in range(low, high)], axis=-1)
-    return [
-        _Cells(mine[0::2], mine[1::2], {} if row.crowd is None else crowds.unpacked(row.crowd))
-        for mine, row in zip(counts.tolist(), read, strict=True)
-    ]
+    found = []
+    for mine, row in zip(counts.tolist(), read, strict=True):
+        is_read = row.place_id in sets or row.occupations is None
+        crowd = crowds.unpacked(row.crowd or b"") if is_read else None
+        sizes = crowds.sizes(crowd or {}) if row.occupations is None else row.occupations
+        found.append(_Cells(mine[0::2], mine[1::2], crowds.sizes_of(sizes), crowd))
+    return found
 
 
 def _together(cells: Sequence[_Cells]) -> _Cells:
     if len(cells) == 1:
         return cells[0]
+    crowd = crowds.union([one.people for one in cells])
     return _Cells(
         [sum(each) for each in zip(NOTHING.visits, *(one.visits for one in cells), strict=True)],
         [sum(each) for each in zip(NOTHING.persons, *(one.persons for one in cells), strict=True)],
-        crowds.union([one.crowd for one in cells]),
+        crowds.sizes_of(crowds.sizes(crowd)),
+        crowd,
     )
 
 

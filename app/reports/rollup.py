@@ -245,8 +245,9 @@ async def _write(tx: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
     changes = {name: insert.excluded[name] for name in rows[0] if name not in keys}
     # What was known of the workers stays known when a day is counted again after they were lost:
     # their number for good, the set until `forget` hands it on.
-    for name in ("uniques", "crowd"):
-        changes[name] = sa.func.coalesce(insert.excluded[name], _ROLLUP.c[name])
+    for name in ("uniques", "crowd", "occupations"):
+        if name in changes:
+            changes[name] = sa.func.coalesce(insert.excluded[name], _ROLLUP.c[name])
     await tx.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
 
 
@@ -298,20 +299,12 @@ def _counted(raw: Mapping[Cell, StationDay], at: datetime, lost: date) -> list[M
             "peak": counted[number].peak,
             "peak_at": _instant(counted[number].peak_ms),
             "most_inside": counted[number].most_inside,
-            **_workers(counted[number].crowd, is_lost=day < lost),
+            **_told(None if day < lost else crowds.crowd_of(counted[number].crowd)),
             "reaches_at": one.reaches_at,
             "rolled_at": at,
         }
         for number, ((station, day), one) in enumerate(raw.items())
     ]
-
-
-def _workers(numbers: Mapping[str, set[int]], *, is_lost: bool) -> Mapping[str, Any]:
-    if is_lost:
-        return {"uniques": None, "crowd": None}
-    everybody = set().union(*numbers.values())
-    crowd = crowds.packed(crowds.crowd_of(numbers))
-    return {"uniques": len(everybody), "crowd": crowd}
 
 
 def _instant(ms: int | None) -> datetime | None:
@@ -393,7 +386,7 @@ def _unit_day(
         "peak": peak,
         "peak_at": _instant(peak_ms),
         "most_inside": None,
-        **_people([part.crowd for part in parts], [part.uniques for part in parts], None),
+        **_told(_people([part.crowd for part in parts], [part.uniques for part in parts], None)),
         "reaches_at": None,
         "rolled_at": at,
     }
@@ -437,6 +430,7 @@ def _span(
     base: bytes | None,
     at: datetime,
 ) -> Mapping[str, Any]:
+    people = _people([part.crowd for part in parts], [part.uniques for part in parts], base)
     highest = max(parts, key=lambda part: part.peak, default=None)
     inside = [part.most_inside for part in parts]
     return {
@@ -448,7 +442,8 @@ def _span(
         "peak": 0.0 if highest is None else highest.peak,
         "peak_at": None if highest is None else highest.peak_at,
         "most_inside": None if None in inside else max(inside, default=None),
-        **_people([part.crowd for part in parts], [part.uniques for part in parts], base),
+        **_told(people),
+        "occupations": None if people is None else crowds.sizes(people),
         "reaches_at": None,
         "rolled_at": at,
     }
@@ -456,19 +451,24 @@ def _span(
 
 def _people(
     sets: Sequence[bytes | None], uniques: Sequence[int | None], base: bytes | None
-) -> Mapping[str, Any]:
-    """Put the workers together.
+) -> Crowd | None:
+    """Put the workers together; None where nobody can tell them apart any more.
 
     Where retention took the sets of parts already, the base is what these were when they went.
-    Without a base the whole has lost its own set: nobody can tell the workers apart any more.
+    Without a base the whole has lost its own set.
     """
     living: list[Crowd] = [crowds.unpacked(data) for data in sets if data is not None]
     if any(data is None and number != 0 for data, number in zip(sets, uniques, strict=True)):
         if base is None:
-            return {"uniques": None, "crowd": None}
+            return None
         living.append(crowds.unpacked(base))
-    crowd = crowds.union(living)
-    return {"uniques": len(crowds.everybody(crowd)), "crowd": crowds.packed(crowd)}
+    return crowds.union(living)
+
+
+def _told(people: Crowd | None) -> Mapping[str, Any]:
+    if people is None:
+        return {"uniques": None, "crowd": None}
+    return {"uniques": len(crowds.everybody(people)), "crowd": crowds.packed(people)}
 
 
 async def renumber(tx: AsyncSession, *, at: datetime, retention: timedelta) -> None:
@@ -489,6 +489,7 @@ async def renumber(tx: AsyncSession, *, at: datetime, retention: timedelta) -> N
         if crowds.renumber(crowd, numbers):
             row.crowd = crowds.packed(crowd)
             row.uniques = len(crowds.everybody(crowd))
+            row.occupations = row.occupations and crowds.sizes(crowd)
         if crowds.renumber(base, numbers):
             row.base = crowds.packed(base)
     await tx.flush()

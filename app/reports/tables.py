@@ -32,6 +32,8 @@ class Rollup(Base):
     """Distinct workers, exact; stays when the set goes; None: it went before it was counted."""
     crowd: Mapped[bytes | None]
     """The set of them (`crowds.py`); None once retention took it."""
+    occupations: Mapped[bytes | None]
+    """How many of them by occupation (`crowds.sizes`); None where it is not kept: of days."""
     base: Mapped[bytes | None]
     """Who of the set is known of parts that have lost theirs; None: of none."""
     reaches_at: Mapped[datetime | None]

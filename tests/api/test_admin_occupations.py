@@ -7,11 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
+from app.reports.rules import Grain
+from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
@@ -165,6 +168,36 @@ async def test_one_hidden_month_hides_the_sum_of_months_and_no_question_is_answe
     assert await rows(client, keeper) == mine
     assert await rows(client, city.auditor, unit=str(city.far.id)) == mine
     assert await rows(client, city.auditor, station=str(city.stations["CQ0004"].id)) == mine
+
+
+async def test_spans_counted_before_numbers_were_kept_are_told_from_their_sets(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    far: dict[str, Any] = {"station": str(city.stations["CQ0004"].id)}
+    queries: list[dict[str, Any]] = [
+        {"by": by} | bucket | only
+        for by in ("station", "unit", "all")
+        for bucket in ({}, {"bucket": "month"})
+        for only in ({}, far)
+    ]
+    told = [await rows(client, city.auditor, **query) for query in queries]
+    await change_months(runtime, occupations=None)
+    assert [await rows(client, city.auditor, **query) for query in queries] == told
+
+
+async def test_where_numbers_are_kept_no_set_is_read(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    only = {"station": str(city.stations["CQ0004"].id), "bucket": "month"}
+    told = await rows(client, city.auditor, **only)
+    assert any(row["unique_workers"] for row in told)
+    await change_months(runtime, crowd=b"no set")
+    assert await rows(client, city.auditor, **only) == told
+
+
+async def change_months(runtime: Runtime, **values: Any) -> None:
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Rollup).where(Rollup.grain == Grain.MONTH).values(**values))
 
 
 async def test_only_whole_months_that_are_over_and_places_of_the_tree(
