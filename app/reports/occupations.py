@@ -77,12 +77,12 @@ NOTHING = _Cells([0] * len(GROUPS), [0] * len(GROUPS), [0] * len(GROUPS), {})
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The whole city, whoever asks."""
+    """The whole city, whoever asks; of stations, those of which somebody asks, and those beside."""
 
     above: Mapping[Node, Node]
     below: Mapping[Node, Sequence[Node]]
     own: Mapping[uuid.UUID, Sequence[uuid.UUID]]
-    """The stations that a unit keeps itself, besides the units below it."""
+    """The stations that a unit keeps itself."""
     zones: Sequence[str]
 
     def kept(self, node: Node) -> Sequence[uuid.UUID]:
@@ -127,27 +127,28 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
     """Count the same by columns; raises PeriodInvalid."""
     _check(scope)
     made = await frame(tx, scope, most=MOST_PLACES)
-    tree = await _read_tree(tx)
+    tree = await _read_tree(tx, scope)
     nodes = [tree.at(place.sources, scope.by) for place in made.places]
     wanted = {node for node in nodes if node is not None}
     counted_at = (await progress(tx)).counted_at
-    together = {node for node in wanted if any(len(_months(base)) > 1 for base in made.slots.bases)}
-    months: dict[date, _Shown] = {}
-    for month in (month for base in made.slots.bases for month in _months(base)):
-        is_over = counted_at is not None and all(
-            span_end(Grain.MONTH, month) <= local_day(min(counted_at, scope.at), zone)
-            for zone in tree.zones
-        )
-        if is_over and month >= scope.retained_since:
-            months[month] = await _read_month(tx, month, tree, wanted, together=together)
-    return await asyncio.to_thread(_all_columns, made, nodes, months)
+    spans = [_months(base) for base in made.slots.bases]
+    together = wanted if any(len(span) > 1 for span in spans) else ()
+    told = []
+    if counted_at is not None:
+        today = min(local_day(min(counted_at, scope.at), zone) for zone in tree.zones)
+        kept = (month for span in spans for month in span if month >= scope.retained_since)
+        told = [month for month in kept if span_end(Grain.MONTH, month) <= today]
+    months = await _read_months(tx, told, tree, wanted, together=together) if told else {}
+    return await asyncio.to_thread(_all_columns, made, nodes, spans, months)
 
 
 def _all_columns(
-    made: Frame, nodes: Sequence[Node | None], months: Mapping[date, _Shown]
+    made: Frame,
+    nodes: Sequence[Node | None],
+    spans: Sequence[Sequence[date]],
+    months: Mapping[date, _Shown],
 ) -> Sequence[Column]:
     found: list[list[Any]] = [[] for _ in OccupationsRow._fields]
-    spans = [_months(base) for base in made.slots.bases]
     known = [[months.get(month) for month in span] for span in spans]
     are_lost = [span[0] < made.scope.retained_since for span in spans]
     for part in made.parts():
@@ -175,13 +176,21 @@ def _months(base: Slot) -> Sequence[date]:
     return [day for day in base.days if day.day == 1]
 
 
-async def _read_tree(tx: AsyncSession) -> _Tree:
+async def _read_tree(tx: AsyncSession, scope: Scope) -> _Tree:
     units = (await tx.execute(sa.select(Unit.id, Unit.parent_id).order_by(Unit.path))).all()
+    zones = await tx.scalars(sa.select(Station.timezone).distinct())
     c = table_of(Station).c
+    # Where a unit has units too, its own stations are a node beside these.
+    is_there: sa.ColumnElement[bool] = c.unit_id.in_(
+        sa.select(Unit.parent_id).where(Unit.parent_id.is_not(None))
+    )
+    if scope.by is By.STATION or scope.roots.stations:
+        asked = sa.select(c.unit_id).where(c.id.in_(scope.stations))
+        is_there = sa.or_(is_there, c.unit_id.in_(asked))
     # Thousands of rows as the driver gives them, not the session's; and column by column.
-    query = sa.select(c.id, c.unit_id, c.timezone).order_by(c.code)
+    query = sa.select(c.id, c.unit_id).where(is_there).order_by(c.code)
     stations = (await (await tx.connection()).execute(query)).all()
-    ids, of, timezones = zip(*stations, strict=True) if stations else ((), (), ())
+    ids, of = zip(*stations, strict=True) if stations else ((), ())
     above = {Node(unit.id): Node(unit.parent_id) for unit in units}
     has_units = {unit.parent_id for unit in units}
     own: defaultdict[uuid.UUID, list[uuid.UUID]] = defaultdict(list)
@@ -193,17 +202,17 @@ async def _read_tree(tx: AsyncSession) -> _Tree:
     below: defaultdict[Node, list[Node]] = defaultdict(list)
     for node, parent in above.items():
         below[parent].append(node)
-    return _Tree(above, below, own, sorted({CITY_ZONE, *timezones}))
+    return _Tree(above, below, own, sorted({CITY_ZONE, *zones}))
 
 
-async def _read_month(
+async def _read_months(
     tx: AsyncSession,
-    month: date,
+    months: Sequence[date],
     tree: _Tree,
     wanted: Iterable[Node],
     *,
     together: Collection[Node],
-) -> _Shown:
+) -> Mapping[date, _Shown]:
     """Read the nodes on the ways to those that are asked for, and all beside them; hide cells.
 
     Of most only the numbers of workers are read, and sets where they are put together: those of
@@ -212,21 +221,29 @@ async def _read_month(
     on_the_way = {node: None for one in wanted for node in tree.path(one)[:-1]}
     below = {node: tree.below[node] for node in {CITY: None} | on_the_way}
     nodes = [node for each in below.values() for node in each]
-    ids = {id for node in nodes for id in tree.kept(node)}
     roots = tree.below[CITY] if len(tree.below[CITY]) > 1 or CITY in together else ()
     united = {*together, *roots, *(node for node in nodes if node.is_own)}
     sets = {id for node in united for id in tree.kept(node)}
     c = _ROLLUP.c
     needs_set = sa.or_(c.place_id.in_(sets), c.occupations.is_(None))
     crowd = c.crowd if len(sets) > NAMED else sa.case((needs_set, c.crowd))
-    query = sa.select(c.place_id, c.counts, c.occupations, crowd.label("crowd")).where(
-        c.grain == Grain.MONTH, c.from_day == month
+    above = {node.id for node in below if node.id is not None}
+    ways = (
+        sa.select(Unit.id).where(sa.or_(Unit.parent_id.in_(above), Unit.parent_id.is_(None))),
+        sa.select(Station.id).where(Station.unit_id.in_(above)),
     )
-    if len(ids) <= NAMED:
-        query = query.where(c.place_id.in_(ids))
     # Thousands of rows as the driver gives them, not the session's.
-    read = [row for row in await (await tx.connection()).execute(query) if row.place_id in ids]
-    return await asyncio.to_thread(_shown, read, sets, tree, below)
+    connection = await tx.connection()
+    read: dict[date, list[Any]] = {month: [] for month in months}
+    for way in ways:
+        query = sa.select(c.place_id, c.from_day, c.counts, c.occupations, crowd.label("crowd"))
+        mine = c.grain == Grain.MONTH, c.from_day.in_(months), c.place_id.in_(way)
+        for row in await connection.execute(query.where(*mine)):
+            read[row.from_day].append(row)
+    return {
+        month: await asyncio.to_thread(_shown, rows, sets, tree, below)
+        for month, rows in read.items()
+    }
 
 
 def _shown(

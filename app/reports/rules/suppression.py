@@ -96,10 +96,14 @@ def rows_below(above: Row, table: Sequence[Crowds], *, k: int) -> Sequence[Row]:
     cells = _Table(above, table, k)
     while cells.hide_more():
         pass
-    return [
-        Row(frozenset(hidden), [frozenset(_groups(mask)) for mask in bound])
-        for hidden, bound in zip(cells.hidden, cells.bound(), strict=True)
-    ]
+    rows: dict[int, Row] = {}  # Of thousands, most are alike.
+    found = []
+    for hidden, bound in zip(cells.hidden, cells.bound(), strict=True):
+        row = rows.get(mask := _mask(hidden))
+        if row is None:
+            row = rows[mask] = Row(frozenset(hidden), [frozenset(_groups(one)) for one in bound])
+        found.append(row)
+    return found
 
 
 def _smallest(crowds: Crowds, but: set[int]) -> int:
