@@ -78,12 +78,24 @@ def percentiles(
     buckets, counts = histogram
     if not buckets:
         return [[None] * len(is_known) for _ in percents]
-    upto = counts.cumsum(axis=0)
+    upto = np.empty_like(counts)
+    upto[0] = counts[0]
+    for number in range(1, len(counts)):  # A few times faster than `cumsum` down the lines.
+        np.add(upto[number - 1], counts[number], out=upto[number])
     total = upto[-1]
     floors = np.array([floor_of(bucket - low) * times for bucket in buckets], np.int64)
     found = []
     for percent in percents:
         rank = np.maximum(1, -(-percent * total // 100))
-        place = np.minimum((upto < rank).sum(axis=0), len(buckets) - 1)
-        found.append(shown(floors[place], is_known & (total > 0)))
+        found.append(shown(floors[_first(upto, rank)], is_known & (total > 0)))
     return found
+
+
+def _first(upto: Ints, rank: Ints) -> Ints:
+    """Find in each column the first line that comes up to its rank, else the last; by halves."""
+    last, columns = len(upto) - 1, np.arange(len(rank))
+    place = np.zeros(len(rank), np.int64)
+    for bit in reversed(range(last.bit_length())):
+        further = np.minimum(place + (1 << bit), last)
+        place = np.where(upto[further - 1, columns] < rank, further, place)
+    return place

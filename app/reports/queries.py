@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -282,7 +283,8 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
 
 
 def _where(values: Column, known: Bools) -> Column:
-    return [value if is_known else None for value, is_known in zip(values, known, strict=True)]
+    each = zip(values, known.tolist(), strict=True)
+    return [value if is_known else None for value, is_known in each]
 
 
 def _partly_retained(part: Part) -> Bools:
@@ -334,16 +336,13 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
 
 def _by_reason(sums: Sums, known: Bools) -> Column:
     keys, counts = sums.between(REASON, REASON + len(REASONS))
-    found: list[dict[str, int] | None] = [{} if is_known else None for is_known in known]
-    order = sorted(range(len(keys)), key=lambda number: REASONS[keys[number] - REASON].value)
-    for number in order:
-        reason = REASONS[keys[number] - REASON].value
-        column = counts[number]
-        for row in np.flatnonzero(column).tolist():
-            reasons = found[row]
-            if reasons is not None:
-                reasons[reason] = int(column[row])
-    return found
+    names = [REASONS[key - REASON].value for key in keys]
+    found: list[dict[str, int]] = [{} for _ in range(len(known))]
+    for reason, column in sorted(zip(names, counts, strict=True), key=itemgetter(0)):
+        rows = np.flatnonzero(column)
+        for row, count in zip(rows.tolist(), column[rows].tolist(), strict=True):
+            found[row][reason] = count
+    return _where(found, known)
 
 
 def _occupancy(part: Part, sums: Sums, _: Standing) -> Columns:
