@@ -110,6 +110,8 @@ async def answer(
         columns = await queries.columns(tx, scope, REPORTS[asked.report])
     elif asked.report is Report.OCCUPATIONS:
         columns = await occupations.columns(tx, scope)
+    elif asked.report is Report.RANKING:
+        columns = await ranking(tx, scope, asked.figure or Ranked.VISITS)
     else:
         rows = await _rows(tx, asked, scope, silence)
         if asked.compare is not None:
@@ -126,8 +128,6 @@ async def answer(
 
 
 async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta) -> Sequence[Any]:
-    if asked.report is Report.RANKING:
-        return await ranking(tx, scope, asked.figure or Ranked.VISITS)
     if asked.report is Report.CONTROLLERS:
         return await queries.controllers(tx, scope, silent_since=scope.at - silence)
     return await queries.rows(tx, scope, REPORTS[asked.report])

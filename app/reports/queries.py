@@ -10,7 +10,7 @@ a report at a time, beside the loop that doors wait on.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -151,6 +151,14 @@ class Report:
     has_things: bool = False
     """Whether it speaks of what stands at the places."""
 
+    @property
+    def brief(self) -> "Report":
+        """The same of counters of one number each: what takes more is not to be read in it.
+
+        That is distinct workers, peaks, and whatever comes of reasons, facilities and histograms.
+        """
+        return replace(self, ask=Ask([one for one in self.ask.ranges if one[1] <= REASON]))
+
     def rows(self, part: Part, sums: Sums, standing: Standing) -> Sequence[Any]:
         """Compute the rows of a part, each by itself."""
         return list(map(self.row._make, zip(*self.columns(part, sums, standing), strict=True)))
@@ -166,8 +174,13 @@ async def rows(tx: AsyncSession, scope: Scope, report: Report) -> list[Any]:
 
 async def columns(tx: AsyncSession, scope: Scope, report: Report) -> Columns:
     """Compute a report by columns: of thousands of rows none is made by itself."""
+    return await columns_of(tx, await frame(tx, scope), report)
+
+
+async def columns_of(tx: AsyncSession, made: Frame, report: Report) -> Columns:
+    """Compute the same of rows that are already known."""
     found: list[list[Any]] = [[] for _ in report.row._fields]
-    for part in (await frame(tx, scope)).parts():
+    for part in made.parts():
         standing, sums = await _known_of(tx, part, report)
         more = await asyncio.to_thread(report.columns, part, sums, standing)
         for column, values in zip(found, more, strict=True):

@@ -4,11 +4,11 @@ Peers are those of the whole city, for a district has few of a kind; of stations
 who asks nothing is told but how many of them have less.
 """
 
-import uuid
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,11 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.types import table_of
 from app.people.admins import Roots
 from app.places.tables import Station, Unit
+from app.reports.columns import Column
 from app.reports.frame import Scope, frame
-from app.reports.queries import REPORTS, rows_of
-from app.reports.rows import RankingRow
+from app.reports.queries import REPORTS, Columns, columns_of
 from app.reports.rules import rate
-from app.reports.rules.ranking import band, fair, standings
+from app.reports.rules.ranking import fair, peer_group, standings
 
 
 class Ranked(StrEnum):
@@ -38,38 +38,49 @@ class Ranked(StrEnum):
     CONTROLLER_UPTIME = "controller_uptime"
 
 
-Parts = tuple[float | None, float | None, float | None]
-"""A figure, what it was divided of, and by."""
+class Parts(NamedTuple):
+    """A figure of every station, what it was divided of, and by."""
+
+    value: Column
+    numerator: Column
+    denominator: Column
+
+
+Named = Mapping[str, Column]
+"""The columns of a report by their names."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Figure:
     report: str
-    parts: Callable[[Any, int], Parts]
-    """Of a row of the report and the station's seats."""
+    parts: Callable[[Named, Sequence[int]], Parts]
+    """Of the report and the stations' seats."""
 
 
 def _count(report: str, name: str) -> _Figure:
-    return _Figure(report, lambda row, _: (getattr(row, name),) * 2 + (None,))
+    return _Figure(report, lambda said, seats: Parts(said[name], said[name], [None] * len(seats)))
 
 
 def _share(report: str, name: str, of: Sequence[str], by: str, less: str | None = None) -> _Figure:
-    def parts(row: Any, _: int) -> Parts:
-        whole = [getattr(row, each) for each in of]
-        divisor = getattr(row, by)
-        if None in whole or divisor is None:
-            return None, None, None
+    def parts(said: Named, _: Sequence[int]) -> Parts:
+        whole = _each(lambda *some: sum(some), *(said[one] for one in of))
+        divisor = said[by]
         if less is not None:
-            divisor = round(divisor - getattr(row, less), 3)
-        return getattr(row, name), sum(whole), divisor
+            divisor = _each(lambda some, fewer: round(some - fewer, 3), divisor, said[less])
+        return Parts(said[name], whole, divisor)
 
     return _Figure(report, parts)
 
 
-def _per_seat(row: Any, seats: int) -> Parts:
-    if row.visits is None:
-        return None, None, None
-    return rate(row.visits, seats), row.visits, seats
+def _per_seat(said: Named, seats: Sequence[int]) -> Parts:
+    visits = said["visits"]
+    divisor = _each(lambda _, some: some, visits, seats)
+    return Parts(_each(rate, visits, seats), visits, divisor)
+
+
+def _each(make: Callable[..., float | None], *columns: Column) -> Column:
+    """Compute a column from others; None where one of them is."""
+    return [None if None in some else make(*some) for some in zip(*columns, strict=True)]
 
 
 FIGURES: Mapping[Ranked, _Figure] = {
@@ -96,55 +107,56 @@ FIGURES: Mapping[Ranked, _Figure] = {
 }
 
 
-class _Ranked(NamedTuple):
-    id: uuid.UUID
-    model: str
-    seats: int
-    group: str
-    row: Any
-    parts: Parts
-
-
-async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Sequence[RankingRow]:
-    """Rank the stations of a scope by a figure, the highest of each group first."""
-    mine = set(await tx.scalars(scope.stations))
+async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
+    """Rank the stations of a scope by a figure, the highest of each group first; by columns."""
     c = table_of(Station).c
     # Of thousands of stations, none is worth an enumeration's member.
     model = sa.type_coerce(c.operating_model, sa.String)
-    model_of: dict[uuid.UUID, str] = dict((await tx.execute(sa.select(c.id, model))).all())
+    query = sa.select(c.id, model, c.id.in_(scope.stations))
+    rows = (await (await tx.connection()).execute(query)).all()
+    of_station = {id: (model, is_mine) for id, model, is_mine in rows}
     roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
     city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots))
+    made = await frame(tx, city)
     one = FIGURES[figure]
-    found: list[_Ranked] = []
-    for part in (await frame(tx, city)).parts():
-        rows = await rows_of(tx, part, REPORTS[one.report])
-        for place, row in zip(part.places, rows, strict=True):
-            id = place.sources[0]
-            seats, group = place.capacity, f"{model_of[id]} {band(place.capacity)}"
-            found.append(_Ranked(id, model_of[id], seats, group, row, one.parts(row, seats)))
-    is_fair = fair([(each.group, each.row.known_share) for each in found])
-    ranked = standings(
-        [
-            (each.group, each.parts[0] if is_known else None)
-            for each, is_known in zip(found, is_fair, strict=True)
-        ]
-    )
-    result = [
-        RankingRow(
-            each.row.station,
-            each.row.name,
-            each.model,
-            each.seats,
-            each.group,
-            each.row.known_share,
-            figure.value,
-            *each.parts,
-            standing.peers,
-            standing.percentile,
-            standing.rank,
-        )
-        for each, standing in zip(found, ranked, strict=True)
-        if each.id in mine
+    report = REPORTS[one.report].brief
+    said = dict(zip(report.row._fields, await columns_of(tx, made, report), strict=True))
+    seats = [place.capacity for place in made.places]
+    known = [of_station[place.id] for place in made.places]
+    models, are_mine = [model for model, _ in known], [is_mine for _, is_mine in known]
+    return await asyncio.to_thread(_ranked, figure, said, seats, models, are_mine)
+
+
+def _ranked(
+    figure: Ranked,
+    said: Named,
+    seats: Sequence[int],
+    models: Sequence[str],
+    are_mine: Sequence[bool],
+) -> Columns:
+    """Rank all stations; give the columns of those that are mine, in order."""
+    stations, shares = said["station"], said["known_share"]
+    parts = FIGURES[figure].parts(said, seats)
+    groups = list(map(peer_group, models, seats))
+    are_fair = zip(parts.value, fair(groups, shares), strict=True)
+    values = [value if is_fair else None for value, is_fair in are_fair]
+    found = standings(groups, values)
+    last = len(found) + 1
+    ranks = [last if one.rank is None else one.rank for one in found]
+    mine = [row for row, is_mine in enumerate(are_mine) if is_mine]
+    for key in (stations, ranks, groups):  # A sort keeps the order of equals.
+        mine.sort(key=key.__getitem__)
+    columns: Columns = [
+        stations,
+        said["name"],
+        models,
+        seats,
+        groups,
+        shares,
+        [figure.value] * len(found),
+        *parts,
+        [one.peers for one in found],
+        [one.percentile for one in found],
+        [one.rank for one in found],
     ]
-    result.sort(key=lambda row: (row.peer_group, row.rank is None, row.rank or 0, row.station))
-    return result
+    return [[column[row] for row in mine] for column in columns]

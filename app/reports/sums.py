@@ -53,11 +53,11 @@ class Sums:
     rows: int
     by_hour: bool
     table: Table
-    uniques: Sequence[int | None] = ()
-    """Distinct workers; None where they cannot be told apart any more."""
-    peaks: Sequence[Peak | None] = ()
+    uniques: Sequence[int | None]
+    """Distinct workers; None where they cannot be told apart any more, or nobody asked."""
+    peaks: Sequence[Peak | None]
     """Greatest mean of a quarter hour, and when it began; None where rows keep no such thing."""
-    most_inside: Sequence[int | None] = ()
+    most_inside: Sequence[int | None]
 
     def __getitem__(self, key: int) -> Ints:
         """Give a counter of every row."""
@@ -97,9 +97,11 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     found = await _select(tx, part, spans, columns)
     count = len(part.places) * len(frame.slots.bases)
     summed = vectors.summed_hours if by_hour else vectors.summed
-    sums = Sums(part.rows, by_hour, summed(found.columns[0], found.group, count, ask.ranges))
-    if ask.people:
-        sums.uniques = [None] * part.rows if by_hour else await _uniques(tx, part, found)
+    table = summed(found.columns[0], found.group, count, ask.ranges)
+    none: Sequence[None] = [None] * part.rows
+    sums = Sums(part.rows, by_hour, table, uniques=none, peaks=none, most_inside=none)
+    if ask.people and not by_hour:
+        sums.uniques = await _uniques(tx, part, found)
     if ask.peaks:
         await _peaks(tx, part, found, sums)
     return sums
@@ -212,8 +214,6 @@ async def _united(
 async def _peaks(tx: AsyncSession, part: Part, found: _Read, sums: Sums) -> None:
     frame, groups = part.frame, found.group
     if frame.slots.by_hour:
-        sums.most_inside = [None] * part.rows
-        sums.peaks = [None] * part.rows
         if frame.scope.by is not By.OPERATING_MODEL:
             sums.peaks = _by_quarters(part, found.place, found.span, found.columns[0])
         return

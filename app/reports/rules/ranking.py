@@ -4,8 +4,8 @@ Peers are kept going by the same kind of body and have about as many seats; a st
 offices is no measure for one at a motorway. With fewer than eight of them a place says nothing.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -30,7 +30,6 @@ class Standing(NamedTuple):
 Group = TypeVar("Group", bound=Hashable)
 
 
-@lru_cache(maxsize=1024)
 def band(seats: int) -> str:
     """Name the size of a station by its seats."""
     below = [first for first in BANDS if first <= seats]
@@ -40,32 +39,42 @@ def band(seats: int) -> str:
     return f"{below[-1]}-{BANDS[place] - 1}" if place < len(BANDS) else f"{below[-1]}+"
 
 
-def fair(known: Sequence[tuple[Group, float]]) -> Sequence[bool]:
+@lru_cache(maxsize=1024)
+def peer_group(model: str, seats: int) -> str:
+    """Name the peers of a station by who keeps it going and by its size."""
+    return f"{model} {band(seats)}"
+
+
+def fair(groups: Sequence[Group], known: Sequence[float]) -> Sequence[bool]:
     """Say which stations are known for about as long as the best known of their group."""
     best: dict[Group, float] = {}
-    for group, share in known:
+    for group, share in zip(groups, known, strict=True):
         best[group] = max(best.get(group, 0.0), share)
-    return [share > 0 and share >= FAIR * best[group] for group, share in known]
+    return [
+        share > 0 and share >= FAIR * best[group]
+        for group, share in zip(groups, known, strict=True)
+    ]
 
 
-def standings(stations: Sequence[tuple[Group, float | None]]) -> Sequence[Standing]:
+def standings(groups: Sequence[Group], values: Sequence[float | None]) -> Sequence[Standing]:
     """Rank stations by a figure among the others of their group; None is not known."""
-    groups: dict[Group, list[float]] = {}
-    for group, value in stations:
+    found: dict[Group, list[float]] = {group: [] for group in groups}
+    for group, value in zip(groups, values, strict=True):
         if value is not None:
-            groups.setdefault(group, []).append(value)
-    for values in groups.values():
-        values.sort()
-    found = []
-    for group, value in stations:
-        values = groups.get(group, [])
-        if value is None:
-            found.append(Standing(len(values), None, None))
-            continue
-        peers = len(values) - 1
-        less = bisect_left(values, value)
-        more = len(values) - bisect_right(values, value)
-        is_enough = peers >= FEWEST_PEERS
-        share = round((less + (peers - less - more) / 2) / peers, 4) if is_enough else None
-        found.append(Standing(peers, share, more + 1 if is_enough else None))
+            found[group].append(value)
+    standing = {group: _by_value(some) for group, some in found.items()}
+    return [standing[group][value] for group, value in zip(groups, values, strict=True)]
+
+
+def _by_value(values: Sequence[float]) -> Mapping[float | None, Standing]:
+    """Say what a station is that has one of a group's values, or none."""
+    found: dict[float | None, Standing] = {None: Standing(len(values), None, None)}
+    peers = len(values) - 1
+    is_enough = peers >= FEWEST_PEERS
+    less = 0
+    for value, same in sorted(Counter(values).items()):
+        share = round((less + (same - 1) / 2) / peers, 4) if is_enough else None
+        rank = peers + 2 - less - same if is_enough else None
+        found[value] = Standing(peers, share, rank)
+        less += same
     return found
