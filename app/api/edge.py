@@ -36,6 +36,9 @@ CSP = (
 )
 """What our own pages may load: nothing from anywhere else."""
 
+_OF_BODIES = frozenset({b"content-length", b"transfer-encoding"})
+"""A request without these has no body (RFC 9112, 6.3)."""
+
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -74,16 +77,18 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["arrived_at"] = self._monotonic()
+        scope["arrived_at"] = scope["read_at"] = self._monotonic()
         path: str = scope["path"]
         limit = self._limit * _factor(path)
         sends = self._with_headers(send, path)
-        length = next((text for name, text in scope["headers"] if name == b"content-length"), b"0")
+        told = {name: text for name, text in scope["headers"] if name in _OF_BODIES}
+        length = told.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             await problem_response(BodyTooLarge())(scope, receive, sends)
             return
         if not path.startswith(PAPERWORK):
-            await self._app(scope, self._measured(scope, receive, limit), sends)
+            reads = self._measured(scope, receive, limit) if told else receive
+            await self._app(scope, reads, sends)
             return
         try:
             async with self._paperwork.place():

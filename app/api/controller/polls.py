@@ -11,7 +11,6 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BeforeValidator, Field, StrictInt
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.controller.key import CredentialRefused, Lenient, Polling, key
@@ -48,23 +47,27 @@ class PlainPolls:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._polls = ExceptionMiddleware(_answered, handlers=expected_failures())
+        self._failures = expected_failures()
+        self._expected = tuple(self._failures)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request through."""
         if scope["type"] == "http" and scope["path"] == POLLS and scope["method"] == "GET":
             asked = _plain(scope["query_string"])
             if asked is not None:
-                scope["poll"] = asked
-                await self._polls(scope, receive, send)
+                response = await self._answer(Request(scope, receive), *asked)
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-
-async def _answered(scope: Scope, receive: Receive, send: Send) -> None:
-    request = Request(scope, receive)
-    response = await next_commands(request, await key(request), *scope["poll"])
-    await response(scope, receive, send)
+    async def _answer(
+        self, request: Request, wait: int, boot_id: str | None, version: str | None
+    ) -> Response:
+        try:
+            return await next_commands(request, await key(request), wait, boot_id, version)
+        except self._expected as error:
+            answers = next(of for kind, of in self._failures.items() if isinstance(error, kind))
+            return await answers(request, error)
 
 
 def _plain(query: bytes) -> tuple[int, str | None, str | None] | None:
