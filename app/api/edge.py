@@ -81,13 +81,13 @@ class Edge:
         path: str = scope["path"]
         limit = self._limit * _factor(path)
         sends = self._with_headers(send, path)
-        told = {name: text for name, text in scope["headers"] if name in _OF_BODIES}
-        length = told.get(b"content-length", b"0")
+        bodied = {name: text for name, text in scope["headers"] if name in _OF_BODIES}
+        length = bodied.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             await problem_response(BodyTooLarge())(scope, receive, sends)
             return
         if not path.startswith(PAPERWORK):
-            reads = self._measured(scope, receive, limit) if told else receive
+            reads = self._measured(scope, receive, limit) if bodied else receive
             await self._app(scope, reads, sends)
             return
         try:
