@@ -41,6 +41,12 @@ POLL_SLACK_S = 10.0
 BACKOFF_S = 10.0
 """Pauses while the server is away are drawn from 0 to this, in seconds, the first one too (R11)."""
 
+BESIDE_WAIT_S = 3
+"""How long a poll is held while a config is fetched, in seconds: the next one can name it."""
+
+FIRST_CONFIG_S = 2.0
+"""So long a boot that has no config waits for one before its first poll, in seconds."""
+
 CONFIG_PAUSE_S, LONGEST_CONFIG_PAUSE_S = 5.0, 60.0
 """Pauses after a config that could not be fetched, in seconds; polls go on meanwhile."""
 
@@ -81,7 +87,7 @@ async def run_agent(
     `code` is the one-time enrolment code, needed once. `contact` tells when doors move, `reader`
     what is shown at them, `lock` is held open while a door is free, `screen` shows codes. `has_rtc`
     says that this box has a clock that runs on while it is off. Many agents of one process share
-    `http` (made with room for three connections per agent); alone, an agent makes its own. At the
+    `http` (made with room for five connections per agent); alone, an agent makes its own. At the
     end the relay is closed.
 
     Raises `AgentError`: `NotEnrolled` and `EnrolmentRefused` at the start, `StateLocked` when
@@ -118,6 +124,30 @@ async def run_agent(
             work.result()
 
 
+class Errand:
+    """Something that is done beside the polls, once at a time."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it goes on now."""
+        return self._task is not None and not self._task.done()
+
+    def begin(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+        """Set it going, unless it goes on."""
+        if self.is_under_way:
+            work.close()
+        else:
+            self._task = tasks.create_task(work)
+
+    async def over(self, *, within_s: float) -> None:
+        """Wait until it is over, for no longer than so many seconds."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=within_s)
+
+
 class Agent:
     """One controller of one boot."""
 
@@ -146,7 +176,8 @@ class Agent:
             pace, first_s=CONFIG_PAUSE_S, most_s=LONGEST_CONFIG_PAUSE_S
         )
         self._is_behind = False
-        """Whether the server has a config that it does not give us now."""
+        """Whether the server has a config that we do not hold yet."""
+        self._fetching_config, self._fetching_rest = Errand(), Errand()
         self._journal = journal(state, boot_id=self._boot_id, pace=pace, link=link)
         self._passes = Passes(state, link, self._journal, relay, pace)
         self._open_doors: dict[str, asyncio.Task[None]] = {}
@@ -291,12 +322,15 @@ class Agent:
     async def _poll_for_ever(self, tasks: asyncio.TaskGroup) -> None:
         backoff = Backoff(self._pace, first_s=BACKOFF_S, most_s=BACKOFF_S)
         refused = 0
+        if not self._config:
+            # Else a door might be opened before we know that it has a contact to be heard.
+            self._fetch_config_beside(tasks)
+            await self._fetching_config.over(within_s=FIRST_CONFIG_S)
         while True:
             try:
                 if not self._config:
-                    await self._try_config()
-                await self._identity.rotate_when_old(self._server)
-                await self._passes.refresh(self._server)
+                    self._fetch_config_beside(tasks)
+                self._fetching_rest.begin(tasks, self._fetch_rest())
                 pause_s = await self._poll(tasks)
             except ServerAway as away:
                 pause_s = backoff.next(away.retry_after_s)
@@ -321,7 +355,8 @@ class Agent:
     async def _poll(self, tasks: asyncio.TaskGroup) -> float:
         """Poll once, set the told commands going, and say how long to pause, in seconds."""
         sent_at = self._pace.monotonic()
-        asked = {"wait": str(POLL_WAIT_S), "boot_id": self._boot_id}
+        wait_s = BESIDE_WAIT_S if self._fetching_config.is_under_way else POLL_WAIT_S
+        asked = {"wait": str(wait_s), "boot_id": self._boot_id}
         if self._config and not self._is_behind:
             # To a version that is not its own the server answers at once, and tells no commands.
             asked["config_version"] = self._version()
@@ -329,7 +364,7 @@ class Agent:
             "GET",
             "/v1/controller/commands",
             params=asked,
-            within_s=POLL_WAIT_S + POLL_SLACK_S,
+            within_s=wait_s + POLL_SLACK_S,
         )
         told_at = self._pace.monotonic()
         fresh = False
@@ -343,9 +378,9 @@ class Agent:
                 next_poll_ms = response.headers.get("Next-Poll-Ms")
             case status:
                 raise ServerAway(f"poll answered {status}")
-        if version is not None and str(version) != self._version():
-            fresh = await self._try_config() or fresh
         self._is_behind = version is not None and str(version) != self._version()
+        if self._is_behind:
+            fresh = self._fetch_config_beside(tasks) or fresh
         pause_s = min(number(next_poll_ms) / 1000, LONGEST_PAUSE_S)
         if not fresh and told_at - sent_at < QUICK_PAUSE_S:
             # Commands already in hand, a newer poll of a second agent, or a proxy that does not
@@ -386,18 +421,42 @@ class Agent:
             if isinstance(one, dict) and one.get("has_contact") is True
         }
 
-    async def _try_config(self) -> bool:
-        """Bring the config up to date if the server gives it; no command waits for it."""
-        if not self._config_patience.is_over:
+    def _fetch_config_beside(self, tasks: asyncio.TaskGroup) -> bool:
+        """Begin to bring the config up to date, unless it is too soon; no command waits for it."""
+        if self._fetching_config.is_under_way or not self._config_patience.is_over:
             return False
+        self._fetching_config.begin(tasks, self._try_config(tasks))
+        return True
+
+    async def _try_config(self, tasks: asyncio.TaskGroup) -> None:
+        """Bring the config up to date if the server gives it."""
         try:
             changed = await self._fetch_config()
         except ServerAway as away:
             logger.warning("config not fetched why=%s", away)
             self._config_patience.failed(away.retry_after_s)
-            return False
-        self._config_patience.succeeded()
-        return changed
+        except CredentialRefused:
+            # The next poll meets the same refusal and deals with it.
+            self._config_patience.failed()
+        else:
+            if changed:
+                self._is_behind = False
+            if self._is_behind:
+                # Polls tell of one that is not to be had yet.
+                self._config_patience.failed()
+            else:
+                self._config_patience.succeeded()
+            # It may name denials that we do not know.
+            self._fetching_rest.begin(tasks, self._fetch_rest())
+
+    async def _fetch_rest(self) -> None:
+        """Renew the credential, and fetch what judging alone needs, when they are due."""
+        try:
+            await self._identity.rotate_when_old(self._server)
+            await self._passes.refresh(self._server)
+        except CredentialRefused:
+            # The next poll meets the same refusal and deals with it.
+            return
 
     async def _fetch_config(self) -> bool:
         """Bring the config up to date, on disk first; say whether its version changed."""

@@ -81,5 +81,6 @@ class Patience:
         self._not_before = self._pace.monotonic() + self._backoff.next(retry_after_s)
 
     def succeeded(self) -> None:
-        """Begin small again."""
+        """Begin small again, at once."""
+        self._not_before = float("-inf")
         self._backoff.reset()

@@ -114,29 +114,40 @@ class Passes:
 
         What cannot be fetched is tried again later: nobody's door waits for it.
         """
-        policy = self._policy()
-        if policy.get("kind") != "passes":
+        if self._judges_alone():
+            self._date_keys()
+            await self._refresh_keys(server)
+        # Another config may have come meanwhile.
+        if self._judges_alone():
+            await self._refresh_denials(server)
+
+    def _judges_alone(self) -> bool:
+        return self._policy().get("kind") == "passes"
+
+    async def _refresh_keys(self, server: Server) -> None:
+        if self._pace.monotonic() < self._keys_due or not self._keys_patience.is_over:
             return
-        self._date_keys()
-        if self._pace.monotonic() >= self._keys_due and self._keys_patience.is_over:
-            try:
-                await self._fetch_keys(server)
-            except ServerAway as away:
-                logger.warning("keys not fetched why=%s", away)
-                self._keys_patience.failed(away.retry_after_s)
-            else:
-                self._keys_patience.succeeded()
-        wanted = int(number(policy.get("denial_version")))
-        if wanted != self._denials.get("version", 0) and self._denials_patience.is_over:
-            try:
-                while await self._fetch_denials(server):
-                    if wanted == self._denials.get("version", 0):
-                        break
-            except ServerAway as away:
-                logger.warning("denials not fetched why=%s", away)
-                self._denials_patience.failed(away.retry_after_s)
-            else:
-                self._denials_patience.succeeded()
+        try:
+            await self._fetch_keys(server)
+        except ServerAway as away:
+            logger.warning("keys not fetched why=%s", away)
+            self._keys_patience.failed(away.retry_after_s)
+        else:
+            self._keys_patience.succeeded()
+
+    async def _refresh_denials(self, server: Server) -> None:
+        wanted = int(number(self._policy().get("denial_version")))
+        if wanted == self._denials.get("version", 0) or not self._denials_patience.is_over:
+            return
+        try:
+            while await self._fetch_denials(server):
+                if wanted == self._denials.get("version", 0):
+                    break
+        except ServerAway as away:
+            logger.warning("denials not fetched why=%s", away)
+            self._denials_patience.failed(away.retry_after_s)
+        else:
+            self._denials_patience.succeeded()
 
     async def shown(self, door: str, token: str, server: Server, carry_out: CarryOut) -> Answer:
         """Judge what the reader at a door saw; `carry_out` takes a command to its result.

@@ -187,8 +187,11 @@ async def test_an_old_credential_is_exchanged_and_the_new_one_kept(
     young = FakeServer(clock)
     assert await _until_polled(young, tmp_path) == "secret-1"
     clock.advance(2 * 86_400)
-    old = FakeServer(clock)
-    assert await _until_polled(old, tmp_path) == "secret-2"
+    old = FakeServer(clock, polls=[told()])
+    async with an_agent(old, tmp_path, relay=ListRelay()):
+        await old.reached(lambda: len(old.requests("polls")) == 2)
+    sent = [poll.headers["Authorization"] for poll in old.requests("polls")]
+    assert sent == ["Bearer secret-1", "Bearer secret-2"]
     later = FakeServer(clock)
     assert await _until_polled(later, tmp_path) == "secret-2"
     assert [len(one.requests("credentials")) for one in (young, old, later)] == [0, 1, 0]

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.agent import loop as agent_loop
 from app.agent.journal import Journal
 from app.agent.loop import CredentialRevoked, run_agent
 from app.agent.passes import Answer
@@ -341,15 +342,20 @@ async def test_the_config_is_kept_and_asked_for_by_its_tag(
     async with an_agent(first, tmp_path, relay=relay):
         await first.reached(lambda: len(first.requests("polls")) == 2)
     newer = httpx.Response(200, json={"version": "2"}, headers={"ETag": '"2"'})
-    server = FakeServer(clock, polls=[told(version="2"), told("k1", version="2")], configs=[newer])
-    await _until_acked(server, tmp_path, relay)
+    polls = [told(version="2"), told("k1", version="2"), *[told(version="2")] * 50]
+    server = FakeServer(clock, polls=polls, configs=[newer])
+
+    def asked() -> list[tuple[str | None, str]]:
+        polls = [poll.url.params for poll in server.requests("polls")]
+        return [(poll.get("config_version"), poll["wait"]) for poll in polls]
+
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: server.bodies("acks") and asked()[-1][0] == "2")
     assert len(first.requests("configs")) == 1
     [request] = server.requests("configs")
     assert request.headers["If-None-Match"] == '"1"'
-    assert [poll.url.params["config_version"] for poll in server.requests("polls")][:2] == [
-        "1",
-        "2",
-    ]
+    # While the config comes a poll names none, so that it is told of commands, and is soon over.
+    assert list(dict.fromkeys(asked())) == [("1", "25"), (None, "3"), ("2", "25")]
 
 
 @pytest.mark.parametrize(
@@ -392,6 +398,64 @@ async def test_a_config_that_failed_is_fetched_later_and_named_again(
 
 
 POLICY = {"kind": "passes", "hours": 12, "denial_version": 1}
+
+
+@pytest.mark.parametrize("kind", ["configs", "jwks", "denials", "credentials"])
+async def test_no_door_waits_for_an_answer_that_does_not_come_to_something_else(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, kind: str
+) -> None:
+    config = {"version": "1", "doors": [], "offline_policy": POLICY}
+    kept = [httpx.Response(200, json=config, headers={"ETag": '"1"'})]
+    none = httpx.Response(200, json={"version": 0, "denials": [], "more": False})
+    first = FakeServer(clock, polls=[told()], configs=kept, denials=[none])
+    async with an_agent(first, tmp_path, relay=relay):
+        await first.reached(lambda: len(first.requests("polls")) == 2)
+    clock.advance(31 * 86_400)
+    before = asyncio.all_tasks()
+    server = FakeServer(clock, polls=[told(version="2"), told("k1", version="2")], denials=[none])
+    setattr(server, kind, [])
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: server.bodies("acks") and server.requests(kind))
+    assert relay.pulses == [PULSE]
+    assert len(server.requests(kind)) == 1
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_boot_without_a_config_has_it_before_its_first_poll(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    """Else a door could be opened of which nobody knew yet that it has a contact."""
+    server = FakeServer(clock, polls=[told("k1")])
+    await _until_acked(server, tmp_path, relay)
+    asked = [kind for kind, _ in server.seen if kind in ("configs", "polls")]
+    assert asked[:2] == ["configs", "polls"]
+    assert server.requests("polls")[0].url.params["config_version"] == "1"
+
+
+async def test_a_boot_without_a_config_opens_although_none_comes(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_loop, "FIRST_CONFIG_S", 0.01)
+    server = FakeServer(clock, polls=[told("k1")], configs=[])
+    await _until_acked(server, tmp_path, relay)
+    assert relay.pulses == [PULSE]
+
+
+async def test_denials_of_which_a_new_config_tells_are_fetched_at_once(
+    clock: VirtualClock, relay: ListRelay, tmp_path: Path
+) -> None:
+    """No poll has to end before that: what is judged alone is judged by what is known."""
+    config = {"version": "1", "doors": [], "offline_policy": POLICY}
+    none = httpx.Response(200, json={"version": 1, "denials": [], "more": False})
+    first = FakeServer(clock, polls=[told()])
+    async with an_agent(first, tmp_path, relay=relay):
+        await first.reached(lambda: len(first.requests("polls")) == 2)
+    newer = httpx.Response(200, json=config | {"version": "2"}, headers={"ETag": '"2"'})
+    server = FakeServer(clock, polls=[told(version="2")], configs=[newer], denials=[none])
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: server.requests("denials"))
+    assert len(server.requests("polls")) == 2
+
 
 
 @pytest.mark.parametrize("kind", ["jwks", "denials"])
@@ -451,11 +515,13 @@ async def test_an_unchanged_config_does_not_become_a_busy_loop(
     kept = httpx.Response(200, json={"version": "1"}, headers={"ETag": '"1"'})
     server = FakeServer(
         clock,
-        polls=[told(version="2"), told(version="2"), told("k1")],
+        polls=[*[told(version="2")] * 200, told("k1")],
         configs=[kept, httpx.Response(304)],
     )
     await _until_acked(server, tmp_path, relay)
-    assert len(clock.slept) == 2
+    # Only a poll that set a fetch going is followed by the next one at once.
+    assert len(clock.slept) + len(server.requests("configs")) >= 200
+    assert len(server.requests("configs")) < 30
 
 
 async def test_a_revoked_credential_ends_the_agent_after_slow_tries(

@@ -87,8 +87,9 @@ def refused(status: int, code: str) -> httpx.Response:
 class FakeServer:
     """Answers each kind of call from a list; the last answer of a list repeats.
 
-    When the polls have run out, a poll waits for ever; so does an upload without an answer. A poll
-    that names another version of the config is told of it, and of the commands the next time.
+    When the polls have run out, a poll waits for ever; so does any other call whose list is empty.
+    A poll that names another version of the config is told of it, and of the commands the next
+    time.
     """
 
     clock: VirtualClock
@@ -125,7 +126,7 @@ class FakeServer:
             self.seen.append((kind, request))
             self.changed.notify_all()
         answers: list[Answer] = getattr(self, kind)
-        if kind in ("polls", "events") and not answers:
+        if not answers:
             await asyncio.Event().wait()
         answer = answers[0] if len(answers) == 1 and kind != "polls" else answers.pop(0)
         if isinstance(answer, Exception):
