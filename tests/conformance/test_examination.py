@@ -22,8 +22,8 @@ from app.agent import server as agent_server
 from app.agent.commands import Commands, Grant
 from app.agent.contact import SimulatedDoor
 from app.agent.journal import Journal
-from app.agent.loop import run_agent
-from app.agent.pace import Backoff, Pace
+from app.agent.loop import Agent, run_agent
+from app.agent.pace import Backoff, Pace, Patience
 from app.agent.relay import SimulatedRelay
 from app.agent.server import Server
 from app.api.controller.config import (
@@ -277,6 +277,46 @@ def tries_a_refused_credential_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(agent_loop, "REFUSED_PAUSE_S", 1.0)
 
 
+def stops_polling_for_its_config(patch: pytest.MonkeyPatch) -> None:
+    poll = Agent._poll
+
+    async def polls(self: Agent, tasks: asyncio.TaskGroup) -> float:
+        while self._is_behind:
+            self._fetch_config_beside(tasks)
+            await self._fetching_config.over(within_s=3_600)
+            await asyncio.sleep(1)
+        return await poll(self, tasks)
+
+    patch.setattr(Agent, "_poll", polls)
+
+
+def waits_for_every_answer_to_a_config(patch: pytest.MonkeyPatch) -> None:
+    poll = Agent._poll
+
+    async def polls(self: Agent, tasks: asyncio.TaskGroup) -> float:
+        await self._fetching_config.over(within_s=3_600)
+        return await poll(self, tasks)
+
+    patch.setattr(Agent, "_poll", polls)
+
+
+def gives_a_config_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Patience, "failed", lambda self, _=0.0: setattr(self, "_not_before", 1e9))
+
+
+def forgets_the_config_it_holds(patch: pytest.MonkeyPatch) -> None:
+    fetch = Agent._fetch_config
+
+    async def fetches(self: Agent) -> bool:
+        try:
+            return await fetch(self)
+        except agent_server.ServerAway:
+            self._config = {}
+            raise
+
+    patch.setattr(Agent, "_fetch_config", fetches)
+
+
 def numbers_its_events_anew_at_each_sending(patch: pytest.MonkeyPatch) -> None:
     waiting = Journal.waiting
 
@@ -392,6 +432,11 @@ BROKEN: Sequence[tuple[Callable[[pytest.MonkeyPatch], None], str, str]] = (
     (hammers, "later", "later.503"),
     (pauses_without_jitter, "outages", "outage.jitter"),
     (tries_a_refused_credential_at_once, "credential", "credential.patient"),
+    (stops_polling_for_its_config, "trouble", "config.trouble"),
+    (stops_polling_for_its_config, "trouble", "config.hangs"),
+    (waits_for_every_answer_to_a_config, "trouble", "config.hangs"),
+    (gives_a_config_up, "trouble", "config.trouble"),
+    (forgets_the_config_it_holds, "trouble", "config.kept"),
     (numbers_its_events_anew_at_each_sending, "journal", "journal.repeats"),
     (numbers_its_events_anew_at_each_sending, "journal", "always.unchanged"),
     (forgets_events_that_nobody_holds, "journal", "journal.trouble"),

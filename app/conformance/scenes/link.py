@@ -14,9 +14,13 @@ from app.conformance.examination import (
     answered,
     lost,
     says,
+    stalled,
 )
-from app.conformance.stage import Command, Seen, Usual, problem, what_is_wrong
+from app.conformance.stage import Command, Seen, Stage, Twist, Usual, problem, what_is_wrong
 from app.conformance.wire import Answer
+
+HANGING_S = 60.0
+"""How long the answer to a config does not come, in seconds; a device gives up after 10 s."""
 
 
 def _enlarged(value: Any) -> Any:
@@ -79,21 +83,13 @@ async def enrolment(ex: Examination) -> None:
 async def configs(ex: Examination) -> None:
     """Give a config, change it, and let polls name one that is not there."""
     stage = ex.stage
-
-    async def is_named() -> bool:
-        def named() -> bool:
-            polls = stage.of("poll")
-            return bool(polls) and polls[-1].request.query.get("config_version") == stage.version
-
-        return await stage.until(named, within_s=PATIENCE_S)
-
-    named = await is_named()
+    named = await _is_named(stage)
     fetched = stage.of("config")
     fault = "" if named else "no poll named the version of the config"
     ex.judge("config.fetched", fault if fetched else "the config was never fetched")
     mark = stage.mark()
     stage.change_config()
-    named = await is_named()
+    named = await _is_named(stage)
     fetched = stage.of("config", since=mark)
     fault = "" if named else "polls go on naming the old version"
     ex.judge("config.changes", fault if fetched else "the new config was not fetched")
@@ -105,6 +101,48 @@ async def configs(ex: Examination) -> None:
     count = len(stage.of("poll", since=mark)) + len(stage.of("config", since=mark))
     fault = f"{count} questions came in 10 s" if count > 40 else ""
     ex.judge("config.stale", fault)
+
+
+async def _is_named(stage: Stage) -> bool:
+    """Wait until a poll names the version of the config; says whether one does."""
+
+    def named() -> bool:
+        polls = stage.of("poll")
+        return bool(polls) and polls[-1].request.query.get("config_version") == stage.version
+
+    return await stage.until(named, within_s=PATIENCE_S)
+
+
+async def config_trouble(ex: Examination) -> None:
+    """Change the config and do not give it: refuse it first, then let it wait for an answer."""
+    stage, before = ex.stage, f'"{ex.stage.version}"'
+    if not await _is_named(stage):
+        return
+    fault, again = await _without_config(ex, says(problem(503, "server_busy")))
+    ex.judge("config.trouble", fault)
+    if again is None:
+        ex.not_seen("config.kept", "it was not fetched again")
+    else:
+        sent = again.request.headers.get("if-none-match", "nothing")
+        ex.judge("config.kept", "" if sent == before else f"If-None-Match carried {sent}")
+    if await ex.calm() and await _is_named(stage):
+        fault, _ = await _without_config(ex, stalled(HANGING_S))
+        ex.judge("config.hangs", fault)
+
+
+async def _without_config(ex: Examination, twist: Twist) -> tuple[str, Seen | None]:
+    """Say what a device did wrong while its config was not given; and how it was asked for then."""
+    stage, mark = ex.stage, ex.stage.mark()
+    with stage.standing("config", twist):
+        stage.change_config()
+        if not await stage.until(lambda: stage.of("config", since=mark), within_s=PATIENCE_S):
+            return "the new config was not fetched", None
+        _, fault = await ex.opens()
+    mark = stage.mark()
+    again = await stage.until(lambda: stage.of("config", since=mark), within_s=PATIENCE_S)
+    if not again:
+        return fault or f"it was not fetched again within {PATIENCE_S:.0f} s", None
+    return fault, again[0]
 
 
 async def credential(ex: Examination) -> None:

@@ -13,6 +13,7 @@ from app.conformance.rules import (
 from app.conformance.scenes.doors import acks, claims, deadline, later, opening, outages
 from app.conformance.scenes.journal import NO_EVENTS, journal, reboot
 from app.conformance.scenes.link import (
+    config_trouble,
     configs,
     credential,
     enrolment,
@@ -126,6 +127,7 @@ SCENES = (
         outages,
     ),
     Scene("later", ("later.503", "later.429"), later),
+    Scene("trouble", ("config.trouble", "config.hangs", "config.kept"), config_trouble),
     Scene("credential", ("credential.patient", "credential.recovers"), credential),
     Scene("unknown", ("unknown.ignored",), unknown_fields),
     Scene("clock", ("clock.wrong",), wrong_clock),
