@@ -53,6 +53,7 @@ from app.doors.effects import AT_A_TIME, Effects
 from app.doors.keys import KeyRing
 from app.doors.line import EMBEDDED_UPLOADS, UPLOADS, Line
 from app.doors.lookout import lookout
+from app.doors.rules import UNLOCK_SECONDS
 from app.doors.rules.config import ServerTerms
 from app.doors.scans import ScanDesk, ScanLimits
 from app.feed import Feed
@@ -142,7 +143,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
     desk = ControllerDesk(
         database, wakeups, now=now, monotonic=monotonic, silence_s=settings.controller_silence_s
     )
-    deadlines = deadline_clock(database, now, monotonic)
+    deadlines = deadline_clock(database, now, monotonic, longest_s=UNLOCK_SECONDS)
     terms = ServerTerms(
         max_wait_s=settings.max_wait_s,
         silence_s=settings.controller_silence_s,

@@ -163,14 +163,17 @@ def _path(command: str, act: str) -> str:
 
 
 def _grant(command: str, answer: Mapping[str, Any], *, sent_at: float) -> Grant:
-    """Read a grant; without a figure for its deadline it has none left."""
+    """Read a grant; without a figure for its deadline it has none left, and at most it has 10 s.
+
+    Whatever a server says whose clock went back: nobody stands at the door any longer than that.
+    """
     return Grant(
         command=command,
         kind=str(answer.get("kind")),
         door=str(answer.get("door")),
         pulse_ms=int(number(answer.get("pulse_ms"))),
         sent_at=sent_at,
-        ttl_s=number(answer.get("ttl_ms")) / 1000,
+        ttl_s=min(number(answer.get("ttl_ms")) / 1000, CLAIM_WINDOW_S),
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -110,10 +111,16 @@ class StateFolder:
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:
-    """Add one JSON line to a file of lines, in one write, and fsync it."""
+    """Add one JSON line to a file of lines, in one write, and fsync it.
+
+    Raises OSError; the file may then end in the middle of a line.
+    """
+    content = json.dumps(line, ensure_ascii=False).encode() + b"\n"
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(file, json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        if os.write(file, content) < len(content):
+            # A disk at its last block takes what it can, and says nothing.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         os.fsync(file)
     finally:
         os.close(file)
@@ -192,8 +199,10 @@ class Results:
         """Bring one change to the disk."""
         if self._is_torn:
             self._compact()
-        else:
-            self._state.append(self.FILE, line)
+            return
+        self._is_torn = True
+        self._state.append(self.FILE, line)
+        self._is_torn = False
 
     def _compact(self) -> None:
         lines = (json.dumps(asdict(result), ensure_ascii=False) for result in self.unacked())

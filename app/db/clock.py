@@ -53,10 +53,16 @@ class DeadlineClock(Protocol):
 
 
 class DatabaseClock:
-    """PostgreSQL's clock, the same for every process and machine."""
+    """PostgreSQL's clock, the same for every process and machine.
 
-    def __init__(self, monotonic: Monotonic) -> None:
+    It may go back, by a correction or when a standby takes over. So a deadline that lies further
+    ahead than any is ever set has passed: a step of any size gives no command more than its time
+    once more.
+    """
+
+    def __init__(self, monotonic: Monotonic, *, longest_s: float) -> None:
         self._monotonic = monotonic
+        self._longest = timedelta(seconds=longest_s)
 
     def now(self) -> sa.ColumnElement[datetime]:
         """The moment in which the statement is carried out, not the start of its transaction."""
@@ -69,11 +75,12 @@ class DatabaseClock:
 
     def live(self, expires_at: Any, expires_mono: Any) -> sa.ColumnElement[bool]:
         """See DeadlineClock."""
-        return sa.and_(expires_at > self.now())
+        return sa.and_(expires_at > self.now(), expires_at <= self.now() + self._longest)
 
     def left_ms(self, deadline: Deadline, now: datetime) -> int:
         """See DeadlineClock."""
-        return max(0, int((deadline.expires_at - now) / timedelta(milliseconds=1)))
+        left = min(deadline.expires_at - now, self._longest)
+        return max(0, int(left / timedelta(milliseconds=1)))
 
 
 class ProcessClock:
@@ -105,8 +112,10 @@ class ProcessClock:
         return max(0, int(left))
 
 
-def deadline_clock(database: Database, now: Now, monotonic: Monotonic) -> DeadlineClock:
-    """Give the clock that this database's deadlines use."""
+def deadline_clock(
+    database: Database, now: Now, monotonic: Monotonic, *, longest_s: float
+) -> DeadlineClock:
+    """Give the clock that this database's deadlines use, none of them further ahead."""
     if database.is_embedded:
         return ProcessClock(now, monotonic)
-    return DatabaseClock(monotonic)
+    return DatabaseClock(monotonic, longest_s=longest_s)

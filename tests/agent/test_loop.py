@@ -457,7 +457,6 @@ async def test_denials_of_which_a_new_config_tells_are_fetched_at_once(
     assert len(server.requests("polls")) == 2
 
 
-
 @pytest.mark.parametrize("kind", ["jwks", "denials"])
 @pytest.mark.parametrize(
     "fault", [httpx.Response(500), refused(503, "server_busy"), refused(404, "no")], ids=str

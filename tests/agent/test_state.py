@@ -1,5 +1,6 @@
 """What the agent keeps on disk survives torn writes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,24 @@ async def test_an_unreadable_file_counts_as_empty(tmp_path: Path) -> None:
     (tmp_path / "clock.json").mkdir()
     assert StateFolder(tmp_path).read("config.json") == {}
     assert StateFolder(tmp_path).read("clock.json") == {}
+
+
+async def test_a_line_that_the_disk_took_half_of_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def takes_half(file: int, content: bytes) -> int:
+        return write(file, content[:40])
+
+    three = Result("k3", "b1", "executed", 300)
+    results = Results(StateFolder(tmp_path))
+    results.add(ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", takes_half)
+        results.add(TWO)
+    results.add(three)
+    assert Results(StateFolder(tmp_path)).unacked() == [ONE, TWO, three]
 
 
 async def test_results_that_wait_on_a_full_disk_are_kept_and_the_next_line_is_whole(

@@ -135,6 +135,25 @@ async def test_past_the_deadline_nothing_is_given(
     assert state.json()["state"] == "expired"
 
 
+async def test_when_the_clock_went_back_an_hour_a_command_has_no_hour_left(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """On PostgreSQL the clock of another machine decides; seen from it, the end lies far ahead."""
+    scene = await a_scene(runtime)
+    await granted(client, scene)
+    (command,) = await told(client, scene)
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Command).values(expires_at=ahead))
+    if runtime.database.is_embedded:
+        clock.advance(10.01)
+    assert await told(client, scene) == []
+    late = await claims(client, scene, command)
+    assert (late.status_code, late.json()["code"]) == (410, "command_expired")
+    async with runtime.database.write() as tx:
+        assert await commands.expire(tx, clock=runtime.deadlines, at=clock.now())
+
+
 async def test_a_claim_that_was_never_settled_reads_unknown_and_a_late_ack_settles_it(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:

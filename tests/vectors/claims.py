@@ -102,6 +102,17 @@ def vectors() -> dict[str, Any]:
                 _try(0, answered_ms=100, ttl_ms=1_000, ready_ms=1_000),
                 result="refused",
             ),
+            _one(
+                "more time than a command ever has, from a clock that went back: it has 10 s",
+                _try(0, answered_ms=50, ttl_ms=3_600_000, ready_ms=9_999),
+                result="executed",
+                after_ms=9_999,
+            ),
+            _one(
+                "more time than a command ever has, and 10 s are over",
+                _try(0, answered_ms=50, ttl_ms=3_600_000, ready_ms=10_000),
+                result="refused",
+            ),
             _one("no time left", _try(0, answered_ms=10, ttl_ms=0), result="refused"),
             _one(
                 "frozen for an hour between sending and answer",
