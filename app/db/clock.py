@@ -75,7 +75,8 @@ class DatabaseClock:
 
     def live(self, expires_at: Any, expires_mono: Any) -> sa.ColumnElement[bool]:
         """See DeadlineClock."""
-        return sa.and_(expires_at > self.now(), expires_at <= self.now() + self._longest)
+        longest = sa.literal(self._longest, sa.Interval())
+        return sa.and_(expires_at > self.now(), expires_at <= self.now() + longest)
 
     def left_ms(self, deadline: Deadline, now: datetime) -> int:
         """See DeadlineClock."""
