@@ -65,15 +65,18 @@ class SimulatedRelay:
 
     def pulse(self, pulse: Pulse) -> None:
         """Write the pulse down; a simulated door needs no holding."""
-        line = {
+        append_line(self.log, self.line(pulse))
+        logger.info("relay pulse door=%s command=%s", pulse.door, pulse.command)
+
+    def line(self, pulse: Pulse) -> dict[str, Any]:
+        """Give what is written down."""
+        return {
             "monotonic_ns": time.monotonic_ns(),
             "at": datetime.now(UTC).isoformat(),
             "command": pulse.command,
             "door": pulse.door,
             "pulse_ms": pulse.pulse_ms,
         }
-        append_line(self.log, line)
-        logger.info("relay pulse door=%s command=%s", pulse.door, pulse.command)
 
     def close(self) -> None:
         """See `Relay`; nothing is held."""

@@ -76,7 +76,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "known_share": (
         "seconds of the row's time that have passed and been counted while its stations were "
-        "registered / all seconds of the row's time",
+        "registered / all seconds of the row's time, of stations that were not retired before the "
+        "period",
         "share",
     ),
     "reported_share": (
@@ -346,7 +347,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "suppressed": (
         "whether the figures are hidden: fewer than k distinct workers, nought included, or so "
         "many that a small cell could be worked out from what else is published; over several "
-        "months, if in any of them",
+        "months, if in any of them; not where all visits are nought, which is published",
         "truth",
     ),
     "k": ("distinct workers that must stand behind a figure of a personal attribute", "count"),
@@ -553,6 +554,10 @@ def page() -> str:
         "that it has itself: `of_station`, `of_unit`, `of_operating_model`, `of_day`, `of_hour`,",
         "`of_weekday`, `of_day_class`, and of facilities `of_kind`. Of `by=weekday&bucket=hour`,",
         "`of_weekday=1&of_hour=8` is what came on Mondays from 8 to 9.",
+        "",
+        "A place is cut by `bucket`: `hour` is every hour of every day, `hour_of_day` each of the",
+        "24, of all days together; so are `weekday` and `day_class`. A station that was retired",
+        "before the period is no row, and is missing in none; asked for by name, it is one.",
         "",
         "With `format=csv` or `format=xlsx` a report is a file. A CSV is one table; what the JSON",
         "says beside its rows, headers of the answer say, each as JSON: `Report-Completeness`,",

@@ -106,7 +106,9 @@ async def printed(sheet: Sheet) -> bytes:
 
 def plain(sheet: Sheet) -> dict[str, Any]:
     """Give a sheet's figures as JSON holds them."""
-    return asdict(sheet) | {"generated_at": sheet.generated_at.isoformat(timespec="minutes")}
+    instants = {"generated_at": sheet.generated_at, "rolled_up_to": sheet.rolled_up_to}
+    said = {name: at and at.isoformat(timespec="minutes") for name, at in instants.items()}
+    return asdict(sheet) | said
 
 
 def draw(sheets: Sequence[Mapping[str, Any]]) -> list[bytes]:
@@ -236,7 +238,7 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
         "停留：只计看到离开的到访。",
         "兑现率：承诺开放、且知道能否使用的时间中，真正能用的比例。"
         "承诺时间中未知：不知道能否使用的比例。在线率：控制器有联系的时间之比。",
-        f"生成于 {made:%Y-%m-%d %H:%M}（{made.tzname()}）",
+        f"生成于 {made:%Y-%m-%d %H:%M}（{made.tzname()}），{_counted(sheet)}",
     ]
     return [
         f'<path d="M{MARGIN} 753H{WIDTH - MARGIN}" stroke="{LINE}"/>',
@@ -245,6 +247,15 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
             for number, line in enumerate(lines)
         ),
     ]
+
+
+def _counted(sheet: Mapping[str, Any]) -> str:
+    """Say up to when everything is counted, and whether figures may still change."""
+    if sheet["rolled_up_to"] is None:
+        return "尚未统计。"
+    upto = datetime.fromisoformat(sheet["rolled_up_to"])
+    again = "部分日子正在重新统计，数字还会变。" if sheet["recounting"] else ""
+    return f"统计到 {upto:%m-%d %H:%M} 为止的变化。{again}"
 
 
 def _text(

@@ -8,7 +8,7 @@ are rows of arrays here, and a sum of them is asked of the unit that has it, nev
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from itertools import repeat
@@ -202,48 +202,48 @@ class Part:
                 continue
             place = lives.place[rows] - self.first
             since, until = lives.since[rows], np.maximum(lives.until[rows], lives.since[rows])
-            t0, t1, slot = _pieces(bases, timezone)
+            pieces = _pieces(bases, timezone)
             weight = lives.stations[rows]
             stations = np.bincount(place, weight, self.end - self.first).astype(np.int64)
-            length = np.bincount(slot, t1 - t0, count).astype(np.int64)
+            length = np.bincount(pieces.slot, pieces.ends - pieces.begins, count).astype(np.int64)
             whole += (stations[:, None] * length[None, :]).ravel()
-            if len(t0) > count or len(rows) > 10 * (self.end - self.first):
-                # One place of many lives and many pieces: integrals at the edges of the pieces.
+            if len(rows) > 10 * (self.end - self.first):
+                # Of places of many lives: integrals at the edges of the pieces.
                 for one in range(self.end - self.first):
                     of = place == one
-                    part = _integral(since[of], until[of], weight[of], t0, t1)
-                    np.add.at(known, one * count + slot, part)
+                    part = _integral(since[of], until[of], weight[of], pieces)
+                    np.add.at(known, one * count + pieces.slot, part)
             else:
-                overlap = np.minimum(until[:, None], t1) - np.maximum(since[:, None], t0)
-                overlap = np.maximum(overlap, 0)
-                cell = place[:, None] * count + slot[None, :]
-                np.add.at(known, cell, overlap * weight[:, None])
-            measured = np.maximum(measured, self._measured(place, since, until, t0, t1, slot))
+                each = _within(since, until, pieces, count) * weight[:, None]
+                np.add.at(known.reshape(-1, count), place, each)
+            low, high = self._span(place, since, until)
+            measured = np.maximum(measured, _within(low, high, pieces, count).ravel())
         return Known(known, measured, share(known, whole))
 
-    def _measured(
-        self, place: Ints, since: Ints, until: Ints, t0: Ints, t1: Ints, slot: Ints
-    ) -> Ints:
-        """Give the time from the first life of each place to its last, within the slots."""
-        places, count = self.end - self.first, self.frame.slots.count
+    def _span(self, place: Ints, since: Ints, until: Ints) -> tuple[Ints, Ints]:
+        """Give when the first life of each place begins, and when the last ends."""
+        places = self.end - self.first
         low = np.full(places, np.iinfo(np.int64).max // 2)
         high = np.zeros(places, np.int64)
         lived = until > since
         np.minimum.at(low, place[lived], since[lived])
         np.maximum.at(high, place[lived], until[lived])
-        found = np.zeros(places * count, np.int64)
-        for number in range(places) if len(t0) > count else ():
-            spans = np.minimum(high[number], t1) - np.maximum(low[number], t0)
-            np.add.at(found, number * count + slot, np.maximum(spans, 0))
-        if len(t0) == count:
-            spans = np.minimum(high[:, None], t1) - np.maximum(low[:, None], t0)
-            found += np.maximum(spans, 0).ravel()
-        return found
+        return low, high
 
 
-def _integral(since: Ints, until: Ints, weight: Ints, t0: Ints, t1: Ints) -> Ints:
+def _within(since: Ints, until: Ints, pieces: "_Pieces", count: int) -> Ints:
+    """Give the time of each life within each slot; most are alike, and computed once."""
+    lives, which = np.unique(np.stack((since, until)), axis=1, return_inverse=True)
+    each = np.zeros((lives.shape[1], count), np.int64)
+    for number, (begins, ends) in enumerate(lives.T.tolist()):
+        overlap = np.minimum(ends, pieces.ends) - np.maximum(begins, pieces.begins)
+        np.add.at(each[number], pieces.slot, np.maximum(overlap, 0))
+    return each[which.reshape(-1)]
+
+
+def _integral(since: Ints, until: Ints, weight: Ints, pieces: "_Pieces") -> Ints:
     """Give the time of so many lives within each of the pieces."""
-    origin = t0.min() if len(t0) else 0
+    origin = pieces.begins.min() if len(pieces.begins) else 0
 
     def until_then(edges: Ints) -> Ints:
         found = np.zeros(len(edges), np.int64)
@@ -255,11 +255,20 @@ def _integral(since: Ints, until: Ints, weight: Ints, t0: Ints, t1: Ints) -> Int
             found += sign * (edges * weights[place] - moments[place])
         return found
 
-    return until_then(t1 - origin) - until_then(t0 - origin)
+    return until_then(pieces.ends - origin) - until_then(pieces.begins - origin)
 
 
-def _pieces(bases: Slots, timezone: str) -> tuple[Ints, Ints, Ints]:
-    """Give the pieces of time in a zone: from when, until when, of which slot."""
+class _Pieces(NamedTuple):
+    """The pieces of time of a report in a zone; milliseconds."""
+
+    begins: Ints
+    ends: Ints
+    slot: Ints
+    """Of which slot each is."""
+
+
+def _pieces(bases: Slots, timezone: str) -> _Pieces:
+    """Cut time in a zone."""
     pieces: list[tuple[int, int, int]] = []
     for number, base in enumerate(bases.bases):
         if bases.by_hour:
@@ -272,7 +281,7 @@ def _pieces(bases: Slots, timezone: str) -> tuple[Ints, Ints, Ints]:
                 for first, end in base.ranges
             ]
     found = np.array(pieces, np.int64).reshape(-1, 3)
-    return found[:, 0], found[:, 1], found[:, 2]
+    return _Pieces(found[:, 0], found[:, 1], found[:, 2])
 
 
 def _midnight(day: date, timezone: str) -> int:
@@ -310,6 +319,7 @@ async def frame(
         pieces = slots(scope.period, scope.by, scope.bucket, scope.calendar)
     except ValueError as error:
         raise PeriodInvalid(str(error)) from error
+    scope = await _without_gone(tx, scope)
     counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
     found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
@@ -322,6 +332,26 @@ async def frame(
             "ask for fewer days, fewer stations or a coarser bucket"
         )
     return made
+
+
+async def _without_gone(tx: AsyncSession, scope: Scope) -> Scope:
+    """Leave out stations that were retired before the period began, unless asked for by name.
+
+    Nothing is missing where there was nothing any more: with them no month would ever be complete.
+    """
+    zones = (await tx.scalars(sa.select(Station.timezone).distinct())).all()
+    if scope.roots.stations or not zones:
+        return scope
+    first = scope.period.from_day
+    begins = {
+        zone: sa.literal(datetime.combine(first, time(), ZoneInfo(zone)), Instant())
+        for zone in zones
+    }
+    is_there = sa.or_(
+        Station.retired_at.is_(None),
+        Station.retired_at > sa.case(begins, value=Station.timezone),
+    )
+    return replace(scope, stations=scope.stations.where(is_there))
 
 
 @dataclass(slots=True)

@@ -117,6 +117,15 @@ class _Shown:
     cells: Mapping[Node, _Cells]
     hidden: Mapping[Node, frozenset[int]]
 
+    def hidden_at(self, node: Node) -> Collection[int]:
+        """Say which groups are hidden at a node.
+
+        Where nobody came none is: that all visits are nought is published, and so what each is.
+        """
+        if not sum(self.cells.get(node, NOTHING).visits):
+            return ()
+        return self.hidden.get(node, _EVERY)
+
 
 async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow]:
     """Count visits, persons and workers by occupation; raises PeriodInvalid."""
@@ -301,7 +310,7 @@ def _told(
     known = [month for month in months if month is not None]
     if len(known) < len(months) or node is None:
         return None
-    hidden = [month.hidden.get(node, _EVERY) for month in known]
+    hidden = [month.hidden_at(node) for month in known]
     return _together([month.cells.get(node, NOTHING) for month in known]), frozenset().union(
         *hidden
     )

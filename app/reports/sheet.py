@@ -14,9 +14,9 @@ from app.places.rules import EARLIEST, LATEST, Calendar, local_day
 from app.places.tables import Station, Unit
 from app.reports import comparing, queries
 from app.reports.catalogue import is_share
-from app.reports.frame import PeriodInvalid, Scope
-from app.reports.rows import VisitsRow
-from app.reports.rules import Bucket, By, Completeness, Period, completeness, rate
+from app.reports.frame import PeriodInvalid, Scope, progress
+from app.reports.rows import OccupancyRow, VisitsRow
+from app.reports.rules import By, Completeness, Period, completeness, rate
 from app.reports.rules.comparison import period_before
 
 
@@ -59,14 +59,18 @@ class Sheet:
     figures: Sequence[Figure]
     days: Sequence[DayBar]
     hours: Sequence[float | None]
-    """Visits by hour of the day, the mean of a day, 24 of them."""
+    """Visits by hour of the day, in as much of it as is known, for one day; 24 of them."""
     inside: Sequence[float | None]
-    """Persons inside by hour of the day, the mean, 24 of them."""
+    """Persons inside by hour of the day, as the report of occupancy has them; 24 of them."""
     reasons: Sequence[tuple[str, int]]
     """Refusals by reason, most first."""
     uses: Sequence[tuple[str, int]]
     """Facility uses by kind, most first."""
     completeness: Completeness
+    rolled_up_to: datetime | None
+    """What was changed before this instant is counted; in the station's zone."""
+    recounting: bool
+    """Whether something is being counted anew just now."""
     generated_at: datetime
     """In the station's zone."""
 
@@ -109,13 +113,14 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         calendar=terms.calendar,
     )
     first = month.from_day
-    hourly = replace(scope, bucket=Bucket.HOUR)
-    visits = await queries.visits(tx, hourly)
+    by_day = await queries.visits(tx, replace(scope, by=By.DAY))
+    by_hour = replace(scope, by=By.HOUR)
+    visits, inside = await queries.visits(tx, by_hour), await queries.occupancy(tx, by_hour)
+    counted = await progress(tx)
     access = (await queries.access(tx, scope))[0]
     facilities = await queries.facilities(tx, scope)
     by_reason: dict[str, int] = access.by_reason or {}
     uses = {row.kind.value: row.uses for row in facilities if row.uses}
-    inside = await queries.occupancy(tx, hourly)
     return Sheet(
         code=station.code,
         name=station.name,
@@ -125,12 +130,14 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         year=first.year,
         month=first.month,
         figures=await _figures(tx, scope),
-        days=_days(month, visits),
-        hours=_by_hour((row.hour, row.visits) for row in visits),
-        inside=_by_hour((row.hour, row.avg_occupancy) for row in inside),
+        days=_days(month, by_day),
+        hours=[_of_one_day(*both) for both in zip(visits, inside, strict=True)],
+        inside=[row.avg_occupancy for row in inside],
         reasons=Counter(by_reason).most_common(),
         uses=Counter(uses).most_common(),
         completeness=completeness(month.days, local_day(at, station.timezone)),
+        rolled_up_to=counted.rolled_up_to and counted.rolled_up_to.astimezone(at.tzinfo),
+        recounting=counted.recounting,
         generated_at=at,
     )
 
@@ -215,10 +222,8 @@ def _days(month: Period, rows: Sequence[VisitsRow]) -> list[DayBar]:
     ]
 
 
-def _by_hour(values: Any) -> list[float | None]:
-    """Average what is known of each hour of the day over the days."""
-    known: dict[int, list[float]] = {hour: [] for hour in range(24)}
-    for hour, value in values:
-        if hour is not None and value is not None:
-            known[hour].append(float(value))
-    return [rate(sum(found), len(found)) for found in known.values()]
+def _of_one_day(visits: VisitsRow, inside: OccupancyRow) -> float | None:
+    """Give the visits that an hour of the day has in one day, of all that is known of it."""
+    if visits.visits is None or inside.station_hours is None:
+        return None
+    return rate(visits.visits, inside.station_hours)

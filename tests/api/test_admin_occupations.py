@@ -220,7 +220,20 @@ async def test_only_whole_months_that_are_over_and_places_of_the_tree(
         assert (row["visits"], row["beyond_retention"]) == (None, True)
     empty = {"from": "2026-08-01", "to": "2026-09-01"}
     for row in await rows(client, city.auditor, **empty, by="all"):
-        assert (row["visits"], row["suppressed"], row["all_visits"]) == (None, True, 0)
+        assert (row["visits"], row["suppressed"], row["all_visits"]) == (0, False, 0)
+
+
+async def test_a_month_in_which_nobody_came_hides_nothing_of_the_months_around_it(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    """A station opens in September; who asks from August on hears the same."""
+    far = {"station": str(city.stations["CQ0004"].id)}
+    since = await rows(client, city.auditor, **far)
+    before = await rows(client, city.auditor, **far, **{"from": "2026-08-01"})
+    assert any(row["visits"] for row in since)
+    figures = ("occupation", "visits", "unique_workers", "suppressed", "all_visits")
+    told = [[row[name] for name in figures] for row in since]
+    assert [[row[name] for name in figures] for row in before] == told
 
 
 async def test_the_report_leaves_as_a_file(client: httpx.AsyncClient, city: City) -> None:

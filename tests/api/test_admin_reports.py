@@ -720,3 +720,64 @@ async def test_stations_are_ranked_among_their_peers_of_the_whole_city(
     for report, wrong in (("visits", {"figure": "visits"}), ("ranking", {"by": "day"})):
         answer = await asks(client, city.auditor, report, **wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
+async def test_a_station_that_was_gone_before_the_period_is_no_gap_in_it(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """To the last local day on which it stood it is told of; and by name at any time."""
+    gone = city.stations[1]
+    async with runtime.database.write() as tx:
+        # Noon of the 20th of October in the city.
+        (await tx.get_one(Station, gone.id)).retired_at = datetime(2026, 10, 20, 4, tzinfo=UTC)
+    await rolled(runtime)
+
+    async def told(since: str, until: str, **query: Any) -> list[tuple[str | None, float]]:
+        answer = await asks(client, city.auditor, **{"from": since, "to": until} | query)
+        return [(row["station"], row["known_share"]) for row in answer.json()["rows"]]
+
+    assert await told("2026-10-20", "2026-10-21") == [("CQ0001", 1.0), ("CQ0002", 0.5)]
+    assert await told("2026-10-21", "2026-10-23") == [("CQ0001", 1.0)]
+    assert await told("2026-10-21", "2026-10-23", by="all") == [(None, 1.0)]
+    assert await told("2026-10-21", "2026-10-23", by="unit") == [(None, 1.0)]
+    named = await told("2026-10-21", "2026-10-23", station=str(gone.id))
+    assert named == [("CQ0002", 0.0)]
+
+
+async def test_refusals_are_told_by_station_and_hour_of_the_day(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """Of all days together: 24 rows for each station, however long the period."""
+    async with runtime.database.write() as tx:
+        for day in (10, 11, 12):
+            at = datetime(2026, 11, day, 15, 40, tzinfo=UTC)
+            tx.add(
+                Scan(
+                    id=new_id(),
+                    station_id=city.stations[0].id,
+                    demand_key=b"somebody",
+                    outcome=Outcome.REFUSED,
+                    reason=Reason.STATION_CLOSED,
+                    party_size=1,
+                    scanned_at=at,
+                    local_day=at.date(),
+                    local_hour=23,
+                    changed_at=at,
+                )
+            )
+    await rolled(runtime)
+    answer = await asks(client, city.auditor, **{"from": "2026-11-01"}, bucket="hour_of_day")
+    rows = answer.json()["rows"]
+    assert len(rows) == 48
+    assert {(row["station"], row["hour"]): row["unmet_demand"] for row in rows} == {
+        (code, hour): 3 if (code, hour) == ("CQ0001", 23) else 0
+        for code in ("CQ0001", "CQ0002")
+        for hour in range(24)
+    }
+    by_weekday = await asks(client, city.auditor, **{"from": "2026-11-01"}, bucket="weekday")
+    found = [
+        (row["station"], row["weekday"], row["unmet_demand"])
+        for row in by_weekday.json()["rows"]
+        if row["unmet_demand"]
+    ]
+    assert found == [("CQ0001", weekday, 1) for weekday in (2, 3, 4)]

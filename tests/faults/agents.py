@@ -348,10 +348,10 @@ class House(Generic[T]):
         finally:
             await database.dispose()
 
-    async def granted(self) -> set[str]:
-        """Give the commands that were claimed."""
-        rows = await self.rows(sa.select(Command.id).where(Command.claimed_at.is_not(None)))
-        return {str(row.id) for row in rows}
+    async def granted(self) -> dict[str, str]:
+        """Give the commands that were claimed, each with the boot that claimed it."""
+        query = sa.select(Command.id, Command.boot_id).where(Command.claimed_at.is_not(None))
+        return {str(row.id): row.boot_id for row in await self.rows(query)}
 
     async def frozen(self) -> int:
         """Count the controllers that the server took for clones."""

@@ -9,7 +9,7 @@ checkers.
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -89,12 +89,20 @@ class Pulse:
     at_ns: int
     log: str
     """Whose relay it was."""
+    boot: str | None = None
+    """In which boot of the agent; None where its relay does not say."""
 
 
 def pulses_in(logs: Iterable[Path]) -> list[Pulse]:
     """Read relay logs, in the order of time."""
     found = [
-        Pulse(line["command"], line["door"], line["monotonic_ns"], log.parent.name)
+        Pulse(
+            line["command"],
+            line["door"],
+            line["monotonic_ns"],
+            log.parent.name,
+            line.get("boot_id"),
+        )
         for log in logs
         for line in read_lines(log)
     ]
@@ -113,13 +121,16 @@ def at_most_once(pulses: Iterable[Pulse]) -> list[str]:
     ]
 
 
-def only_granted(pulses: Iterable[Pulse], granted: Collection[str]) -> list[str]:
-    """Say which pulses had no claim that the server had granted."""
-    return [
-        f"command {pulse.command} pulsed at {pulse.log} without a granted claim"
-        for pulse in pulses
-        if pulse.command not in granted
-    ]
+def only_granted(pulses: Iterable[Pulse], granted: Mapping[str, str]) -> list[str]:
+    """Say which pulses had no claim that the server had granted: to that boot, if it is known."""
+    found = []
+    for pulse in pulses:
+        boot = granted.get(pulse.command)
+        if boot is None:
+            found.append(f"command {pulse.command} pulsed at {pulse.log} without a granted claim")
+        elif pulse.boot not in (None, boot):
+            found.append(f"command {pulse.command} pulsed at {pulse.log}, granted to another boot")
+    return found
 
 
 def within_deadline(pulses: Iterable[Pulse], read_ns: Mapping[str, int]) -> list[str]:

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import httpx
 
@@ -243,7 +243,7 @@ async def reads(house: House[Town]) -> dict[str, int]:
     return {command: read_ns[key] for command, key in keys.items() if key in read_ns}
 
 
-def judged(pulses: list[Pulse], read_ns: dict[str, int], granted: set[str]) -> list[str]:
+def judged(pulses: list[Pulse], read_ns: dict[str, int], granted: Mapping[str, str]) -> list[str]:
     """Say what broke the promise."""
     late = within_deadline(pulses, read_ns)
     return late + only_granted(pulses, granted) + at_most_once(pulses)

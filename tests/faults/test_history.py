@@ -1,5 +1,7 @@
 """The checkers themselves: each must see what it is there for, and must not see more."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.faults.history import (
@@ -30,8 +32,11 @@ def test_a_second_pulse_of_one_command_is_seen() -> None:
 
 
 def test_a_pulse_without_a_claim_is_seen() -> None:
-    assert only_granted([a_pulse("a")], {"a"}) == []
-    assert len(only_granted([a_pulse("a"), a_pulse("b")], {"a"})) == 1
+    assert only_granted([a_pulse("a")], {"a": "b1"}) == []
+    assert len(only_granted([a_pulse("a"), a_pulse("b")], {"a": "b1"})) == 1
+    # Whoever was refused and pulsed all the same is found also where the other one did not.
+    assert only_granted([replace(a_pulse("a"), boot="b1")], {"a": "b1"}) == []
+    assert len(only_granted([replace(a_pulse("a"), boot="b2")], {"a": "b1"})) == 1
 
 
 def test_a_pulse_is_late_only_after_ten_seconds() -> None:

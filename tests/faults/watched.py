@@ -86,18 +86,37 @@ def slow_down(seconds: float) -> None:
 
 async def run_boxes(boxes: list[dict[str, str]]) -> None:
     """Run agents until the process is told to stop."""
+    from app.agent import loop
     from app.agent.contact import SimulatedDoor
-    from app.agent.loop import run_agent
     from app.agent.pace import Pace
-    from app.agent.relay import SimulatedRelay
+    from app.agent.relay import Pulse, SimulatedRelay
+
+    boots: dict[Any, str] = {}
+    commands = loop.Commands
+
+    def noted(server: Any, relay: Any, *rest: Any, boot_id: str, **more: Any) -> Any:
+        boots[relay] = boot_id
+        return commands(server, relay, *rest, boot_id=boot_id, **more)
+
+    vars(loop)["Commands"] = noted
+
+    class BootRelay(SimulatedRelay):
+        """Writes down in which boot it pulsed."""
+
+        door: SimulatedDoor
+
+        @override
+        def line(self, pulse: Pulse) -> dict[str, Any]:
+            return super().line(pulse) | {"boot_id": boots[self.door]}
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
     async def one(box: dict[str, str]) -> None:
         state = Path(box["state"])
-        door = SimulatedDoor(SimulatedRelay(state / "relay.jsonl"), Pace())
-        await run_agent(
+        relay = BootRelay(state / "relay.jsonl")
+        relay.door = door = SimulatedDoor(relay, Pace())
+        await loop.run_agent(
             server_url=box["url"],
             state_dir=state,
             code=None,

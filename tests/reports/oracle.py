@@ -93,6 +93,11 @@ class Raw:
     def zone(self, station: Station) -> ZoneInfo:
         return ZoneInfo(station.timezone)
 
+    def is_there(self, station: Station, first: date) -> bool:
+        """Whether it was not retired before the period began."""
+        begins = datetime.combine(first, time(), self.zone(station))
+        return station.retired_at is None or station.retired_at > begins
+
     def until(self, visit: Visit) -> datetime:
         return visit.ended_at or min(visit.stay_until, self.at)
 
@@ -196,6 +201,7 @@ class Row:
 
     def __post_init__(self) -> None:
         self.ids = {station.id for station in self.stations}
+        self.there = [s for s in self.stations if self.raw.is_there(s, self.period[0])]
         self.on = set(self.days)
         self._pieces: dict[ZoneInfo, list[tuple[datetime, datetime]]] = {}
 
@@ -259,7 +265,7 @@ class Row:
 
     @cached_property
     def known_share(self) -> float:
-        pieces = [list(self.pieces(self.raw.zone(station))) for station in self.stations]
+        pieces = [list(self.pieces(self.raw.zone(station))) for station in self.there]
         whole = sum(int((t1 - t0).total_seconds()) for each in pieces for t0, t1 in each)
         exact = share(self.known, whole) or 0.0
         if self.known in (0, whole):
@@ -346,21 +352,22 @@ def table_of(
     """Give the rows that a report must have, in order."""
     days = [period[0] + timedelta(days=n) for n in range((period[1] - period[0]).days)]
     groups: list[dict[str, Any]] = [{"stations": raw.stations}]
+    there = [station for station in raw.stations if raw.is_there(station, period[0])]
     kind = by
     if by in ("station", "unit", "operating_model", "all"):
-        kind = {"hour": "day", None: "all"}.get(bucket, bucket or "")
+        kind = {"hour": "day", "hour_of_day": "all", None: "all"}.get(bucket, bucket or "")
     if by == "station":
-        groups = [{"stations": [each], "is_station": True} for each in raw.stations]
+        groups = [{"stations": [each], "is_station": True} for each in there]
     if by == "unit":
-        units = dict.fromkeys(station.unit_id for station in raw.stations)
+        units = dict.fromkeys(station.unit_id for station in there)
         groups = [
             {"stations": [s for s in raw.stations if s.unit_id == unit], "unit": unit}
             for unit in units
         ]
     if by == "operating_model":
-        models = dict.fromkeys(station.operating_model for station in raw.stations)
+        models = dict.fromkeys(station.operating_model for station in there)
         groups = [
-            {"stations": [s for s in raw.stations if s.operating_model == m], "model": m.value}
+            {"stations": [s for s in there if s.operating_model == m], "model": m.value}
             for m in models
         ]
     times: list[dict[str, Any]] = []
@@ -387,7 +394,7 @@ def table_of(
                 times += [{"days": mine, "day_class": name}] if mine else []
         case _:
             times = [{"days": days}]
-    hourly = range(24) if bucket == "hour" or by == "hour" else [None]
+    hourly = range(24) if "hour" in (by, bucket) or bucket == "hour_of_day" else [None]
     return [
         Row(raw, period, **group, **piece, hour=hour)
         for group in groups
@@ -566,7 +573,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         if row.holds(station.id, day, hour)
     )
     return {
-        "capacity": sum(station.capacity for station in row.stations),
+        "capacity": sum(station.capacity for station in row.there),
         "measured_hours": hours(row.measured * 1000),
         "station_hours": hours(row.known * 1000),
         "person_hours": hours(persons * 60_000),

@@ -151,7 +151,7 @@ def test_every_day_of_a_period_is_in_exactly_one_slot(by: By, bucket: Bucket | N
         return
     found = slots(period, by, bucket, calendar)
     assert sorted(day for base in found.bases for day in base.days) == list(period.days)
-    assert found.by_hour == (bucket is Bucket.HOUR or by is By.HOUR)
+    assert found.by_hour == (bucket in (Bucket.HOUR, Bucket.HOUR_OF_DAY) or by is By.HOUR)
     assert found.count == len(found.bases) * (24 if found.by_hour else 1)
 
 

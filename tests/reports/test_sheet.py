@@ -45,6 +45,8 @@ SHEET = Sheet(
     reasons=[("station_full", 7)],
     uses=[],
     completeness=Completeness(31, 25, 1, 5, 0.8065),
+    rolled_up_to=datetime(2026, 10, 26, 9, 29, tzinfo=timezone(timedelta(hours=8))),
+    recounting=True,
     generated_at=datetime(2026, 10, 26, 9, 30, tzinfo=timezone(timedelta(hours=8))),
 )
 
@@ -67,6 +69,7 @@ async def test_it_is_one_page_of_text_and_vectors_with_its_own_typeface() -> Non
     for wanted in (SHEET.name, "2026 年 10 月", "渝中区总工会", "每日人次", "已满员", "本月没有"):
         assert wanted in text
     assert "31 天中 25 天已结束；本月未完" in text
+    assert "统计到 10-26 09:29 为止的变化。部分日子正在重新统计，数字还会变。" in text
     assert fonts_of(page)
     assert all("Sheet-" in name for name in fonts_of(page))
 
@@ -130,14 +133,22 @@ async def test_the_month_before_is_compared_as_the_reports_do(
         "dwell_median_s",
         "known_share",
     ]
-    for report in ("visits", "access", "promise"):
+
+    async def asked(report: str, **cut: str) -> list[dict[str, Any]]:
         answer = await client.get(
             f"/v1/admin/reports/{report}",
-            params={"from": "2026-11-01", "to": "2026-12-01", "compare": "before"}
-            | {"station": str(station.id)},
+            params={"from": "2026-11-01", "to": "2026-12-01", "station": str(station.id)} | cut,
             headers=city.auditor.headers,
         )
-        (row,) = answer.json()["rows"]
+        found: list[dict[str, Any]] = answer.json()["rows"]
+        return found
+
+    inside, came_at = await asked("occupancy", by="hour"), await asked("visits", by="hour")
+    assert list(sheet.inside) == [row["avg_occupancy"] for row in inside]
+    assert came_at[12]["visits"] == 3
+    assert sheet.hours[12] == round(3 / inside[12]["station_hours"], 4)
+    for report in ("visits", "access", "promise"):
+        (row,) = await asked(report, compare="before")
         for name in set(figures) & set(row):
             assert figures[name].now == row[name]
             if f"{name}_before" in row:

@@ -38,9 +38,19 @@ class Bucket(StrEnum):
     """Into what pieces of time each row is cut."""
 
     HOUR = "hour"
+    """Every hour of every day."""
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
+    HOUR_OF_DAY = "hour_of_day"
+    """Each of the 24, of all days together."""
+    WEEKDAY = "weekday"
+    DAY_CLASS = "day_class"
+
+    @property
+    def is_hours(self) -> bool:
+        """Whether its pieces are hours."""
+        return self in (Bucket.HOUR, Bucket.HOUR_OF_DAY)
 
 
 class Class(StrEnum):
@@ -96,14 +106,14 @@ class Slots:
 def slots(period: Period, by: By, bucket: Bucket | None, calendar: Calendar) -> Slots:
     """Cut a period; raises ValueError where the two make no sense together."""
     if by.is_place:
-        kind = {Bucket.HOUR: By.DAY, Bucket.DAY: By.DAY, None: By.ALL}.get(bucket)
-        kind = By(bucket.value) if kind is None and bucket is not None else kind
+        kinds = {Bucket.HOUR: By.DAY, Bucket.HOUR_OF_DAY: By.ALL}
+        kind = By.ALL if bucket is None else kinds.get(bucket) or By(bucket.value)
     elif (bucket is Bucket.HOUR and by is not By.HOUR) or bucket is None:
         kind = by
     else:
         raise ValueError(f"rows by {by.value} cannot be cut by {bucket.value}")
-    by_hour = bucket is Bucket.HOUR or by is By.HOUR
-    return Slots(_bases(period, kind or By.ALL, calendar), by_hour)
+    by_hour = by is By.HOUR or (bucket is not None and bucket.is_hours)
+    return Slots(_bases(period, kind, calendar), by_hour)
 
 
 def _bases(period: Period, kind: By, calendar: Calendar) -> Sequence[Slot]:
