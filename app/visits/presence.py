@@ -34,6 +34,7 @@ from app.visits.rules import (
     last_heard,
     renewed,
     retrace,
+    turned,
 )
 from app.visits.tables import EndSource, FacilityUse, StationPresence, Visit, VoidBecause
 
@@ -88,7 +89,8 @@ async def open_visit(
        cut-off instant if that was sooner.
     3. Evidence that comes late opens the visit at its own time. If it is the beginning of the visit
        he is in, that one began sooner; if he came elsewhere since, it is over already; if he was
-       heard of elsewhere before and after, that visit was two.
+       heard of elsewhere before and after, that visit was two. Of the visits since it is said anew
+       whether he only came back.
 
     Capacity is not looked at: the door was open, facts are facts. `at` is when this is written;
     without it, `started_at`.
@@ -114,12 +116,35 @@ async def open_visit(
         match arriving.becomes:
             case Continues() as goes_on:
                 await _go_on(tx, goes_on, began)
-                return goes_on.visit_id
+                found: uuid.UUID | None = goes_on.visit_id
             case Opens() as opens:
-                opened = await _insert(tx, arrival, opens, began)
-        if opened is not None:
-            return opened
+                found = await _insert(tx, arrival, opens, began)
+        if found is not None:
+            if his and his[-1].started_at > started_at:
+                after = await _visits_around(tx, arrival, started_at)
+                await _turn(tx, turned(his, after), since=started_at, at=at or started_at)
+            return found
     raise RuntimeError("another visit of the worker kept coming in between")
+
+
+async def _turn(
+    tx: AsyncSession, returns: Mapping[uuid.UUID, bool], *, since: datetime, at: datetime
+) -> None:
+    """Write down of later visits that he only came back, or did not after all."""
+    for visit_id, re_entry in returns.items():
+        await tx.execute(
+            sa.update(Visit)
+            .where(
+                Visit.id == visit_id,
+                Visit.started_at > since,
+                Visit.re_entry.is_not(re_entry),
+                # Without consent nobody is known to have come back.
+                Visit.worker_id.is_not(None),
+                Visit.voided_at.is_(None),
+            )
+            .values(re_entry=re_entry, changed_at=at)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _person(owner_key: bytes | None, worker_id: uuid.UUID | None) -> str:

@@ -127,6 +127,32 @@ def ending(stay_until: datetime, at: datetime) -> Ending:
     return Ending(stay_until, True) if stay_until <= at else Ending(at, False)
 
 
+def came_back(his: Sequence[Stay], *, station_id: uuid.UUID, at: datetime) -> bool:
+    """Say whether who comes at an instant left that station within the last ten minutes."""
+    return any(stay.station_id == station_id and at - RE_ENTRY < stay.until <= at for stay in his)
+
+
+def turned(before: Sequence[Stay], after: Sequence[Stay]) -> dict[uuid.UUID, bool]:
+    """Say of which visits it changed whether he only came back, given what changed of his visits.
+
+    Of the others nothing new is known, and what was said of them once may rest on visits that
+    nobody knows as his any more.
+    """
+    found = {}
+    for stay in after:
+        was, now = (
+            came_back(
+                [other for other in his if other.id != stay.id],
+                station_id=stay.station_id,
+                at=stay.started_at,
+            )
+            for his in (before, after)
+        )
+        if was is not now:
+            found[stay.id] = now
+    return found
+
+
 def arrive(
     his: Sequence[Stay], *, station_id: uuid.UUID, at: datetime, max_stay: timedelta
 ) -> Arriving:
@@ -138,9 +164,7 @@ def arrive(
     4. A visit here that began later, within the time this arrival would have counted: it began now.
     5. Otherwise a new visit; it is over already if he came elsewhere since (late evidence).
     """
-    re_entry = any(
-        stay.station_id == station_id and at - RE_ENTRY < stay.until <= at for stay in his
-    )
+    re_entry = came_back(his, station_id=station_id, at=at)
     before = [stay for stay in his if stay.started_at <= at]
     for stay in before:
         if stay.station_id == station_id and at < stay.until:

@@ -5,7 +5,7 @@ import itertools
 import random
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -258,6 +258,67 @@ async def test_whatever_comes_late_nobody_is_counted_twice(
                         if row.started_at <= at < (row.ended_at or row.stay_until)
                     ]
                     assert len(counted) <= 1
+
+
+@EXAMPLES
+@given(happened=acts("arrive", "arrive", "late", "late", "leave", "renew", "sweep"))
+async def test_whatever_comes_late_who_only_came_back_is_known(
+    runtime: Runtime, happened: list[Act]
+) -> None:
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        for act in happened:
+            # One worker who goes to and fro between two stations has most to come back to.
+            await stage.does(replace(act, worker=0, station=act.station % 2))
+            rows = await stage.rows()
+            for row in rows:
+                left = [
+                    other.ended_at or other.stay_until
+                    for other in rows
+                    if other is not row and other.station_id == row.station_id
+                ]
+                came_back = any(end <= row.started_at < end + timedelta(minutes=10) for end in left)
+                assert row.re_entry is came_back
+
+
+@pytest.mark.parametrize("consented", [True, False])
+async def test_word_of_an_earlier_visit_makes_the_later_one_a_return(
+    runtime: Runtime, consented: bool
+) -> None:
+    """His first visit is told days later: the one recorded since counts with it (metrics 1)."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        came = arrival(stage.stations[0], stage.workers[0], consented=consented)
+        back, told = NIGHT + STAY + minutes(9), NIGHT + timedelta(days=3)
+        later = await presence.open_visit(tx, came, started_at=back)
+        await presence.leave(
+            tx, later, stage.workers[0].owner_key, worker_id=came.worker_id, at=back + minutes(5)
+        )
+        await presence.open_visit(tx, came, started_at=NIGHT, at=told)
+        first, second = await stage.rows()
+        assert (first.ended_at, first.re_entry) == (NIGHT + STAY, False)
+        assert (second.id, second.re_entry) == (later, consented)
+        # Reports count the days anew of what was changed.
+        assert (second.changed_at == told) is consented
+
+
+async def test_word_that_he_went_elsewhere_makes_a_return_a_visit_of_its_own(
+    runtime: Runtime,
+) -> None:
+    """He seemed to stay until shortly before he came back; he had gone elsewhere long before."""
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        stage = await a_stage(tx, runtime)
+        (here, there, _), worker = stage.stations, stage.workers[0]
+        told = NIGHT + timedelta(days=3)
+        visit_id = await presence.open_visit(tx, arrival(here, worker), started_at=NIGHT)
+        await presence.leave(tx, visit_id, worker.owner_key, at=NIGHT + minutes(50))
+        back = await presence.open_visit(tx, arrival(here, worker), started_at=NIGHT + minutes(55))
+        assert {row.id: row.re_entry for row in await stage.rows()}[back]
+        await presence.open_visit(
+            tx, arrival(there, worker), started_at=NIGHT + minutes(20), at=told
+        )
+        (row,) = [row for row in await stage.rows() if row.id == back]
+        assert (row.re_entry, row.changed_at) == (False, told)
 
 
 @EXAMPLES
