@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 
+from app.agent.enrolment import FILE as IDENTITY
 from app.agent.link import Link
 from app.agent.pace import Backoff, Pace
 from app.agent.server import CredentialRefused, Server, ServerAway, body
@@ -164,12 +165,14 @@ class Journal:
         return done.rowcount == 1
 
     def _finish(self, jti: str, changes: dict[str, Any]) -> None:
-        row = self._db.execute("SELECT act FROM used WHERE jti = ?", (jti,)).fetchone()
+        act = "SELECT CAST(act AS BLOB) FROM used WHERE jti = ?"
+        row = self._db.execute(act, (jti,)).fetchone()
         if row is None or row[0] is None:
             return
         if self.held >= self._capacity:
             self._give_way()
-        self._insert(json.loads(row[0]) | changes)
+        begun = _object(row[0]) or self._event("note", {"what": "act_unreadable", "jti": jti})
+        self._insert(begun | changes)
         self._db.execute("UPDATE used SET act = NULL WHERE jti = ?", (jti,))
 
     def _recover(self) -> None:
@@ -178,14 +181,34 @@ class Journal:
             self.finish(jti, interrupted=True)
 
     def waiting(self, limit: int = AT_ONCE) -> list[dict[str, Any]]:
-        """Give the oldest events that the server may not have; says first what was lost."""
+        """Give the oldest events that the server may not have; says first what was lost.
+
+        So it is of an event that the disk gives back as something else: it would hold up the rest.
+        """
         if self.is_refused:
             self._move_to_file()
         self._finish_all()
         with self._writing():
             self._report_lost()
-        rows = self._db.execute("SELECT event FROM events ORDER BY seq LIMIT ?", (limit,))
-        return [json.loads(event) for (event,) in rows]
+        found = self._oldest(limit)
+        unreadable = [seq for seq, event in found if event is None]
+        if unreadable:
+            logger.error("events cannot be read numbers=%s", unreadable)
+            with self._writing():
+                for seq in unreadable:
+                    self._delete("seq = ?", seq)
+                    self._add("overflow", {"first_seq": seq, "last_seq": seq})
+            found = self._oldest(limit)
+        return [event for _, event in found if event is not None]
+
+    def _oldest(self, limit: int) -> list[tuple[int, dict[str, Any] | None]]:
+        """Give numbers with their events; None where the disk gives something else."""
+        # As bytes: what is no text any more would stop the whole row of them.
+        rows = self._db.execute(
+            "SELECT seq, CAST(event AS BLOB) FROM events ORDER BY seq LIMIT ?", (limit,)
+        )
+        read = [(seq, _object(line)) for seq, line in rows]
+        return [(seq, event if event and event.get("seq") == seq else None) for seq, event in read]
 
     def settle(self, numbers: Iterable[int]) -> None:
         """Forget what the server holds: taken in, known before, or in quarantine."""
@@ -264,12 +287,11 @@ class Journal:
         if self.is_refused:
             raise sqlite3.OperationalError("the memory is full too")
         number = min(DROPPED, self._capacity)
-        rows = self._db.execute(
-            "SELECT seq, event FROM events ORDER BY seq LIMIT ?", (number,)
-        ).fetchall()
+        rows = self._oldest(number)
         firsts = [seq for seq, _ in rows]
-        lost = [json.loads(event) for _, event in rows]
-        firsts += [event["first_seq"] for event in lost if event["type"] == "overflow"]
+        firsts += [
+            event["first_seq"] for _, event in rows if event and event.get("type") == "overflow"
+        ]
         known = self._kept("lost_first")
         self._keep("lost_first", min(firsts) if known is None else min(known, *firsts))
         self._keep("lost_last", rows[-1][0])
@@ -317,16 +339,19 @@ def _opened(state: StateFolder, pace: Pace) -> tuple[int, sqlite3.Connection, bo
     refuses: that is no damage, and leaves the file alone.
     """
     path = state.path / Journal.FILE
-    is_new = not path.exists() and not (state.path / EPOCH_FILE).exists()
+    # Whoever is enrolled had a journal: it is written before the first request.
+    is_new = not any((state.path / name).exists() for name in (path.name, EPOCH_FILE, IDENTITY))
     beside = _beside(state)
     db = _sound(path) if path.exists() else None
     inside, has_numbers = _inside(db) if db is not None else (None, False)
     known = inside or beside
     # A greater one beside: a later journal gave numbers already, this is an old copy.
-    if db is not None and known is not None and known >= (beside or 0):
+    # One that says nothing and numbered nothing was begun, and no further; or cut to nothing, and
+    # the numbers of its epoch may be given.
+    is_sound = inside is not None or has_numbers
+    if db is not None and is_sound and known is not None and known >= (beside or 0):
         _write_down(state, db, known, inside=inside, beside=beside)
-        # One that says nothing and numbered nothing was begun, and no further.
-        return known, db, inside is not None or has_numbers
+        return known, db, True
     if db is not None:
         db.close()
     epoch = (beside or 0) + 1 if beside or is_new else _unheard_of(pace)
@@ -394,6 +419,15 @@ def _unheard_of(pace: Pace) -> int:
     """
     minutes = int(pace.wall() - SINCE.timestamp()) // 60
     return minutes if DRAWN[1] < minutes <= GREATEST_EPOCH else pace.dice.randrange(*DRAWN)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """Read one JSON object; None where the disk gave something else."""
+    try:
+        read = json.loads(line)
+    except ValueError:
+        return None
+    return read if isinstance(read, dict) else None
 
 
 def _connected(path: str) -> sqlite3.Connection:

@@ -300,13 +300,90 @@ def test_a_page_that_the_disk_does_not_give_is_no_damage(
         assert (again.epoch, again.record("note")) == (1, 2)
 
 
-async def test_a_journal_that_was_begun_and_no_further_remembers_no_earlier_boot(
+async def test_a_journal_that_was_begun_and_no_further_or_cut_to_nothing_gives_no_number_twice(
     clock: VirtualClock, tmp_path: Path
 ) -> None:
-    a_journal(tmp_path, clock).close()
+    first = a_journal(tmp_path, clock)
+    first.record("note")
+    first.close()
     (tmp_path / Journal.FILE).unlink()
     (tmp_path / Journal.FILE).touch()
-    assert not a_journal(tmp_path, clock).remembers
+    again = a_journal(tmp_path, clock)
+    assert (again.epoch, again.record("note"), again.remembers) == (2, 1, False)
+
+
+async def test_an_enrolled_box_that_lost_the_journal_and_its_number_gives_none_twice(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """Here both are gone without a trace; it is not its first boot all the same."""
+    epochs = []
+    for _ in range(2):
+        server = FakeServer(clock)
+        async with an_agent(server, tmp_path, relay=ListRelay()):
+            await server.reached(lambda s=server: uploaded(s))
+        epochs.append(server.bodies("events")[0]["epoch"])
+        for file in (*tmp_path.glob("journal.db*"), tmp_path / "epoch.json"):
+            file.unlink()
+    assert epochs[0] == 1
+    assert epochs[1] > 1_000_000
+
+
+DAMAGE = [b'{"to', b"\xff\xfe\x00", b"[1]", b'{"seq": 7}']
+
+
+def harm(folder: Path, sql: str, *values: Any) -> None:
+    """Let the disk give back something else, in a page that its check finds no fault with."""
+    with contextlib.closing(sqlite3.connect(folder / Journal.FILE)) as db, db:
+        db.execute(sql, values)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_an_event_that_comes_back_damaged_is_told_as_lost_and_holds_up_nothing(
+    clock: VirtualClock, tmp_path: Path, damage: bytes
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    for _ in range(3):
+        journal.record("note")
+    journal.close()
+    harm(tmp_path, "UPDATE events SET event = CAST(? AS TEXT) WHERE seq = 2", damage)
+    relay, server = ListRelay(), FakeServer(clock, polls=[told("k1")])
+    async with an_agent(server, tmp_path, relay=relay):
+        await server.reached(lambda: len(uploaded(server)) >= 4 and server.bodies("acks"))
+    assert [pulse.command for pulse in relay.pulses] == ["k1"]
+    events = uploaded(server)
+    assert {event["seq"] for event in events} >= {1, 3}
+    (lost,) = [event for event in events if event["type"] == "overflow"]
+    assert (lost["first_seq"], lost["last_seq"]) == (2, 2)
+
+
+async def test_a_damaged_event_that_gives_way_is_told_with_the_rest(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    journal = a_journal(tmp_path, clock, capacity=200)
+    for _ in range(200):
+        journal.record("note")
+    journal.close()
+    harm(tmp_path, "UPDATE events SET event = CAST(? AS TEXT) WHERE seq = 50", DAMAGE[0])
+    again = a_journal(tmp_path, clock, capacity=200)
+    again.record("note")
+    kept = again.waiting()
+    (lost,) = [event for event in kept if event["type"] == "overflow"]
+    assert (lost["first_seq"], lost["last_seq"]) == (1, DROPPED)
+
+
+@pytest.mark.parametrize("damage", DAMAGE[:3])
+async def test_an_act_that_comes_back_damaged_keeps_no_box_from_starting(
+    clock: VirtualClock, tmp_path: Path, damage: bytes
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    until = clock.true_time() + timedelta(minutes=1)
+    assert journal.begin("j1", until, "offline_entry", door="d1")
+    journal.close()
+    harm(tmp_path, "UPDATE used SET act = CAST(? AS TEXT)", damage)
+    again = a_journal(tmp_path, clock)
+    (event,) = again.waiting()
+    assert (event["type"], event["jti"], event["interrupted"]) == ("note", "j1", True)
+    assert not again.use("j1", until)
 
 
 async def test_a_damaged_journal_stays_where_it_is_until_its_next_number_is_written(
