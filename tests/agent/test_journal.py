@@ -322,10 +322,14 @@ async def test_an_enrolled_box_that_lost_the_journal_and_its_number_gives_none_t
         async with an_agent(server, tmp_path, relay=ListRelay()):
             await server.reached(lambda s=server: uploaded(s))
         epochs.append(server.bodies("events")[0]["epoch"])
-        for file in (*tmp_path.glob("journal.db*"), tmp_path / "epoch.json"):
-            file.unlink()
+        lose_journal(tmp_path)
     assert epochs[0] == 1
     assert epochs[1] > 1_000_000
+
+
+def lose_journal(folder: Path) -> None:
+    for file in (*folder.glob("journal.db*"), folder / "epoch.json"):
+        file.unlink()
 
 
 DAMAGE = [b'{"to', b"\xff\xfe\x00", b"[1]", b'{"seq": 7}']
