@@ -115,7 +115,8 @@ async def watch_doors(held: Runtime) -> None:
 
 async def watch_staff(held: Runtime) -> None:
     """Turn stations to scanning where staff should be and nothing shows that they came."""
-    await attendance.watch(held.database, held.wakeups, held.calendar.current, now=held.now)
+    calendar, silence = held.calendar.current, timedelta(seconds=held.settings.controller_silence_s)
+    await attendance.watch(held.database, held.wakeups, calendar, silence=silence, now=held.now)
 
 
 async def record_modes(held: Runtime) -> None:

@@ -2,8 +2,12 @@
 
 Off unless a station, or a unit above it, says after how many minutes. What shows that staff came:
 an administrator's word, a door contact that opened, a door that was left open shortly before, a
-walk-in, heads that were counted. Once turned, only an administrator's word or the end of these
-staffed hours turns it back: a door that opened may then have been a worker's.
+walk-in, heads that were counted. Once turned, it is turned back by an administrator's word, by such
+a sign of the time before, however late it is told, or by the end of these staffed hours. A sign of
+the time since is none: a door that opened may then have been a worker's.
+
+While the station's controller is silent nothing is known, which is not the same as nobody came; and
+a door that does not hear of it opens to no scan. Such a station waits until it is heard.
 """
 
 import asyncio
@@ -25,7 +29,7 @@ from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
 from app.doors import contacts
 from app.doors.rules.journal import EventType
-from app.doors.tables import Door, JournalEntry
+from app.doors.tables import Controller, ControllerOutage, Door, JournalEntry
 from app.places import held, stations
 from app.places.rules import Calendar, ChangeKind, Kind, Tier, inherited, staffed_time
 from app.places.standing import list_changes, station_rules
@@ -58,50 +62,61 @@ async def confirm(
 ) -> bool:
     """Write down that staff are there; tells whether the station had turned to scanning."""
     await _hold(tx, station.id)
-    ended = (
-        await tx.scalars(
-            sa.select(ModeChange).where(_live(at), ModeChange.station_id == station.id)
-        )
-    ).all()
-    if ended:
-        await held.record(tx, [station.id], at=at)
-    for absence in ended:
-        absence.until_at = absence.changed_at = at
+    absence = await _absence(tx, station.id, at=at)
+    if absence is not None:
+        await _turn_back(tx, wakeups, absence, at=at)
     station.staff_seen_at = station.changed_at = at
     subject = await stations.subject_of(tx, station)
-    after = {"was_absent": bool(ended)}
-    await record(tx, actor, Action.STAFF_CONFIRMED, subject, at=at, after=after)
-    if ended:
-        await book.settle(tx, AlertKind.STAFF_ABSENT, _alert_of(station.id), at=at)
-        await stations.bump(tx, wakeups, station.id)
-    return bool(ended)
+    was_absent = absence is not None
+    await record(
+        tx, actor, Action.STAFF_CONFIRMED, subject, at=at, after={"was_absent": was_absent}
+    )
+    return was_absent
 
 
 async def watch(
-    database: Database, wakeups: LocalWakeups, calendar: Calendar, *, now: Callable[[], datetime]
+    database: Database,
+    wakeups: LocalWakeups,
+    calendar: Calendar,
+    *,
+    silence: timedelta,
+    now: Callable[[], datetime],
 ) -> None:
-    """Turn stations to scanning where staff are awaited in vain; close the alerts of what is over.
+    """Turn stations to scanning where staff are awaited in vain, and back where a sign comes late.
 
-    Each station has a transaction of its own, so that a door never waits for all of them.
+    Alerts of what is over are closed. Each station has a transaction of its own, so that a door
+    never waits for all of them.
     """
     at = now()
     async with database.read() as tx:
         awaited = await _awaited(tx, calendar, at=at)
+        looked_at = await _heard(tx, silence=silence, at=at)
+        looked_at |= set(await tx.scalars(sa.select(ModeChange.station_id).where(_live(at))))
         over = await _over(tx, at=at)
     for one in awaited:
-        async with database.write() as tx:
-            await _hold(tx, one.station_id)
-            sign = await _sign(tx, one)
-            if sign is None:
-                await _turn(tx, wakeups, one, at=at)
-                continue
-            # Known until the next staffed hours: nobody need look again.
-            seen = sa.update(Station).where(Station.id == one.station_id)
-            await tx.execute(seen.values(staff_seen_at=sign))
+        if one.station_id in looked_at:
+            async with database.write() as tx:
+                await _look(tx, wakeups, one, at=at)
     if over:
         async with database.write() as tx:
             for subject in over:
                 await book.settle(tx, AlertKind.STAFF_ABSENT, subject, at=at)
+
+
+async def _look(tx: AsyncSession, wakeups: LocalWakeups, awaited: Awaited, *, at: datetime) -> None:
+    """Look for a sign of staff at one station, and turn it by that."""
+    await _hold(tx, awaited.station_id)
+    absence = await _absence(tx, awaited.station_id, at=at)
+    sign = await _sign(tx, awaited, before=awaited.until if absence is None else absence.from_at)
+    if sign is None:
+        if absence is None:
+            await _turn(tx, wakeups, awaited, at=at)
+        return
+    if absence is not None:
+        await _turn_back(tx, wakeups, absence, at=at)
+    # Known until the next staffed hours: nobody need look again.
+    seen = sa.update(Station).where(Station.id == awaited.station_id)
+    await tx.execute(seen.values(staff_seen_at=sign))
 
 
 def _alert_of(station_id: uuid.UUID) -> str:
@@ -115,6 +130,12 @@ def _live(at: datetime) -> sa.ColumnElement[bool]:
         ModeChange.retired_at.is_(None),
         ModeChange.until_at > at,
     )
+
+
+async def _absence(tx: AsyncSession, station_id: uuid.UUID, *, at: datetime) -> ModeChange | None:
+    """Give the absence that holds at a station; there is at most one, for the station is held."""
+    here = sa.select(ModeChange).where(_live(at), ModeChange.station_id == station_id)
+    return (await tx.scalars(here)).one_or_none()
 
 
 async def _hold(tx: AsyncSession, station_id: uuid.UUID) -> None:
@@ -152,7 +173,9 @@ async def _awaited(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Seq
         # What ended within the day still says when these staffed hours began.
         changes = await list_changes(tx, list(some), at=at - _DAY, horizon=2 * _DAY)
         for row in rows:
-            rules = station_rules(row, changes.get(row.id, ()))
+            # These hours are staff's also where the station turned because of them.
+            others = [one for one in changes.get(row.id, ()) if one.tier is not Tier.STAFF_ABSENT]
+            rules = station_rules(row, others)
             time, after_min = staffed_time(rules, calendar, at), some[row.id]
             if time is None or at < time.from_at + timedelta(minutes=after_min):
                 continue
@@ -162,36 +185,73 @@ async def _awaited(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Seq
     return found
 
 
-async def _sign(tx: AsyncSession, awaited: Awaited) -> datetime | None:
-    """Find when something showed that staff came; None when nothing did."""
+async def _heard(tx: AsyncSession, *, silence: timedelta, at: datetime) -> frozenset[uuid.UUID]:
+    """Find the stations whose controller is heard, and has had the time to tell what it kept."""
+    returned = sa.exists().where(
+        ControllerOutage.controller_id == Controller.id,
+        ControllerOutage.station_id == Controller.station_id,
+        ControllerOutage.until_at > at - silence,
+    )
+    found = await tx.scalars(
+        sa.select(Controller.station_id).where(
+            Controller.retired_at.is_(None),
+            Controller.frozen_at.is_(None),
+            Controller.seen_at > at - silence,
+            ~returned,
+        )
+    )
+    return frozenset(found.all())
+
+
+async def _sign(tx: AsyncSession, awaited: Awaited, *, before: datetime) -> datetime | None:
+    """Find when something showed before an instant that staff came; None when nothing did."""
     here, since = awaited.station_id, awaited.since
     said = sa.select(Station.staff_seen_at).where(
         Station.id == here, Station.staff_seen_at >= since - EARLY
     )
-    opened = (
-        sa.select(JournalEntry.corrected_at)
-        .join(Door, Door.id == JournalEntry.door_id)
-        .where(
-            Door.station_id == here,
-            JournalEntry.type == EventType.DOOR_OPENED,
-            contacts.AT_START.is_distinct_from(True),
-            JournalEntry.corrected_at >= since,
-        )
-    )
     walked_in = sa.select(Visit.started_at).where(
         Visit.station_id == here,
         Visit.started_at >= since,
+        Visit.started_at < before,
         Visit.mode == Kind.FREE,
         Visit.voided_at.is_(None),
     )
     counted = sa.select(WalkInCount.until_at).where(
-        WalkInCount.station_id == here, WalkInCount.until_at > since
+        WalkInCount.station_id == here, WalkInCount.until_at > since, WalkInCount.until_at <= before
     )
-    for sign in (said, opened, walked_in, counted):
+    for sign in (said, walked_in, counted):
         found: datetime | None = await tx.scalar(sign.limit(1))
         if found is not None:
             return max(found, since)
-    return since if await _left_open(tx, awaited) else None
+    opened = await _opened(tx, awaited, before=before)
+    if opened is None and await _left_open(tx, awaited):
+        return since
+    return opened
+
+
+async def _opened(tx: AsyncSession, awaited: Awaited, *, before: datetime) -> datetime | None:
+    """Find when a door opened within these hours, for sure before an instant.
+
+    What may have been later may have been a worker's; of what happened at an unknown time nobody
+    knows on which day it was.
+    """
+    rows = await tx.execute(
+        sa.select(JournalEntry.corrected_at, JournalEntry.error_ms)
+        .join(Door, Door.id == JournalEntry.door_id)
+        .where(
+            Door.station_id == awaited.station_id,
+            JournalEntry.type == EventType.DOOR_OPENED,
+            contacts.AT_START.is_distinct_from(True),
+            JournalEntry.corrected_at >= awaited.since,
+            JournalEntry.corrected_at < before,
+            JournalEntry.error_ms.is_not(None),
+        )
+    )
+    for row in rows:
+        if row.corrected_at + timedelta(milliseconds=row.error_ms) < before:
+            found: datetime = row.corrected_at
+            return found
+    return None
 
 
 async def _left_open(tx: AsyncSession, awaited: Awaited) -> bool:
@@ -211,9 +271,6 @@ async def _left_open(tx: AsyncSession, awaited: Awaited) -> bool:
 
 async def _turn(tx: AsyncSession, wakeups: LocalWakeups, awaited: Awaited, *, at: datetime) -> None:
     """Let the station open by scan until staff say that they are there, or their hours end."""
-    live = _live(at), ModeChange.station_id == awaited.station_id
-    if await tx.scalar(sa.select(ModeChange.id).where(*live).limit(1)) is not None:
-        return
     await held.record(tx, [awaited.station_id], at=at)
     tx.add(
         ModeChange(
@@ -234,6 +291,16 @@ async def _turn(tx: AsyncSession, wakeups: LocalWakeups, awaited: Awaited, *, at
         AlertKind.STAFF_ABSENT, _alert_of(awaited.station_id), awaited.station_id, at, detail
     )
     await book.note(tx, evidence, at=at)
+
+
+async def _turn_back(
+    tx: AsyncSession, wakeups: LocalWakeups, absence: ModeChange, *, at: datetime
+) -> None:
+    """End an absence; what held until now stays what it was."""
+    await held.record(tx, [absence.station_id], at=at)
+    absence.until_at = absence.changed_at = at
+    await book.settle(tx, AlertKind.STAFF_ABSENT, _alert_of(absence.station_id), at=at)
+    await stations.bump(tx, wakeups, absence.station_id)
 
 
 async def _over(tx: AsyncSession, *, at: datetime) -> Sequence[str]:

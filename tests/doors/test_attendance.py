@@ -12,11 +12,12 @@ from app.alerts.tables import Alert
 from app.db.types import new_id
 from app.doors import attendance
 from app.doors.rules.journal import EventType, Quality
-from app.doors.tables import JournalEntry
+from app.doors.tables import Controller, ControllerOutage, JournalEntry
 from app.places.rules import Because, Kind, Mode, Tier, mode_at
 from app.places.standing import list_changes, station_rules
 from app.places.tables import ModeChange, Station, Unit
 from app.runtime import Runtime
+from app.visits import presence
 from tests.conftest import NIGHT, Clock
 from tests.support.worlds import Scene, SomeAdmin, a_scene, an_admin
 
@@ -26,10 +27,18 @@ EIGHT = NIGHT + timedelta(hours=8, minutes=20)
 """When staff should be there the next morning."""
 
 
-async def watches(runtime: Runtime) -> None:
-    """Run what the job runs."""
+SILENCE = timedelta(seconds=75)
+
+
+async def watches(runtime: Runtime, *, hears: bool = True) -> None:
+    """Run what the job runs, where every controller `hears` us, or none does."""
     calendar = runtime.calendar.current
-    await attendance.watch(runtime.database, runtime.wakeups, calendar, now=runtime.now)
+    if hears:
+        async with runtime.database.write() as tx:
+            await tx.execute(sa.update(Controller).values(seen_at=runtime.now()))
+    await attendance.watch(
+        runtime.database, runtime.wakeups, calendar, silence=SILENCE, now=runtime.now
+    )
 
 
 async def mode_of(runtime: Runtime, scene: Scene, at: datetime | None = None) -> Mode:
@@ -196,10 +205,12 @@ async def an_opening(
     *,
     seq: int = 1,
     type: EventType = EventType.DOOR_OPENED,
+    at: datetime | None = None,
+    error_ms: int | None = 500,
     **said: Any,
 ) -> None:
-    """Let the door's contact say that it opened, or as `type` says."""
-    at = runtime.now()
+    """Let the door's contact say that it opened, or as `type` says; just now, or at `at`."""
+    at = at or runtime.now()
     async with runtime.database.write() as tx:
         tx.add(
             JournalEntry(
@@ -213,9 +224,10 @@ async def an_opening(
                 door_id=scene.door.id,
                 occurred_at=at,
                 corrected_at=at,
+                error_ms=error_ms,
                 quality=next(iter(Quality)),
                 late=False,
-                received_at=at,
+                received_at=runtime.now(),
                 content_hash=b"",
                 body=said,
                 applied_at=at,
@@ -255,3 +267,138 @@ async def test_who_holds_the_door_open_on_purpose_is_not_overruled(
     async with runtime.database.read() as tx:
         query = sa.select(ModeChange).where(ModeChange.tier == Tier.STAFF_ABSENT)
         assert not (await tx.scalars(query)).all()
+
+
+async def test_silence_is_not_taken_for_absent_staff(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    clock.set(EIGHT + timedelta(minutes=31))
+    await watches(runtime, hears=False)
+    assert (await mode_of(runtime, scene)).kind is Kind.FREE
+    assert not await alerts(runtime)
+    assert (await scans(client, scene, "a"))["outcome"] == "walk_in"
+
+
+@pytest.mark.parametrize("there", ["none", "frozen", "retired"])
+async def test_a_door_that_opens_to_no_scan_stays_free(
+    runtime: Runtime, clock: Clock, there: str
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    async with runtime.database.write() as tx:
+        one = sa.update(Controller).where(Controller.id == scene.controller_id)
+        match there:
+            case "none":
+                await tx.execute(sa.delete(Controller))
+            case "frozen":
+                await tx.execute(one.values(frozen_at=runtime.now()))
+            case "retired":
+                await tx.execute(one.values(retired_at=runtime.now()))
+    clock.set(EIGHT + timedelta(minutes=31))
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).kind is Kind.FREE
+
+
+async def test_a_controller_that_is_back_has_the_time_to_tell_what_it_kept(
+    runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    clock.set(EIGHT + timedelta(minutes=60))
+    async with runtime.database.write() as tx:
+        tx.add(
+            ControllerOutage(
+                controller_id=scene.controller_id,
+                station_id=scene.station.id,
+                from_at=NIGHT,
+                until_at=runtime.now(),
+                changed_at=runtime.now(),
+            )
+        )
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).kind is Kind.FREE
+    clock.advance(SILENCE.total_seconds())
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+
+
+@pytest.mark.parametrize("sign", ["contact", "left open", "walk-in"])
+async def test_a_sign_of_the_time_before_turns_the_station_back_however_late_it_is_told(
+    runtime: Runtime, clock: Clock, sign: str
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    turned_at = EIGHT + timedelta(minutes=30)
+    clock.set(turned_at)
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+
+    clock.advance(2 * 3600)
+    match sign:
+        case "contact":
+            await an_opening(runtime, scene, at=EIGHT + timedelta(minutes=2))
+        case "left open":
+            await an_opening(runtime, scene, at=EIGHT - timedelta(minutes=40))
+        case "walk-in":
+            await a_walk_in(runtime, scene, at=EIGHT + timedelta(minutes=2))
+    # It is not asked whether the controller is heard: it has spoken.
+    await watches(runtime, hears=False)
+    mode = await mode_of(runtime, scene)
+    assert (mode.kind, mode.because) == (Kind.FREE, Because.WEEKLY)
+    assert not await alerts(runtime)
+    # What held meanwhile is not rewritten, and nothing turns it again.
+    assert (await mode_of(runtime, scene, turned_at)).because is Because.STAFF_ABSENT
+    clock.set(EIGHT + timedelta(hours=5))
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).kind is Kind.FREE
+
+
+@pytest.mark.parametrize("because", ["after it", "perhaps after it", "of unknown time"])
+async def test_what_may_have_been_a_worker_does_not_turn_a_station_back(
+    runtime: Runtime, clock: Clock, because: str
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    turned_at = EIGHT + timedelta(minutes=30)
+    clock.set(turned_at)
+    await watches(runtime)
+    clock.advance(1800)
+    match because:
+        case "after it":
+            await an_opening(runtime, scene, at=turned_at + timedelta(minutes=5))
+            await a_walk_in(runtime, scene, at=turned_at + timedelta(minutes=5))
+        case "perhaps after it":
+            before = turned_at - timedelta(seconds=3)
+            await an_opening(runtime, scene, at=before, error_ms=4000)
+        case "of unknown time":
+            before = turned_at - timedelta(minutes=5)
+            await an_opening(runtime, scene, at=before, error_ms=None)
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+    assert len(await alerts(runtime)) == 1
+    async with runtime.database.read() as tx:
+        assert (await tx.get_one(Station, scene.station.id)).staff_seen_at is None
+
+
+async def test_an_opening_of_unknown_time_is_no_sign_of_staff(
+    runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, staff_absent_min=30)
+    clock.set(EIGHT + timedelta(minutes=10))
+    await an_opening(runtime, scene, error_ms=None)
+    clock.set(EIGHT + timedelta(minutes=31))
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+
+
+async def a_walk_in(runtime: Runtime, scene: Scene, *, at: datetime) -> None:
+    """Let somebody have come in through the free door."""
+    arrival = presence.Arrival(
+        station_id=scene.station.id,
+        timezone=scene.station.timezone,
+        owner_key=scene.worker.owner_key,
+        worker_id=scene.worker.id,
+        occupation=None,
+        mode=Kind.FREE,
+        party_size=1,
+        max_stay=timedelta(minutes=60),
+    )
+    async with runtime.database.write() as tx:
+        await presence.open_visit(tx, arrival, started_at=at, at=runtime.now())

@@ -21,7 +21,7 @@ from app.places.stations import Wanted
 from app.places.tables import ModeChange, Station, StationModes
 from app.runtime import Runtime
 from tests.support.statements import statements_of
-from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS, a_station
+from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS, a_controller, a_station
 
 pytestmark = pytest.mark.anyio
 
@@ -104,8 +104,15 @@ async def test_hours_amended_by_a_file_leave_the_morning_as_it_was(runtime: Runt
 async def test_staff_who_come_late_leave_their_absence_recorded(runtime: Runtime) -> None:
     station = await new_station(runtime, staff_absent_min=30)
     at = MIDNIGHT + 9 * HOUR
-    rules = runtime.calendar.current
-    await attendance.watch(runtime.database, runtime.wakeups, rules, now=lambda: at)
+    async with runtime.database.write() as tx:
+        await a_controller(tx, station, at=at)
+    await attendance.watch(
+        runtime.database,
+        runtime.wakeups,
+        runtime.calendar.current,
+        silence=timedelta(seconds=75),
+        now=lambda: at,
+    )
     async with runtime.database.write() as tx:
         row = await stations.get_station(tx, station.id)
         assert await attendance.confirm(
