@@ -23,10 +23,14 @@ from app.db.engine import Database
 from app.db.types import Base, table_of
 from app.db.upsert import moved
 from app.doors.denials import DENIED_FOR
+from app.doors.passes import KEPT_FOR
 from app.doors.rules import LIVE
 from app.doors.tables import (
     AckEvidence,
     Command,
+    Controller,
+    ControllerOutage,
+    Door,
     DoorTicket,
     JournalEntry,
     OfflineEntry,
@@ -55,9 +59,6 @@ from app.visits.usage import User
 
 LIVE_KEYS_FOR = timedelta(hours=24)
 """How long idempotency keys and what stands for the worker in live rows are kept (law 4)."""
-
-PASSES_FOR = timedelta(days=15)
-"""Longer than a controller may work alone, and than its journal takes to reach us after that."""
 
 SESSIONS_FOR = timedelta(days=30)
 DELIVERIES_FOR = timedelta(days=30)
@@ -255,8 +256,7 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
             NO_ACTOR,
         ),
         _Rule(ScanAlias, ScanAlias.created_at < day_ago, None),
-        # A controller may have worked alone by it for days, and tell us later still.
-        _Rule(Pass, Pass.issued_at < at - PASSES_FOR, None),
+        _Rule(Pass, sa.and_(Pass.issued_at < at - KEPT_FOR, ~_may_be_told_of(at, past)), None),
         # A lifting is such a row as well, for controllers that were away meanwhile.
         _Rule(PassDenial, PassDenial.until_at < at - DENIED_FOR, None),
         _Rule(DoorTicket, DoorTicket.expires_at < day_ago, None),
@@ -308,6 +308,33 @@ def _rules(at: datetime, retention: timedelta) -> tuple[_Rule, ...]:
             {"worker_id": None},
         ),
     )
+
+
+def _may_be_told_of(at: datetime, past: datetime) -> sa.ColumnElement[bool]:
+    """Select the passes by which a controller may have opened alone, of which it has not told yet.
+
+    It was silent when they were given, and still is, or was until lately, or until another took its
+    place: a box that is enrolled anew brings the journal along. Without consent the visit will have
+    no worker, so nothing of him is kept for it; and nothing for longer than visits know theirs.
+    """
+    lately = at - KEPT_FOR
+    at_its_station = sa.exists().where(Door.id == Pass.door_id)
+    silent = at_its_station.where(
+        Controller.station_id == Door.station_id,
+        Controller.seen_at < Pass.issued_at,
+        sa.or_(
+            Controller.retired_at.is_(None),
+            sa.and_(Controller.retired_at > Pass.issued_at, Controller.retired_at > lately),
+        ),
+    )
+    was_silent = at_its_station.where(
+        ControllerOutage.station_id == Door.station_id,
+        ControllerOutage.from_at < Pass.issued_at,
+        ControllerOutage.until_at > Pass.issued_at,
+        ControllerOutage.until_at > lately,
+    )
+    consented = sa.exists().where(Worker.id == Pass.worker_id, Worker.consent_id.is_not(None))
+    return sa.and_(Pass.issued_at >= past, consented, sa.or_(silent, was_silent))
 
 
 def _raw(old: datetime) -> Iterator[_Rule]:

@@ -24,6 +24,9 @@ from app.errors import Forbidden, TooMany
 from app.people.sign_in import SignedInWorker
 from app.places.tables import Station
 
+KEPT_FOR = timedelta(days=15)
+"""So long it is known whose a pass was, and while a controller may still tell of it for longer."""
+
 PER_MINUTE = 10
 """A page that shows a pass asks for a new one well before the old one ends."""
 

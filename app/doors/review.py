@@ -25,7 +25,7 @@ from app.doors.rules import (
 from app.doors.rules.journal import opened_by
 from app.doors.scans import ScanDesk
 from app.doors.tables import Command, JournalEntry, OfflineEntry, Pass, Scan, in_state
-from app.doors.tokens import CLOCK_SLACK
+from app.doors.tokens import CLOCK_SLACK, PASS_LIFETIME
 from app.people.sign_in import SignedInWorker
 from app.people.tables import Worker
 from app.places.rules import Mode, local_day, local_hour, mode_at
@@ -50,7 +50,7 @@ async def review(
     found = await _whose(tx, desk, jti, entry.door_id, happened)
     worker, door = found or (None, await site_of(tx, entry.door_id, at=happened))
     mode = mode_at(door.rules, desk.calendar.current, happened)
-    token = await _token_reason(tx, entry, jti, worker)
+    token = await _token_reason(tx, entry, jti, worker, at=at)
     facts = await _facts_then(tx, desk, worker, door, mode, token, happened)
     decision = decide(facts)
     opened = entry.body.get("result") == "opened"
@@ -106,11 +106,14 @@ def _said(reason: Any) -> Reason:
 
 
 async def _token_reason(
-    tx: AsyncSession, entry: JournalEntry, jti: Any, worker: SignedInWorker | None
+    tx: AsyncSession, entry: JournalEntry, jti: Any, worker: SignedInWorker | None, *, at: datetime
 ) -> Reason:
-    """A pass that we gave, shown once and in its time, opens; of any other we would say why not."""
+    """A pass that we gave, shown once and in its time, opens; of any other we would say why not.
+
+    Of one that may have been ours, and forgotten since, we say nothing.
+    """
     if worker is None:
-        return Reason.TOKEN_INVALID
+        return Reason.OK if await _forgotten(tx, entry, jti, at=at) else Reason.TOKEN_INVALID
     shown_before = sa.or_(
         # By its owner, as the index is: the station's row is held meanwhile.
         sa.exists().where(
@@ -127,6 +130,16 @@ async def _token_reason(
     if row.shown_before or not _in_its_time(entry, row.issued_at, row.expires_at):
         return Reason.TOKEN_EXPIRED
     return Reason.OK
+
+
+async def _forgotten(tx: AsyncSession, entry: JournalEntry, jti: Any, *, at: datetime) -> bool:
+    """Whether a pass that we do not know may be one that is no longer kept."""
+    if not isinstance(jti, str) or await tx.get(Pass, jti) is not None:
+        return False
+    if entry.error_ms is None:
+        return True
+    earliest = entry.corrected_at - timedelta(milliseconds=entry.error_ms)
+    return earliest - PASS_LIFETIME - CLOCK_SLACK < at - passes.KEPT_FOR
 
 
 def _in_its_time(entry: JournalEntry, issued_at: datetime, expires_at: datetime) -> bool:

@@ -522,7 +522,9 @@ class OfflineEntry(Base):
     reason: Mapped[Reason] = mapped_column(closed_enum(Reason))
     """What the controller said; OK when it opened."""
     would_have_been_refused: Mapped[Reason | None] = mapped_column(closed_enum(Reason))
-    """What the server would have refused it for, had it been asked; None: nothing."""
+    """What the server would have refused it for, had it been asked; None: nothing that is known.
+
+    Of a pass that is no longer kept it is not known whether it was good: then it has no worker."""
     occupation: Mapped[Occupation | None] = mapped_column(closed_enum(Occupation))
     mode: Mapped[Kind] = mapped_column(closed_enum(Kind))
     because: Mapped[Because] = mapped_column(closed_enum(Because))

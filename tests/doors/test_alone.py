@@ -24,7 +24,7 @@ from app.doors.rules.alone import (
     hindrance,
     reason_of,
 )
-from app.doors.tables import OfflineEntry, Pass
+from app.doors.tables import Controller, ControllerOutage, OfflineEntry, Pass
 from app.people.rules import Role
 from app.people.tables import Worker
 from app.places.rules import Because, Kind, Window
@@ -35,6 +35,7 @@ from tests.support.counting import rolled
 from tests.support.worlds import (
     OFFICE_HOURS,
     Scene,
+    a_controller,
     a_door,
     a_scene,
     a_worker,
@@ -585,3 +586,135 @@ async def test_the_databases_trouble_is_not_the_events(
     monkeypatch.setattr(review, "review", real)
     await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
     assert len(await visits(runtime)) == 1
+
+
+async def hears(runtime: Runtime, scene: Scene, since: datetime) -> None:
+    """Hear a controller again that was last heard `since` then."""
+    async with runtime.database.write() as tx:
+        tx.add(
+            ControllerOutage(
+                controller_id=scene.controller_id,
+                station_id=scene.station.id,
+                from_at=since,
+                until_at=runtime.now(),
+                changed_at=runtime.now(),
+            )
+        )
+        await tx.execute(sa.update(Controller).values(seen_at=runtime.now()))
+
+
+async def forgets(runtime: Runtime) -> None:
+    await privacy.retain(runtime.database, at=runtime.now(), retention_days=180)
+
+
+async def known_passes(runtime: Runtime) -> int:
+    async with runtime.database.read() as tx:
+        return await tx.scalar(sa.select(sa.func.count(Pass.id))) or 0
+
+
+DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize("back", ["the same box", "enrolled anew"])
+async def test_whose_pass_it_was_is_known_when_the_link_is_mended_after_weeks(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, back: str
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    heard_at = runtime.now()
+    clock.advance(3600)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    happened = runtime.now() + timedelta(seconds=20)
+    clock.advance(16 * DAY_S)
+    await forgets(runtime)
+    if back == "the same box":
+        await hears(runtime, scene, heard_at)
+    else:
+        async with runtime.database.write() as tx:
+            await tx.execute(sa.update(Controller).values(retired_at=runtime.now()))
+            _, credential = await a_controller(tx, scene.station, at=runtime.now())
+        scene = dataclasses.replace(scene, credential=credential)
+    clock.advance(60)
+    await forgets(runtime)  # The journal stands in line meanwhile.
+    await tells(client, runtime, scene, entered(scene, jti, happened))
+    entry = await the_entry(runtime)
+    assert (entry.worker_id, entry.would_have_been_refused) == (scene.worker.id, None)
+    assert entry.demand_key is not None
+    assert [visit.worker_id for visit in await visits(runtime)] == [scene.worker.id]
+    clock.advance(15 * DAY_S)
+    await forgets(runtime)
+    assert await known_passes(runtime) == 0
+
+
+async def test_a_pass_is_forgotten_once_nothing_more_can_be_told_of_it(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    await a_pass(client, scene)
+    clock.advance(60)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Controller).values(seen_at=runtime.now()))
+    clock.advance(15 * DAY_S - 60)
+    await forgets(runtime)
+    assert await known_passes(runtime) == 1
+    clock.advance(1)
+    await forgets(runtime)  # It is silent now, and was heard after the pass.
+    assert await known_passes(runtime) == 0
+
+
+async def test_a_pass_is_kept_for_no_longer_than_a_visit_and_not_without_consent(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    clock.advance(3600)
+    async with runtime.database.write() as tx:
+        shy = await a_worker(tx, runtime, at=runtime.now(), consented=False)
+    await a_pass(client, scene)
+    await a_pass(client, dataclasses.replace(scene, worker=shy))
+    clock.advance(16 * DAY_S)
+    await forgets(runtime)
+    async with runtime.database.read() as tx:
+        assert list(await tx.scalars(sa.select(Pass.worker_id))) == [scene.worker.id]
+    clock.advance(164 * DAY_S + 1)
+    await forgets(runtime)
+    assert await known_passes(runtime) == 0
+
+
+@pytest.mark.parametrize(
+    ("age_days", "error", "said"),
+    [(14, "known", "token_invalid"), (16, "known", None), (1, "unknown", None)],
+)
+async def test_a_pass_that_may_have_been_forgotten_is_not_said_to_be_wrong(
+    client: httpx.AsyncClient,
+    runtime: Runtime,
+    clock: Clock,
+    age_days: int,
+    error: str,
+    said: str | None,
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    happened = runtime.now()
+    clock.advance(age_days * DAY_S)
+    event = entered(scene, "forgotten", happened) | {"event_id": "e", "seq": 1}
+    body = {"boot_id": "b", "epoch": 0, "events": [event]}
+    if error == "known":
+        body["sent_at"] = runtime.now().isoformat()
+    answer = await client.post("/v1/controller/events", json=body, headers=scene.controller_headers)
+    assert answer.status_code == 200, answer.text
+    await effects.apply_due(runtime.database, runtime.scans, now=runtime.now)
+    entry = await the_entry(runtime)
+    assert (entry.worker_id, entry.would_have_been_refused) == (None, said)
+    assert len(await visits(runtime)) == 1
+
+
+async def test_what_never_was_a_pass_of_this_station_is_said_to_be_wrong_however_old(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene, other = await a_scene(runtime), await a_scene(runtime)
+    foreign = await jti_of(runtime, other, await a_pass(client, other))
+    happened = runtime.now()
+    clock.advance(16 * DAY_S)
+    first, second = [entered(scene, jti, happened) for jti in (foreign, None)]
+    await tells(client, runtime, scene, first, second)
+    async with runtime.database.read() as tx:
+        entries = list(await tx.scalars(sa.select(OfflineEntry)))
+    assert [entry.would_have_been_refused for entry in entries] == ["token_invalid"] * 2
