@@ -1,4 +1,8 @@
-"""The door's contact: what tells that a door stands open. Simulated, or a pin of a Raspberry Pi."""
+"""The door's contact: what tells that a door stands open. Simulated, or a pin of a Raspberry Pi.
+
+Beside it an exit contact may tell that somebody leaves: a switch in the handle or the panic bar, a
+button, a motion sensor inside. It only tells: from inside a door opens mechanically (law 12).
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -23,6 +27,22 @@ class Contact(Protocol):
 
     def is_open(self, door: str) -> bool | None:
         """Say whether a door stands open now; None: nothing tells."""
+        ...
+
+
+Used = Callable[[str], None]
+"""Called with a door's id when somebody asks to leave by it."""
+
+
+class ExitContact(Protocol):
+    """What knows whether somebody leaves by a door."""
+
+    def watch(self, used: Used) -> None:
+        """Call `used` from the event loop whenever somebody begins or ceases to use one."""
+        ...
+
+    def is_used(self, door: str) -> bool | None:
+        """Say whether somebody uses it now; None: this door has none."""
         ...
 
 
@@ -75,15 +95,7 @@ class GpioContact:
     """Reed contacts on pins of a Raspberry Pi, closed (to ground) while the door is shut."""
 
     def __init__(self, pins: Mapping[str, int]) -> None:
-        try:
-            import gpiozero
-        except ImportError as error:
-            raise RelayUnusable(
-                "the GPIO contact needs the package gpiozero: pip install 'yizhan[gpio]'"
-            ) from error
-        self._buttons: dict[str, Any] = {
-            door: gpiozero.Button(pin, pull_up=True, bounce_time=0.05) for door, pin in pins.items()
-        }
+        self._buttons = _buttons(pins)
 
     def watch(self, moved: Moved) -> None:
         """See `Contact`; the pins report from threads of their own."""
@@ -96,3 +108,35 @@ class GpioContact:
         """See `Contact`."""
         button = self._buttons.get(door)
         return None if button is None else not button.is_pressed
+
+
+class GpioExitContact:
+    """Exit contacts on pins of a Raspberry Pi, closed (to ground) while they are used."""
+
+    def __init__(self, pins: Mapping[str, int]) -> None:
+        self._buttons = _buttons(pins)
+
+    def watch(self, used: Used) -> None:
+        """See `ExitContact`; the pins report from threads of their own."""
+        loop = asyncio.get_running_loop()
+        for door, button in self._buttons.items():
+            button.when_pressed = lambda door=door: loop.call_soon_threadsafe(used, door)
+            button.when_released = lambda door=door: loop.call_soon_threadsafe(used, door)
+
+    def is_used(self, door: str) -> bool | None:
+        """See `ExitContact`."""
+        button = self._buttons.get(door)
+        return None if button is None else button.is_pressed
+
+
+def _buttons(pins: Mapping[str, int]) -> dict[str, Any]:
+    """Make the inputs of these pins, by door."""
+    try:
+        import gpiozero
+    except ImportError as error:
+        raise RelayUnusable(
+            "the GPIO contact needs the package gpiozero: pip install 'yizhan[gpio]'"
+        ) from error
+    return {
+        door: gpiozero.Button(pin, pull_up=True, bounce_time=0.05) for door, pin in pins.items()
+    }

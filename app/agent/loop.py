@@ -16,11 +16,12 @@ import httpx
 
 from app.agent import AgentError
 from app.agent.commands import Commands, deliver
-from app.agent.contact import HELD_AFTER_S, Contact
+from app.agent.contact import HELD_AFTER_S, Contact, ExitContact
 from app.agent.enrolment import Identity
 from app.agent.journal import Journal, upload
 from app.agent.link import SILENCE_S, Link
 from app.agent.modes import LOOKS_EVERY_S, Lock, hold
+from app.agent.openings import Openings
 from app.agent.pace import Backoff, Pace, Patience
 from app.agent.passes import Answer, Passes
 from app.agent.reader import Reader
@@ -75,6 +76,7 @@ async def run_agent(
     firmware: str,
     stop: asyncio.Event,
     contact: Contact | None = None,
+    exits: ExitContact | None = None,
     reader: Reader | None = None,
     lock: Lock | None = None,
     screen: Screen | None = None,
@@ -84,11 +86,11 @@ async def run_agent(
 ) -> None:
     """Serve the doors of one controller until `stop` is set.
 
-    `code` is the one-time enrolment code, needed once. `contact` tells when doors move, `reader`
-    what is shown at them, `lock` is held open while a door is free, `screen` shows codes. `has_rtc`
-    says that this box has a clock that runs on while it is off. Many agents of one process share
-    `http` (made with room for five connections per agent); alone, an agent makes its own. At the
-    end the relay is closed.
+    `code` is the one-time enrolment code, needed once. `contact` tells when doors move, `exits`
+    when somebody leaves, `reader` what is shown at them, `lock` is held open while a door is free,
+    `screen` shows codes. `has_rtc` says that this box has a clock that runs on while it is off.
+    Many agents of one process share `http` (made with room for five connections per agent); alone,
+    an agent makes its own. At the end the relay is closed.
 
     Raises `AgentError`: `NotEnrolled` and `EnrolmentRefused` at the start, `StateLocked` when
     another agent uses the folder, `CredentialRevoked` later.
@@ -103,7 +105,9 @@ async def run_agent(
         link = Link(state, pace, has_rtc=has_rtc)
         server = Server(server_url, http, link, firmware=firmware)
         identity = Identity(state, serial=serial, firmware=firmware, pace=pace)
-        agent = Agent(server, state, identity, link, relay=relay, pace=pace, contact=contact)
+        agent = Agent(
+            server, state, identity, link, relay=relay, pace=pace, contact=contact, exits=exits
+        )
         stack.callback(agent.close)
         beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         if reader is not None:
@@ -161,6 +165,7 @@ class Agent:
         relay: Relay,
         pace: Pace,
         contact: Contact | None = None,
+        exits: ExitContact | None = None,
         journal: type[Journal] = Journal,
     ) -> None:
         self._server = server
@@ -170,7 +175,10 @@ class Agent:
         self._pace = pace
         self._boot_id = str(uuid.uuid4())
         self._results = Results(state)
-        self._commands = Commands(server, relay, self._results, boot_id=self._boot_id, pace=pace)
+        self._openings = Openings(relay, exits, pace)
+        self._commands = Commands(
+            server, self._openings, self._results, boot_id=self._boot_id, pace=pace
+        )
         self._config: dict[str, Any] = {}
         self._config_patience = Patience(
             pace, first_s=CONFIG_PAUSE_S, most_s=LONGEST_CONFIG_PAUSE_S
@@ -179,8 +187,9 @@ class Agent:
         """Whether the server has a config that we do not hold yet."""
         self._fetching_config, self._fetching_rest = Errand(), Errand()
         self._journal = journal(state, boot_id=self._boot_id, pace=pace, link=link)
-        self._passes = Passes(state, link, self._journal, relay, pace)
+        self._passes = Passes(state, link, self._journal, self._openings, pace)
         self._open_doors: dict[str, asyncio.Task[None]] = {}
+        self._judged_openings: set[asyncio.Task[None]] = set()
         self._contact = contact
         self._told_doors: set[str] = set()
         """Doors of which this boot has said how they stand."""
@@ -189,7 +198,7 @@ class Agent:
 
     def close(self) -> None:
         """Let go of the journal's file."""
-        for watch in self._open_doors.values():
+        for watch in (*self._open_doors.values(), *self._judged_openings):
             watch.cancel()
         self._journal.close()
 
@@ -200,6 +209,12 @@ class Agent:
         """
         if door in self._with_contact():
             self._note_door(door, is_open)
+            if is_open and self.mode() is not Kind.FREE and self._openings.are_watched(door):
+                task = asyncio.create_task(
+                    self._judge_opening(door, opened_at=self._pace.monotonic())
+                )
+                self._judged_openings.add(task)
+                task.add_done_callback(self._judged_openings.discard)
 
     def _tell_how_doors_stand(self) -> None:
         """Write down how each door stands, once in a boot: while we were off it may have moved.
@@ -227,6 +242,11 @@ class Agent:
             if self.mode() is Kind.FREE:
                 since = self._pace.monotonic()
         self._record("door_held", door=door)
+
+    async def _judge_opening(self, door: str, *, opened_at: float) -> None:
+        """Record that a door was forced, if nothing explains that it opened."""
+        if await self._openings.was_forced(door, opened_at=opened_at):
+            self._record("door_forced", door=door)
 
     def note_of_reader(self, door: str, what: str) -> None:
         """Write down that a door's code reader went away, or is back."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from app.agent.contact import Contact, GpioContact, SimulatedDoor
+from app.agent.contact import Contact, ExitContact, GpioContact, GpioExitContact, SimulatedDoor
 from app.agent.fleet.faults import Level
 from app.agent.fleet.posts import AdminLogin
 from app.agent.fleet.run import Outcome, Plan, fast_loop, quiet, run_fleet, summary
@@ -89,6 +89,10 @@ def agent(
     contact: Annotated[
         list[str] | None, typer.Option(help="GPIO pin of a door's contact, as DOOR=PIN.")
     ] = None,
+    exits: Annotated[
+        list[str] | None,
+        typer.Option("--exit", help="GPIO pin that tells of somebody leaving, as DOOR=PIN."),
+    ] = None,
     reader: Annotated[
         list[str] | None,
         typer.Option(help="Device or named pipe of a door's code reader, as DOOR=PATH."),
@@ -119,6 +123,7 @@ def agent(
             code=code,
             relay=opener,
             contact=sensor,
+            exits=_exits(exits or []),
             reader=LineReader(paths, Pace()) if paths else None,
             lock=_lock(relay, state_dir, hold or []),
             screen=Screen(screen) if screen is not None else None,
@@ -186,6 +191,12 @@ def hardware(
         return opener, GpioContact(pins) if pins else None
     err.print(f"refused: no relay is called {name}; there are simulated, gpio")
     raise typer.Exit(2)
+
+
+def _exits(exits: list[str]) -> ExitContact | None:
+    """Give what tells that somebody leaves, if there is such a thing."""
+    pins = _pins(exits, "exit")
+    return GpioExitContact(pins) if pins else None
 
 
 def _lock(name: str, state_dir: Path, holds: list[str]) -> Lock | None:

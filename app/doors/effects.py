@@ -27,6 +27,7 @@ from app.db.engine import Database
 from app.db.upsert import upsert
 from app.doors import contacts, correction, review
 from app.doors.line import Line, ServerBusy
+from app.doors.registry import OF_A_CONTACT
 from app.doors.rules.journal import EventType
 from app.doors.scans import ScanDesk
 from app.doors.tables import Controller, JournalEntry, PeopleCount
@@ -260,7 +261,7 @@ async def _alerts(
     """Somebody should look, even when it is told late; the alert says that it was.
 
     A holding that is told after its end is over already. While the station is free its door may
-    stand open: that is kept, and alarms nobody.
+    open and stand open: that is kept, and alarms nobody. A box may not have known that it was free.
     """
     kind = {
         EventType.DOOR_FORCED: AlertKind.DOOR_FORCED,
@@ -269,7 +270,7 @@ async def _alerts(
     }[entry.type]
     if kind is AlertKind.DOOR_HELD and await contacts.closed_since(tx, entry):
         return "over"
-    if kind is AlertKind.DOOR_HELD:
+    if kind in OF_A_CONTACT and entry.error_ms is not None:
         then = await held.kind_at(tx, station_id, desk.calendar.current, at=entry.corrected_at)
         if then is Kind.FREE:
             return "free"

@@ -11,7 +11,7 @@ from types import ModuleType
 import httpx
 import pytest
 
-from app.agent.contact import GpioContact
+from app.agent.contact import GpioContact, GpioExitContact
 from app.agent.relay import GpioRelay, Pulse, RelayUnusable, SimulatedRelay, UnknownDoor
 from app.cli.field import hardware
 from tests.agent.world import FakeServer, ListRelay, VirtualClock, an_agent, granted, told
@@ -77,6 +77,20 @@ async def test_a_contact_on_a_pin_tells_how_its_door_stands_and_when_it_moves(
         assert tells is not None
         await asyncio.to_thread(tells)
     assert [await moved.get(), await moved.get()] == [("d1", True), ("d2", False)]
+
+
+async def test_an_exit_contact_on_a_pin_tells_of_somebody_leaving(
+    gpiozero: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["gpiozero"], "Button", Button, raising=False)
+    exits = GpioExitContact({"d1": SHUT, "d2": OPEN})
+    assert [exits.is_used(door) for door in ("d1", "d2", "d3")] == [True, False, None]
+    used: asyncio.Queue[str] = asyncio.Queue()
+    exits.watch(used.put_nowait)
+    for tells in (buttons[OPEN].when_pressed, buttons[SHUT].when_released):
+        assert tells is not None
+        await asyncio.to_thread(tells)
+    assert [await used.get(), await used.get()] == ["d2", "d1"]
 
 
 async def test_a_simulated_pulse_is_a_line_with_the_monotonic_clock(tmp_path: Path) -> None:

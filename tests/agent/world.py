@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from app.agent.contact import Contact
+from app.agent.contact import Contact, ExitContact
 from app.agent.loop import run_agent
 from app.agent.modes import Lock
 from app.agent.pace import Pace
@@ -207,6 +207,7 @@ async def an_agent(
     *,
     relay: Relay,
     contact: Contact | None = None,
+    exits: ExitContact | None = None,
     reader: Reader | None = None,
     lock: Lock | None = None,
     code: str | None = "CODE",
@@ -225,6 +226,7 @@ async def an_agent(
                 firmware="9.9",
                 stop=stop,
                 contact=contact,
+                exits=exits,
                 reader=reader,
                 lock=lock,
                 http=http,

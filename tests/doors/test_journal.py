@@ -1239,6 +1239,29 @@ async def test_forced_and_held_doors_raise_alerts_also_when_told_late(
     assert AlertKind.DOOR_FORCED in await alerts(runtime)  # Somebody must look at that.
 
 
+@pytest.mark.parametrize("kind", ["door_forced", "door_held"])
+async def test_a_door_of_a_free_station_is_neither_forced_nor_held(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, kind: str
+) -> None:
+    """A box that was away, or whose clock was unknown, may not have known that it was free."""
+    scene = await a_scene(runtime)
+    clock.advance(10 * 3600)
+    event = an_event(1, runtime, kind, door=str(scene.door.id), mono_ms=3_590_000)
+    await sends(client, scene, [event], mono_ms=3_600_000)
+    assert await alerts(runtime) == {}
+    assert [row.effect for row in await rows(runtime, JournalEntry)] == ["free"]
+
+
+async def test_a_door_that_was_forced_at_an_unknown_time_is_told_in_free_hours_too(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime)
+    clock.advance(10 * 3600)
+    event = an_event(1, runtime, "door_forced", door=str(scene.door.id))
+    await sends(client, scene, [event], mono_ms=None, sent_at=None)
+    assert AlertKind.DOOR_FORCED in await alerts(runtime)
+
+
 @pytest.mark.parametrize("act", ["the door", "the station", "the contact"])
 async def test_what_is_wrong_with_a_door_is_over_with_it(
     client: httpx.AsyncClient, runtime: Runtime, act: str
