@@ -44,6 +44,8 @@ FIRST = datetime(2026, 11, 20, tzinfo=ZoneInfo("Asia/Shanghai"))
 AT = (FIRST + timedelta(days=2, hours=13, minutes=7)).astimezone(UTC)
 """Now: in the third day of the period, which has four."""
 MINUTES = int((AT - FIRST) / timedelta(minutes=1))
+JUMPED, JUMP = "Australia/Sydney", datetime(2026, 10, 3, 16, tzinfo=UTC)
+"""Some weeks before, the clocks of a zone went from 2 to 3 in the morning."""
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Author:
             (far, AT - timedelta(minutes=1), None, "Asia/Urumqi"),
             (foreign, early, None, "Asia/Shanghai"),
             (street, early, None, "Asia/Shanghai"),
+            (far, early, None, JUMPED),
         ]
         for number, (unit, created_at, retired_at, timezone) in enumerate(lives):
             station = await a_station(
@@ -218,8 +221,14 @@ class Author:
             entry.changed_at = written
             entry.would_have_been_refused = self.random.choice([None, Reason.STATION_FULL])
 
-    def _instant(self) -> datetime:
-        """Some minute until now, mostly of the period or of the day before it."""
+    def _instant(self, station: Station | None = None) -> datetime:
+        """Some minute until now, mostly of the period or of the day before it.
+
+        Half of those of a station whose clock jumped are of the hours around that.
+        """
+        jumped = station is not None and station.timezone == JUMPED and self.back > FIRST - JUMP
+        if jumped and self.random.random() < 0.5:
+            return JUMP + timedelta(minutes=self.random.randint(-120, 120))
         before = 1440 if self.random.random() < 0.7 else int(self.back / timedelta(minutes=1))
         since = self.random.randint(-before, MINUTES - 1)
         return (FIRST + timedelta(minutes=since)).astimezone(UTC)
@@ -238,7 +247,7 @@ class Author:
         kept.append(row)
 
     def _visit(self, station: Station) -> None:
-        at = self._instant()
+        at = self._instant(station)
         stay_until = at + timedelta(minutes=self.random.choice([1, 60, 60, 95, 1500]))
         ended_at = at + timedelta(minutes=self.random.choice([0, 4, 15, 59, 200]))
         source = self.random.choice([None, None, *EndSource])
@@ -286,7 +295,7 @@ class Author:
 
     def _scan(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:
         # Few half hours, so that refusals and grants of one worker meet.
-        at = self._instant().replace(minute=self.random.choice([1, 29, 30, 59]))
+        at = self._instant(station).replace(minute=self.random.choice([1, 29, 30, 59]))
         if at >= AT:
             at -= timedelta(hours=1)
         outcome = self.random.choice([*Outcome, Outcome.REFUSED])
@@ -348,7 +357,7 @@ class Author:
         self._refer.append(command)
 
     def _use(self, station: Station, facility: Facility) -> None:
-        at = self._instant()
+        at = self._instant(station)
         amount = self.random.choice([None, Decimal("0.125"), Decimal(3)])
         length = timedelta(minutes=self.random.randint(1, 90))
         ended_at = at if amount else self.random.choice([None, at + length])
@@ -365,7 +374,7 @@ class Author:
         )
 
     def _heads(self, station: Station, admin_id: uuid.UUID) -> None:
-        at = self._instant()
+        at = self._instant(station)
         length = timedelta(minutes=self.random.choice([1, 60, 600, 1440]))
         self._add(
             self.story.heads,
@@ -382,7 +391,7 @@ class Author:
         )
 
     def _alone(self, station: Station, door_id: uuid.UUID, controller_id: uuid.UUID) -> None:
-        at, opened = self._instant(), self.random.random() < 0.7
+        at, opened = self._instant(station), self.random.random() < 0.7
         visits = [visit for visit in self.story.visits if visit.station_id == station.id]
         scans = [scan for scan in self.story.scans if scan.station_id == station.id]
         named = {row.visit_id for row in self.story.alone}

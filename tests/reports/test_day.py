@@ -1,7 +1,10 @@
 """A station's day, counted: small days of which everybody can say what they come to."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
 
 from app.doors.rules import CommandState
 from app.reports.catalogue import field_of
@@ -47,6 +50,29 @@ def test_only_a_stay_whose_end_somebody_saw_has_a_length() -> None:
     hours = counted(stays=[seen, elsewhere, imputed])
     keys = (C.OVER, C.IMPUTED, C.DWELLS, C.DWELL_MS)
     assert [total(hours, key) for key in keys] == [3, 1, 1, HOUR]
+
+
+@pytest.mark.parametrize(
+    ("timezone", "day", "lengths"),
+    [
+        ("Asia/Shanghai", DAY, {}),
+        ("America/New_York", date(2025, 3, 9), {2: 0}),
+        ("America/New_York", date(2025, 11, 2), {1: 120}),
+        ("America/Santiago", date(2026, 9, 6), {0: 0}),
+        ("Australia/Lord_Howe", date(2026, 10, 4), {2: 30}),
+        ("Australia/Sydney", date(2026, 10, 4), {2: 0}),
+    ],
+)
+def test_each_instant_lies_in_the_hour_that_the_clock_shows(
+    timezone: str, day: date, lengths: dict[int, int]
+) -> None:
+    edges = quarter_edges(timezone, day)[::4]
+    minutes = {hour: (edges[hour + 1] - edges[hour]) // MINUTE for hour in range(24)}
+    assert minutes == dict.fromkeys(range(24), 60) | lengths
+    for hour in range(24):
+        for ms in range(edges[hour], edges[hour + 1], MINUTE):
+            shown = datetime.fromtimestamp(ms / 1000, UTC).astimezone(ZoneInfo(timezone))
+            assert (shown.date(), shown.hour) == (day, hour)
 
 
 def test_no_more_doors_are_proved_to_open_than_there_are_contacts_to_prove_it() -> None:

@@ -7,12 +7,12 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 from app.doors.rules import CommandState, Outcome, Reason
+from app.places.rules.local_time import instant, zone
 from app.reports.rules.counters import (
     ALL_DAY,
     DECIDE,
@@ -54,17 +54,11 @@ _MS = timedelta(milliseconds=1)
 def quarter_edges(timezone: str, day: date) -> tuple[int, ...]:
     """Give the 97 instants (ms) between which a local day's 96 quarter hours lie.
 
-    By the wall clock: in a zone that changes its clock, a quarter may be longer, or empty.
+    By the wall clock: in a zone that changes its clock, a quarter may be longer, or empty. One
+    that the clock jumps over lies at the jump, so that each instant is in the hour that was shown.
     """
-    zone = ZoneInfo(timezone)
-    found = [
-        ms_of(datetime.combine(day, time(n // 4, n % 4 * 15), zone).astimezone(UTC))
-        for n in range(DAY_QUARTERS)
-    ]
-    found.append(ms_of(datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC)))
-    for n in range(1, len(found)):
-        found[n] = max(found[n], found[n - 1])
-    return tuple(found)
+    place = zone(timezone)
+    return tuple(ms_of(instant(place, day, 15 * number)) for number in range(DAY_QUARTERS + 1))
 
 
 class Stay(NamedTuple):
