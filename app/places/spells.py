@@ -36,8 +36,14 @@ class Spell(NamedTuple):
     status: FacilityStatus
     from_at: datetime
     until_at: datetime | None
-    since_at: datetime
-    """When it came into this status; earlier where only the quantity changed or a word repeated."""
+    out_from_at: datetime | None = None
+    """When it was first said to be out of order, as long as nobody has said since that it works."""
+    out_until_at: datetime | None = None
+    """Until when that was last known; later it may be unknown. None: it is out of order."""
+
+
+FINE = (FacilityStatus.WORKING, FacilityStatus.DEGRADED)
+"""Whoever says so says that a fault is over; of one that is unknown nobody does."""
 
 
 def first_of(facility: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +105,9 @@ async def say(
 async def _repaired_otherwise(
     tx: AsyncSession, facility_id: uuid.UUID, said_at: datetime, *, at: datetime
 ) -> None:
-    """Note that the repair after a word has another length now: it counts where it ended."""
+    """Note that the repair after a word may be another now: it counts where it was told of."""
     mine = _SPELLS.c.facility_id == facility_id
-    fine = _SPELLS.c.from_at > said_at, _SPELLS.c.status != FacilityStatus.OUT_OF_ORDER
+    fine = _SPELLS.c.from_at > said_at, _SPELLS.c.status.in_(FINE)
     ended = sa.select(sa.func.min(_SPELLS.c.from_at)).where(mine, *fine).scalar_subquery()
     await tx.execute(
         sa.update(_SPELLS).where(mine, _SPELLS.c.from_at == ended).values(changed_at=at)
@@ -174,64 +180,81 @@ async def spells(
             .order_by(_SPELLS.c.station_id, _SPELLS.c.facility_id, _SPELLS.c.from_at)
         )
     ).all()
-    began = await _began(tx, rows)
+    faults = await _faults(tx, rows)
     found: dict[uuid.UUID, list[Spell]] = {}
-    before: Spell | None = None
+    out: Fault | None = None
+    before: uuid.UUID | None = None
     for row in rows:
-        since = began.get((row.facility_id, row.from_at), row.from_at)
-        if before and (before.facility_id, before.status) == (row.facility_id, row.status):
-            since = before.since_at
-        before = Spell(
-            row.facility_id, row.kind, row.quantity, row.status, row.from_at, row.until_at, since
+        if row.facility_id != before:
+            before, out = row.facility_id, faults.get(row.facility_id)
+        if row.status in FINE:
+            out = None
+        elif row.status is FacilityStatus.OUT_OF_ORDER:
+            out = row.from_at if out is None else out[0], row.until_at
+        found.setdefault(row.station_id, []).append(
+            Spell(
+                row.facility_id,
+                row.kind,
+                row.quantity,
+                row.status,
+                row.from_at,
+                row.until_at,
+                *(out or ()),
+            )
         )
-        found.setdefault(row.station_id, []).append(before)
     return found
 
 
-async def _began(
-    tx: AsyncSession, rows: Sequence[Any]
-) -> Mapping[tuple[uuid.UUID, datetime], datetime]:
-    """Say since when those were out of order that were so in their first spell found."""
+Fault = tuple[datetime, datetime | None]
+"""From when something was out of order, and until when that was last known."""
+
+
+async def _faults(tx: AsyncSession, rows: Sequence[Any]) -> Mapping[uuid.UUID, Fault]:
+    """Give the faults that began before the first spell found of each facility, and go on in it.
+
+    As long as it is unknown how a facility is, its fault is not over.
+    """
     first: dict[uuid.UUID, Any] = {}
     for row in rows:
         first.setdefault(row.facility_id, row)
-    out = {
-        (key, row.from_at)
-        for key, row in first.items()
-        if row.status is FacilityStatus.OUT_OF_ORDER
-    }
-    if not out:
+    begins = {key: row.from_at for key, row in first.items() if row.status not in FINE}
+    if not begins:
         return {}
-    found, earlier, fine = (_SPELLS.alias(name) for name in ("found", "earlier", "fine"))
+    found, out, fine = (_SPELLS.alias(name) for name in ("found", "out", "fine"))
     last_fine = (
         sa.select(sa.func.max(fine.c.from_at))
         .where(
             fine.c.facility_id == found.c.facility_id,
             fine.c.from_at < found.c.from_at,
-            fine.c.status != FacilityStatus.OUT_OF_ORDER,
+            fine.c.status.in_(FINE),
         )
         .correlate(found)
         .scalar_subquery()
     )
-    began = (
-        sa.select(sa.func.min(earlier.c.from_at, type_=earlier.c.from_at.type))
-        .where(
-            earlier.c.facility_id == found.c.facility_id,
-            sa.or_(last_fine.is_(None), earlier.c.from_at > last_fine),
+    faults = await tx.execute(
+        sa.select(
+            found.c.facility_id,
+            found.c.from_at,
+            sa.func.min(out.c.from_at, type_=out.c.from_at.type).label("began"),
+            sa.func.max(out.c.until_at, type_=out.c.until_at.type).label("ended"),
         )
-        .correlate(found)
-        .scalar_subquery()
-    )
-    since = await tx.execute(
-        sa.select(found.c.facility_id, found.c.from_at, began.label("began")).where(
-            found.c.facility_id.in_({facility_id for facility_id, _ in out}),
-            found.c.from_at.in_({from_at for _, from_at in out}),
+        .select_from(found)
+        .join(
+            out,
+            sa.and_(
+                out.c.facility_id == found.c.facility_id,
+                out.c.from_at < found.c.from_at,
+                out.c.status == FacilityStatus.OUT_OF_ORDER,
+                sa.or_(last_fine.is_(None), out.c.from_at > last_fine),
+            ),
         )
+        .where(found.c.facility_id.in_(begins), found.c.from_at.in_(set(begins.values())))
+        .group_by(found.c.facility_id, found.c.from_at)
     )
     return {
-        (row.facility_id, row.from_at): row.began
-        for row in since
-        if (row.facility_id, row.from_at) in out
+        row.facility_id: (row.began, row.ended)
+        for row in faults
+        if begins[row.facility_id] == row.from_at
     }
 
 

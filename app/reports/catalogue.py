@@ -295,8 +295,16 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "share",
     ),
     "unknown_share": ("unknown_hours / standing_hours; null without any", "share"),
-    "repairs": ("times out of order that ended", "count"),
-    "repair_hours": ("their lengths summed up", "hours"),
+    "repairs": (
+        "times out of order after which somebody said that it works, also badly, counted when that "
+        "was said; of unknown state in between, or out of order again after it, it is still one",
+        "count",
+    ),
+    "repair_hours": (
+        "their lengths summed up: each from the first word that it was out of order until the "
+        "first after the last such word that said anything else, also that its state was unknown",
+        "hours",
+    ),
     "repair_mean_min": ("repair_hours / repairs", "minutes"),
     "repair_median_min": (
         "median of the lengths of these repairs, in whole minutes, nearest rank of a histogram: "

@@ -154,8 +154,14 @@ FORMULAS: Mapping[str, str] = {
     "unknown_hours": "其中状态未知的时间",
     "availability": "(standing_hours - out_of_order_hours) / standing_hours；没有则为空",
     "unknown_share": "unknown_hours / standing_hours；没有则为空",
-    "repairs": "已经结束的故障次数",
-    "repair_hours": "这些故障的时长之和",
+    "repairs": (
+        "故障之后有人报告能用（包括带病运行）的次数，计在报告之时；"
+        "中间状态未知，或未知之后又报故障，仍算同一次"
+    ),
+    "repair_hours": (
+        "这些故障的时长之和：每次从第一次报故障算起，到最后一次报故障之后第一个别的报告为止，"
+        "报告状态未知也算"
+    ),
     "repair_mean_min": "repair_hours / repairs",
     "repair_median_min": (
         "这些故障时长的中位数，取整到分钟，按直方图的最近秩：取所在格的下限，误差 3.2 % 以内；"

@@ -122,7 +122,8 @@ def _thing(spell: Spell) -> Thing:
         spell.status.value,
         ms_of(spell.from_at),
         _ms(spell.until_at),
-        ms_of(spell.since_at),
+        _ms(spell.out_from_at),
+        _ms(spell.out_until_at),
     )
 
 

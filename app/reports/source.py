@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from app.db import cursors
 from app.db.cursors import PageOf, PageRequest
@@ -25,6 +26,7 @@ from app.db.types import Instant, table_of
 from app.doors.rules import CommandState, Outcome, state_now
 from app.doors.tables import Command, ControllerOutage, Door, OfflineEntry, Scan
 from app.places.rules import Because, Kind
+from app.places.spells import FINE
 from app.places.tables import (
     Facility,
     FacilityKind,
@@ -505,7 +507,8 @@ async def behind(
             FacilitySpell.until_at.is_(None), FacilitySpell.facility_id.in_(_long_out(cell))
         )
     elif made.rows in (Rows.OUTAGES, Rows.SPELLS):
-        query = query.where(_touching(table, times, is_ended=made.is_ended))
+        ended = None if not made.is_ended else _ENDED[made.rows]
+        query = query.where(_touching(table, times, ended))
     elif made.rows is Rows.COMMANDS:
         query = query.where(sa.or_(*(sa.and_(begun >= t0, begun < t1) for t0, t1 in times)))
     else:
@@ -527,13 +530,32 @@ async def behind(
     return found
 
 
+def _fine_again() -> sa.ColumnElement[datetime]:
+    """Say when somebody first said after a spell that the facility works."""
+    later = aliased(FacilitySpell)
+    return (
+        sa.select(sa.func.min(later.from_at))
+        .where(
+            later.facility_id == FacilitySpell.facility_id,
+            later.from_at > FacilitySpell.from_at,
+            later.status.in_(FINE),
+        )
+        .correlate(FacilitySpell)
+        .scalar_subquery()
+    )
+
+
+_ENDED = {Rows.OUTAGES: ControllerOutage.until_at, Rows.SPELLS: _fine_again()}
+"""When such a row was over: a fault, when it was told that the thing works."""
+
+
 def _touching(
-    table: Any, times: Sequence[tuple[datetime, datetime]], *, is_ended: bool
+    table: Any, times: Sequence[tuple[datetime, datetime]], ended: Any | None
 ) -> sa.ColumnElement[bool]:
     """Select the spells that reach into some times, or that ended in them."""
+    if ended is not None:
+        return sa.or_(*(sa.and_(ended >= t0, ended < t1) for t0, t1 in times))
     until = table.until_at
-    if is_ended:
-        return sa.or_(*(sa.and_(until >= t0, until < t1) for t0, t1 in times))
     lasts = until.is_(None)
     return sa.or_(*(sa.and_(table.from_at < t1, lasts | (until > t0)) for t0, t1 in times))
 

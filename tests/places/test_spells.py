@@ -20,10 +20,11 @@ from tests.support.worlds import a_station
 
 pytestmark = pytest.mark.anyio
 
-WORKING, DEGRADED, OUT = (
+WORKING, DEGRADED, OUT, UNKNOWN = (
     FacilityStatus.WORKING,
     FacilityStatus.DEGRADED,
     FacilityStatus.OUT_OF_ORDER,
+    FacilityStatus.UNKNOWN,
 )
 
 
@@ -127,8 +128,36 @@ async def test_what_was_out_of_order_before_the_day_is_known_since_when(runtime:
         await hears(tx, oven, WORKING, 40, told=40)
         await hears(tx, oven, OUT, 50, told=50)
         found = await of(tx, [oven, other], 25, 45)
-    assert found[0] == [(20, OUT, 10), (30, OUT, 10), (40, WORKING, 40)]
-    assert found[1] == [(0, WORKING, 0)]
+    assert found[0] == [(20, OUT, 10, 30), (30, OUT, 10, 40), (40, WORKING, None, None)]
+    assert found[1] == [(0, WORKING, None, None)]
+
+
+async def test_a_fault_is_not_over_while_nobody_knows(runtime: Runtime) -> None:
+    async with runtime.database.write() as tx:
+        oven = await a_microwave(tx)
+        words = [(10, OUT), (20, WORKING), (30, UNKNOWN), (40, OUT), (50, UNKNOWN), (60, OUT)]
+        words += [(70, UNKNOWN), (75, UNKNOWN), (80, DEGRADED), (90, UNKNOWN), (95, OUT)]
+        for minutes, status in words:
+            await hears(tx, oven, status, minutes, told=minutes)
+        whole = [
+            (0, WORKING, None, None),
+            (10, OUT, 10, 20),
+            (20, WORKING, None, None),
+            (30, UNKNOWN, None, None),
+            (40, OUT, 40, 50),
+            (50, UNKNOWN, 40, 50),
+            (60, OUT, 40, 70),
+            (70, UNKNOWN, 40, 70),
+            (75, UNKNOWN, 40, 70),
+            (80, DEGRADED, None, None),
+            (90, UNKNOWN, None, None),
+            (95, OUT, 95, None),
+        ]
+        for since in range(100):
+            (found,) = await of(tx, [oven], since, 100)
+            assert found == [one for one in whole if one in found]
+            assert found[0][0] <= since
+            assert found[-1] == whole[-1]
 
 
 async def of(
@@ -137,7 +166,10 @@ async def of(
     stations = [thing.station_id for thing in things]
     found = await spells.spells(tx, stations, from_at=at(since), until_at=at(until))
     return [
-        [(minute(one.from_at), one.status, minute(one.since_at)) for one in found[thing.station_id]]
+        [
+            (minute(one.from_at), one.status, minute(one.out_from_at), minute(one.out_until_at))
+            for one in found[thing.station_id]
+        ]
         for thing in things
     ]
 
@@ -148,4 +180,4 @@ async def test_a_spell_that_ends_where_the_time_begins_is_given_too(runtime: Run
         await hears(tx, oven, OUT, 10, told=10)
         await hears(tx, oven, WORKING, 20, told=20)
         ((first, *_),) = [await of(tx, [oven], 20, 30)]
-    assert first == [(10, OUT, 10), (20, WORKING, 20)]
+    assert first == [(10, OUT, 10, 20), (20, WORKING, None, None)]

@@ -224,9 +224,14 @@ async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it
         await facilities.report_status(tx, oven.id, broken, status_at=at(-64), at=at(26))
     assert await told(27) == (1, 1, 76.0)
     async with runtime.database.write() as tx:
-        (await tx.get_one(Station, station.id)).retired_at = at(28)
+        unknown = FacilityStatus.UNKNOWN
+        await facilities.report_status(tx, oven.id, unknown, status_at=at(-1), at=at(27))
+    # Who does not know any more, the day before, says nothing of a repair.
+    assert await told(28) == (1, 1, 63.0)
+    async with runtime.database.write() as tx:
+        (await tx.get_one(Station, station.id)).retired_at = at(29)
     # Of a station that is closed nothing stands there now.
-    assert await told(29) == (0, 1, 76.0)
+    assert await told(30) == (0, 1, 63.0)
 
 
 async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:

@@ -81,12 +81,17 @@ class Story:
     def _things(self, chance: random.Random, number: int) -> list[Thing]:
         edges: list[int | None] = [-90, *cuts(chance, -80, self.now, 6)]
         edges.append(None if chance.random() < 0.6 else self.now)
-        kind, found, since = chance.choice(["water", "microwave"]), list[Thing](), -90
+        kind, found = chance.choice(["water", "microwave"]), list[Thing]()
+        fault: tuple[int, int | None] | None = None
         for a, b in pairwise(edges):
             assert a is not None
             status = chance.choice(STATUSES)
-            since = since if found and found[-1].status == status else a
-            found.append(Thing(number, kind, chance.randint(1, 3), status, a, b, since))
+            if status == "out_of_order":
+                fault = (fault[0] if fault else a, b)
+            elif status != "unknown":
+                fault = None
+            quantity = chance.randint(1, 3)
+            found.append(Thing(number, kind, quantity, status, a, b, *(fault or ())))
         return found
 
     def day(self) -> Day:
@@ -111,7 +116,7 @@ class Story:
             deaf=in_ms(self.deaf),
             things=[
                 one._replace(from_ms=one.from_ms * MINUTE, until_ms=ms(one.until_ms),
-                             since_ms=one.since_ms * MINUTE)
+                             out_from_ms=ms(one.out_from_ms), out_until_ms=ms(one.out_until_ms))
                 for one in self.things
             ],
         )  # fmt: skip
@@ -135,13 +140,30 @@ class Story:
                 if self.lives(b) and known:
                     hours[b // 12].outages_ended += 1
                     hours[b // 12].outage_ms += known * MINUTE
-        for before, after in pairwise(self.things):
-            mended = before.status == "out_of_order" and after.status in ("working", "degraded")
-            at = after.from_ms
-            if before.facility == after.facility and mended and self.lives(at):
-                standing = hours[at // 12].facilities.setdefault(after.kind, Standing())
-                standing.repairs_ms.append((at - before.since_ms) * MINUTE)
+        for thing in self.things:
+            if thing.status in ("working", "degraded") and self.lives(thing.from_ms):
+                lasted = self._was_out(thing)
+                if lasted:
+                    hour = hours[thing.from_ms // 12]
+                    standing = hour.facilities.setdefault(thing.kind, Standing())
+                    standing.repairs_ms.append(lasted * MINUTE)
         return hours
+
+    def _was_out(self, thing: Thing) -> int:
+        """Walk back to the word before that it works: from the first to the last out of order."""
+        out, at = list[int](), thing.from_ms - 1
+        while (status := self._status(thing.facility, at)) in ("out_of_order", "unknown"):
+            if status == "out_of_order":
+                out.append(at)
+            at -= 1
+        return out[0] - out[-1] + 1 if out else 0
+
+    def _status(self, facility: object, minute: int) -> str | None:
+        for one in self.things:
+            ends = self.now if one.until_ms is None else one.until_ms
+            if one.facility == facility and one.from_ms <= minute < ends:
+                return one.status
+        return None
 
     def _look(self, minute: int, hour: Hour) -> None:
         kinds = [kind for a, b, kind in self.held if a <= minute < b]
@@ -344,3 +366,31 @@ def test_a_restart_of_the_server_makes_no_outage() -> None:
     assert hours[1].usable_ms == 3_560_000
     (there,) = [hours_of(a_day(devices=[device]))[1]]
     assert (there.outages_ended, there.outage_ms) == (1, 95_000)
+
+
+@pytest.mark.parametrize(
+    ("words", "repairs"),
+    [
+        ([(1, "out_of_order"), (3, "working")], [2]),
+        ([(1, "out_of_order"), (3, "degraded")], [2]),
+        ([(1, "out_of_order"), (3, "unknown")], []),
+        ([(1, "out_of_order"), (3, "unknown"), (4, "working")], [2]),
+        ([(1, "out_of_order"), (3, "unknown"), (4, "out_of_order"), (5, "working")], [4]),
+        ([(1, "unknown"), (4, "working")], []),
+    ],
+)
+def test_a_fault_is_repaired_when_somebody_says_that_it_works(
+    words: list[tuple[int, str]], repairs: list[int]
+) -> None:
+    """What was unknown in between is time in which nobody knew, and no repair."""
+    things, fault = list[Thing](), None
+    for (since, status), after in zip(words, [*words[1:], (None, "")], strict=True):
+        until = None if after[0] is None else after[0] * HOUR
+        if status == "out_of_order":
+            fault = (fault[0] if fault else since * HOUR, until)
+        elif status != "unknown":
+            fault = None
+        things.append(Thing(1, "microwave", 1, status, since * HOUR, until, *(fault or ())))
+    hours = hours_of(a_day(things=things))
+    found = [ms for hour in hours for one in hour.facilities.values() for ms in one.repairs_ms]
+    assert found == [length * HOUR for length in repairs]

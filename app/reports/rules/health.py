@@ -14,6 +14,8 @@ only within the station's life and until now.
   is no longer than it may be was no silence: right before the servers went, or right after they
   came back.
 - A facility counts while its station was open: so many units times the time.
+- A fault is over when somebody says that the thing works, also badly, and counts there. Who only
+  does not know any more ends the time that it was known to last, and repairs nothing.
 """
 
 from bisect import bisect_right
@@ -32,7 +34,7 @@ HeldWindow = tuple[int, int, Kind, Because]
 
 OUT_OF_ORDER, UNKNOWN, DEGRADED = "out_of_order", "unknown", "degraded"
 REPAIRED = frozenset({"working", DEGRADED})
-"""What an end of `out_of_order` leads to when it was a repair."""
+"""Who says so says that a fault is over."""
 
 
 class Device(NamedTuple):
@@ -55,8 +57,10 @@ class Thing(NamedTuple):
     status: str
     from_ms: int
     until_ms: int | None
-    since_ms: int
-    """When it came into this status."""
+    out_from_ms: int | None = None
+    """When it was first said to be out of order, as long as nobody has said since that it works."""
+    out_until_ms: int | None = None
+    """Until when that was last known; None: it is out of order."""
 
 
 class Day(NamedTuple):
@@ -91,7 +95,8 @@ class Standing:
     unknown_ms: int = 0
     degraded_ms: int = 0
     repairs_ms: list[int] = field(default_factory=list)
-    """How long each was out of order that no longer is, from beginning to end."""
+    """How long each was out of order that works again: from the first word of it until the last
+    that was known of it."""
 
 
 @dataclass(slots=True)
@@ -173,8 +178,7 @@ def plain(day: Day) -> Day | None:
         counted=() if day.devices else tuple(shifted(day.counted, -begins)),
         devices=(Device(0, None, length),) if day.devices else (),
         things=tuple(
-            Thing(None, thing.kind, thing.quantity, thing.status, 0, None, 0)
-            for thing in day.things
+            Thing(None, thing.kind, thing.quantity, thing.status, 0, None) for thing in day.things
         ),
     )
 
@@ -264,21 +268,22 @@ def _facilities(day: Day, hours: Sequence[Hour], is_open: Sequence[Span], *, unt
             if column is not None:
                 grown = getattr(standing, column) + thing.quantity * length
                 setattr(standing, column, grown)
-        if before is not None and _is_repaired(before, thing):
+        lasted_ms = None if before is None else _repaired_ms(before, thing)
+        if lasted_ms is not None:
             repaired = _hour(day.edges, thing.from_ms)
             if repaired is not None and day.life[0] <= thing.from_ms < until_ms:
                 standing = hours[repaired].facilities.setdefault(thing.kind, Standing())
-                standing.repairs_ms.append(thing.from_ms - before.since_ms)
+                standing.repairs_ms.append(lasted_ms)
         before = thing
 
 
-def _is_repaired(before: Thing, after: Thing) -> bool:
-    return (
-        before.facility == after.facility
-        and before.until_ms == after.from_ms
-        and before.status == OUT_OF_ORDER
-        and after.status in REPAIRED
-    )
+def _repaired_ms(before: Thing, after: Thing) -> int | None:
+    """Say how long a fault lasted that the second spell tells to be over; None: there is none."""
+    follows = before.facility == after.facility and before.until_ms == after.from_ms
+    if not follows or before.out_from_ms is None or after.status not in REPAIRED:
+        return None
+    known_until = after.from_ms if before.out_until_ms is None else before.out_until_ms
+    return known_until - before.out_from_ms
 
 
 class _Silences(NamedTuple):
