@@ -277,11 +277,12 @@ def _mode_rows(city: City, index: int) -> Rows:
     """Write down which modes held, as the job of those days would have."""
     begins, stations = midnight(day_of(city, index)), city.stations
     which = np.flatnonzero((stations.opened_at <= begins) & (begins + DAY <= stations.retired_at))
-    rules, numbers = np.unique(stations.rules[which], return_inverse=True)
+    kinds = np.stack([stations.rules[which], stations.capacity[which]])
+    kinds, numbers = np.unique(kinds, axis=1, return_inverse=True)
     since, until = instant_of(begins), instant_of(begins + DAY)
     days = [
-        next(held.days_of(city.rules[number], city.calendar, since, until))
-        for number in rules.tolist()
+        next(held.days_of(city.rules[number], city.calendar, since, until, seats))
+        for number, seats in kinds.T.tolist()
     ]
     count = len(which)
     over = Column(np.full(count, begins + DAY, np.int64))
@@ -291,6 +292,7 @@ def _mode_rows(city: City, index: int) -> Rows:
         "midnight_at": Column(np.full(count, begins, np.int64)),
         "windows": Column(numbers, words=[json.dumps(day["windows"]) for day in days]),
         "promised": Column(numbers, words=[json.dumps(day["promised"]) for day in days]),
+        "seats": Column(numbers, words=[json.dumps(day["seats"]) for day in days]),
         "recorded_until": over,
         "changed_at": over,
     }

@@ -1,10 +1,10 @@
 """Which mode held: written down before anything can change it, and never worked out again (law 1).
 
-The rules of a station may be amended later, and what held must stay what it was. So whoever
-changes them first has the time until then recorded, under the rules that stood, in the same
-transaction; a job does the same for the time that simply passes. What is recorded is only ever
-added to, under a lock on the station's row, so that of a job and a change at the same moment one
-sees what the other did.
+The rules of a station may be amended later, and what held must stay what it was; so must the number
+of its seats, by which reports count. So whoever changes them first has the time until then
+recorded, under the rules that stood, in the same transaction; a job does the same for the time that
+simply passes. What is recorded is only ever added to, under a lock on the station's row, so that of
+a job and a change at the same moment one sees what the other did.
 """
 
 import asyncio
@@ -68,6 +68,8 @@ class Recorded(NamedTuple):
     """In order; between the first and the last there is no gap."""
     promised: list[tuple[int, int]]
     """When it was promised to be open, whatever then held; in order, milliseconds since 1970."""
+    seats: list[tuple[int, int, int]]
+    """From when until when it had how many, in order; what is missing was never recorded."""
 
 
 OPEN = frozenset({Kind.FREE, Kind.SCAN})
@@ -107,7 +109,13 @@ async def windows(
     """
     found: dict[uuid.UUID, Recorded] = {}
     rows = await tx.execute(
-        sa.select(_MODES.c.station_id, _MODES.c.midnight_at, _MODES.c.windows, _MODES.c.promised)
+        sa.select(
+            _MODES.c.station_id,
+            _MODES.c.midnight_at,
+            _MODES.c.windows,
+            _MODES.c.promised,
+            _MODES.c.seats,
+        )
         .where(
             _MODES.c.station_id.in_(station_ids),
             _MODES.c.local_day >= from_day - _DAY,
@@ -117,12 +125,15 @@ async def windows(
     )
     for row in rows:
         zero = round(row.midnight_at.timestamp() * 1000)
-        recorded = found.setdefault(row.station_id, Recorded([], []))
+        recorded = found.setdefault(row.station_id, Recorded([], [], []))
         recorded.held.extend(
             Held(zero + since, zero + until, Kind(kind), Because(because))
             for since, until, kind, because in row.windows
         )
         recorded.promised.extend((zero + since, zero + until) for since, until in _promised(row))
+        recorded.seats.extend(
+            (zero + since, zero + until, seats) for since, until, seats in row.seats or ()
+        )
     return found
 
 
@@ -165,6 +176,7 @@ async def _record(
                 _STATIONS.c.timezone,
                 _STATIONS.c.staffed_hours,
                 _STATIONS.c.access_hours,
+                _STATIONS.c.capacity,
                 _STATIONS.c.created_at,
                 _STATIONS.c.retired_at,
             )
@@ -196,12 +208,14 @@ async def _record(
             since, until = spans[station.id]
             rows += [
                 written | {"station_id": station.id, "changed_at": at}
-                for written in days_of(rules, calendar, since, until, last.get(station.id))
+                for written in days_of(
+                    rules, calendar, since, until, station.capacity, last.get(station.id)
+                )
             ]
     statement = upsert(tx, _MODES)
     grows = {
         name: statement.excluded[name]
-        for name in ("windows", "promised", "recorded_until", "changed_at")
+        for name in ("windows", "promised", "seats", "recorded_until", "changed_at")
     }
     await tx.execute(
         statement.on_conflict_do_update(index_elements=["station_id", "local_day"], set_=grows),
@@ -251,6 +265,7 @@ def days_of(
     calendar: Calendar,
     since: datetime,
     until: datetime,
+    seats: int,
     last: Any | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Write out `[since, until)` by local days; the first continues the last record's row.
@@ -266,19 +281,23 @@ def days_of(
     while since < until:
         ends = min(instant(place, day + _DAY, 0), until)
         midnight_at, written, promised = instant(place, day, 0), list[Any](), list[Any]()
+        seated = list[Any]()
         if last is not None and last.local_day == day:
             midnight_at, written, promised = last.midnight_at, [*last.windows], [*_promised(last)]
+            seated = [*(last.seats or ())]
         for window in found:
             if window.from_at < ends and since < window.until_at:
                 _append(written, _cut(window, since, ends, midnight_at))
         for window in promises:
             if window.kind in OPEN and window.from_at < ends and since < window.until_at:
                 _append(promised, _cut(window, since, ends, midnight_at)[:2])
+        _append(seated, [(since - midnight_at) // _MS, (ends - midnight_at) // _MS, seats])
         yield {
             "local_day": day,
             "midnight_at": midnight_at,
             "windows": written,
             "promised": promised,
+            "seats": seated,
             "recorded_until": ends,
         }
         since, day = ends, day + _DAY

@@ -77,8 +77,8 @@ class Description:
 
 
 COLUMNS = tuple(Description.__slots__)
-MODE_COLUMNS = frozenset({"timezone", "staffed_hours", "access_hours"})
-"""What decides a station's mode."""
+RECORDED_COLUMNS = frozenset({"timezone", "staffed_hours", "access_hours", "capacity"})
+"""What decides a station's mode, and its seats: it is recorded what held before they change."""
 
 
 def checked(description: Description) -> Description:
@@ -169,7 +169,7 @@ async def amend(
     changed = [name for name in COLUMNS if getattr(wanted, name) != before[name]]
     if not changed:
         return station
-    if MODE_COLUMNS & set(changed):
+    if RECORDED_COLUMNS & set(changed):
         await held.record(tx, [station.id], at=at)
     for name in changed:
         setattr(station, name, getattr(wanted, name))

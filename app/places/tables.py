@@ -164,7 +164,10 @@ class ModeChange(Base):
 
 
 class StationModes(Base):
-    """Which modes held at a station on a local day, as far as they are recorded (law 1)."""
+    """Which modes held at a station on a local day, as far as they are recorded (law 1).
+
+    And how many seats it had.
+    """
 
     __tablename__ = "station_modes"
 
@@ -177,6 +180,9 @@ class StationModes(Base):
     promised: Mapped[list[Any] | None] = mapped_column(Json)
     """When it was promised to be open, whatever then held: `[from_ms, until_ms]`; None: it was
     recorded before that was."""
+    seats: Mapped[list[Any] | None] = mapped_column(Json)
+    """How many seats there were: `[from_ms, until_ms, seats]`, in order; of time that is missing,
+    and where it is None, nobody recorded it."""
     recorded_until: Mapped[datetime]
     changed_at: Mapped[datetime]
 

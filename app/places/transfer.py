@@ -36,7 +36,7 @@ from app.places import districts, held, spells
 from app.places.facilities import facilities_of
 from app.places.rules import CITY_ZONE, grid_cell, local_day
 from app.places.stations import COLUMNS as DESCRIBED
-from app.places.stations import MODE_COLUMNS, Description, StationInvalid, checked
+from app.places.stations import RECORDED_COLUMNS, Description, StationInvalid, checked
 from app.places.tables import (
     Facility,
     FacilityKind,
@@ -237,7 +237,7 @@ async def _write(
         if row.description.code in stored
         and any(
             getattr(stored[row.description.code], name) != getattr(row.description, name)
-            for name in MODE_COLUMNS
+            for name in RECORDED_COLUMNS
         )
     ]
     await held.record(tx, amended, at=at)

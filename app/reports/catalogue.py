@@ -240,7 +240,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "hours",
     ),
     "seat_hours": (
-        "seats x the reporting_hours of each station, summed up, by the seats when it was counted",
+        "seats x the reporting_hours of each station, summed up, by the seats that there were "
+        "then; of time before those were recorded, by the seats when it was counted",
         "hours",
     ),
     "reporting_person_hours": ("of the person_hours, those within the reporting_hours", "hours"),
@@ -269,7 +270,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
         "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
-        "over midnight: what does is two; of the seats that there were when it was counted",
+        "over midnight: what does is two; of the seats that there were then, and of time before "
+        "those were recorded, when it was counted",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),

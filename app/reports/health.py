@@ -76,7 +76,7 @@ async def read_days(
         )
     ]
 
-    nothing = Recorded([], [])
+    nothing = Recorded([], [], [])
 
     def told() -> Mapping[tuple[uuid.UUID, date], Day]:
         found = {}
@@ -89,6 +89,7 @@ async def read_days(
                 silence_ms=silence // _MS,
                 held=modes.held,
                 promised=modes.promised,
+                seats=modes.seats,
                 devices=[_device(one) for one in heard.get(row.id, ())],
                 deaf=deaf,
                 things=[_thing(one) for one in things.get(row.id, ())],

@@ -106,6 +106,7 @@ async def read_days(
                     timezone=place.timezone,
                     day=day,
                     capacity=place.capacity,
+                    seats=stood[cell].seats,
                     stays=stays.get(cell, ()),
                     attempts=attempts.get(cell, ()),
                     orders=orders.get(cell, ()),

@@ -18,7 +18,7 @@ from app.people.tables import Admin, Consent, Worker
 from app.places.calendar import CalendarCache
 from app.places.rules import local_day, local_hour, mode_at
 from app.places.standing import station_rules
-from app.places.tables import Facility, FacilitySpell, ModeChange, Station, Unit
+from app.places.tables import Facility, FacilitySpell, ModeChange, Station, StationModes, Unit
 from app.tables import every_table
 from app.visits import presence
 from app.visits.tables import EndSource, FacilityUse, StationPresence, Visit, WalkInCount
@@ -94,6 +94,18 @@ async def test_rows_read_back_as_the_product_would_have_written_them(database: D
     for use in uses:
         assert use.visit_id is not None
         assert visits[use.visit_id].started_at <= use.begun_at < MIDNIGHT
+
+
+async def test_the_seats_of_every_day_are_recorded(database: Database) -> None:
+    await generate(database, PLAN)
+    async with database.read() as tx:
+        query = sa.select(Station.capacity, StationModes.seats).join(
+            StationModes, StationModes.station_id == Station.id
+        )
+        rows = (await tx.execute(query)).all()
+    assert len({row.capacity for row in rows}) > 5
+    for row in rows:
+        assert row.seats == [[0, 86_400_000, row.capacity]]
 
 
 async def test_keys_of_live_rows_and_names_past_retention_are_gone(database: Database) -> None:

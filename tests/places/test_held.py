@@ -129,8 +129,42 @@ async def test_staff_who_come_late_leave_their_absence_recorded(runtime: Runtime
 
 async def test_what_says_nothing_of_the_mode_records_nothing(runtime: Runtime) -> None:
     station = await new_station(runtime)
-    await amends(runtime, station, MIDNIGHT + 12 * HOUR, name="大坪驿站", capacity=7)
+    await amends(runtime, station, MIDNIGHT + 12 * HOUR, name="大坪驿站", max_stay_min=30)
     assert await a_day(runtime, station) == []
+
+
+async def seats(runtime: Runtime, station: Station) -> list[tuple[float, float, int]]:
+    """How many seats are recorded from the day on, in hours since its midnight."""
+    async with runtime.database.read() as tx:
+        found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY + timedelta(days=2))
+    return [(hour_of(since), hour_of(until), n) for since, until, n in found[station.id].seats]
+
+
+async def test_seats_that_become_more_leave_those_that_there_were(runtime: Runtime) -> None:
+    station = await new_station(runtime, capacity=10)
+    await held.record_all(runtime.database, at=MIDNIGHT + 9 * HOUR)
+    await amends(runtime, station, MIDNIGHT + 12 * HOUR, capacity=30)
+    await amends(runtime, station, MIDNIGHT + 13 * HOUR, max_stay_min=30)
+    async with runtime.database.write() as tx:
+        content = (await transfer.export_stations(tx, {})).replace(b",30,", b",20,", 1)
+        await transfer.import_stations(
+            tx, runtime.wakeups, content, within=None, dry_run=False, actor=COMMAND_LINE,
+            at=MIDNIGHT + 15 * HOUR,
+        )  # fmt: skip
+    await held.record_all(runtime.database, at=MIDNIGHT + 30 * HOUR)
+    assert await seats(runtime, station) == [(0, 12, 10), (12, 15, 30), (15, 24, 20), (24, 30, 20)]
+
+
+async def test_of_a_record_from_before_seats_were_only_what_follows_is_known(
+    runtime: Runtime,
+) -> None:
+    station = await new_station(runtime, capacity=10)
+    await held.record_all(runtime.database, at=MIDNIGHT + 9 * HOUR)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(StationModes).values(seats=None))
+    assert await seats(runtime, station) == []
+    await held.record_all(runtime.database, at=MIDNIGHT + 12 * HOUR)
+    assert await seats(runtime, station) == [(9, 12, 10)]
 
 
 async def test_an_override_that_reaches_back_does_not_change_what_held(runtime: Runtime) -> None:

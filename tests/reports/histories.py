@@ -3,14 +3,18 @@
 import hashlib
 import random
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit import COMMAND_LINE
 from app.db.types import new_id
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.rules.journal import EventType, Quality
@@ -24,8 +28,17 @@ from app.doors.tables import (
     Scan,
 )
 from app.people.tables import Occupation
+from app.places import stations
 from app.places.rules import Because, Kind
-from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
+from app.places.tables import (
+    Facility,
+    FacilityKind,
+    FacilityStatus,
+    OperatingModel,
+    Station,
+    StationModes,
+    Unit,
+)
 from app.runtime import Runtime
 from app.visits.tables import EndSource, FacilityUse, Visit, VoidBecause, WalkInCount
 from tests.support.worlds import (
@@ -105,6 +118,7 @@ class Author:
             (far, early, None, JUMPED),
         ]
         for number, (unit, created_at, retired_at, timezone) in enumerate(lives):
+            seats = self._seats(timezone)
             station = await a_station(
                 tx,
                 unit=unit,
@@ -112,9 +126,10 @@ class Author:
                 retired_at=retired_at,
                 timezone=timezone,
                 code=f"CQ{number:04d}",
-                capacity=self.random.choice([0, 1, 2, 8, 20]),
+                capacity=seats[-1][2],
                 operating_model=self.random.choice(list(OperatingModel)[:2]),
             )
+            await self._record(station, seats)
             (story.foreign if unit is foreign else story.stations).append(station)
         self.workers = [await a_worker(tx, self.held, at=early) for _ in range(4)]
         for station in (*story.stations, *story.foreign):
@@ -123,6 +138,47 @@ class Author:
         tx.add_all(self._refer)
         await tx.flush()
         return story
+
+    def _seats(self, timezone: str) -> list[tuple[datetime, datetime, int]]:
+        """Some spells of seats, from before anything happens until now."""
+        lows = [self._instant(), self._instant(), AT - timedelta(minutes=100)]
+        if timezone == JUMPED and self.back > FIRST - JUMP:
+            lows.append(JUMP - timedelta(minutes=20))
+        begins = (FIRST - self.back - timedelta(days=3)).astimezone(UTC)
+        edges = [begins, *sorted(set(lows)), AT]
+        return [
+            (since, until, self.random.choice([0, 1, 2, 8, 20])) for since, until in pairwise(edges)
+        ]
+
+    async def _record(
+        self, station: Station, seats: Sequence[tuple[datetime, datetime, int]]
+    ) -> None:
+        """Write down how many there were, day by day, as whoever changed them did; and no mode."""
+        zone, rows = ZoneInfo(station.timezone), list[dict[str, Any]]()
+        day, last = (at.astimezone(zone).date() for at in (seats[0][0], AT))
+        while day <= last:
+            midnight, next_one = (
+                datetime.combine(each, time(), zone).astimezone(UTC)
+                for each in (day, day + timedelta(days=1))
+            )
+            cut = [(max(a, midnight), min(b, next_one), number) for a, b, number in seats]
+            ms = timedelta(milliseconds=1)
+            written = [[(a - midnight) // ms, (b - midnight) // ms, n] for a, b, n in cut if a < b]
+            rows.append(
+                {
+                    "station_id": station.id,
+                    "local_day": day,
+                    "midnight_at": midnight,
+                    "windows": [],
+                    "promised": [],
+                    "seats": written,
+                    "recorded_until": min(next_one, AT),
+                    "changed_at": midnight,
+                }
+            )
+            day += timedelta(days=1)
+        await self.tx.flush()
+        await self.tx.execute(sa.insert(StationModes), rows)
 
     async def _things(self, station: Station, early: datetime) -> None:
         door = await a_door(self.tx, station, at=early)
@@ -180,6 +236,13 @@ class Author:
                     self._use(station, facility)
         await self.tx.flush()
         self._correct(written)
+        for station in self.random.sample(story.stations, 3):
+            if station.retired_at is None:
+                seats = {"capacity": self.random.choice([0, 1, 2, 8, 20])}
+                await stations.amend(
+                    self.tx, self.held.wakeups, station, changes=seats, actor=COMMAND_LINE,
+                    at=written,
+                )  # fmt: skip
         moved, to = self.random.choice(story.stations), self.random.choice(ours)
         moved.unit_id, moved.changed_at = to.id, written
         await self.tx.flush()

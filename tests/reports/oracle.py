@@ -20,7 +20,14 @@ from app.doors.rules import CommandState, Outcome
 from app.doors.tables import Command, Controller, Door, OfflineEntry, Scan
 from app.people.tables import Worker
 from app.places.rules import DayClass, Kind
-from app.places.tables import Facility, FacilityKind, FacilityStatus, Station, Unit
+from app.places.tables import (
+    Facility,
+    FacilityKind,
+    FacilityStatus,
+    Station,
+    StationModes,
+    Unit,
+)
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 
 MINUTE = timedelta(minutes=1)
@@ -45,6 +52,8 @@ class Raw:
     controllers: list[Controller]
     contacts: dict[Any, bool]
     numbers: dict[Any, int]
+    seats: Mapping[Any, Mapping[int, int]]
+    """Of each station: how many there were, by the minute since 1970 from which on there were."""
     health: Mapping[tuple[Any, date], Mapping[int, Mapping[str, int]]]
     """Health counters by station and day, by hour, by their names."""
     reporting: Mapping[tuple[Any, date], Sequence[int]]
@@ -126,17 +135,21 @@ class Raw:
     def local(self, station: Station, number: int) -> datetime:
         return datetime.fromtimestamp(number * 60, UTC).astimezone(self.zone(station))
 
+    def seats_at(self, station: Station, number: int) -> int:
+        """How many seats there were in a minute: those of the last word before it, or of today."""
+        words = [at for at in self.seats.get(station.id, {}) if at <= number]
+        return self.seats[station.id][max(words)] if words else station.capacity
+
     @lru_cache  # noqa: B019  # One for each small history of a test.
     def crowded(self, station_id: Any) -> Counter[Hour]:
         """Minutes at 90 % of the seats in runs of five or more, by local hour; none over days."""
         (station,) = [each for each in self.stations if each.id == station_id]
         found: Counter[Hour] = Counter()
-        if not station.capacity:
-            return found
         inside = self.inside(station)
         run: list[datetime] = []
         for number in [*sorted(inside), None]:
-            is_full = number is not None and inside[number] >= 0.9 * station.capacity
+            seats = 0 if number is None else self.seats_at(station, number)
+            is_full = number is not None and seats > 0 and inside[number] >= 0.9 * seats
             local = self.local(station, number) if number is not None else None
             follows = run and local and local - run[-1] == MINUTE and local.date() == run[-1].date()
             if not (is_full and follows):
@@ -162,10 +175,11 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health
         query = sa.select(kind).where(kind.station_id.in_(ours))
         return list(await tx.scalars(query.execution_options(populate_existing=True)))
 
-    stations = sa.select(Station).where(Station.id.in_(ours)).order_by(Station.code)
+    query = sa.select(Station).where(Station.id.in_(ours)).order_by(Station.code)
+    stations = list(await tx.scalars(query.execution_options(populate_existing=True)))
     return Raw(
         at=at,
-        stations=list(await tx.scalars(stations.execution_options(populate_existing=True))),
+        stations=stations,
         units={unit.id: unit for unit in await tx.scalars(sa.select(Unit))},
         # One that never was stays in the table, and no report speaks of it.
         visits=[visit for visit in await rows(Visit) if visit.voided_at is None],
@@ -178,9 +192,26 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health
         controllers=await rows(Controller),
         contacts={door.id: door.has_contact for door in await tx.scalars(sa.select(Door))},
         numbers={worker.id: worker.number for worker in await tx.scalars(sa.select(Worker))},
+        seats=seats_of(await rows(StationModes), stations),
         health=health.hours,
         reporting=health.reporting,
     )
+
+
+def seats_of(
+    rows: Sequence[StationModes], stations: Sequence[Station]
+) -> Mapping[Any, Mapping[int, int]]:
+    """Read the words on seats; after the last of them there are as many as the station says."""
+    found: dict[Any, dict[int, int]] = {station.id: {} for station in stations}
+    for row in sorted(rows, key=lambda row: row.local_day):
+        assert row.seats is not None
+        for since, until, number in row.seats:
+            words = found[row.station_id]
+            words[minute(row.midnight_at + timedelta(milliseconds=since))] = number
+            last = minute(row.midnight_at + timedelta(milliseconds=until))
+            (station,) = [each for each in stations if each.id == row.station_id]
+            words[last] = station.capacity
+    return found
 
 
 @dataclass
@@ -544,7 +575,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     # T: minutes of each station open and reporting; O is integrated over these alone.
     over = [(each, row.reporting(each)) for each in row.stations]
     open_minutes = sum(len(minutes) for _, minutes in over)
-    seats = sum(each.capacity * len(minutes) for each, minutes in over)
+    seats = sum(raw.seats_at(each, number) for each, minutes in over for number in minutes)
     then = [raw.inside(each)[number] for each, minutes in over for number in minutes]
     persons_then, used_then = sum(then), sum(number > 0 for number in then)
     quarters: Counter[tuple[date, int]] = Counter()

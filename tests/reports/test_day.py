@@ -52,6 +52,29 @@ def test_only_a_stay_whose_end_somebody_saw_has_a_length() -> None:
     assert [total(hours, key) for key in keys] == [3, 1, 1, HOUR]
 
 
+def test_seats_are_those_that_there_were_and_where_none_are_recorded_those_of_today() -> None:
+    seats = [(at(-5), at(9), 2), (at(9), at(9.5), 1), (at(11), at(11.5), 4)]
+    day = Facts(ZONE, DAY, capacity=8, seats=seats)
+    hours = count(day, STAFFED, [(at(8.5), at(12))]).hours
+    found = {hour: counts[C.SEATS_MS] / HOUR for hour, counts in hours.items()}
+    assert found == {8: 1, 9: 4.5, 10: 8, 11: 6}
+
+
+def test_it_is_crowded_by_the_seats_that_there_were() -> None:
+    def crowded(*seats: tuple[float, float, int]) -> dict[int, float]:
+        spells = [(at(since), at(until), number) for since, until, number in seats]
+        hours = counted(capacity=2, stays=[Stay(at(9.5), at(11.5), 3, None)], seats=spells)
+        return {h: each[C.CROWDED_MS] / HOUR for h, each in hours.items() if C.CROWDED_MS in each}
+
+    assert crowded() == {9: 0.5, 10: 1, 11: 0.5}
+    assert crowded((0, 24, 4)) == {}
+    assert crowded((0, 24, 0)) == {}
+    assert crowded((0, 10, 4), (10, 10.25, 3)) == {10: 1, 11: 0.5}
+    # A run goes on when the seats become others and it stays as crowded.
+    assert crowded((0, 11.45, 4), (11.45, 11.47, 3), (11.47, 24, 1)) == {11: pytest.approx(0.05)}
+    assert crowded((0, 11.45, 4), (11.45, 11.47, 3), (11.47, 24, 4)) == {}
+
+
 @pytest.mark.parametrize(
     ("timezone", "day", "lengths"),
     [

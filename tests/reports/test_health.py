@@ -9,12 +9,14 @@ import pytest
 import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
+from app.db.types import new_id
 from app.doors.desk import ControllerDesk
 from app.doors.tables import ListeningSpell
 from app.people.admins import Roots
-from app.places import facilities, held
+from app.places import facilities, held, stations
 from app.places.facilities import NewFacility
-from app.places.tables import FacilityKind, FacilityStatus, Station
+from app.places.rules import Kind
+from app.places.tables import FacilityKind, FacilityStatus, Station, StationModes
 from app.reports import queries, vectors
 from app.reports.frame import Scope
 from app.reports.health import read_days
@@ -24,6 +26,7 @@ from app.reports.rules.counters import REPAIR
 from app.reports.rules.health import Hour, hours_of
 from app.reports.tables import Rollup
 from app.runtime import Runtime
+from app.visits.tables import EndSource, Visit
 from tests.support.statements import statements_of
 from tests.support.worlds import a_controller, a_station
 
@@ -135,6 +138,61 @@ async def test_while_no_server_was_there_to_hear_a_controller_was_neither_up_nor
         ) == wanted
 
 
+async def test_a_day_counted_again_after_the_seats_became_more_has_those_that_it_had(
+    runtime: Runtime,
+) -> None:
+    station = await a_place(runtime)
+    async with runtime.database.write() as tx:
+        visit = Visit(
+            id=new_id(),
+            station_id=station.id,
+            mode=Kind.SCAN,
+            party_size=18,
+            re_entry=False,
+            started_at=at(9),
+            stay_until=at(10),
+            ended_at=at(10),
+            end_source=EndSource.WORKER,
+            local_day=DAY,
+            local_hour=9,
+            changed_at=at(10),
+        )
+        tx.add(visit)
+
+    async def told(hours: float) -> Any:
+        terms = Terms(at=at(hours), retention=timedelta(days=180), silence=SILENCE)
+        await roll_up(runtime.database, terms)
+        scope = Scope(
+            stations=sa.select(Station.id),
+            roots=Roots(stations=[station.id]),
+            period=Period(DAY, DAY + timedelta(days=1)),
+            by=By.ALL,
+            at=at(hours),
+            retained_since=DAY - timedelta(days=180),
+        )
+        async with runtime.database.read() as tx:
+            (row,) = await queries.occupancy(tx, scope)
+        return row.seat_hours, row.person_hours, row.crowded_minutes
+
+    async def touched(hours: float, **values: Any) -> None:
+        async with runtime.database.write() as tx:
+            await tx.execute(sa.update(Visit).values(changed_at=at(hours), **values))
+
+    assert await told(25) == (20 * 22.5, 18, 60)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        more = {"capacity": 40}
+        await stations.amend(tx, runtime.wakeups, row, changes=more, actor=COMMAND_LINE, at=at(26))
+    await touched(27)
+    assert await told(28) == (20 * 22.5, 18, 60)
+    await touched(29, party_size=17)
+    assert await told(30) == (20 * 22.5, 17, 0)
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(StationModes).values(seats=None, changed_at=at(31)))
+    # Where nobody recorded them there are those of today.
+    assert await told(32) == (40 * 22.5, 17, 0)
+
+
 async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_told_apart(
     runtime: Runtime,
 ) -> None:
@@ -236,14 +294,14 @@ async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it
 
 async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
-        stations = [await a_station(tx, at=at(-30)) for _ in range(3)]
-        for station in stations:
+        places = [await a_station(tx, at=at(-30)) for _ in range(3)]
+        for station in places:
             await a_controller(tx, station, at=at(-30))
             new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
             await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
     await held.record_all(runtime.database, at=at(24))
     counts = []
-    for some in (stations[:1], stations):
+    for some in (places[:1], places):
         async with runtime.database.read() as tx:
             with statements_of(runtime.database) as statements:
                 await read_days(tx, {one.id: [DAY] for one in some}, silence=SILENCE, at=at(25))

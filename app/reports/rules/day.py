@@ -132,6 +132,9 @@ class Facts:
     timezone: str
     day: date
     capacity: int
+    """The seats of today: of time of which no others are recorded."""
+    seats: Sequence[tuple[int, int, int]] = ()
+    """From when until when there were how many, as far as it is recorded, in order."""
     stays: Sequence[Stay] = ()
     attempts: Sequence[Attempt] = ()
     orders: Sequence[Order] = ()
@@ -228,16 +231,20 @@ def _first(stay: Stay, counts: Counts, crowd: dict[str, set[int]]) -> None:
 def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted) -> None:
     """Integrate who was inside over the quarters of the day (metrics 16-21)."""
     edges = quarter_edges(facts.timezone, facts.day)
+    begins, ends = edges[0], edges[-1]
+    seated = _seated(facts, begins, ends)
     for since, until in reporting:
         for hour, ms in by_hour(edges, since, until):
             _add(found.hours[hour], C.REPORTING_MS, ms)
-            _add(found.hours[hour], C.SEATS_MS, facts.capacity * ms)
+        for first, last, seats in seated:
+            for hour, ms in by_hour(edges, max(since, first), min(until, last)):
+                _add(found.hours[hour], C.SEATS_MS, seats * ms)
     if not facts.stays:
         return
-    begins, ends = edges[0], edges[-1]
-    # Where reporting begins or ends nobody comes or goes.
+    # Where reporting begins or ends, or the seats become others, nobody comes or goes.
     turns = {edge for span in reporting for edge in span}
-    changes: defaultdict[int, int] = defaultdict(int, dict.fromkeys(turns, 0))
+    edges_of_seats = {first for first, _, _ in seated[1:]}
+    changes: defaultdict[int, int] = defaultdict(int, dict.fromkeys(turns | edges_of_seats, 0))
     for stay in facts.stays:
         since, until = max(stay.from_ms, begins), min(stay.until_ms, ends)
         if since < until:
@@ -247,9 +254,13 @@ def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted
     used_ms: dict[int, int] = {}
     crowded: list[tuple[int, int]] = []
     inside, since, number, is_reporting = 0, begins, 0, False
+    spell = 0
     for at in sorted(changes):
         if inside > 0:
-            if facts.capacity and inside >= CROWDED * facts.capacity:
+            while seated[spell][1] <= since:
+                spell += 1
+            seats = seated[spell][2]
+            if seats and inside >= CROWDED * seats:
                 if crowded and crowded[-1][1] == since:
                     crowded[-1] = (crowded[-1][0], at)
                 else:
@@ -284,6 +295,25 @@ def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted
         if until - since >= CROWDED_FOR_MS:
             for hour, ms in by_hour(edges, since, until):
                 _add(found.hours[hour], C.CROWDED_MS, ms)
+
+
+def _seated(facts: Facts, begins: int, ends: int) -> Sequence[tuple[int, int, int]]:
+    """Say how many seats there were all through a day: where none are recorded, those of today."""
+    found: list[tuple[int, int, int]] = []
+
+    def goes_on(until: int, seats: int) -> None:
+        since = found[-1][1] if found else begins
+        if since >= until:
+            return
+        if found and found[-1][2] == seats:
+            since = found.pop()[0]
+        found.append((since, until, seats))
+
+    for since, until, seats in facts.seats:
+        goes_on(min(since, ends), facts.capacity)
+        goes_on(min(until, ends), seats)
+    goes_on(ends, facts.capacity)
+    return found
 
 
 def by_hour(edges: Sequence[int], since: int, until: int) -> Iterable[tuple[int, int]]:

@@ -29,6 +29,9 @@ from app.places.rules import Because, Kind
 Span = tuple[int, int]
 """From, until."""
 
+Seats = tuple[int, int, int]
+"""From, until, how many there were."""
+
 HeldWindow = tuple[int, int, Kind, Because]
 """A recorded window of a mode: from, until, what held and why."""
 
@@ -79,6 +82,8 @@ class Day(NamedTuple):
     """When it was promised to be open, in order."""
     counted: Sequence[Span] = ()
     """When staff counted who was there."""
+    seats: Sequence[Seats] = ()
+    """How many there were, as far as it is recorded, in order; hours are told without them."""
     devices: Sequence[Device] = ()
     deaf: Sequence[Span] = ()
     """When no server process was there to hear, in order."""
@@ -129,6 +134,7 @@ def of_a_day(known: Day, edges: Sequence[int]) -> Day:
         edges=edges,
         held=[one for one in known.held if one[0] < ends and one[1] > begins],
         promised=_clipped(known.promised, begins, ends),
+        seats=[one for one in known.seats if one[0] < ends and one[1] > begins],
         devices=[
             one._replace(outages=[(s, u) for s, u in one.outages if s < ends and u >= begins])
             for one in known.devices
