@@ -121,11 +121,12 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
         Language.EN: "Exceptions and overrides hold from when they were made until they were "
         "withdrawn, as they were last written.",
     },
-    Assumption.PLACES_OF_TODAY: {
-        Language.ZH: "容量按今天的设置计算；"
-        "当时放行或因满员拒绝的记录能证明另有容量的，以记录为准。",
-        Language.EN: "Places are those of today, unless a recorded grant, or a refusal of a full "
-        "station, proves that there were more or fewer.",
+    Assumption.PLACES_AS_RECORDED: {
+        Language.ZH: "容量按当时的记录计算，没有记录的时间按今天的设置计算；"
+        "当时放行或因满员拒绝的扫码能证明另有容量的，以扫码为准。",
+        Language.EN: "Places are those that were recorded then, and of time before they were those "
+        "of today, unless a recorded grant, or a refusal of a full station, proves that there were "
+        "more or fewer.",
     },
     Assumption.REASONS_STAND: {
         Language.ZH: "门码、账号、扫码频率和行程方面的拒绝原因照旧成立。",

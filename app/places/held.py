@@ -37,6 +37,9 @@ from app.places.tables import ModeChange, Station, StationModes
 AT_ONCE = 50
 """So many stations are recorded before others have their turn."""
 
+ROWS = 500
+"""So many days are fetched at once where there may be very many."""
+
 REACH = timedelta(days=14)
 """The job catches up by so much of each station before others have their turn."""
 
@@ -134,6 +137,35 @@ async def windows(
         recorded.seats.extend(
             (zero + since, zero + until, seats) for since, until, seats in row.seats or ()
         )
+    return found
+
+
+async def seats(
+    tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, from_day: date, to_day: date
+) -> Mapping[uuid.UUID, Sequence[tuple[datetime, datetime, int]]]:
+    """Give from when until when there were how many seats, as far as it is recorded, in order.
+
+    In the local days `[from_day, to_day)` and around.
+    """
+    found: dict[uuid.UUID, list[tuple[datetime, datetime, int]]] = {}
+    query = (
+        sa.select(_MODES.c.station_id, _MODES.c.midnight_at, _MODES.c.seats)
+        .where(
+            _MODES.c.station_id.in_(station_ids),
+            _MODES.c.local_day >= from_day - _DAY,
+            _MODES.c.local_day <= to_day,
+        )
+        .order_by(_MODES.c.station_id, _MODES.c.local_day)
+        .execution_options(yield_per=ROWS)
+    )
+    async for rows in (await tx.stream(query)).partitions():
+        for row in rows:
+            mine = found.setdefault(row.station_id, [])
+            for from_ms, until_ms, number in row.seats or ():
+                since, until = row.midnight_at + from_ms * _MS, row.midnight_at + until_ms * _MS
+                if mine and mine[-1][1:] == (since, number):
+                    since = mine.pop()[0]
+                mine.append((since, until, number))
     return found
 
 

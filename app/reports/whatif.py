@@ -21,6 +21,7 @@ from app.db.types import table_of
 from app.doors.outages import heard
 from app.doors.rules import CommandState, Outcome
 from app.doors.tables import Command, OfflineEntry, Scan
+from app.places import held
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
@@ -59,7 +60,7 @@ class Assumption(StrEnum):
     MODES_AS_RECORDED = "modes_as_recorded"
     HOURS_OF_TODAY = "hours_of_today"
     CHANGES_AS_WRITTEN = "changes_as_written"
-    PLACES_OF_TODAY = "places_of_today"
+    PLACES_AS_RECORDED = "places_as_recorded"
     REASONS_STAND = "reasons_stand"
     LATER_CHECKS_PASS = "later_checks_pass"
     CONTROLLERS_HEARD = "controllers_heard"
@@ -205,7 +206,7 @@ def assumptions(supposed: Supposition) -> Sequence[Assumption]:
     if supposed.moves_modes:
         found = [Assumption.HOURS_OF_TODAY, Assumption.CHANGES_AS_WRITTEN]
     if supposed.capacity is None:
-        found.append(Assumption.PLACES_OF_TODAY)
+        found.append(Assumption.PLACES_AS_RECORDED)
     found += [Assumption.REASONS_STAND, Assumption.LATER_CHECKS_PASS]
     if Ignored.CONTROLLER_OFFLINE not in supposed.ignored:
         found.append(Assumption.CONTROLLERS_HEARD)
@@ -248,6 +249,8 @@ async def _sites(
     silences = await _silences(tx, ids, begins, ends, silence=silence)
     sojourns, usual = await _visits(tx, scope, ids, begins, ends)
     met_alone = await _met_alone(tx, scope, ids)
+    period = scope.period
+    seats = await held.seats(tx, ids, from_day=period.from_day, to_day=period.to_day)
     rows = await tx.execute(
         sa.select(
             Station.id,
@@ -264,6 +267,7 @@ async def _sites(
             unit_id=row.unit_id,
             rules=replace(station_rules(row, ()), changes=tuple(changes.get(row.id, ()))),
             capacity=row.capacity,
+            seats=seats.get(row.id, ()),
             max_stay=timedelta(minutes=row.max_stay_min),
             usual_stay=usual.get(row.id),
             silences=silences.get(row.id, ()),

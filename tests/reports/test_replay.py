@@ -216,6 +216,20 @@ def test_the_record_proves_how_many_places_there_were() -> None:
     assert answers(*evening, supposed=Supposition(capacity=3))[2] == "granted"
 
 
+def test_places_are_those_that_there_were_and_where_none_are_recorded_those_of_today() -> None:
+    closed = Reason.STATION_CLOSED
+    night = [scanned(22 + n / 10, closed, worker_id=str(n)) for n in range(1, 7)]
+    places = [(at(0), at(22.25), 1), (at(22.25), at(22.45), 2)]
+    assert answers(*night, supposed=LATER, seats=places, capacity=5, usual_stay=60 * MINUTE) == [
+        "granted",
+        "station_full",
+        "granted",
+        "station_full",
+        "granted",
+        "granted",
+    ]
+
+
 def test_a_shorter_longest_stay_frees_places_of_those_whom_nobody_saw_leave() -> None:
     evening = [
         entered(18, minutes=60, seen=False, worker_id="a"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from app.audit import COMMAND_LINE
 from app.db.types import new_id
 from app.doors import commands
 from app.doors.commands import Ack, Claim, Claimed
@@ -19,6 +20,7 @@ from app.doors.tables import Command, Controller, Door, Scan
 from app.doors.tokens import TokenKind
 from app.people.admins import Roots
 from app.people.tables import Worker
+from app.places import stations
 from app.places.rules import ChangeKind, Tier, parse_hours
 from app.places.tables import ModeChange, Station
 from app.reports.frame import Scope
@@ -244,6 +246,27 @@ async def test_a_place_was_kept_for_as_long_as_something_could_open(
     assert second.reason is (Reason.STATION_FULL if then == "pulses in vain" else Reason.OK)
     clock.set(at_hour(24))
     assert moved(await town.asks(Supposition(capacity=1))) == {}
+
+
+async def test_the_places_of_a_night_are_those_that_it_had(runtime: Runtime, clock: Clock) -> None:
+    town = await town_of(runtime, clock).build(capacity=1)
+    for minute, worker in enumerate((1, 2)):
+        clock.set(at_hour(22.5) + timedelta(minutes=minute))
+        refused = await town.scans(worker, 0)
+        assert refused.reason is Reason.STATION_CLOSED
+    clock.set(at_hour(23))
+    async with runtime.database.write() as tx:
+        station = await stations.get_station(tx, town.stations[0].id)
+        more = {"capacity": 5}
+        await stations.amend(
+            tx, runtime.wakeups, station, changes=more, actor=COMMAND_LINE, at=clock.now()
+        )
+    clock.set(at_hour(24))
+    later = Supposition(access=OtherHours(parse_hours(hours("06:00", "23:30"))))
+    assert moved(await town.asks(later)) == {
+        ("station_closed", "granted"): 1,
+        ("station_closed", "station_full"): 1,
+    }
 
 
 async def an_override(

@@ -7,6 +7,7 @@ second time. A station's scans come in order of time; whoever feeds them need no
 """
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -77,11 +78,14 @@ class Site:
     rules: StationRules
     """Today's hours, and every dated change as long as it held then."""
     capacity: int
+    """The places of today: of time of which no others are recorded."""
     max_stay: timedelta
     usual_stay: timedelta | None = None
     """The median stay of the period whose end was observed."""
     silences: Sequence[tuple[datetime, datetime]] = ()
     """When the controller was silent, in order."""
+    seats: Sequence[tuple[datetime, datetime, int]] = ()
+    """From when until when there were how many places, as far as it is recorded, in order."""
     sojourns: Sequence[Sojourn] = ()
     """Visits that no scan of the period opened, in order of their beginning."""
     met_alone: Collection[Hashable] = ()
@@ -208,7 +212,7 @@ class _Station:
             self._today = timetables.of(site.rules)
             self._other = timetables.of(supposed.rules_of(site.rules))
         self._max_stay = supposed.max_stay or site.max_stay
-        self._capacity = supposed.capacity or site.capacity
+        self._seats_from = [since for since, _, _ in site.seats]
         self._usual_stay = min(site.usual_stay or self._max_stay, self._max_stay)
         self._ignored = supposed.ignored_reasons
         self._then, self._now = _Inside(), _Inside()
@@ -264,9 +268,10 @@ class _Station:
                 self._ledger.amended_since += 1
             mode = self._other.at(at, day)
         others = now.persons - _held_by(his, at)
-        capacity = self._capacity
-        if self._supposed.capacity is None:
-            # What the record proves of the places there were: they may have been others than today.
+        capacity = self._supposed.capacity
+        if capacity is None:
+            capacity = self._places(at)
+            # What the scans prove of the places there were: they may have been others than today.
             needed = then.persons - _held_by(his_then, at) + party_size
             if reason is Reason.STATION_FULL:
                 capacity = min(capacity, needed - 1)
@@ -304,6 +309,13 @@ class _Station:
                 self._newly(his, names, at, party_size)
             else:
                 self._suppose(his, recorded, kept_until, names, at, party_size)
+
+    def _places(self, at: datetime) -> int:
+        """Say how many places there were, by the record; where there is none, as many as today."""
+        number = bisect_right(self._seats_from, at) - 1
+        if number >= 0 and at < self._site.seats[number][1]:
+            return self._site.seats[number][2]
+        return self._site.capacity
 
     def _is_heard(self, outcome: Outcome, reason: Reason, at: datetime) -> bool:
         """Say whether the controller was heard: by the record, else by its silences of the time."""
