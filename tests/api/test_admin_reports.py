@@ -762,7 +762,7 @@ async def test_refusals_are_told_by_station_and_hour_of_the_day(
                     scanned_at=at,
                     local_day=at.date(),
                     local_hour=23,
-                    changed_at=at,
+                    changed_at=NIGHT,
                 )
             )
     await rolled(runtime)
