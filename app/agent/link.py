@@ -68,6 +68,10 @@ class Link:
         self._last_mono = now
         heard = Heard(said, now, timedelta(seconds=max(0.0, now - sent_at)))
         known = self._best
+        if known is not None and self._contradict(heard, known, now):
+            # One was told while the server's clock was wrong: what it says now counts, and what
+            # was kept for the next boot is wrong too.
+            known = self._kept_mono = None
         if known is None or self._error(heard, now) <= self._error(known, now):
             self._best = heard
         self._keep(now)
@@ -88,9 +92,7 @@ class Link:
         """Give the server's time; None when nobody can know it."""
         now = self._pace.monotonic()
         if self._best is not None:
-            since = timedelta(seconds=now - self._best.mono)
-            half = self._best.round_trip / 2
-            return Estimate(self._best.server_time + half + since, self._error(self._best, now))
+            return self._by(self._best, now)
         return self._by_own_clock()
 
     def heard_ago(self) -> timedelta | None:
@@ -119,6 +121,18 @@ class Link:
             "rtt_ms": min(int(self._best.round_trip / timedelta(milliseconds=1)), 600_000),
         }
 
+    @classmethod
+    def _by(cls, heard: Heard, now: float) -> Estimate:
+        since = timedelta(seconds=now - heard.mono)
+        at = heard.server_time + heard.round_trip / 2 + since
+        return Estimate(at, cls._error(heard, now))
+
+    @classmethod
+    def _contradict(cls, one: Heard, other: Heard, now: float) -> bool:
+        """Whether two answers cannot both be of a clock that was right."""
+        a, b = cls._by(one, now), cls._by(other, now)
+        return abs(a.at - b.at) > a.error + b.error
+
     @staticmethod
     def _error(heard: Heard, now: float) -> timedelta:
         return clock_error(timedelta(seconds=now - heard.mono), heard.round_trip)
@@ -132,8 +146,8 @@ class Link:
         since = timedelta(seconds=self._pace.wall() - wall)
         if since < timedelta(0):
             return None  # Somebody set it back, or the battery is empty.
-        trip = timedelta(seconds=round_trip)
-        return Estimate(server_time + trip / 2 + since, clock_error(since, trip))
+        # What was kept is an estimate already: half the trip is in it, and is its error.
+        return Estimate(server_time + since, clock_error(since, timedelta(seconds=round_trip)))
 
     def _keep(self, now: float) -> None:
         if self._kept_mono is not None and now - self._kept_mono < KEPT_EVERY_S:
