@@ -15,10 +15,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -240,12 +241,22 @@ class Journal:
     def _event(self, type: str, fields: dict[str, Any]) -> dict[str, Any]:
         return {
             **fields,
+            **self._noted(),
             "event_id": uuid.uuid4().hex,
             "type": type,
             "boot_id": self._boot_id,
             "occurred_at": self._wall(),
             "mono_ms": int(self._pace.monotonic() * 1000),
         }
+
+    def _noted(self) -> dict[str, Any]:
+        """Say what we know of the server's time: after a power cut no clock of ours tells it."""
+        known = self._link.now()
+        if known is None:
+            return {}
+        # Rounded up: a bound that is told too small is none.
+        error_ms = math.ceil(known.error / timedelta(milliseconds=1))
+        return {"server_time": known.at.isoformat(), "error_ms": error_ms}
 
     def _insert(self, event: dict[str, Any]) -> int:
         seq = (self._kept("last_seq") or 0) + 1

@@ -543,6 +543,14 @@ def sync_fault(upload: Seen) -> str:
     return "" if wrong is None else what_is_wrong(wrong)
 
 
+def noted_fault(upload: Seen) -> str:
+    """Say which event of an upload tells our time in a way that the real server leaves out."""
+    for read in upload.events:
+        if isinstance(read, Told) and read.noted is None and "server_time" in read.body:
+            return f"event {read.seq}: server_time and error_ms cannot be read"
+    return ""
+
+
 def what_is_wrong(answer: Answer | None) -> str:
     """Say what a malformed request got wrong."""
     said = answer.json if answer and isinstance(answer.json, dict) else {}

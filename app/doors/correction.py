@@ -29,6 +29,7 @@ async def contact_moved(
     """Let an event of a contact settle the pulses it touches; gives how many it changed.
 
     The door is held: a pulse that is told meanwhile sees the event, or the event sees the pulse.
+    One of an unknown time is about no pulse but those that its own boot told of (law 11).
     """
     assert entry.door_id is not None
     door_id = entry.door_id
@@ -39,7 +40,9 @@ async def contact_moved(
     only_opened = entry.type is EventType.DOOR_CLOSED
     since = entry.corrected_at - OPENING_WINDOW
     changed = 0
-    for row in await _pulses(tx, door_id, since, until, only_opened=only_opened):
+    is_dated = entry.error_ms is not None
+    pulses = await _pulses(tx, door_id, since, until, only_opened=only_opened) if is_dated else ()
+    for row in pulses:
         intervals = await contacts.intervals(tx, door_id, around=row.pulsed_at)
         opened = opened_by(row.pulsed_at, intervals)
         if opened == row.opened_at or not (has_contact or row.opened_at is None):
@@ -49,8 +52,9 @@ async def contact_moved(
         if row.scan_id is not None:
             await desk.wakeups.wake(tx, commands.scan_topic(row.scan_id))
     if has_contact:
-        for alone in await review.pulses(tx, door_id, since=since, until=until):
-            intervals = await contacts.intervals(tx, door_id, around=alone.happened_at)
+        among = contacts.comparable(entry)
+        for alone in await review.pulses(tx, door_id, since=since, until=until, among=among):
+            intervals = await contacts.intervals(tx, door_id, around=alone.happened_at, among=among)
             opened = opened_by(alone.happened_at, intervals)
             if opened != alone.opened_at:
                 changed += 1
@@ -66,6 +70,7 @@ async def _next_event(tx: AsyncSession, entry: JournalEntry) -> datetime | None:
             JournalEntry.door_id == entry.door_id,
             JournalEntry.type.in_((EventType.DOOR_OPENED, EventType.DOOR_CLOSED)),
             JournalEntry.corrected_at > entry.corrected_at,
+            contacts.comparable(entry),
         )
         .order_by(JournalEntry.corrected_at)
         .limit(1)

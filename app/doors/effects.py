@@ -233,7 +233,10 @@ async def _door_moved(
     settled = await correction.contact_moved(tx, desk, entry, at=at)
     if entry.type is EventType.DOOR_CLOSED:
         subject, over_at = f"door:{entry.door_id}", entry.corrected_at
-        await book.settle(tx, AlertKind.DOOR_HELD, subject, at=at, over_at=over_at)
+        if entry.error_ms is not None:
+            await book.settle(tx, AlertKind.DOOR_HELD, subject, at=at, over_at=over_at)
+        elif not await contacts.said_since(tx, entry, EventType.DOOR_HELD):
+            await book.settle(tx, AlertKind.DOOR_HELD, subject, at=at)
         return f"closed:{settled}" if settled else "closed"
     return f"opened:{settled}" if settled else "unmatched"
 
@@ -262,13 +265,14 @@ async def _alerts(
 
     A holding that is told after its end is over already. While the station is free its door may
     open and stand open: that is kept, and alarms nobody. A box may not have known that it was free.
+    Of one at an unknown time its word that the station was not free is all that there is.
     """
     kind = {
         EventType.DOOR_FORCED: AlertKind.DOOR_FORCED,
         EventType.DOOR_HELD: AlertKind.DOOR_HELD,
         EventType.TAMPER: AlertKind.TAMPER,
     }[entry.type]
-    if kind is AlertKind.DOOR_HELD and await contacts.closed_since(tx, entry):
+    if kind is AlertKind.DOOR_HELD and await contacts.said_since(tx, entry, EventType.DOOR_CLOSED):
         return "over"
     if kind in OF_A_CONTACT and entry.error_ms is not None:
         then = await held.kind_at(tx, station_id, desk.calendar.current, at=entry.corrected_at)

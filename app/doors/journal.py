@@ -315,7 +315,7 @@ async def _insert(
 
 
 def _row(controller_id: uuid.UUID, batch: Batch, told: Told, at: datetime) -> dict[str, Any]:
-    happened = corrected(told.occurred_at, told.mono_ms, told.boot_id, batch.sending)
+    happened = corrected(told.occurred_at, told.mono_ms, told.boot_id, batch.sending, told.noted)
     error = happened.error
     return {
         "id": new_id(),

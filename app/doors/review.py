@@ -82,7 +82,9 @@ async def review(
     if opened:
         entered = happened
         if door.has_contact:
-            proof = opened_by(happened, await contacts.intervals(tx, door.door_id, around=happened))
+            among = contacts.comparable(entry)
+            intervals = await contacts.intervals(tx, door.door_id, around=happened, among=among)
+            proof = opened_by(happened, intervals)
             if proof is None:
                 return row
             row.opened_at = entered = proof
@@ -274,13 +276,25 @@ async def enter(tx: AsyncSession, row: OfflineEntry, *, started_at: datetime, at
 
 
 async def pulses(
-    tx: AsyncSession, door_id: uuid.UUID, *, since: datetime, until: datetime | None
+    tx: AsyncSession,
+    door_id: uuid.UUID,
+    *,
+    since: datetime,
+    until: datetime | None,
+    among: sa.ColumnElement[bool],
 ) -> list[OfflineEntry]:
-    """Give the pulses at a door in a time, those of which no contact has spoken among them."""
+    """Give the pulses at a door in a time, those of which no contact has spoken among them.
+
+    `among`: of what events, such as those that can be compared with a contact's.
+    """
     query = (
         sa.select(OfflineEntry)
+        .join(JournalEntry, JournalEntry.id == OfflineEntry.entry_id)
         .where(
-            OfflineEntry.door_id == door_id, OfflineEntry.happened_at >= since, OfflineEntry.opened
+            OfflineEntry.door_id == door_id,
+            OfflineEntry.happened_at >= since,
+            OfflineEntry.opened,
+            among,
         )
         .order_by(OfflineEntry.happened_at)
     )

@@ -7,7 +7,7 @@ import functools
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,36 @@ async def test_numbers_go_on_after_a_restart_and_nothing_is_forgotten(
     again.settle([1, 3])
     assert not again.news.is_set()
     assert again.record("note") == 4
+
+
+def test_an_event_says_what_was_known_of_the_servers_time_when_it_was_recorded(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    """After a power cut no clock of the box tells how long ago that was."""
+    state, pace = StateFolder(tmp_path), clock.pace()
+    link = Link(state, pace)
+    OPEN.append(journal := Journal(state, boot_id="b", pace=pace, link=link))
+    journal.record("note", what="nothing heard yet")
+    sent_at = link.sent()
+    clock.advance(0.2)
+    said = {"Server-Time": (clock.true_time() - timedelta(seconds=0.1)).isoformat()}
+    link.heard(httpx.Response(204, headers=said), sent_at)
+    clock.advance(3_600)
+    happened = clock.true_time()
+    assert journal.begin("j1", happened + timedelta(seconds=60), "offline_entry")
+    clock.advance(1_000)
+    journal.record("note", what="later")
+    journal.finish("j1", result="opened")
+    events = journal.waiting()
+    assert "server_time" not in events[0]
+    assert "error_ms" not in events[0]
+    (entry,) = (event for event in events if event["type"] == "offline_entry")
+    assert datetime.fromisoformat(entry["server_time"]) == happened
+    # 0.5 s, half of 0.2 s, and 50 in a million of an hour.
+    assert entry["error_ms"] == 780
+    journal.close()
+    again = a_journal(tmp_path, clock)
+    assert again.waiting() == events
 
 
 def test_it_is_kept_for_its_owner_only(clock: VirtualClock, tmp_path: Path) -> None:

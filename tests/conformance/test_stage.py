@@ -215,6 +215,22 @@ async def test_a_sync_that_the_server_goes_without_is_told_as_malformed() -> Non
     assert "rtt_ms" in (await judged(stage))["always.valid"].why
 
 
+@pytest.mark.parametrize(
+    ("error_ms", "outcome"), [(620, Outcome.PASS), (0.62, Outcome.FAIL), (None, Outcome.FAIL)]
+)
+async def test_a_time_in_an_event_that_the_server_leaves_out_is_told_as_malformed(
+    error_ms: Any, outcome: Outcome
+) -> None:
+    stage = a_stage()
+    event = an_event(1, server_time=NOW.isoformat(), error_ms=error_ms)
+    body = {"boot_id": "b", "epoch": 1, "events": [event]}
+    status, said = await asks(stage, "POST", "/v1/controller/events", body)
+    assert (status, said["acked_through"]) == (200, 1)
+    verdict = (await judged(stage))["always.valid"]
+    assert verdict.outcome is outcome
+    assert ("error_ms" in verdict.why) is (outcome is Outcome.FAIL)
+
+
 @pytest.mark.parametrize("odd", [{"a": 1}, ["a"], None, 7])
 async def test_a_nonce_or_boot_that_is_no_text_is_told_in_a_sentence(odd: Any) -> None:
     stage = a_stage()

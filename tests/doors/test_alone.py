@@ -396,6 +396,46 @@ async def test_at_a_door_with_a_contact_the_visit_waits_for_its_word(
     assert (await the_entry(runtime)).visit_id == visit.id
 
 
+async def test_before_a_power_cut_the_word_of_its_own_boot_begins_the_visit(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Nobody knows when that was, but the contact spoke four seconds after the pulse."""
+    scene = await a_scene(runtime)
+    async with runtime.database.write() as tx:
+        (await tx.get_one(type(scene.door), scene.door.id)).has_contact = True
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    pulse = runtime.now() + timedelta(seconds=5)
+    clock.advance(600)
+    boot = {"boot_id": "the one before"}
+    opened = {
+        "type": "door_opened",
+        "door": str(scene.door.id),
+        "occurred_at": (pulse + timedelta(seconds=4)).isoformat(),
+    }
+    await tells(client, runtime, scene, opened | {"boot_id": "another"})
+    await tells(client, runtime, scene, entered(scene, jti, pulse, **boot))
+    assert await visits(runtime) == []
+    await tells(client, runtime, scene, opened | boot)
+    (visit,) = await visits(runtime)
+    entry = await the_entry(runtime)
+    assert (entry.visit_id, entry.would_have_been_refused) == (visit.id, None)
+    assert visit.started_at == entry.opened_at == entry.happened_at + timedelta(seconds=4)
+
+
+async def test_a_pass_that_opened_before_a_power_cut_is_not_said_to_be_too_old(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """The wall clock of its box stopped meanwhile; what it noted of our time did not."""
+    scene = await a_scene(runtime)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    pulse = runtime.now() + timedelta(seconds=5)
+    clock.advance(10 * 3600)
+    noted = {"server_time": pulse.isoformat(), "error_ms": 600, "boot_id": "the one before"}
+    await tells(client, runtime, scene, entered(scene, jti, runtime.now(), **noted))
+    entry = await the_entry(runtime)
+    assert (entry.happened_at, entry.would_have_been_refused) == (pulse, None)
+
+
 async def test_what_it_refused_alone_is_kept_and_nobody_is_inside(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:

@@ -1011,13 +1011,13 @@ async def test_an_opening_told_while_its_pulse_is_written_down_still_begins_the_
     """R08: the ack looked at the contact before the opening came, and is not committed yet."""
     scene = await a_scene(runtime)
     await with_contact(runtime, scene)
-    event = an_event(1, runtime, type="door_opened", door=str(scene.door.id))
+    event = an_event(1, runtime, type="door_opened", door=str(scene.door.id), mono_ms=1)
     looks, telling = contacts.intervals, list[asyncio.Task[Any]]()
 
     async def look_and_linger(*args: Any, **more: Any) -> Any:
         found = await looks(*args, **more)
         if not telling:
-            telling.append(asyncio.create_task(sends(client, scene, [event])))
+            telling.append(asyncio.create_task(sends(client, scene, [event], mono_ms=1)))
             await asyncio.wait(telling, timeout=1)
         return found
 
@@ -1352,6 +1352,85 @@ async def test_what_a_contact_tells_late_neither_ends_nor_begins_a_holding_of_no
     assert not await tells(4, "door_closed", mono_ms=3_500_000)
     assert not await tells(1, "door_held", mono_ms=1_000_000)
     assert [row.effect for row in await rows(runtime, JournalEntry) if row.seq == 1] == ["over"]
+
+
+BACK_AT = "2026-11-23T21:00:00+08:00"
+"""What a box without a battery clock shows when it starts after a power cut: the last it kept."""
+
+
+def of_last_night(
+    seq: int, type: str, scene: Scene, *, noted: datetime | None = None, minute: int = 5
+) -> dict[str, Any]:
+    """Say what a boot that a power cut ended had seen, by a wall clock that then went back."""
+    event = {
+        "event_id": f"e{seq}",
+        "seq": seq,
+        "type": type,
+        "boot_id": "a",
+        "door": str(scene.door.id),
+        "occurred_at": f"2026-11-23T21:{minute:02}:00+08:00",
+        "mono_ms": 77_000 + minute * 60_000,
+    }
+    if noted is not None:
+        event |= {"server_time": noted.isoformat(), "error_ms": 620}
+    return event
+
+
+async def test_what_happened_before_a_power_cut_stands_at_the_time_the_box_knew_then(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """R17: the wall clock stopped for ten hours, and nobody knows how long the box was off."""
+    scene = await a_scene(runtime)
+    happened = runtime.now()
+    clock.advance(10.5 * 3600)
+    events = [of_last_night(1, "note", scene, noted=happened), of_last_night(2, "note", scene)]
+    await sends(client, scene, events, boot_id="b", mono_ms=60_000, sent_at=BACK_AT)
+    known, unknown = sorted(await rows(runtime, JournalEntry), key=lambda row: row.seq)
+    assert (known.corrected_at, known.error_ms, known.quality) == (happened, 620, Quality.NOTED)
+    assert (unknown.error_ms, unknown.quality) == (None, Quality.WALL)
+    assert (known.late, unknown.late) == (True, True)
+
+
+async def test_what_happened_at_an_unknown_time_is_about_no_pulse_of_now(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Law 11: by the wall clock alone the door would have opened just as he pulses."""
+    scene = await a_scene(runtime)
+    await with_contact(runtime, scene)
+    clock.advance(10.5 * 3600 - 2)
+    before = await pulses(client, runtime, scene)
+    clock.advance(2)
+    events = [of_last_night(1, "door_opened", scene), of_last_night(2, "door_forced", scene)]
+    await sends(client, scene, events, boot_id="b", mono_ms=60_000, sent_at=BACK_AT)
+    opened = next(row for row in await rows(runtime, JournalEntry) if row.seq == 1)
+    assert (opened.corrected_at, opened.effect) == (runtime.now(), "unmatched")
+    assert await state_of(client, scene, before) == "executed"
+    clock.advance(2)
+    after = await pulses(client, runtime, scene, "k2")
+    assert await state_of(client, scene, after) == "executed"
+    assert await rows(runtime, Visit) == []
+    # Somebody should look, and is told that it is no news of now.
+    assert (await alerts(runtime))[AlertKind.DOOR_FORCED].late
+
+
+async def test_a_closing_at_an_unknown_time_ends_no_holding_that_was_told_after_it(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    scene = await a_scene(runtime, staffed_hours=None)
+
+    async def tells(*events: dict[str, Any]) -> bool:
+        clock.advance(60)
+        await sends(client, scene, [*events], boot_id="b", mono_ms=600_000, sent_at=BACK_AT)
+        return AlertKind.DOOR_HELD in await alerts(runtime)
+
+    door = str(scene.door.id)
+    held = an_event(9, runtime, "door_held", door=door, mono_ms=599_000, boot_id="b")
+    assert await tells(held)
+    assert await tells(of_last_night(2, "door_closed", scene, minute=30))
+    assert await tells(of_last_night(1, "door_held", scene, minute=40))
+    late = {row.seq: row.effect for row in await rows(runtime, JournalEntry)}
+    assert late == {9: "alert:door_held", 2: "closed", 1: "over"}
+    assert not await tells(of_last_night(10, "door_closed", scene, minute=1))
 
 
 async def test_a_door_held_while_its_station_is_free_alarms_nobody(

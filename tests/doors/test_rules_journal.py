@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from app.doors.rules.journal import (
     MAX_SEQ,
+    Corrected,
     EventType,
+    Noted,
     OpenInterval,
     Quality,
     Range,
@@ -81,11 +83,100 @@ def test_without_a_sync_the_time_since_the_event_decides(age_s: int, drift_ppm: 
     assert abs(found.at - happened) <= seconds(10)
 
 
-def test_an_event_of_an_earlier_boot_goes_by_the_wall_clock() -> None:
+def test_an_event_of_an_earlier_boot_goes_by_the_wall_clock_and_nobody_knows_how_well() -> None:
     off = timedelta(hours=3)
     sending = Sending("b2", NOW, sent_at=NOW + off, sent_mono_ms=100)
-    found = corrected(NOW - seconds(600) + off, 99_000_000, "b1", sending)
-    assert (found.at, found.quality) == (NOW - seconds(600), Quality.WALL)
+    found = corrected(NOW - seconds(5) + off, 99_000_000, "b1", sending)
+    assert found == Corrected(NOW - seconds(5), None, Quality.WALL)
+    assert is_late(found, NOW)
+    # In the boot that sends its wall clock is the same one; it may only have been set.
+    same = corrected(NOW - seconds(5) + off, None, "b2", sending)
+    assert (same.error is None, is_late(same, NOW)) == (False, False)
+
+
+@given(off_s=st.integers(1, 3 * 86_400), wall_back_s=st.integers(-3 * 86_400, 86_400 * 20_000))
+def test_an_event_of_an_earlier_boot_goes_by_what_its_box_noted(
+    off_s: int, wall_back_s: int
+) -> None:
+    """R17: the box was off for a while, and its wall clock stopped, went back or was set."""
+    noted = Noted(NOW + timedelta(milliseconds=400), timedelta(milliseconds=600))
+    received_at = NOW + seconds(off_s)
+    wall = received_at - seconds(wall_back_s)
+    sending = Sending("b2", received_at, sent_at=wall, sent_mono_ms=100)
+    found = corrected(NOW, 99_000_000, "b1", sending, noted)
+    assert found == Corrected(noted.server_time, noted.error, Quality.NOTED)
+    assert is_late(found, received_at) is (off_s > 60)
+
+
+def test_in_the_boot_that_sends_its_monotonic_clock_is_better_than_what_was_noted() -> None:
+    noted = Noted(NOW, seconds(9))
+    sending = Sending("b", NOW, sent_mono_ms=5_000)
+    assert corrected(NOW, 1_000, "b", sending, noted).quality is Quality.SENT
+    assert corrected(NOW, None, "b", sending, noted).quality is Quality.NOTED
+
+
+def test_what_was_noted_of_a_time_to_come_is_not_believed() -> None:
+    """Our clock was an hour ahead when the box heard it (R18)."""
+    noted = Noted(NOW + timedelta(hours=1), timedelta(milliseconds=600))
+    sending = Sending("b2", NOW, sent_at=NOW)
+    found = corrected(NOW - seconds(300), 1, "b1", sending, noted)
+    assert found == Corrected(NOW - seconds(300), None, Quality.WALL)
+    within = Noted(NOW + seconds(9), seconds(9))
+    assert corrected(NOW, 1, "b1", sending, within) == Corrected(NOW, seconds(9), Quality.NOTED)
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_sync_that_was_heard_while_our_clock_was_wrong_is_left_out_of_account(hours: int) -> None:
+    """R18: it puts the upload itself an hour from where we received it."""
+    heard = Sync(NOW - timedelta(minutes=10) + timedelta(hours=hours), 0, 60)
+    sending = Sending("b", NOW, sent_mono_ms=600_000, sync=heard)
+    found = corrected(NOW, 570_000, "b", sending)
+    assert (found.at, found.quality) == (NOW - seconds(30), Quality.SENT)
+
+
+@pytest.mark.parametrize(
+    ("under_way_s", "rtt_ms", "since_s", "quality"),
+    [
+        (0, 60, 600, Quality.SYNCED),
+        (9.9, 60, 600, Quality.SYNCED),  # A slow link: the sync is right, the receipt is late.
+        (11, 60, 600, Quality.SENT),
+        (-0.5, 60, 600, Quality.SYNCED),
+        (-1, 60, 600, Quality.SENT),
+        (-12, 25_000, 600, Quality.SYNCED),  # It was on the end of a poll.
+        (-12, 60, 3 * 86_400, Quality.SYNCED),  # Its crystal may have run off so far.
+    ],
+)
+def test_a_sync_that_may_be_right_counts(
+    under_way_s: float, rtt_ms: int, since_s: int, quality: Quality
+) -> None:
+    half = timedelta(milliseconds=rtt_ms) / 2
+    heard = Sync(NOW - half - seconds(since_s) - timedelta(seconds=under_way_s), 0, rtt_ms)
+    sending = Sending("b", NOW, sent_mono_ms=since_s * 1000, sync=heard)
+    assert corrected(NOW, since_s * 1000, "b", sending).quality is quality
+
+
+@pytest.mark.parametrize(
+    ("said", "noted"),
+    [
+        ({"server_time": NOW.isoformat(), "error_ms": 620}, True),
+        ({"server_time": NOW.isoformat()}, False),
+        ({"error_ms": 620}, False),
+        ({"server_time": NOW.isoformat(), "error_ms": -1}, False),
+        ({"server_time": NOW.isoformat(), "error_ms": 86_400_001}, False),
+        ({"server_time": NOW.isoformat(), "error_ms": 0.5}, False),
+        ({"server_time": NOW.isoformat(), "error_ms": True}, False),
+        ({"server_time": "2026-11-23T23:40:00", "error_ms": 620}, False),
+        ({"server_time": "noon", "error_ms": 620}, False),
+        ({"server_time": {}, "error_ms": []}, False),
+    ],
+)
+def test_what_a_box_noted_of_our_time_is_read_or_left_out(
+    said: dict[str, Any], noted: bool
+) -> None:
+    event = {"event_id": "e", "seq": 1, "type": "note", "occurred_at": NOW.isoformat()}
+    found = read_event(event | said, "b")
+    assert isinstance(found, Told)
+    assert found.noted == (Noted(NOW, timedelta(milliseconds=620)) if noted else None)
 
 
 def test_nothing_happened_after_it_was_received() -> None:

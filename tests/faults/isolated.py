@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 import httpx
@@ -24,6 +25,22 @@ from app.agent.pace import Pace
 from app.agent.server import Server
 from app.agent.state import StateFolder
 from tests.faults.history import read_lines
+
+SAVED_EVERY_S = 3_600.0
+"""How often a box without a battery clock saves what its wall clock shows."""
+
+
+class WhileOff(StrEnum):
+    """What a device's wall clock does while the power is off."""
+
+    RUNS = "runs"
+    """It has a battery."""
+    STOPS = "stops"
+    """It goes on from what it showed last."""
+    GOES_BACK = "goes_back"
+    """It goes on from what was saved before the power went."""
+    IS_LOST = "is_lost"
+    """It begins in 1970."""
 
 
 @dataclass(slots=True)
@@ -36,10 +53,29 @@ class DeviceClock:
     before_s: float = 0.0
     """How far the present instant lies in the past."""
     boot_at: float = field(default=0.0)
+    while_off: WhileOff = WhileOff.RUNS
+    showed: float | None = None
+    """What the wall clock showed when the power went."""
 
     def boot(self) -> None:
         """Begin a boot now."""
         self.boot_at = self.true()
+        if self.showed is None:
+            return
+        match self.while_off:
+            case WhileOff.RUNS:
+                pass
+            case WhileOff.STOPS:
+                self.wall_off_s = self.showed - self.boot_at
+            case WhileOff.GOES_BACK:
+                saved = self.showed - self.showed % SAVED_EVERY_S
+                self.wall_off_s = saved - self.boot_at
+            case WhileOff.IS_LOST:
+                self.wall_off_s = -self.boot_at
+
+    def lose_power(self) -> None:
+        """End the boot now."""
+        self.showed = self.wall()
 
     def true(self) -> float:
         """Give the true time, in seconds since 1970."""
@@ -126,6 +162,7 @@ def device(state: Path, clock: DeviceClock, **journal: int) -> Iterator[Device]:
         yield Device(boot_id, clock, kept, link)
     finally:
         kept.close()
+        clock.lose_power()
 
 
 def live(life: Life) -> None:

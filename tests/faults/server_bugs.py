@@ -133,6 +133,23 @@ def forgets_the_drift() -> None:
 
 
 @bug
+def trusts_a_clock_that_stood_still() -> None:
+    """An event of an earlier boot goes by the wall clock, as if it had run on (R17)."""
+    from dataclasses import replace
+
+    from app.doors import journal
+    from app.doors.rules.journal import TRANSFER, Corrected, Quality
+
+    right = journal.corrected
+
+    def corrected(occurred_at: Any, mono_ms: Any, boot_id: Any, sending: Any, _: Any) -> Corrected:
+        found = right(occurred_at, mono_ms, boot_id, sending)
+        return replace(found, error=TRANSFER) if found.quality is Quality.WALL else found
+
+    vars(journal)["corrected"] = corrected
+
+
+@bug
 def uploads_crowd_doors_out() -> None:
     """Every upload goes straight to the database, however many there are (R16)."""
     from app.doors.line import Line

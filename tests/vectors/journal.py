@@ -245,6 +245,7 @@ def _clocks() -> list[dict[str, Any]]:
         return AT - timedelta(seconds=seconds)
 
     lost = {"occurred_at": "1970-01-01T00:00:09+00:00"}
+    earlier = {"boot_id": "a", "mono_ms": 77_000}
     heard = {"server_time": ago(100).isoformat(), "mono_ms": 500_000, "rtt_ms": 80}
     return [
         _clock(
@@ -284,8 +285,89 @@ def _clocks() -> list[dict[str, Any]]:
             late=True,
         ),
         _clock(
-            "of an earlier boot, by a wall clock that is three hours fast",
-            {"boot_id": "a", "mono_ms": 77, "occurred_at": ago(600 - 10_800).isoformat()},
+            "with a sync that puts the sending an hour after the receipt: our clock was wrong",
+            lost | {"mono_ms": 540_000},
+            {"mono_ms": 600_000, "sync": heard | {"server_time": ago(-3500).isoformat()}},
+            at=ago(60),
+            error_ms=503,
+            quality="sent",
+            late=False,
+        ),
+        _clock(
+            "with a sync that puts the sending an hour before the receipt",
+            lost | {"mono_ms": 540_000},
+            {"mono_ms": 600_000, "sync": heard | {"server_time": ago(3700).isoformat()}},
+            at=ago(60),
+            error_ms=503,
+            quality="sent",
+            late=False,
+        ),
+        _clock(
+            "with a sync that puts the sending 9 s before the receipt: the upload was slow",
+            lost | {"mono_ms": 540_000},
+            {"mono_ms": 600_000, "sync": heard | {"server_time": ago(109).isoformat()}},
+            at=ago(68.96),
+            error_ms=42,
+            quality="synced",
+            late=True,
+        ),
+        _clock(
+            "of an earlier boot, by the time that it noted, whatever the wall clock did",
+            lost | earlier | {"server_time": ago(37_800).isoformat(), "error_ms": 620},
+            {"mono_ms": 60_000, "sent_at": "2026-11-23T13:01:00+00:00"},
+            at=ago(37_800),
+            error_ms=620,
+            quality="noted",
+            late=True,
+        ),
+        _clock(
+            "of an earlier boot that ended just now",
+            earlier | {"server_time": ago(30).isoformat(), "error_ms": 620},
+            {"mono_ms": 9_000, "sync": heard | {"mono_ms": 0}},
+            at=ago(30),
+            error_ms=620,
+            quality="noted",
+            late=False,
+        ),
+        _clock(
+            "of this boot, what it noted is not needed",
+            {"mono_ms": 540_000, "server_time": ago(3600).isoformat(), "error_ms": 620},
+            {"mono_ms": 600_000},
+            at=ago(60),
+            error_ms=503,
+            quality="sent",
+            late=False,
+        ),
+        _clock(
+            "of an earlier boot that noted a time to come: our clock was wrong",
+            earlier | {"server_time": ago(-3600).isoformat(), "error_ms": 620},
+            {"mono_ms": 600_000, "sent_at": AT.isoformat()},
+            at=ago(600),
+            error_ms=None,
+            quality="wall",
+            late=True,
+        ),
+        _clock(
+            "of an earlier boot that noted no error that can be read",
+            earlier | {"server_time": ago(900).isoformat(), "error_ms": 0.62},
+            {"mono_ms": 600_000, "sent_at": AT.isoformat()},
+            at=ago(600),
+            error_ms=None,
+            quality="wall",
+            late=True,
+        ),
+        _clock(
+            "of an earlier boot that noted nothing, by a wall clock that stood still meanwhile",
+            earlier | {"occurred_at": ago(9_000).isoformat()},
+            {"mono_ms": 60_000, "sent_at": ago(8_970).isoformat()},
+            at=ago(30),
+            error_ms=None,
+            quality="wall",
+            late=True,
+        ),
+        _clock(
+            "of this boot by the wall clock alone, which is three hours fast",
+            {"occurred_at": ago(600 - 10_800).isoformat()},
             {"mono_ms": 600_000, "sent_at": ago(-10_800).isoformat()},
             at=ago(600),
             error_ms=530,
@@ -322,7 +404,8 @@ def vectors() -> dict[str, Any]:
             " `forget` is what a device forgets on that answer. `answers`: to a batch of the events"
             " 1 and 2 the server says `answer`; a device forgets only `forget` and sends the rest"
             " again. `clocks`: where the server places an event on its own clock, within error_ms"
-            " (null: unknown), and whether it is marked `late`."
+            " (null: unknown), and whether it is marked `late`; `server_time` and `error_ms` of an"
+            " event are what its device knew of our time when it recorded it."
         ),
         "scenarios": _scenarios(),
         "answers": _answers(),

@@ -18,7 +18,7 @@ from app.agent.pace import Pace
 from app.agent.passes import kind_at, windows_of
 from app.agent.server import Server
 from app.agent.state import Results, StateFolder
-from app.doors.rules.journal import Quality, Sending, Sync, corrected, is_late
+from app.doors.rules.journal import Quality, Sending, Sync, Told, corrected, is_late, read_event
 from app.doors.tokens import (
     TYP,
     DisplayClaims,
@@ -281,13 +281,15 @@ async def test_our_agent_forgets_nothing_that_was_not_said_to_be_held(
 
 @_each("journal.json", "clocks")
 def test_an_event_is_placed_as_the_vector_says(vector: dict[str, Any]) -> None:
-    event, sending, expect = vector["event"], vector["sending"], vector["expect"]
+    sending, expect = vector["sending"], vector["expect"]
     sync = sending.get("sync")
     received_at = datetime.fromisoformat(sending["received_at"])
+    told = read_event({"event_id": "e", "seq": 1, "type": "note"} | vector["event"], "b")
+    assert isinstance(told, Told)
     found = corrected(
-        datetime.fromisoformat(event["occurred_at"]),
-        event.get("mono_ms"),
-        event["boot_id"],
+        told.occurred_at,
+        told.mono_ms,
+        told.boot_id,
         Sending(
             sending["boot_id"],
             received_at,
@@ -297,6 +299,7 @@ def test_an_event_is_placed_as_the_vector_says(vector: dict[str, Any]) -> None:
             if sync
             else None,
         ),
+        told.noted,
     )
     assert found.at == datetime.fromisoformat(expect["at"])
     assert found.quality is Quality(expect["quality"])

@@ -21,7 +21,7 @@ from app.conformance.scenes.link import (
     unknown_fields,
     wrong_clock,
 )
-from app.conformance.stage import Stage, result_of, sync_fault, what_is_wrong
+from app.conformance.stage import Stage, noted_fault, result_of, sync_fault, what_is_wrong
 
 # The whole of it
 
@@ -64,7 +64,8 @@ async def whole(ex: Examination) -> None:
 
 def _malformed(stage: Stage) -> str:
     for one in stage.seen:
-        wrong = what_is_wrong(one.wrong) if one.wrong is not None else sync_fault(one)
+        refused = what_is_wrong(one.wrong) if one.wrong is not None else ""
+        wrong = refused or sync_fault(one) or noted_fault(one)
         if wrong:
             return f"{one.request.method} {one.request.path}: {wrong}"
     return ""

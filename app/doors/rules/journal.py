@@ -20,6 +20,12 @@ from app.doors.rules.decision import OPENING_WINDOW
 TRANSFER = timedelta(milliseconds=500)
 """What a message may take on its way, one way, before anybody notices."""
 
+SLOWEST_UPLOAD = timedelta(seconds=10)
+"""An upload may be under way for so long until its sender gives it up (protocol)."""
+
+LARGEST_NOTED_MS = 86_400_000
+"""Who knows the time no better than this does not know it."""
+
 LATE_AFTER = timedelta(seconds=60)
 """An event told later than this is marked so; it feeds reports, and alerts that say it was late."""
 
@@ -72,6 +78,8 @@ class Quality(StrEnum):
     """By an instant of ours that the device had heard in the same boot."""
     SENT = "sent"
     """By the device's monotonic clock, up to the sending."""
+    NOTED = "noted"
+    """By what the device knew of our time when it wrote the event down."""
     WALL = "wall"
     """By the device's wall clock, moved by what it was off at the sending."""
     UNKNOWN = "unknown"
@@ -85,6 +93,14 @@ class Sync:
     server_time: datetime
     mono_ms: int
     rtt_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The server's time as the device knew it when it wrote an event down."""
+
+    server_time: datetime
+    error: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,33 +127,67 @@ class Corrected:
 
 
 def corrected(
-    occurred_at: datetime, mono_ms: int | None, boot_id: str, sending: Sending
+    occurred_at: datetime,
+    mono_ms: int | None,
+    boot_id: str,
+    sending: Sending,
+    noted: Noted | None = None,
 ) -> Corrected:
     """Place an event on the server's clock; never after it was received.
 
-    Within the boot that sends, the monotonic clock decides, whatever the wall clock did.
+    Within the boot that sends, the monotonic clock decides, whatever the wall clock did. Of an
+    earlier boot nobody knows how long the device was off, nor what its wall clock did then: what it
+    noted of our time decides, and without that its wall clock gives a guess without a bound.
     """
-    found = _placed(occurred_at, mono_ms if boot_id == sending.boot_id else None, sending)
+    is_of_this_boot = boot_id == sending.boot_id
+    found = _placed(occurred_at, mono_ms if is_of_this_boot else None, sending, noted)
+    if found.quality is Quality.WALL and not is_of_this_boot:
+        found = replace(found, error=None)
     return found if found.at <= sending.received_at else _held(found, sending.received_at)
 
 
-def _placed(occurred_at: datetime, mono_ms: int | None, sending: Sending) -> Corrected:
+def _placed(
+    occurred_at: datetime, mono_ms: int | None, sending: Sending, noted: Noted | None
+) -> Corrected:
     """Place by the best clock that gives a date at all: one may be millions of years off."""
-    if mono_ms is not None and sending.sync is not None:
-        since = timedelta(milliseconds=mono_ms - sending.sync.mono_ms)
-        half = timedelta(milliseconds=sending.sync.rtt_ms) / 2
+    if mono_ms is not None and sending.sync is not None and _agrees(sending.sync, sending):
         with suppress(OverflowError):
-            at = sending.sync.server_time + half + since
-            return Corrected(at, half + _drift(since), Quality.SYNCED)
+            at, error = _by(sending.sync, mono_ms)
+            return Corrected(at, error, Quality.SYNCED)
     if mono_ms is not None and sending.sent_mono_ms is not None:
         age = timedelta(milliseconds=sending.sent_mono_ms - mono_ms)
         with suppress(OverflowError):
             return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.SENT)
+    if noted is not None and noted.server_time - noted.error <= sending.received_at + TRANSFER:
+        return Corrected(noted.server_time, noted.error, Quality.NOTED)
     if sending.sent_at is not None:
         age = sending.sent_at - occurred_at
         with suppress(OverflowError):
             return Corrected(sending.received_at - age, TRANSFER + _drift(age), Quality.WALL)
     return Corrected(occurred_at, None, Quality.UNKNOWN)
+
+
+def _by(sync: Sync, mono_ms: int) -> tuple[datetime, timedelta]:
+    """Give our time at an instant of the device's monotonic clock, and how far it may be off."""
+    since = timedelta(milliseconds=mono_ms - sync.mono_ms)
+    half = timedelta(milliseconds=sync.rtt_ms) / 2
+    return sync.server_time + half + since, half + _drift(since)
+
+
+def _agrees(sync: Sync, sending: Sending) -> bool:
+    """Whether a sync puts the sending where it can have been.
+
+    It may have been heard while our clock was wrong. Nothing is sent after it is received, nor
+    longer before that than an upload may be under way.
+    """
+    if sending.sent_mono_ms is None:
+        return True
+    try:
+        sent_at, error = _by(sync, sending.sent_mono_ms)
+    except OverflowError:
+        return False
+    early = sending.received_at - sent_at
+    return -(error + TRANSFER) <= early <= error + SLOWEST_UPLOAD
 
 
 def _held(found: Corrected, latest: datetime) -> Corrected:
@@ -152,7 +202,7 @@ def _drift(since: timedelta) -> timedelta:
 
 def is_late(happened: Corrected, received_at: datetime) -> bool:
     """Whether an event is told too late to act on; one of unknown time always is."""
-    if happened.quality is Quality.UNKNOWN:
+    if happened.error is None:
         return True
     return received_at - happened.at > LATE_AFTER
 
@@ -313,6 +363,7 @@ class Told:
     mono_ms: int | None
     door: str | None
     facility: str | None
+    noted: Noted | None
     body: Mapping[str, Any]
 
     def unusable(self, why: "Why") -> "Unusable":
@@ -369,6 +420,7 @@ def read_event(raw: Any, boot_id: str) -> Told | Unusable:
         mono_ms=mono,
         door=_text(raw.get("door")),
         facility=_text(raw.get("facility")) if kind in OF_A_FACILITY else None,
+        noted=_noted(raw),
         body=raw,
     )
 
@@ -418,6 +470,14 @@ def _instant(value: Any) -> datetime | None:
         return None
     # A device whose clock was lost says 1970; that is a time too, only a wrong one.
     return found if found.tzinfo is not None and 1970 <= found.year <= 2100 else None
+
+
+def _noted(raw: Mapping[str, Any]) -> Noted | None:
+    """Read what the device knew of our time; what cannot be read is left out of account."""
+    server_time, error_ms = _instant(raw.get("server_time")), raw.get("error_ms")
+    if server_time is None or not _is_whole(error_ms, 0, LARGEST_NOTED_MS):
+        return None
+    return Noted(server_time, timedelta(milliseconds=error_ms))
 
 
 def _fields_fit(kind: EventType, raw: Mapping[str, Any]) -> bool:
