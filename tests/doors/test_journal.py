@@ -29,7 +29,7 @@ from app.doors import (
     watch,
 )
 from app.doors.clones import BootWatch
-from app.doors.rules.journal import Sending
+from app.doors.rules.journal import Quality, Sending
 from app.doors.tables import (
     Command,
     Controller,

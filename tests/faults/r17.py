@@ -200,8 +200,8 @@ TRIAL = Trial(
     " an instant that both sides knew, and the error told grows by 50 in a million"
     " (`app/doors/rules/journal.py`, `app/agent/link.py`). An event of an earlier boot stands"
     " at the server's time that the device knew when it recorded it (`app/agent/journal.py`). Where"
-    " it knew none, the event hangs on a wall clock that may have stood still: no error is told, and"
-    " it is late.",
+    " it knew none, the event hangs on a wall clock that may have stood still: no error is told,"
+    " and it is late.",
     run=run,
     databases=("sqlite",),
     bugs=("time_from_the_device", "forgets_the_drift", "trusts_a_clock_that_stood_still"),
