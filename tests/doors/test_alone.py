@@ -406,7 +406,7 @@ async def test_before_a_power_cut_the_word_of_its_own_boot_begins_the_visit(
     jti = await jti_of(runtime, scene, await a_pass(client, scene))
     pulse = runtime.now() + timedelta(seconds=5)
     clock.advance(600)
-    boot = {"boot_id": "the one before"}
+    boot = {"boot_id": "earlier"}
     opened = {
         "type": "door_opened",
         "door": str(scene.door.id),
@@ -430,7 +430,7 @@ async def test_a_pass_that_opened_before_a_power_cut_is_not_said_to_be_too_old(
     jti = await jti_of(runtime, scene, await a_pass(client, scene))
     pulse = runtime.now() + timedelta(seconds=5)
     clock.advance(10 * 3600)
-    noted = {"server_time": pulse.isoformat(), "error_ms": 600, "boot_id": "the one before"}
+    noted = {"server_time": pulse.isoformat(), "error_ms": 600, "boot_id": "earlier"}
     await tells(client, runtime, scene, entered(scene, jti, runtime.now(), **noted))
     entry = await the_entry(runtime)
     assert (entry.happened_at, entry.would_have_been_refused) == (pulse, None)

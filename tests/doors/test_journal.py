@@ -1395,9 +1395,10 @@ async def test_what_happened_at_an_unknown_time_is_about_no_pulse_of_now(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     """Law 11: by the wall clock alone the door would have opened just as he pulses."""
-    scene = await a_scene(runtime)
+    scene = await a_scene(runtime, staffed_hours=None)
     await with_contact(runtime, scene)
     clock.advance(10.5 * 3600 - 2)
+    await sends(client, scene, [])  # Its link is back.
     before = await pulses(client, runtime, scene)
     clock.advance(2)
     events = [of_last_night(1, "door_opened", scene), of_last_night(2, "door_forced", scene)]

@@ -475,7 +475,7 @@ def _instant(value: Any) -> datetime | None:
 def _noted(raw: Mapping[str, Any]) -> Noted | None:
     """Read what the device knew of our time; what cannot be read is left out of account."""
     server_time, error_ms = _instant(raw.get("server_time")), raw.get("error_ms")
-    if server_time is None or not _is_whole(error_ms, 0, LARGEST_NOTED_MS):
+    if server_time is None or error_ms is None or not _is_whole(error_ms, 0, LARGEST_NOTED_MS):
         return None
     return Noted(server_time, timedelta(milliseconds=error_ms))
 
