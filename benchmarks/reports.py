@@ -764,10 +764,10 @@ GROUP = Group(
 station and day (1 M, 10 M), counted by the product's own roll-up, with the clock at noon of
 {NOON:%Y-%m-%d}: so a year is the closed one before, of which the history has
 {DAYS - (NOON.day - 1)} days, and a month its last. A third history has the large one's density
-and the small one's visits. SQLite counts a part and is given the rest, for the same plan makes the same
-rows. Then real HTTP, one
-request after the other, in turn at the databases, each behind a server process of its own: p50 /
-p99 of up to {ASKED} questions, and how many times the small history's median the large one's is.
+and the small one's visits. SQLite counts a part and is given the rest, for the same plan makes
+the same rows. Then real HTTP, one request after the other, in turn at the databases, each behind a
+server process of its own: p50 / p99 of up to {ASKED} questions, and how many times the small
+history's median the large one's is.
 """,
     measure=measure,
     postgres={
