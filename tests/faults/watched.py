@@ -94,9 +94,9 @@ async def run_boxes(boxes: list[dict[str, str]]) -> None:
     boots: dict[Any, str] = {}
     commands = loop.Commands
 
-    def noted(server: Any, relay: Any, *rest: Any, boot_id: str, **more: Any) -> Any:
-        boots[relay] = boot_id
-        return commands(server, relay, *rest, boot_id=boot_id, **more)
+    def noted(server: Any, openings: Any, *rest: Any, boot_id: str, **more: Any) -> Any:
+        boots[vars(openings)["_relay"]] = boot_id
+        return commands(server, openings, *rest, boot_id=boot_id, **more)
 
     vars(loop)["Commands"] = noted
 
