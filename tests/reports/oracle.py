@@ -4,6 +4,7 @@ It shares no arithmetic with the product: sets, counters and loops over minutes,
 """
 
 import math
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,8 +53,8 @@ class Raw:
     controllers: list[Controller]
     contacts: dict[Any, bool]
     numbers: dict[Any, int]
-    seats: Mapping[Any, Mapping[int, int]]
-    """Of each station: how many there were, by the minute since 1970 from which on there were."""
+    seats: Mapping[Any, Sequence[tuple[int, int]]]
+    """Of each station: from which minute since 1970 on there were how many, in order."""
     health: Mapping[tuple[Any, date], Mapping[int, Mapping[str, int]]]
     """Health counters by station and day, by hour, by their names."""
     reporting: Mapping[tuple[Any, date], Sequence[int]]
@@ -137,8 +138,9 @@ class Raw:
 
     def seats_at(self, station: Station, number: int) -> int:
         """How many seats there were in a minute: those of the last word before it, or of today."""
-        words = [at for at in self.seats.get(station.id, {}) if at <= number]
-        return self.seats[station.id][max(words)] if words else station.capacity
+        words = self.seats[station.id]
+        place = bisect_right(words, number, key=lambda word: word[0])
+        return words[place - 1][1] if place else station.capacity
 
     @lru_cache  # noqa: B019  # One for each small history of a test.
     def crowded(self, station_id: Any) -> Counter[Hour]:
@@ -200,7 +202,7 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health
 
 def seats_of(
     rows: Sequence[StationModes], stations: Sequence[Station]
-) -> Mapping[Any, Mapping[int, int]]:
+) -> Mapping[Any, Sequence[tuple[int, int]]]:
     """Read the words on seats; after the last of them there are as many as the station says."""
     found: dict[Any, dict[int, int]] = {station.id: {} for station in stations}
     for row in sorted(rows, key=lambda row: row.local_day):
@@ -211,7 +213,7 @@ def seats_of(
             last = minute(row.midnight_at + timedelta(milliseconds=until))
             (station,) = [each for each in stations if each.id == row.station_id]
             words[last] = station.capacity
-    return found
+    return {id: sorted(words.items()) for id, words in found.items()}
 
 
 @dataclass

@@ -47,6 +47,7 @@ async def a_place(
     *,
     silent: tuple[float, float] = (5, 6.5),
     deaf: tuple[float, float] = (5.5, 6),
+    capacity: int = 20,
 ) -> Station:
     """Its controller is silent from 5:00 to 6:30, its oven out of order from 7:30 to 9:30.
 
@@ -60,7 +61,7 @@ async def a_place(
         silence_s=75,
     )
     async with runtime.database.write() as tx:
-        station = await a_station(tx, at=at(-30))
+        station = await a_station(tx, at=at(-30), capacity=capacity)
         controller_id, _ = await a_controller(tx, station, at=at(-30))
         new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
         (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
@@ -141,13 +142,13 @@ async def test_while_no_server_was_there_to_hear_a_controller_was_neither_up_nor
 async def test_a_day_counted_again_after_the_seats_became_more_has_those_that_it_had(
     runtime: Runtime,
 ) -> None:
-    station = await a_place(runtime)
+    station = await a_place(runtime, capacity=5)
     async with runtime.database.write() as tx:
         visit = Visit(
             id=new_id(),
             station_id=station.id,
             mode=Kind.SCAN,
-            party_size=18,
+            party_size=5,
             re_entry=False,
             started_at=at(9),
             stay_until=at(10),
@@ -178,19 +179,19 @@ async def test_a_day_counted_again_after_the_seats_became_more_has_those_that_it
         async with runtime.database.write() as tx:
             await tx.execute(sa.update(Visit).values(changed_at=at(hours), **values))
 
-    assert await told(25) == (20 * 22.5, 18, 60)
+    assert await told(25) == (5 * 22.5, 5, 60)
     async with runtime.database.write() as tx:
         row = await stations.get_station(tx, station.id)
         more = {"capacity": 40}
         await stations.amend(tx, runtime.wakeups, row, changes=more, actor=COMMAND_LINE, at=at(26))
     await touched(27)
-    assert await told(28) == (20 * 22.5, 18, 60)
-    await touched(29, party_size=17)
-    assert await told(30) == (20 * 22.5, 17, 0)
+    assert await told(28) == (5 * 22.5, 5, 60)
+    await touched(29, party_size=4)
+    assert await told(30) == (5 * 22.5, 4, 0)
     async with runtime.database.write() as tx:
         await tx.execute(sa.update(StationModes).values(seats=None, changed_at=at(31)))
     # Where nobody recorded them there are those of today.
-    assert await told(32) == (40 * 22.5, 17, 0)
+    assert await told(32) == (40 * 22.5, 4, 0)
 
 
 async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_told_apart(
