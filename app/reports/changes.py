@@ -199,11 +199,13 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
     )
     async for station, zone, created_at in await tx.stream(commands):
         yield station, local_day(created_at, zone)
-    async for station, zone, first, hour, until in await tx.stream(_stays(new(Visit.changed_at))):
+    async for row in await tx.stream(_stays(new(Visit.changed_at))):
+        station, zone, first, hour, until, counted_until = row
         yield station, first
         if hour < NOON:
             yield station, first - timedelta(days=1)
-        for day in _days(first + timedelta(days=1), local_day(min(until, at), zone)):
+        last = min(max(until, counted_until or until), at)
+        for day in _days(first + timedelta(days=1), local_day(last, zone)):
             yield station, day
     spans = [_spans(WalkInCount, new(WalkInCount.created_at))]
     if since is not None:  # Of a time in which nobody recorded what held, nothing is promised.
@@ -231,10 +233,10 @@ def _spans(table: Any, changed: sa.ColumnElement[bool]) -> Any:
 
 
 def _stays(changed: sa.ColumnElement[bool]) -> Any:
-    """Select visits' days, and until when the longest of each lasts or ever seemed to last.
+    """Select visits' days, until when the longest of each lasts, and lasted when it was counted.
 
-    An end that was moved to an earlier day leaves `stay_until` where it was. A beginning that late
-    word moved over midnight leaves nothing on the day before: that day is counted again too.
+    What was moved to an earlier day leaves its trace in the sum alone. A beginning that late word
+    moved over midnight leaves nothing on the day before: that day is counted again too.
     """
     ended = sa.func.coalesce(Visit.ended_at, Visit.stay_until)
     lasts = sa.case((ended > Visit.stay_until, ended), else_=Visit.stay_until)
@@ -245,8 +247,17 @@ def _stays(changed: sa.ColumnElement[bool]) -> Any:
             Visit.local_day,
             sa.func.min(Visit.local_hour),
             sa.func.max(lasts),
+            sa.func.max(Rollup.reaches_at),
         )
         .join(Station, Station.id == Visit.station_id)
+        .outerjoin(
+            Rollup,
+            sa.and_(
+                Rollup.place_id == Visit.station_id,
+                Rollup.grain == Grain.DAY,
+                Rollup.from_day == Visit.local_day,
+            ),
+        )
         .where(sa.or_(changed, Visit.ended_at.is_(None)))
         .group_by(Visit.station_id, Station.timezone, Visit.local_day)
     )

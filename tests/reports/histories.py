@@ -265,9 +265,7 @@ class Author:
                 case 2:
                     length = timedelta(minutes=self.random.choice([0, 3, 40, 1700]))
                     ended = visit.started_at + length
-                    # Late word moves an end back only within the stay: later it stays later.
-                    was = visit.stay_until if visit.ended_at is None else visit.ended_at
-                    if max(was, visit.stay_until) == visit.stay_until and ended <= written:
+                    if ended <= written:
                         visit.ended_at, visit.end_source = ended, EndSource.WORKER
                         visit.owner_key = None
                 case _:

@@ -102,6 +102,29 @@ async def a_street(tx: AsyncSession) -> tuple[Unit, Unit, Station]:
     return city, street, await a_station(tx, unit=street, at=early)
 
 
+async def test_a_stay_that_was_cut_back_over_midnight_leaves_nothing_on_the_day_after(
+    runtime: Runtime,
+) -> None:
+    """Of its length before nothing is left in its own row: the sum of its day remembers."""
+    after = DAY + timedelta(days=1)
+
+    async def inside(at: datetime) -> int:
+        counted = await roll(runtime, at)
+        return vectors.unpacked(counted[station.id, Grain.DAY, after].counts).get(C.PERSON_MS, 0)
+
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        visit = a_visit(station, NOON, 26 * 60, written=NOON)
+        tx.add(visit)
+    at = NOON + timedelta(days=2)
+    assert await inside(at) == 14 * 3_600_000
+    async with runtime.database.write() as tx:
+        row = await tx.get_one(Visit, visit.id)
+        row.ended_at = row.stay_until = NOON + timedelta(hours=1)
+        row.changed_at = at
+    assert await inside(at + timedelta(hours=1)) == 0
+
+
 async def test_every_visit_is_counted_once_on_every_level(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         story = await Author(tx, runtime, random.Random(1)).write()
