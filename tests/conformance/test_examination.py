@@ -356,6 +356,8 @@ def begins_its_numbers_anew_after_a_reboot(patch: pytest.MonkeyPatch) -> None:
         return opened(state, pace)
 
     patch.setattr(agent_journal, "_opened", fresh)
+    # One that knows that it is enrolled takes an epoch that none before can have had.
+    patch.setattr(agent_journal, "IDENTITY", "nothing.json")
 
 
 def keeps_its_boot_id(patch: pytest.MonkeyPatch) -> None:
