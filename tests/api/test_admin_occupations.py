@@ -226,10 +226,10 @@ async def test_only_whole_months_that_are_over_and_places_of_the_tree(
 async def test_a_month_in_which_nobody_came_hides_nothing_of_the_months_around_it(
     client: httpx.AsyncClient, city: City
 ) -> None:
-    """A station opens in September; who asks from August on hears the same."""
-    far = {"station": str(city.stations["CQ0004"].id)}
-    since = await rows(client, city.auditor, **far)
-    before = await rows(client, city.auditor, **far, **{"from": "2026-08-01"})
+    """The city opens in September; who asks from August on hears the same."""
+    september = {"by": "all", "to": "2026-10-01"}
+    since = await rows(client, city.auditor, **september)
+    before = await rows(client, city.auditor, **september, **{"from": "2026-08-01"})
     assert any(row["visits"] for row in since)
     figures = ("occupation", "visits", "unique_workers", "suppressed", "all_visits")
     told = [[row[name] for name in figures] for row in since]

@@ -9,6 +9,7 @@ import pytest
 from app.reports import chinese
 from app.reports.asked import COLUMNS, Report
 from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, page
+from app.reports.rules import Bucket
 from tests.api.test_admin_reports import City
 from tests.api.test_admin_reports import city as city
 
@@ -72,7 +73,7 @@ async def test_an_administrator_can_ask_what_there_is(
     assert answer.status_code == 200, answer.text
     visits = next(one for one in answer.json() if one["report"] == "visits")
     assert visits["by"][:4] == ["station", "unit", "operating_model", "all"]
-    assert visits["buckets"] == ["hour", "day", "week", "month"]
+    assert visits["buckets"] == [each.value for each in Bucket]
     share = next(field for field in visits["fields"] if field["name"] == "offhours_share")
     assert share["formula"] == "out_of_hours_visits / visits; null without visits"
     assert (share["numerator"], share["denominator"]) == ("out_of_hours_visits", "visits")
