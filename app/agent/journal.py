@@ -18,6 +18,7 @@ import logging
 import math
 import sqlite3
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,6 +61,9 @@ DRAWN = (1_000_000, 2_000_000)
 UNREADABLE = "error code="
 """So the check of a journal speaks of a page that the disk did not give, which is no damage."""
 
+MOST_UNWRITTEN = 1_000
+"""So many events that the disk refuses stay in memory; then the oldest of them are lost."""
+
 TABLES = (
     "CREATE TABLE IF NOT EXISTS events (seq INTEGER PRIMARY KEY, event TEXT)",
     "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value INTEGER)",
@@ -91,6 +95,9 @@ class Journal:
         """Set while something waits for the server."""
         self._unfinished: dict[str, dict[str, Any]] = {}
         """Acts whose end the disk refused, by pass; it is asked again before each upload."""
+        self._unwritten: deque[dict[str, Any]] = deque(maxlen=MOST_UNWRITTEN)
+        """Events that the disk refused, oldest first; it is asked again with the next, and before
+        each upload."""
         self.is_refused = False
         """Whether the disk refused the journal's file, and all stands in memory."""
         try:
@@ -117,6 +124,25 @@ class Journal:
             seq = self._add(type, fields)
         self.news.set()
         return seq
+
+    def note(self, type: str, **fields: Any) -> None:
+        """Write one event down; what the disk refuses, as soon as it takes it."""
+        if len(self._unwritten) == MOST_UNWRITTEN:
+            logger.error("event lost type=%s", self._unwritten[0]["type"])
+        self._unwritten.append(self._event(type, fields))
+        self.news.set()
+        try:
+            self._write_all()
+        except sqlite3.Error as error:
+            logger.error("event not kept yet type=%s why=%s", type, error)
+
+    def _write_all(self) -> None:
+        with self._writing():
+            for event in self._unwritten:
+                if self.held >= self._capacity:
+                    self._give_way()
+                self._insert(event)
+        self._unwritten.clear()
 
     def is_used(self, jti: str) -> bool:
         """Whether a pass was shown to us before."""
@@ -189,6 +215,7 @@ class Journal:
         if self.is_refused:
             self._move_to_file()
         self._finish_all()
+        self._write_all()
         with self._writing():
             self._report_lost()
         found = self._oldest(limit)
@@ -219,7 +246,7 @@ class Journal:
         # Asked of the disk, not of the count: news of nothing would keep the upload busy for ever.
         if self._db.execute("SELECT 1 FROM events LIMIT 1").fetchone() is None:
             self.held = 0
-            if self._kept("lost_first") is None and not self._unfinished:
+            if self._kept("lost_first") is None and not (self._unfinished or self._unwritten):
                 self.news.clear()
 
     def clocks(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@
 import asyncio
 import contextlib
 import logging
-import sqlite3
 import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -254,10 +253,7 @@ class Agent:
 
     def _record(self, type: str, **fields: Any) -> None:
         """Write an event down; a disk that refuses it does not keep the doors from opening."""
-        try:
-            self._journal.record(type, **fields)
-        except sqlite3.Error as error:
-            logger.error("event not kept type=%s why=%s", type, error)
+        self._journal.note(type, **fields)
 
     @property
     def commands_in_hand(self) -> int:

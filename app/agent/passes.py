@@ -266,12 +266,7 @@ class Passes:
         if len(self._refusals) < REFUSALS_KEPT and self._pulse_ms(door) is not None:
             self._refusals.append(now)
             told = {"door": door, "result": "refused", "reason": reason.value, "why": why.value}
-            try:
-                self._journal.record(
-                    "offline_entry", **told, **({"jti": claims.jti} if claims else {})
-                )
-            except sqlite3.Error as error:
-                logger.error("event not kept type=offline_entry why=%s", error)
+            self._journal.note("offline_entry", **told, **({"jti": claims.jti} if claims else {}))
         return Answer(False, reason.value, why.value)
 
     def _standing(self, estimate: Estimate | None) -> Alone:

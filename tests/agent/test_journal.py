@@ -249,6 +249,32 @@ async def test_a_disk_that_refuses_at_the_start_keeps_no_door_shut_and_loses_not
     assert (again.epoch, again.remembers, again.waiting()) == (1, True, held)
 
 
+async def test_what_the_disk_refuses_for_a_while_is_told_in_its_order_and_with_its_time(
+    clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = a_journal(tmp_path, clock)
+    journal.note("note", what="before")
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_insert", refuses)
+        journal.note("door_opened")
+        await clock.sleep(3)
+        journal.note("door_closed")
+        with pytest.raises(sqlite3.OperationalError):
+            journal.waiting()
+    await clock.sleep(60)
+    held = journal.waiting()
+    assert [(event["seq"], event["type"]) for event in held] == [
+        (1, "note"),
+        (2, "door_opened"),
+        (3, "door_closed"),
+    ]
+    began = held[0]["mono_ms"]
+    assert [event["mono_ms"] - began for event in held] == [0, 0, 3_000]
+    journal.settle([1, 2, 3])
+    assert not journal.news.is_set()
+    journal.close()
+
+
 async def test_what_was_written_in_memory_is_told_as_soon_as_the_disk_takes_it(
     clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
