@@ -325,6 +325,11 @@ def test_reading_never_raises(raw: Any) -> None:
     read_event(raw, "b")
 
 
+def test_a_lost_clock_that_was_put_back_still_says_a_time() -> None:
+    found = read_event(an_event(occurred_at="1969-12-31T23:46:44+00:00"), "b")
+    assert isinstance(found, Told)
+
+
 def test_a_good_event_is_read() -> None:
     found = read_event(an_event(type="door_opened", door="d", mono_ms=5), "b")
     assert isinstance(found, Told)

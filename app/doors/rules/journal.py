@@ -468,8 +468,9 @@ def _instant(value: Any) -> datetime | None:
         found = datetime.fromisoformat(value)
     except ValueError:
         return None
-    # A device whose clock was lost says 1970; that is a time too, only a wrong one.
-    return found if found.tzinfo is not None and 1970 <= found.year <= 2100 else None
+    # A device whose clock was lost says 1970, or less if somebody put it back since; that is a time
+    # too, only a wrong one.
+    return found if found.tzinfo is not None and 1900 <= found.year <= 2100 else None
 
 
 def _noted(raw: Mapping[str, Any]) -> Noted | None:
