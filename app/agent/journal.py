@@ -117,32 +117,30 @@ class Journal:
         return _opened(state, self._pace)
 
     def record(self, type: str, **fields: Any) -> int:
-        """Write one event down; it is on the disk when this returns. Gives its number."""
-        with self._writing():
-            if self.held >= self._capacity:
-                self._give_way()
-            seq = self._add(type, fields)
-        self.news.set()
-        return seq
+        """Write one event down; it is on the disk when this returns. Gives its number.
 
-    def note(self, type: str, **fields: Any) -> None:
-        """Write one event down; what the disk refuses, as soon as it takes it."""
+        What the disk refuses waits in memory until the disk takes it: it has no number yet, but 0.
+        """
         if len(self._unwritten) == MOST_UNWRITTEN:
             logger.error("event lost type=%s", self._unwritten[0]["type"])
         self._unwritten.append(self._event(type, fields))
         self.news.set()
         try:
-            self._write_all()
+            return self._write_all()
         except sqlite3.Error as error:
             logger.error("event not kept yet type=%s why=%s", type, error)
+            return 0
 
-    def _write_all(self) -> None:
+    def _write_all(self) -> int:
+        """Write down what waits in memory; gives the last number."""
+        seq = 0
         with self._writing():
             for event in self._unwritten:
                 if self.held >= self._capacity:
                     self._give_way()
-                self._insert(event)
+                seq = self._insert(event)
         self._unwritten.clear()
+        return seq
 
     def is_used(self, jti: str) -> bool:
         """Whether a pass was shown to us before."""

@@ -253,7 +253,7 @@ class Agent:
 
     def _record(self, type: str, **fields: Any) -> None:
         """Write an event down; a disk that refuses it does not keep the doors from opening."""
-        self._journal.note(type, **fields)
+        self._journal.record(type, **fields)
 
     @property
     def commands_in_hand(self) -> int:

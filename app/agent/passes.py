@@ -266,7 +266,7 @@ class Passes:
         if len(self._refusals) < REFUSALS_KEPT and self._pulse_ms(door) is not None:
             self._refusals.append(now)
             told = {"door": door, "result": "refused", "reason": reason.value, "why": why.value}
-            self._journal.note("offline_entry", **told, **({"jti": claims.jti} if claims else {}))
+            self._journal.record("offline_entry", **told, **({"jti": claims.jti} if claims else {}))
         return Answer(False, reason.value, why.value)
 
     def _standing(self, estimate: Estimate | None) -> Alone:

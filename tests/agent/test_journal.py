@@ -253,12 +253,12 @@ async def test_what_the_disk_refuses_for_a_while_is_told_in_its_order_and_with_i
     clock: VirtualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = a_journal(tmp_path, clock)
-    journal.note("note", what="before")
+    journal.record("note", what="before")
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "_insert", refuses)
-        journal.note("door_opened")
+        journal.record("door_opened")
         await clock.sleep(3)
-        journal.note("door_closed")
+        journal.record("door_closed")
         with pytest.raises(sqlite3.OperationalError):
             journal.waiting()
     await clock.sleep(60)
@@ -313,11 +313,11 @@ async def test_passes_used_in_memory_stay_used_and_none_opens_alone_before_the_d
         ):
             with pytest.raises(sqlite3.OperationalError):
                 call()
-        for _ in range(3):
-            journal.record("note")
-        with pytest.raises(sqlite3.OperationalError):
-            journal.record("note")
-    assert [event["seq"] for event in journal.waiting()] == [1, 2, 3]
+        # Memory has room for three, and what it refuses waits beside it.
+        assert [journal.record("note") for _ in range(4)] == [1, 2, 3, 0]
+    last, lost = journal.waiting()
+    assert (last["seq"], last["type"]) == (4, "note")
+    assert (lost["type"], lost["first_seq"], lost["last_seq"]) == ("overflow", 1, 3)
     assert journal.remembers
     assert not journal.use("j1", until)
     assert journal.begin("j2", until, "offline_entry")

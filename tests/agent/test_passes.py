@@ -491,7 +491,7 @@ async def test_a_refusal_that_cannot_be_written_down_is_told_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.alone_after()
-    monkeypatch.setattr(Journal, "record", refuses)
+    monkeypatch.setattr(Journal, "_insert", refuses)
     assert (await world.show(world.token(station="CQ2"))).why == "token_invalid"
 
 
