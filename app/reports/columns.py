@@ -1,12 +1,10 @@
-"""Columns of a report from sums: exact shares, percentiles, and None where nothing is known."""
+"""Columns of a report from sums: exact shares and means, and None where nothing is known."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from app.reports.rules.counters import floor_of
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -61,41 +59,3 @@ def means(sums: Ints, counts: Ints, unit: int, digits: int, is_known: Bools) -> 
     """Give the mean of values that are kept in parts of a unit."""
     found = np.round(sums / np.maximum(counts, 1) / unit, digits)
     return shown(found, is_known & (counts > 0))
-
-
-def percentiles(
-    histogram: tuple[Sequence[int], Ints],
-    percents: Sequence[int],
-    is_known: Bools,
-    *,
-    low: int,
-    times: int = 1,
-) -> Sequence[Column]:
-    """Give percentiles by nearest rank of histograms: the least value of the bucket that has it.
-
-    Buckets are counted from `low`, their values in so many `times` of what is answered.
-    """
-    buckets, counts = histogram
-    if not buckets:
-        return [[None] * len(is_known) for _ in percents]
-    upto = np.empty_like(counts)
-    upto[0] = counts[0]
-    for number in range(1, len(counts)):  # A few times faster than `cumsum` down the lines.
-        np.add(upto[number - 1], counts[number], out=upto[number])
-    total = upto[-1]
-    floors = np.array([floor_of(bucket - low) * times for bucket in buckets], np.int64)
-    found = []
-    for percent in percents:
-        rank = np.maximum(1, -(-percent * total // 100))
-        found.append(shown(floors[_first(upto, rank)], is_known & (total > 0)))
-    return found
-
-
-def _first(upto: Ints, rank: Ints) -> Ints:
-    """Find in each column the first line that comes up to its rank, else the last; by halves."""
-    last, columns = len(upto) - 1, np.arange(len(rank))
-    place = np.zeros(len(rank), np.int64)
-    for bit in reversed(range(last.bit_length())):
-        further = np.minimum(place + (1 << bit), last)
-        place = np.where(upto[further - 1, columns] < rank, further, place)
-    return place

@@ -233,12 +233,15 @@ class Part:
 
 def _within(since: Ints, until: Ints, pieces: "_Pieces", count: int) -> Ints:
     """Give the time of each life within each slot; most are alike, and computed once."""
-    lives, which = np.unique(np.stack((since, until)), axis=1, return_inverse=True)
-    each = np.zeros((lives.shape[1], count), np.int64)
-    for number, (begins, ends) in enumerate(lives.T.tolist()):
-        overlap = np.minimum(ends, pieces.ends) - np.maximum(begins, pieces.begins)
+    begins, begin_of = np.unique(since, return_inverse=True)
+    ends, end_of = np.unique(until, return_inverse=True)
+    lives, which = np.unique(begin_of * len(ends) + end_of, return_inverse=True)
+    each = np.zeros((len(lives), count), np.int64)
+    for number, life in enumerate(lives.tolist()):
+        begin, end = begins[life // len(ends)], ends[life % len(ends)]
+        overlap = np.minimum(end, pieces.ends) - np.maximum(begin, pieces.begins)
         np.add.at(each[number], pieces.slot, np.maximum(overlap, 0))
-    return each[which.reshape(-1)]
+    return each[which]
 
 
 def _integral(since: Ints, until: Ints, weight: Ints, pieces: "_Pieces") -> Ints:
@@ -323,9 +326,7 @@ async def frame(
     counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
     found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
-    lives = zip(*found.lives, strict=True) if found.lives else [()] * 5
-    columns = Lives(*(np.array(column, np.int64) for column in lives))
-    made = Frame(scope, pieces, found.places, columns, list(found.zones))
+    made = Frame(scope, pieces, found.places, found.lives, list(found.zones))
     if made.rows > most:
         raise PeriodInvalid(
             f"the report would have more than {most} rows; "
@@ -339,8 +340,11 @@ async def _without_gone(tx: AsyncSession, scope: Scope) -> Scope:
 
     Nothing is missing where there was nothing any more: with them no month would ever be complete.
     """
-    zones = (await tx.scalars(sa.select(Station.timezone).distinct())).all()
-    if scope.roots.stations or not zones:
+    if scope.roots.stations:
+        return scope
+    retired = sa.select(Station.timezone).where(Station.retired_at.is_not(None))
+    zones = (await tx.scalars(retired.distinct())).all()
+    if not zones:
         return scope
     first = scope.period.from_day
     begins = {
@@ -357,8 +361,7 @@ async def _without_gone(tx: AsyncSession, scope: Scope) -> Scope:
 @dataclass(slots=True)
 class _Found:
     places: list[Place] = field(default_factory=list)
-    lives: list[tuple[int, int, int, int, int]] = field(default_factory=list)
-    """The columns of `Lives`."""
+    lives: Lives = field(default_factory=lambda: Lives(*np.empty((5, 0), np.int64)))
     zones: dict[str, int] = field(default_factory=dict)
 
     def zone(self, timezone: str) -> int:
@@ -368,8 +371,11 @@ class _Found:
 async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     found = _Found()
     c = table_of(Station).c
+    start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
+    # Most have lived through all of the period: their instants need not be read.
+    since = sa.case((c.created_at > start, c.created_at))
     query = (
-        sa.select(c.id, c.code, c.name, c.timezone, c.capacity, c.created_at, c.retired_at)
+        sa.select(c.id, c.code, c.name, c.timezone, c.capacity, since, c.retired_at)
         .where(c.id.in_(scope.stations))
         .order_by(c.code)
     )
@@ -378,14 +384,15 @@ async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     if not rows:
         return found
     ids, codes, names, timezones, capacities, created, retired = zip(*rows, strict=True)
-    start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
     start_ms, until_ms = ms_of(start), ms_of(until)
-    # Most have lived through all of the period: their instants need no turning into numbers.
-    since = [start_ms if at <= start else ms_of(at) for at in created]
-    ended = [until_ms if at is None or at > until else ms_of(at) for at in retired]
     found.zones = {timezone: number for number, timezone in enumerate(dict.fromkeys(timezones))}
-    zone = map(found.zones.__getitem__, timezones)
-    found.lives = list(zip(range(len(rows)), zone, since, ended, repeat(1), strict=False))
+    found.lives = Lives(
+        np.arange(len(rows)),
+        np.fromiter(map(found.zones.__getitem__, timezones), np.int64, len(rows)),
+        np.array([start_ms if at is None else ms_of(at) for at in created], np.int64),
+        np.array([until_ms if at is None or at > until else ms_of(at) for at in retired], np.int64),
+        np.ones(len(rows), np.int64),
+    )
     none = repeat(None)
     places = zip(ids, codes, none, names, none, timezones, capacities, zip(ids), strict=False)
     found.places = list(map(Place._make, places))
@@ -425,10 +432,12 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     rows = (await tx.execute(query.order_by(sa.text("code")))).all()
     found = _Found()
     numbers: dict[Any, int] = {}
+    lives: list[tuple[int, int, int, int, int]] = []
     for row in rows:
         number = numbers.setdefault(row.key, len(numbers))
         life = ms_of(row.since), ms_of(row.ended)
-        found.lives.append((number, found.zone(row.timezone), *life, row.stations))
+        lives.append((number, found.zone(row.timezone), *life, row.stations))
+    found.lives = Lives(*np.array(lives, np.int64).reshape(-1, 5).T)
     if not numbers and scope.by not in keys:
         numbers[None] = 0
     sources = await _sources(tx, scope, numbers)

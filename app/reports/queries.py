@@ -30,7 +30,6 @@ from app.reports.columns import (
     Ints,
     hours,
     means,
-    percentiles,
     rates,
     rounded,
     shown,
@@ -57,15 +56,13 @@ from app.reports.rules.counters import (
     PULSE,
     REASON,
     REASONS,
-    REPAIR,
-    REPAIR_SPREAD,
-    SPREAD,
     C,
     F,
     command,
     facility,
     repairs,
 )
+from app.reports.spreads import REPAIRS, percentiles
 from app.reports.sums import Ask, Sums, read
 
 COVERAGE = 0.5
@@ -120,9 +117,7 @@ async def controllers(
     }
     rows: list[ControllersRow] = []
     for part in (await frame(tx, scope)).parts():
-        sums = await read(
-            tx, part, Ask([_HEARD, (COMMAND, COMMAND + 20), (PICKUP, PICKUP + SPREAD)])
-        )
+        sums = await read(tx, part, Ask([_HEARD, (COMMAND, COMMAND + 20)], spreads=[PICKUP]))
         rows += _controllers(part, sums, enrolled, silent_since)
     return rows
 
@@ -260,9 +255,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
     by_day = not part.frame.slots.by_hour
     lost = np.array([by_day and number is None for number in sums.uniques], bool)
     named = known & ~lost & ~_partly_retained(part)
-    median, p90 = percentiles(
-        sums.between(DWELL, DWELL + SPREAD), (50, 90), known, low=DWELL, times=60
-    )
+    median, p90 = percentiles(sums.buckets(DWELL), known, times=60)
     return [
         *_named(part, sums),
         shown(came, known),
@@ -321,10 +314,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
     known = _known(part)
     granted, walked, refused = sums[C.GRANTED], sums[C.WALK_INS], sums[C.REFUSED]
     decided = granted + walked + refused
-    spreads = [
-        percentiles(sums.between(low, low + SPREAD), (50, 95, 99), known, low=low)
-        for low in (DECIDE, PICKUP, PULSE, DOOR)
-    ]
+    latencies = [percentiles(sums.buckets(begins), known) for begins in LATENCIES]
     return [
         *_named(part, sums),
         shown(decided, known),
@@ -340,7 +330,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.WITH_CONTACT], known),
         shown(sums[C.OPENED], known),
         rates(sums[C.OPENED], sums[C.WITH_CONTACT], known),
-        *(column for spread in spreads for column in spread),
+        *(column for latency in latencies for column in latency),
         shown(sums[C.ALONE_OPENED], known),
         shown(sums[C.ALONE_REFUSED], known),
         shown(sums[C.ALONE_FLAGGED], known),
@@ -400,7 +390,8 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
     kinds = sorted(standing)
     for number, kind in enumerate(kinds):
         units, long_out = (np.repeat(each, count) for each in standing[kind])
-        one, median = counters[kind], _repair_median(sums, kind, all_known)
+        one = counters[kind]
+        (median,) = percentiles(sums.buckets(repairs(kind.value)), all_known)
         there = np.flatnonzero(units + one[F.USES] + one[F.OPEN_USES] + one[F.STANDING_MS])
         where.append(there)
         of_kind.append(np.full(len(there), number))
@@ -436,17 +427,6 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
         [medians[number] for number in order.tolist()],
         shown(long_out, is_whole),
     ]
-
-
-def _repair_median(sums: Sums, kind: FacilityKind, known: Bools) -> Column:
-    """Give the median of repairs where the lengths of all were counted."""
-    begins = repairs(kind.value)
-    lengths, counts = sums.between(begins, begins + REPAIR_SPREAD)
-    if not lengths:
-        return [None] * len(known)
-    are_all = counts.sum(axis=0) == sums[facility(kind.value, F.REPAIRS)]
-    (median,) = percentiles((lengths, counts), (50,), known & are_all, low=begins)
-    return median
 
 
 async def _standing(tx: AsyncSession, part: Part) -> Standing:
@@ -519,7 +499,7 @@ def _controllers(
     known = _known(part)
     state = {state: sums[command(state)] for state in CommandState}
     live = state[CommandState.PENDING] + state[CommandState.CLAIMED]
-    p50, p95 = percentiles(sums.between(PICKUP, PICKUP + SPREAD), (50, 95), known, low=PICKUP)
+    p50, p95, _ = percentiles(sums.buckets(PICKUP), known)
     boxes = [enrolled.get(place.id) for place in part.places]
     columns: list[Column] = [
         [place.station for place in part.places],
@@ -549,15 +529,17 @@ def _online(controller: Any, silent_since: datetime) -> bool | None:
     return controller.seen_at is not None and controller.seen_at > silent_since
 
 
+LATENCIES = (DECIDE, PICKUP, PULSE, DOOR)
+"""As the report of access tells them."""
 _COUNTS = (0, 100)
 """The counters of one number each."""
 _HEARD = (C.COMMISSIONED_MS, C.ONLINE_MS + 1)
 
 REPORTS: Mapping[str, Report] = {
-    "visits": Report(VisitsRow, Ask([_COUNTS, (DWELL, DWELL + SPREAD)], people=True), _visits),
+    "visits": Report(VisitsRow, Ask([_COUNTS], people=True, spreads=[DWELL]), _visits),
     "access": Report(
         AccessRow,
-        Ask([_COUNTS, (REASON, COMMAND), (PICKUP, DECIDE + SPREAD)]),
+        Ask([_COUNTS, (REASON, COMMAND)], spreads=LATENCIES),
         _access,
     ),
     "occupancy": Report(
@@ -575,8 +557,8 @@ REPORTS: Mapping[str, Report] = {
                 (C.VISITS_FREE, C.VISITS_OFFLINE + 1),
                 _HEARD,
                 (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
-                (REPAIR, REPAIR + REPAIR_SPREAD * len(FACILITY_KINDS)),
-            ]
+            ],
+            spreads=REPAIRS,
         ),
         _facilities,
         has_things=True,

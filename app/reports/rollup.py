@@ -30,7 +30,7 @@ from app.db.types import table_of
 from app.db.upsert import upsert
 from app.places.rules import CITY_ZONE, is_within, local_day
 from app.places.tables import Station, Unit
-from app.reports import crowds, health, vectors
+from app.reports import crowds, health, spreads, vectors
 from app.reports.changes import (
     CLOSED,
     SPANS,
@@ -287,14 +287,14 @@ def _counted(raw: Mapping[Cell, StationDay], at: datetime, lost: date) -> list[M
         for one, its in zip(raw.values(), stood, strict=True)
     ]
     own = vectors.Lines.by_hour([one.hours for one in counted])
-    counts = own.whole().added([one.whole for one in stood])
+    sums = spreads.written(own.whole().added([one.whole for one in stood]))
     hours = own.added([one.hours for one in stood])
     return [
         {
             "place_id": station,
             "grain": Grain.DAY,
             "from_day": day,
-            "counts": counts[number],
+            **sums[number],
             "hours": hours[number],
             "peak": counted[number].peak,
             "peak_at": _instant(counted[number].peak_ms),
@@ -316,6 +316,7 @@ _PARTS = tuple(
     for name in (
         "place_id",
         "counts",
+        "histograms",
         "hours",
         "peak",
         "peak_at",
@@ -346,9 +347,7 @@ async def _unit_days(
         for part in await tx.execute(query):
             parts[under[part.place_id]].append(part)
     zones = await _zones(tx, units)
-    return await asyncio.to_thread(
-        lambda: [_unit_day(unit, day, parts[unit], zones[unit], at) for unit in units]
-    )
+    return await asyncio.to_thread(_summed_up, units, day, parts, zones, at)
 
 
 async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, str]:
@@ -371,9 +370,23 @@ async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.U
     return found
 
 
+def _summed_up(
+    units: Sequence[uuid.UUID],
+    day: date,
+    parts: Mapping[uuid.UUID, Sequence[Any]],
+    zones: Mapping[uuid.UUID, str],
+    at: datetime,
+) -> list[Mapping[str, Any]]:
+    sums = _summed([parts[unit] for unit in units])
+    return [
+        _unit_day(unit, day, parts[unit], zones[unit], at) | mine
+        for unit, mine in zip(units, sums, strict=True)
+    ]
+
+
 def _unit_day(
     unit: uuid.UUID, day: date, parts: Sequence[Any], timezone: str, at: datetime
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     hours = vectors.merged([part.hours for part in parts])
     peak, quarter = vectors.peak_quarter(hours)
     peak_ms = None if quarter is None else quarter_edges(timezone, day)[quarter]
@@ -381,7 +394,6 @@ def _unit_day(
         "place_id": unit,
         "grain": Grain.DAY,
         "from_day": day,
-        "counts": vectors.merged([part.counts for part in parts]),
         "hours": hours,
         "peak": peak,
         "peak_at": _instant(peak_ms),
@@ -417,9 +429,15 @@ async def _spans(
         Rollup.crowd.is_not(None),
     )
     bases = {row.place_id: row.base or b"" for row in await tx.execute(own)}
-    return await asyncio.to_thread(
-        lambda: [_span(place, grain, first, parts[place], bases.get(place), at) for place in places]
-    )
+
+    def summed() -> list[Mapping[str, Any]]:
+        sums = _summed([parts[place] for place in places])
+        return [
+            _span(place, grain, first, parts[place], bases.get(place), at) | mine
+            for place, mine in zip(places, sums, strict=True)
+        ]
+
+    return await asyncio.to_thread(summed)
 
 
 def _span(
@@ -429,7 +447,7 @@ def _span(
     parts: Sequence[Any],
     base: bytes | None,
     at: datetime,
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     people = _people([part.crowd for part in parts], [part.uniques for part in parts], base)
     highest = max(parts, key=lambda part: part.peak, default=None)
     inside = [part.most_inside for part in parts]
@@ -437,7 +455,6 @@ def _span(
         "place_id": place,
         "grain": grain,
         "from_day": first,
-        "counts": vectors.merged([part.counts for part in parts]),
         "hours": vectors.merged([part.hours for part in parts]),
         "peak": 0.0 if highest is None else highest.peak,
         "peak_at": None if highest is None else highest.peak_at,
@@ -447,6 +464,18 @@ def _span(
         "reaches_at": None,
         "rolled_at": at,
     }
+
+
+def _summed(parts: Sequence[Sequence[Any]]) -> Sequence[dict[str, bytes]]:
+    """Sum counters and histograms of each whole; in older parts these are among those."""
+    return spreads.written(
+        [
+            vectors.merged(
+                [data for part in some for data in (part.counts, part.histograms or b"")]
+            )
+            for some in parts
+        ]
+    )
 
 
 def _people(

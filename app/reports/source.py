@@ -59,6 +59,7 @@ from app.reports.rules.counters import (
     command,
     repairs,
 )
+from app.reports.spreads import REPAIRS
 from app.reports.sums import Ask, Sums, read, used
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import OBSERVED, EndSource, FacilityUse, Visit, WalkInCount
@@ -129,13 +130,15 @@ class Made:
     def ask(self) -> Ask:
         """Say what must be read."""
         ranges = [(number, number + 1) for number in self.counters]
-        if self.histogram == REPAIR:
-            ranges.append((REPAIR, REPAIR + REPAIR_SPREAD * len(FACILITY_KINDS)))
-        elif self.histogram is not None:
-            ranges.append((self.histogram, self.histogram + SPREAD))
         if self.kinds:
             ranges.append((FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)))
-        return Ask(ranges or [(0, 0)], people=self.has_sets)
+        spreads = () if self.histogram is None else (self.histogram,)
+        return Ask(
+            ranges or [(0, 0)],
+            people=self.has_sets,
+            spreads=REPAIRS if self.histogram == REPAIR else spreads,
+            has_lengths=True,
+        )
 
 
 def _offline() -> sa.ColumnElement[bool]:

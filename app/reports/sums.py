@@ -2,7 +2,7 @@
 
 A row is the sum of the spans that cover its slot, at the places that make it up. What does not add
 up is found where it is kept: distinct workers by putting their sets together, peaks by looking at
-each day.
+each day, percentiles by adding histograms up.
 """
 
 import uuid
@@ -14,16 +14,17 @@ from operator import add
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from pyroaring import BitMap
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.types import table_of
-from app.reports import crowds, vectors
+from app.reports import crowds, spreads, vectors
 from app.reports.columns import Ints
 from app.reports.frame import Part
 from app.reports.rules import By, Run, Span, runs
-from app.reports.rules.counters import ALL_DAY, HOURS, QUARTERS, C
+from app.reports.rules.counters import ALL_DAY, HISTOGRAMS, HOURS, QUARTERS, C
 from app.reports.rules.day import DAY_QUARTERS, QUARTER_MS, quarter_edges
 from app.reports.tables import Rollup
 from app.reports.vectors import Table
@@ -41,9 +42,13 @@ class Ask:
     """What a report needs to know of a row."""
 
     ranges: Ranges
-    """Counters `[low, high)`."""
+    """Counters `[low, high)`, but those of histograms."""
     people: bool = False
     peaks: bool = False
+    spreads: Sequence[int] = ()
+    """Histograms of which the percentiles are asked for."""
+    has_lengths: bool = False
+    """Whether the histograms themselves are asked for."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,10 @@ class Sums:
     peaks: Sequence[Peak | None]
     """Greatest mean of a quarter hour, and when it began; None where rows keep no such thing."""
     most_inside: Sequence[int | None]
+    histograms: Table | None = None
+    """Where they are not among the others."""
+    kept: npt.NDArray[np.int16] | None = None
+    """Percentiles of rows that are one sum each (`spreads.py`)."""
 
     def __getitem__(self, key: int) -> Ints:
         """Give a counter of every row."""
@@ -66,10 +75,16 @@ class Sums:
 
     def between(self, low: int, high: int) -> tuple[list[int], Ints]:
         """Give the counters `[low, high)` that occur, and for each its sums, row by row."""
-        keys, found = self.table.between(low, high)
-        if self.by_hour and keys:
-            found = found.reshape(len(keys), -1, HOURS)[:, :, :ALL_DAY].reshape(len(keys), -1)
+        apart = self.histograms if low >= HISTOGRAMS else None
+        keys, found = (self.table if apart is None else apart).between(low, high)
+        if self.by_hour:
+            each = found.reshape(len(keys), self.rows // ALL_DAY, HOURS)[:, :, :ALL_DAY]
+            found = each.reshape(len(keys), self.rows)
         return keys, found
+
+    def buckets(self, begins: int) -> npt.NDArray[np.signedinteger]:
+        """Give where the percentiles of a histogram lie, row by row (`spreads.py`)."""
+        return spreads.buckets(self, begins) if self.kept is None else spreads.of(self.kept, begins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +95,7 @@ class _Read:
     span: Sequence[Span]
     group: Sequence[int]
     """Of its part: the place's number, times how many base slots there are, and the slot's."""
-    columns: Sequence[Sequence[Any]]
+    columns: list[Any]
 
 
 async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
@@ -88,23 +103,48 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     frame = part.frame
     by_hour = frame.slots.by_hour
     spans = frame.days if by_hour and ask.peaks else frame.spans
-    vector = _ROLLUP.c.hours if by_hour else _ROLLUP.c.counts
-    columns: list[Any] = [vector]
+    ranges = [*ask.ranges, *spreads.ranges(ask.spreads)]
+    columns: list[Any] = [_ROLLUP.c.hours if by_hour else _ROLLUP.c.counts]
     if ask.people and not by_hour:
         columns += [_ROLLUP.c.uniques, _ROLLUP.c.crowd.is_(None)]
     if ask.peaks and not by_hour:
         columns += [_ROLLUP.c.peak, _ROLLUP.c.peak_at, _ROLLUP.c.most_inside]
+    is_kept = bool(ask.spreads) and not (by_hour or ask.has_lengths) and _is_single(part)
+    if is_kept:
+        columns.insert(1, _ROLLUP.c.percentiles)
     found = await _select(tx, part, spans, columns)
+    kept = found.columns.pop(1) if is_kept else ()
     count = len(part.places) * len(frame.slots.bases)
     summed = vectors.summed_hours if by_hour else vectors.summed
-    table = summed(found.columns[0], found.group, count, ask.ranges)
+    table = summed(found.columns[0], found.group, count, ranges)
     none: Sequence[None] = [None] * part.rows
     sums = Sums(part.rows, by_hour, table, uniques=none, peaks=none, most_inside=none)
+    if is_kept and None not in kept:
+        sums.kept = spreads.read(kept, found.group, count)
+    elif ask.spreads and not by_hour:
+        sums.histograms = await _histograms(tx, part, ranges)
     if ask.people and not by_hour:
         sums.uniques = await _uniques(tx, part, found)
     if ask.peaks:
         await _peaks(tx, part, found, sums)
     return sums
+
+
+def _is_single(part: Part) -> bool:
+    """Say whether every row is one rollup."""
+    frame = part.frame
+    spans, bases = list(frame.spans.values()), len(frame.slots.bases)
+    return len(set(spans)) == len(spans) <= bases and all(
+        len(place.sources) <= 1 for place in part.places
+    )
+
+
+async def _histograms(tx: AsyncSession, part: Part, ranges: Ranges) -> Table:
+    """Sum histograms; in older rows they are among the counters."""
+    c, count = _ROLLUP.c, len(part.places) * len(part.frame.slots.bases)
+    column = sa.func.coalesce(c.histograms, c.counts, type_=sa.LargeBinary())
+    found = await _select(tx, part, part.frame.spans, [column])
+    return vectors.summed(found.columns[0], found.group, count, ranges)
 
 
 async def used(
@@ -139,10 +179,12 @@ async def _select(
             if not rows:
                 continue
             place, day, *more = zip(*rows, strict=True)
-            if not (first.keys() >= set(place) and mine.keys() >= set(day)):
+            at, of = list(map(first.get, place)), list(map(slot.get, day))
+            if None in at or None in of:
                 rows = [row for row in rows if row[0] in first and row[1] in mine]
                 place, day, *more = zip(*rows, strict=True) if rows else [()] * (2 + len(more))
-            group = map(add, map(first.__getitem__, place), map(slot.__getitem__, day))
+                at, of = list(map(first.get, place)), list(map(slot.get, day))
+            group = map(add, at, of)
             read = (place, map(mine.__getitem__, day), group, *more)
             for column, values in zip(found, read, strict=True):
                 column += values
@@ -151,15 +193,11 @@ async def _select(
 
 def _query(run: Run, selector: Any, columns: Sequence[Any]) -> sa.Select[Any]:
     c = _ROLLUP.c
-    return (
-        sa.select(c.place_id, c.from_day, *columns)
-        .where(
-            c.grain == run.grain,
-            c.from_day >= run.from_day,
-            c.from_day < run.to_day,
-            c.place_id.in_(selector),
-        )
-        .order_by(c.from_day)
+    return sa.select(c.place_id, c.from_day, *columns).where(
+        c.grain == run.grain,
+        c.from_day >= run.from_day,
+        c.from_day < run.to_day,
+        c.place_id.in_(selector),
     )
 
 

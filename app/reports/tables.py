@@ -21,8 +21,13 @@ class Rollup(Base):
     from_day: Mapped[date] = mapped_column(primary_key=True)
     counts: Mapped[bytes]
     """A sparse vector of counters (`rules/counters.py`, `vectors.py`)."""
+    histograms: Mapped[bytes | None]
+    """The same, of histograms; None in a row of before 2026-11: they are among its counts."""
+    percentiles: Mapped[bytes | None]
+    """What comes of the histograms (`spreads.py`): percentiles do not add, so each row has its own.
+    None as above."""
     hours: Mapped[bytes]
-    """The same by hour of the day."""
+    """Counters and histograms by hour of the day."""
     peak: Mapped[float]
     """Greatest mean of persons inside over a quarter hour of any of its days."""
     peak_at: Mapped[datetime | None]

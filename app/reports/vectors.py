@@ -189,6 +189,12 @@ def merged(vectors: Sequence[bytes]) -> bytes:
     return found.tobytes()
 
 
+def parted(data: bytes, key: int) -> tuple[bytes, bytes]:
+    """Cut a vector in two: the counters below a key, and those from it on."""
+    place = int(np.searchsorted(np.frombuffer(data, ENTRY)["key"], key)) * ENTRY.itemsize
+    return data[:place], data[place:]
+
+
 def peak_quarter(hours: bytes) -> tuple[float, int | None]:
     """Give the greatest mean of a quarter hour in a vector by hour, and which of the day it is."""
     entries = np.frombuffer(hours, ENTRY)

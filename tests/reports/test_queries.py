@@ -20,13 +20,15 @@ from app.people.admins import Roots
 from app.places.rules import Calendar, DayClass
 from app.places.tables import FacilityKind, Station
 from app.reports import queries, raw, rollup
+from app.reports.changes import STATION_DAYS, put_due
 from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
 from app.reports.raw import StationDay
 from app.reports.rollup import Terms, find, roll_up
-from app.reports.rules import Bucket, By, Period
+from app.reports.rules import Bucket, By, Grain, Period
 from app.reports.rules.counters import C, F, facility, repairs
 from app.reports.rules.counters import bucket as bucket_of
 from app.reports.rules.day import quarter_edges
+from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits import presence
 from tests.reports import oracle
@@ -278,6 +280,36 @@ async def test_every_report_of_every_cut_equals_a_plain_recount(
 
         periods = [(period, By.STATION, None) for period in (SHORT, *LONG)]
         await compare(one, controllers, oracle.controllers_of, periods)
+
+
+async def test_sums_of_before_histograms_stood_apart_say_the_same_also_beside_newer_ones(
+    runtime: Runtime, health: Health
+) -> None:
+    cuts = [(LONG[1], By.STATION, None), *ALL_CUTS[::5]]
+    async with told(runtime, 2, health, rounds=0) as one:
+
+        async def answers() -> list[Any]:
+            reports = (queries.visits, queries.access, queries.facilities)
+            return [
+                await report(one.tx, one.scope(by, bucket, period))
+                for report in reports
+                for period, by, bucket in cuts
+            ]
+
+        before = await answers()
+        for row in await one.tx.scalars(sa.select(Rollup)):
+            row.counts += row.histograms or b""
+            row.histograms = row.percentiles = None
+        await one.tx.commit()
+        assert await answers() == before
+        station = one.story.stations[0].id
+        await put_due(one.tx, {(station, Grain.DAY, START, STATION_DAYS)})
+        await one.tx.commit()
+        await roll_up(runtime.database, Terms(one.at, RETENTION, SILENCE))
+        rows = (await one.tx.scalars(sa.select(Rollup))).all()
+        assert {row.histograms is None for row in rows} == {False, True}
+        assert await answers() == before
+    assert any(row.dwell_median_s for rows in before[: len(cuts)] for row in rows)
 
 
 async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(

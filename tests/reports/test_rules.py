@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.places.rules import Calendar, DayClass
-from app.reports.columns import percentiles, rounded, share, shown
+from app.reports.columns import rounded, share, shown
 from app.reports.rules import (
     Bucket,
     By,
@@ -184,17 +184,3 @@ def test_a_share_is_never_nothing_for_something_nor_all_for_less() -> None:
 
 def test_what_is_not_known_is_none() -> None:
     assert shown(np.array([0, 1]), np.array([True, False])) == [0, None]
-
-
-@given(st.lists(st.lists(st.integers(0, 63), max_size=30), min_size=1, max_size=4))
-def test_percentiles_are_by_nearest_rank(rows: list[list[int]]) -> None:
-    buckets = list(range(100, 164))
-    histogram = np.array([[row.count(key - 100) for row in rows] for key in buckets], np.int64)
-    known = np.ones(len(rows), bool)
-    for percent, column in zip(
-        (1, 50, 90, 100),
-        percentiles((buckets, histogram), (1, 50, 90, 100), known, low=100),
-        strict=True,
-    ):
-        wanted = [sorted(row)[-(-percent * len(row) // 100) - 1] if row else None for row in rows]
-        assert column == wanted

@@ -200,6 +200,8 @@ class F(IntEnum):
     REPAIR_MS = 9
 
 
+HISTOGRAMS = 10_000
+"""From here on every counter is of a histogram."""
 DWELL = 10_000
 """Histogram of observed stays: DWELL + bucket of whole minutes."""
 PICKUP = 12_000
