@@ -50,9 +50,9 @@ def sizes(crowd: Crowd) -> bytes:
     return _SIZES.pack(*(len(crowd.get(name, ())) for name in _NAMES))
 
 
-def sizes_of(data: bytes) -> Sequence[int]:
+def sizes_of(data: Sequence[bytes]) -> Sequence[Sequence[int]]:
     """Read how many workers there are: first of those who said nothing, then as in OCCUPATIONS."""
-    return _SIZES.unpack(data)
+    return list(_SIZES.iter_unpack(b"".join(data)))
 
 
 def union(crowds: Sequence[Crowd]) -> Crowd:

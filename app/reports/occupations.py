@@ -281,14 +281,21 @@ def _shown(
 def _cells(read: Sequence[Any], sets: Collection[uuid.UUID]) -> Sequence[_Cells]:
     low, high = OCCUPATION, OCCUPATION + 2 * len(GROUPS)
     table = vectors.summed([row.counts for row in read], range(len(read)), len(read), [(low, high)])
-    counts = np.stack([table[key] for key in range(low, high)], axis=-1)
-    found = []
-    for mine, row in zip(counts.tolist(), read, strict=True):
-        is_read = row.place_id in sets or row.occupations is None
-        crowd = crowds.unpacked(row.crowd or b"") if is_read else None
-        sizes = crowds.sizes(crowd or {}) if row.occupations is None else row.occupations
-        found.append(_Cells(mine[0::2], mine[1::2], crowds.sizes_of(sizes), crowd))
-    return found
+    visits, persons = (
+        np.stack([table[key] for key in range(first, high, 2)], axis=-1).tolist()
+        for first in (low, low + 1)
+    )
+    people = [
+        crowds.unpacked(row.crowd or b"")
+        if row.place_id in sets or row.occupations is None
+        else None
+        for row in read
+    ]
+    sizes = [
+        crowds.sizes(crowd or {}) if row.occupations is None else row.occupations
+        for row, crowd in zip(read, people, strict=True)
+    ]
+    return list(map(_Cells, visits, persons, crowds.sizes_of(sizes), people))
 
 
 def _together(cells: Sequence[_Cells]) -> _Cells:
@@ -298,7 +305,7 @@ def _together(cells: Sequence[_Cells]) -> _Cells:
     return _Cells(
         [sum(each) for each in zip(NOTHING.visits, *(one.visits for one in cells), strict=True)],
         [sum(each) for each in zip(NOTHING.persons, *(one.persons for one in cells), strict=True)],
-        crowds.sizes_of(crowds.sizes(crowd)),
+        crowds.sizes_of([crowds.sizes(crowd)])[0],
         crowd,
     )
 

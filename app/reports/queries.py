@@ -432,42 +432,47 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
 async def _standing(tx: AsyncSession, part: Part) -> Standing:
     """Count what is there now: of each kind, by place."""
     scope, c, s = part.frame.scope, table_of(Facility).c, table_of(Station).c
-    keys: Mapping[By, Any] = {
-        By.STATION: c.station_id,
-        By.UNIT: s.unit_id,
-        By.OPERATING_MODEL: s.operating_model,
-    }
-    key = keys.get(scope.by, sa.literal(None, sa.Uuid()))
     is_long_out = sa.and_(
         c.status == FacilityStatus.OUT_OF_ORDER, c.status_at < scope.at - LONG_OUT
     )
-    query = (
-        # Of thousands of stations, a kind is turned into a word of ours once, not for each.
-        sa.select(
-            key,
-            sa.type_coerce(c.kind, sa.String()),
-            sa.func.sum(c.quantity),
-            sa.func.sum(sa.case((is_long_out, 1), else_=0)),
-        )
-        .join_from(c.station_id.table, s.id.table, s.id == c.station_id)
-        .where(c.station_id.in_(scope.stations), c.retired_at.is_(None), s.retired_at.is_(None))
-        .group_by(key, c.kind)
+    # A kind is turned into a word of ours once, not for each row.
+    kind, quantity = sa.type_coerce(c.kind, sa.String()), c.quantity
+    long_out = sa.case((is_long_out, 1), else_=0)
+    query: sa.Select[Any]
+    if scope.by is By.STATION:
+        # Thousands of stations have few things that differ: those that are alike are one row.
+        query = sa.select(kind, quantity, long_out, sa.func.aggregate_strings(s.code, "\n"))
+        query = query.group_by(kind, quantity, long_out)
+        if len(part.places) < len(part.frame.places):
+            query = query.where(s.id.in_([place.id for place in part.places]))
+    else:
+        keys: Mapping[By, Any] = {By.UNIT: s.unit_id, By.OPERATING_MODEL: s.operating_model}
+        key = keys.get(scope.by, sa.literal(None, sa.Uuid()))
+        query = sa.select(kind, sa.func.sum(quantity), sa.func.sum(long_out), key)
+        query = query.group_by(kind, key)
+    query = query.join_from(c.station_id.table, s.id.table, s.id == c.station_id).where(
+        c.station_id.in_(scope.stations), c.retired_at.is_(None), s.retired_at.is_(None)
     )
-    if scope.by is By.STATION and len(part.places) < len(part.frame.places):
-        query = query.where(s.id.in_([place.id for place in part.places]))
     number = {
-        place.id if place.id is not None else place.operating_model: number
+        place.station or place.id or place.operating_model: number
         for number, place in enumerate(part.places)
     }
-    units, long_out = found = np.zeros((2, len(FacilityKind), len(part.places)), np.int64)
-    kinds = {kind.value: number for number, kind in enumerate(FacilityKind)}
-    rows = (await (await tx.connection()).execute(query)).all()
-    mine = [row for row in rows if row[0] in number]
-    if mine:
-        place, kind, *values = zip(*mine, strict=True)
-        at = list(map(kinds.__getitem__, kind)), list(map(number.__getitem__, place))
-        np.add.at(units, at, values[0])
-        np.add.at(long_out, at, values[1])
+    numbers = {kind.value: number for number, kind in enumerate(FacilityKind)}
+    at: list[int] = []
+    of_kind: list[int] = []
+    units: list[int] = []
+    broken: list[int] = []
+    for name, here, out, key in await tx.execute(query):
+        names = key.split("\n") if scope.by is By.STATION else [key]
+        mine = [place for place in map(number.get, names) if place is not None]
+        at += mine
+        of_kind += [numbers[name]] * len(mine)
+        units += [here] * len(mine)
+        broken += [out] * len(mine)
+    found = np.zeros((2, len(FacilityKind), len(part.places)), np.int64)
+    where = np.array([of_kind, at], np.int64)
+    np.add.at(found[0], tuple(where), units)
+    np.add.at(found[1], tuple(where), broken)
     return {kind: There(*found[:, number]) for number, kind in enumerate(FacilityKind)}
 
 

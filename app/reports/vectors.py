@@ -99,14 +99,15 @@ def _entries(vectors: Sequence[bytes], groups: Sequence[int]) -> tuple[Any, Ints
 def _table(
     keys: Ints, values: Any, lines: Ints, count: int, ranges: Sequence[tuple[int, int]]
 ) -> Table:
-    asked = np.zeros(len(keys), bool)
+    # Counters have small numbers: which are asked for, and which occur, are rows of marks.
+    wanted = np.zeros(int(keys.max(initial=0)) + 1, bool)
     for low, high in ranges:
-        asked |= (keys >= low) & (keys < high)
+        wanted[low:high] = True
+    asked = wanted[keys]
     if not asked.all():
         keys, values, lines = keys[asked], values[asked], lines[asked]
     if not len(keys):
         return Table(count, np.empty(0, np.int64), np.empty((0, count), np.int64))
-    # Counters have small numbers: which occur is seen from a row of marks, without sorting.
     seen = np.zeros(int(keys.max()) + 1, bool)
     seen[keys] = True
     names = np.flatnonzero(seen)
