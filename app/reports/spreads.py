@@ -67,7 +67,7 @@ SPREADS: Sequence[Spread] = (
         for kind in FACILITY_KINDS
     ),
 )
-"""All there are; a new one comes last."""
+"""All there are. Where they change, what older rows keep is of no use, and their histograms are."""
 
 REPAIRS = tuple(repairs(kind) for kind in FACILITY_KINDS)
 _BY_BEGINNING = {spread.begins: spread for spread in SPREADS}
@@ -79,6 +79,7 @@ _PLACES = dict(
     )
 )
 WIDTH = sum(len(spread.percents) for spread in SPREADS)
+_LENGTH = WIDTH * _KEPT.itemsize
 _ALL = [
     (HISTOGRAMS, max(spread.begins + spread.length for spread in SPREADS)),
     (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
@@ -134,17 +135,21 @@ def written(sums: Sequence[bytes]) -> Sequence[dict[str, bytes]]:
         found = buckets(counters, begins)
         kept[place : place + len(found)] = found
     rows = kept.T.tobytes()
-    length = WIDTH * _KEPT.itemsize
     return [
         {
             "counts": counts,
             "histograms": histograms,
-            "percentiles": rows[number * length : (number + 1) * length],
+            "percentiles": rows[number * _LENGTH : (number + 1) * _LENGTH],
         }
         for number, (counts, histograms) in enumerate(
             vectors.parted(one, HISTOGRAMS) for one in sums
         )
     ]
+
+
+def are_all_kept(kept: Sequence[bytes | None]) -> bool:
+    """Say whether all rows keep what is told today."""
+    return all(one is not None and len(one) == _LENGTH for one in kept)
 
 
 def read(kept: Sequence[bytes], groups: Sequence[int], count: int) -> npt.NDArray[np.int16]:

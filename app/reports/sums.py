@@ -30,6 +30,8 @@ from app.reports.tables import Rollup
 from app.reports.vectors import Table
 
 _ROLLUP = table_of(Rollup)
+_HISTOGRAMS = sa.func.coalesce(_ROLLUP.c.histograms, _ROLLUP.c.counts, type_=sa.LargeBinary())
+"""In older rows they are among the counters."""
 NAMED = 500
 """Places are looked up by their names up to so many."""
 
@@ -109,20 +111,25 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
         columns += [_ROLLUP.c.uniques, _ROLLUP.c.crowd.is_(None)]
     if ask.peaks and not by_hour:
         columns += [_ROLLUP.c.peak, _ROLLUP.c.peak_at, _ROLLUP.c.most_inside]
-    is_kept = bool(ask.spreads) and not (by_hour or ask.has_lengths) and _is_single(part)
-    if is_kept:
-        columns.insert(1, _ROLLUP.c.percentiles)
+    has_spreads = bool(ask.spreads) and not by_hour
+    is_kept = has_spreads and not ask.has_lengths and _is_single(part)
+    if has_spreads:
+        columns.insert(1, _ROLLUP.c.percentiles if is_kept else _HISTOGRAMS)
     found = await _select(tx, part, spans, columns)
-    kept = found.columns.pop(1) if is_kept else ()
+    apart = found.columns.pop(1) if has_spreads else ()
     count = len(part.places) * len(frame.slots.bases)
     summed = vectors.summed_hours if by_hour else vectors.summed
     table = summed(found.columns[0], found.group, count, ranges)
     none: Sequence[None] = [None] * part.rows
     sums = Sums(part.rows, by_hour, table, uniques=none, peaks=none, most_inside=none)
-    if is_kept and None not in kept:
-        sums.kept = spreads.read(kept, found.group, count)
-    elif ask.spreads and not by_hour:
-        sums.histograms = await _histograms(tx, part, ranges)
+    if is_kept and spreads.are_all_kept(apart):
+        sums.kept = spreads.read(apart, found.group, count)
+    elif has_spreads:
+        if is_kept:  # Older rows keep no percentiles: their histograms are read after all.
+            older = await _select(tx, part, spans, [_HISTOGRAMS])
+            sums.histograms = vectors.summed(older.columns[0], older.group, count, ranges)
+        else:
+            sums.histograms = vectors.summed(apart, found.group, count, ranges)
     if ask.people and not by_hour:
         sums.uniques = await _uniques(tx, part, found)
     if ask.peaks:
@@ -137,14 +144,6 @@ def _is_single(part: Part) -> bool:
     return len(set(spans)) == len(spans) <= bases and all(
         len(place.sources) <= 1 for place in part.places
     )
-
-
-async def _histograms(tx: AsyncSession, part: Part, ranges: Ranges) -> Table:
-    """Sum histograms; in older rows they are among the counters."""
-    c, count = _ROLLUP.c, len(part.places) * len(part.frame.slots.bases)
-    column = sa.func.coalesce(c.histograms, c.counts, type_=sa.LargeBinary())
-    found = await _select(tx, part, part.frame.spans, [column])
-    return vectors.summed(found.columns[0], found.group, count, ranges)
 
 
 async def used(

@@ -69,6 +69,13 @@ def test_a_median_of_repairs_is_of_all_that_ended() -> None:
     assert spreads.buckets(table, begins).tolist() == [[7, spreads.NONE]]
 
 
+def test_rows_of_a_version_with_fewer_histograms_are_not_read_as_if_they_had_all() -> None:
+    (row,) = spreads.written([b""])
+    assert spreads.are_all_kept([row["percentiles"]])
+    assert not spreads.are_all_kept([row["percentiles"], row["percentiles"][:-2]])
+    assert not spreads.are_all_kept([None])
+
+
 def test_every_bucket_has_a_number_that_can_be_kept() -> None:
     assert np.iinfo(np.int16).max >= SPREAD
     assert all(spread.length <= SPREAD for spread in spreads.SPREADS)
