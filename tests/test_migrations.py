@@ -19,7 +19,9 @@ from app.db.engine import Database, embedded_url
 from app.db.schema import SchemaNotCurrent
 from app.db.types import new_id
 from app.places.tables import FacilitySpell, FacilityStatus
+from app.reports import spreads, vectors
 from app.reports.rules import Grain
+from app.reports.rules.counters import DWELL, REPAIR, C
 from app.reports.tables import Rollup, RollupDue
 from app.tables import every_table
 from tests.support.postgres import PostgresServer
@@ -183,3 +185,20 @@ async def test_a_year_that_has_lost_a_part_keeps_all_whom_it_knew(empty: Databas
         rows = await tx.execute(sa.select(Rollup.place_id, Rollup.grain, Rollup.base))
         found = {(row.place_id, row.grain): row.base for row in rows if row.base is not None}
     assert found == {(lost, Grain.YEAR): b"some"}
+
+
+async def test_histograms_that_stood_apart_are_among_the_counters_again(empty: Database) -> None:
+    await schema.migrate(empty)
+    place, at = new_id(), datetime(2026, 11, 23, tzinfo=UTC)
+    whole = vectors.packed({C.VISITS_SCAN: 3, DWELL + 7: 3, REPAIR + 1: 1})
+    async with empty.write() as tx:
+        for day, row in ((1, spreads.written([whole])[0]), (2, {"counts": whole})):
+            span = {"place_id": place, "grain": Grain.DAY, "from_day": date(2026, 11, day)}
+            tx.add(Rollup(**span, **row, hours=b"", peak=0.0, rolled_at=at))
+    await goes_back(empty, "0025")
+    await schema.migrate(empty)
+    async with empty.read() as tx:
+        rows = (await tx.scalars(sa.select(Rollup))).all()
+    assert [(row.counts, row.histograms, row.percentiles) for row in rows] == [
+        (whole, None, None)
+    ] * 2

@@ -465,6 +465,8 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
     for name, here, out, key in await tx.execute(query):
         names = key.split("\n") if scope.by is By.STATION else [key]
         mine = [place for place in map(number.get, names) if place is not None]
+        if not mine:
+            continue
         at += mine
         of_kind += [numbers[name]] * len(mine)
         units += [here] * len(mine)

@@ -467,15 +467,8 @@ def _span(
 
 
 def _summed(parts: Sequence[Sequence[Any]]) -> Sequence[dict[str, bytes]]:
-    """Sum counters and histograms of each whole; in older parts these are among those."""
-    return spreads.written(
-        [
-            vectors.merged(
-                [data for part in some for data in (part.counts, part.histograms or b"")]
-            )
-            for some in parts
-        ]
-    )
+    """Sum counters and histograms of each whole."""
+    return spreads.written([spreads.merged(some) for some in parts])
 
 
 def _people(

@@ -7,7 +7,7 @@ the bucket that has it. So what is kept is the bucket's number.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,8 @@ SPREADS: Sequence[Spread] = (
         for kind in FACILITY_KINDS
     ),
 )
-"""All there are. Where they change, what older rows keep is of no use, and their histograms are."""
+"""All there are. Whoever changes them gives what is kept another `_FORM`: older rows are then read
+by their histograms."""
 
 REPAIRS = tuple(repairs(kind) for kind in FACILITY_KINDS)
 _BY_BEGINNING = {spread.begins: spread for spread in SPREADS}
@@ -79,20 +80,24 @@ _PLACES = dict(
     )
 )
 WIDTH = sum(len(spread.percents) for spread in SPREADS)
-_LENGTH = WIDTH * _KEPT.itemsize
+_FORM = (1).to_bytes(_KEPT.itemsize, "little")
+"""What every row that is kept begins with."""
 _ALL = [
     (HISTOGRAMS, max(spread.begins + spread.length for spread in SPREADS)),
     (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
 ]
 
 
-def ranges(begins: Sequence[int]) -> list[tuple[int, int]]:
-    """Give the counters `[low, high)` of some histograms, and those that say what they are of."""
-    some = [_BY_BEGINNING[one] for one in begins]
-    return [
-        *((one.begins, one.begins + one.length) for one in some),
-        *((one.all_of, one.all_of + 1) for one in some if one.all_of is not None),
-    ]
+def lengths(begins: Sequence[int]) -> list[tuple[int, int]]:
+    """Give the counters `[low, high)` of some histograms."""
+    return [(one, one + _BY_BEGINNING[one].length) for one in begins]
+
+
+def beside(begins: Sequence[int]) -> list[tuple[int, int]]:
+    """Give what must be known of rows beside some histograms: what these are of, and any at all."""
+    totals = (_BY_BEGINNING[one].all_of for one in begins)
+    found = [(total, total + 1) for total in totals if total is not None]
+    return [*found, _ALL[0]] if begins else []
 
 
 def buckets(counters: Counters, begins: int) -> Ints:
@@ -135,11 +140,12 @@ def written(sums: Sequence[bytes]) -> Sequence[dict[str, bytes]]:
         found = buckets(counters, begins)
         kept[place : place + len(found)] = found
     rows = kept.T.tobytes()
+    length = WIDTH * _KEPT.itemsize
     return [
         {
             "counts": counts,
             "histograms": histograms,
-            "percentiles": rows[number * _LENGTH : (number + 1) * _LENGTH],
+            "percentiles": _FORM + rows[number * length : (number + 1) * length],
         }
         for number, (counts, histograms) in enumerate(
             vectors.parted(one, HISTOGRAMS) for one in sums
@@ -147,15 +153,35 @@ def written(sums: Sequence[bytes]) -> Sequence[dict[str, bytes]]:
     ]
 
 
-def are_all_kept(kept: Sequence[bytes | None]) -> bool:
-    """Say whether all rows keep what is told today."""
-    return all(one is not None and len(one) == _LENGTH for one in kept)
+def histograms_of(counts: bytes, histograms: bytes | None) -> bytes:
+    """Give where the histograms of a row are.
+
+    An older version writes them among the counters, at their end, and leaves what a newer one had
+    written apart as it was.
+    """
+    last = int.from_bytes(counts[-vectors.ENTRY.itemsize :][:4], "little")
+    return counts if last >= HISTOGRAMS else histograms or b""
+
+
+def merged(rows: Sequence[Any]) -> bytes:
+    """Sum the counters and histograms of rows."""
+    counts = [row.counts for row in rows]
+    apart = [histograms_of(row.counts, row.histograms) for row in rows]
+    more = [one for one, own in zip(apart, counts, strict=True) if one is not own]
+    return vectors.merged([*counts, *more])
+
+
+def are_all_kept(kept: Sequence[bytes | None], counters: Counters) -> bool:
+    """Say whether all rows keep what is told today, and none has histograms among its counters."""
+    is_told = all(one is not None and one.startswith(_FORM) for one in kept)
+    return is_told and not counters.between(*_ALL[0])[0]
 
 
 def read(kept: Sequence[bytes], groups: Sequence[int], count: int) -> npt.NDArray[np.int16]:
     """Read what is kept of rows, each of a group: a line for each percentile of each histogram."""
     found = np.full((count, WIDTH), NONE, _KEPT)
-    found[np.asarray(groups, np.int64)] = np.frombuffer(b"".join(kept), _KEPT).reshape(-1, WIDTH)
+    rows = np.frombuffer(b"".join(kept), _KEPT).reshape(-1, 1 + WIDTH)
+    found[np.asarray(groups, np.int64)] = rows[:, 1:]
     return np.ascontiguousarray(found.T)
 
 

@@ -8,7 +8,7 @@ each day, percentiles by adding histograms up.
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from operator import add
 from typing import Any
@@ -30,8 +30,6 @@ from app.reports.tables import Rollup
 from app.reports.vectors import Table
 
 _ROLLUP = table_of(Rollup)
-_HISTOGRAMS = sa.func.coalesce(_ROLLUP.c.histograms, _ROLLUP.c.counts, type_=sa.LargeBinary())
-"""In older rows they are among the counters."""
 NAMED = 500
 """Places are looked up by their names up to so many."""
 
@@ -105,7 +103,7 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     frame = part.frame
     by_hour = frame.slots.by_hour
     spans = frame.days if by_hour and ask.peaks else frame.spans
-    ranges = [*ask.ranges, *spreads.ranges(ask.spreads)]
+    ranges = [*ask.ranges, *spreads.beside(ask.spreads)]
     columns: list[Any] = [_ROLLUP.c.hours if by_hour else _ROLLUP.c.counts]
     if ask.people and not by_hour:
         columns += [_ROLLUP.c.uniques, _ROLLUP.c.crowd.is_(None)]
@@ -114,7 +112,7 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     has_spreads = bool(ask.spreads) and not by_hour
     is_kept = has_spreads and not ask.has_lengths and _is_single(part)
     if has_spreads:
-        columns.insert(1, _ROLLUP.c.percentiles if is_kept else _HISTOGRAMS)
+        columns.insert(1, _ROLLUP.c.percentiles if is_kept else _ROLLUP.c.histograms)
     found = await _select(tx, part, spans, columns)
     apart = found.columns.pop(1) if has_spreads else ()
     count = len(part.places) * len(frame.slots.bases)
@@ -122,14 +120,15 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     table = summed(found.columns[0], found.group, count, ranges)
     none: Sequence[None] = [None] * part.rows
     sums = Sums(part.rows, by_hour, table, uniques=none, peaks=none, most_inside=none)
-    if is_kept and spreads.are_all_kept(apart):
+    if is_kept and not spreads.are_all_kept(apart, table):
+        # An older version wrote some of them: the histograms are read, with what they are of.
+        return await read(tx, part, replace(ask, has_lengths=True))
+    if is_kept:
         sums.kept = spreads.read(apart, found.group, count)
     elif has_spreads:
-        if is_kept:  # Older rows keep no percentiles: their histograms are read after all.
-            older = await _select(tx, part, spans, [_HISTOGRAMS])
-            sums.histograms = vectors.summed(older.columns[0], older.group, count, ranges)
-        else:
-            sums.histograms = vectors.summed(apart, found.group, count, ranges)
+        histograms = list(map(spreads.histograms_of, found.columns[0], apart))
+        lengths = spreads.lengths(ask.spreads)
+        sums.histograms = vectors.summed(histograms, found.group, count, lengths)
     if ask.people and not by_hour:
         sums.uniques = await _uniques(tx, part, found)
     if ask.peaks:

@@ -22,10 +22,10 @@ class Rollup(Base):
     counts: Mapped[bytes]
     """A sparse vector of counters (`rules/counters.py`, `vectors.py`)."""
     histograms: Mapped[bytes | None]
-    """The same, of histograms; None in a row of before 2026-11: they are among its counts."""
+    """The same, of histograms; None in a row of before migration 0026: they are in its counts."""
     percentiles: Mapped[bytes | None]
     """What comes of the histograms (`spreads.py`): percentiles do not add, so each row has its own.
-    None as above."""
+    None as above: then they are found when somebody asks."""
     hours: Mapped[bytes]
     """Counters and histograms by hour of the day."""
     peak: Mapped[float]

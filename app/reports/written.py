@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import starmap
 from typing import Any
 
 import msgspec
@@ -11,7 +12,8 @@ _ENCODER = msgspec.json.Encoder()
 
 def rows_as_json(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> bytes:
     """Write rows, given by columns, as an array of objects with these fields."""
-    return _ENCODER.encode(list(map(_row(tuple(names)), *columns)) if columns else [])
+    rows = zip(*columns, strict=True)
+    return _ENCODER.encode(list(starmap(_row(tuple(names)), rows)))
 
 
 @cache

@@ -1,7 +1,9 @@
 """Keep histograms apart from the other counters, and the percentiles that come of them.
 
-A row that was counted before has both among its counters, and no percentiles: it is read as it is,
-until it is counted anew.
+A row that was counted before has both among its counters and no percentiles; it says the same, more
+slowly. A process of an older version that still counts beside a newer one puts histograms back
+among the counters of a row: that is seen when it is read. But what it sums from newer rows lacks
+their histograms, so older processes are stopped first.
 """
 
 import sqlalchemy as sa
@@ -23,9 +25,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Go back: what is apart by then must be counted anew."""
+    """Go back: the numbers of histograms come after all others."""
+    both = "counts || histograms"
     if op.get_bind().dialect.name == "postgresql":
         op.execute("ALTER TABLE rollups ALTER COLUMN counts SET STORAGE EXTENDED")
-    op.execute("DELETE FROM rollup_marks")
+    else:
+        both = f"CAST({both} AS BLOB)"
+    op.execute(f"UPDATE rollups SET counts = {both} WHERE histograms IS NOT NULL")
     op.drop_column("rollups", "percentiles")
     op.drop_column("rollups", "histograms")

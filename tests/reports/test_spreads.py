@@ -69,11 +69,14 @@ def test_a_median_of_repairs_is_of_all_that_ended() -> None:
     assert spreads.buckets(table, begins).tolist() == [[7, spreads.NONE]]
 
 
-def test_rows_of_a_version_with_fewer_histograms_are_not_read_as_if_they_had_all() -> None:
+def test_only_what_this_version_keeps_is_read_as_kept() -> None:
     (row,) = spreads.written([b""])
-    assert spreads.are_all_kept([row["percentiles"]])
-    assert not spreads.are_all_kept([row["percentiles"], row["percentiles"][:-2]])
-    assert not spreads.are_all_kept([None])
+    kept, none = row["percentiles"], table_of([[]], DWELL)
+    assert spreads.are_all_kept([kept], none)
+    assert not spreads.are_all_kept([kept, b"\0\0" + kept[2:]], none)
+    assert not spreads.are_all_kept([None], none)
+    # Another version has written the row since: its histograms are among the counters again.
+    assert not spreads.are_all_kept([kept], table_of([[5]], DWELL))
 
 
 def test_every_bucket_has_a_number_that_can_be_kept() -> None:
