@@ -89,7 +89,7 @@ def test_what_a_table_cannot_say_is_said_beside_it(city: Path, tmp_path: Path) -
         return datetime.fromisoformat(line.removeprefix("rolled_up_to: "))
 
     said = final.stderr.splitlines()
-    assert "completeness: 2 of 2 days are over" in said
+    assert "completeness: 2 of 2 days are over, 2 of them counted" in said
     assert counted(said) == counted_at
     assert "counted anew" not in final.stderr
     nowhere = answer["refused_without_station"].get("token_invalid", 0)
@@ -99,7 +99,7 @@ def test_what_a_table_cannot_say_is_said_beside_it(city: Path, tmp_path: Path) -
     saved = yizhan(folder, *words, "--out", str(file))
     said = saved.stdout.splitlines()
     assert said[0] == f"wrote 3 rows to {file}"
-    assert "completeness: 2 of 2 days are over" in said
+    assert "completeness: 2 of 2 days are over, 2 of them counted" in said
     assert counted(said) == counted_at
     assert "recounting: some days are being counted anew, figures may still change" in said
     assert f"refused_without_station.token_invalid: {nowhere + 1:,}" in said

@@ -22,7 +22,7 @@ from app.clock import monotonic
 from app.people.admins import SignedInAdmin
 from app.people.rules import Role
 from app.places import units
-from app.places.rules import EARLIEST, LATEST
+from app.places.rules import CITY_ZONE, EARLIEST, LATEST
 from app.places.tables import Station, Unit
 from app.reports.answers import Answer, answer, as_csv, as_json, as_workbook, local
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
@@ -113,7 +113,9 @@ def write_report(
 
 def _facts(found: Answer) -> Iterator[str]:
     """Say of the rows what a table cannot, under the names that the JSON has."""
-    yield f"completeness: {found.known.days_over} of {found.known.days_asked} days are over"
+    known = found.known
+    over = f"{known.days_over} of {known.days_asked} days are over"
+    yield f"completeness: {over}, {known.days_counted} of them counted"
     yield f"rolled_up_to: {local(found.counted.rolled_up_to)}"
     if found.counted.recounting:
         yield "recounting: some days are being counted anew, figures may still change"
@@ -173,7 +175,7 @@ def export_sheets(
     unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
     station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
 ) -> None:
-    """Write the monthly sheet of every station in use, or of one, one PDF page each."""
+    """Write the sheets of a month, one PDF page each: of all stations then in use, or of one."""
 
     async def act(held: Runtime) -> int:
         period = month_of(month)
@@ -181,7 +183,9 @@ def export_sheets(
         retention = timedelta(days=held.settings.retention_days)
         days = await held.calendar.fresh(held.database)
         async with held.database.read() as tx:
-            query = sa.select(Station).where(Station.retired_at.is_(None)).order_by(Station.code)
+            begins, _ = period.instants(CITY_ZONE)
+            was_there = sa.or_(Station.retired_at.is_(None), Station.retired_at > begins)
+            query = sa.select(Station).where(was_there).order_by(Station.code)
             if unit is not None:
                 branch = await unit_of(tx, unit)
                 below = sa.select(Unit.id).where(units.under(branch.path))

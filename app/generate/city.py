@@ -68,6 +68,11 @@ class Facilities:
     ids: NDArray[Any]
     kinds: NDArray[Any]
     broken_at: Ints
+    """For good, as far as the history goes."""
+    faults: Ints
+    """Two lines: from when until when each did not work before that, and was mended."""
+    is_degraded: Flags
+    """Whether it could be used all that time, if badly."""
 
 
 @dataclass(frozen=True, slots=True)

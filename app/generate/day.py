@@ -212,7 +212,9 @@ def _uses(city: City, events: Events, rng: np.random.Generator) -> Uses:
         ended = np.minimum(begun + (minutes * MINUTE).astype(np.int64), start + dwell - US)
         counted = longest[kind] == 0
         amount = least[kind] + (chance[2] * (most[kind] - least[kind])).astype(np.int64)
-        happens = begun < np.minimum(things.broken_at[facility], city.horizon)
+        since, until = things.faults[:, facility]
+        is_out = (begun >= since) & (begun < until) & ~things.is_degraded[facility]
+        happens = (begun < np.minimum(things.broken_at[facility], city.horizon)) & ~is_out
         found.append(
             Uses(
                 event,

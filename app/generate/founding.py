@@ -29,6 +29,7 @@ from app.generate.city import (
     City,
     Doors,
     Facilities,
+    Flags,
     Outages,
     Stations,
     Workers,
@@ -462,11 +463,15 @@ def _facilities(make: Builder, stations: Stations) -> Facilities:
         rng.integers(max(make.origin, make.horizon - 20 * DAY), make.horizon, total),
         NEVER,
     )
-    found = Facilities(new_ids(rng, stations.opened_at[of]), kinds, broken_at)
+    faults, is_degraded = _faults(make, stations.opened_at[of], broken_at)
+    ids = new_ids(rng, stations.opened_at[of])
+    found = Facilities(ids, kinds, broken_at, faults, is_degraded)
     rows = []
     for index in range(total):
         broken = int(broken_at[index])
         opened = instant_of(int(stations.opened_at[of[index]]))
+        mended = int(faults[1][index])
+        said_at = opened if mended == NEVER else instant_of(mended)
         rows.append(
             {
                 "id": _uuid(found.ids[index]),
@@ -477,36 +482,57 @@ def _facilities(make: Builder, stations: Stations) -> Facilities:
                 "status": (
                     FacilityStatus.WORKING if broken == NEVER else FacilityStatus.OUT_OF_ORDER
                 ),
-                "status_at": opened if broken == NEVER else instant_of(broken),
+                "status_at": said_at if broken == NEVER else instant_of(broken),
                 "created_at": opened,
-                "changed_at": opened if broken == NEVER else instant_of(broken),
+                "changed_at": said_at if broken == NEVER else instant_of(broken),
             }
         )
     make.add(Facility, rows)
-    make.add(FacilitySpell, _spells(rows))
+    make.add(FacilitySpell, _spells(rows, found))
     return found
 
 
-def _spells(facilities: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Say how each facility stood: working from the first day, and broken since it broke."""
+def _faults(make: Builder, opened_at: Ints, broken_at: Ints) -> tuple[Ints, Flags]:
+    """Draw from when until when some things did not work, and whether they could be used then.
+
+    By a generator of its own, so that all else stays as it is.
+    """
+    rng, total = np.random.default_rng([make.plan.seed, 3]), len(opened_at)
+    begins = rng.integers(make.origin, make.horizon, total)
+    ends = begins + rng.integers(DAY // 12, 5 * DAY, total)
+    share = min(0.5, make.plan.days / 400)
+    is_there = (rng.random(total) < share) & (begins > opened_at)
+    is_there &= ends < np.minimum(broken_at, make.horizon)
+    return np.where(is_there, [begins, ends], NEVER), is_there & (rng.random(total) < 0.3)
+
+
+def _spells(facilities: Sequence[dict[str, Any]], things: Facilities) -> list[dict[str, Any]]:
+    """Say how each facility stood: working but for a fault, and broken since it broke for good."""
     spells = []
-    for row in facilities:
-        first = {
-            "facility_id": row["id"],
-            "from_at": row["created_at"],
-            "until_at": None,
-            "station_id": row["station_id"],
-            "kind": row["kind"],
-            "quantity": row["quantity"],
-            "status": FacilityStatus.WORKING,
-            "said": True,
-            "changed_at": row["created_at"],
-        }
-        spells.append(first)
+    for number, row in enumerate(facilities):
+        stood = [(row["created_at"], FacilityStatus.WORKING)]
+        since, until = (int(line[number]) for line in things.faults)
+        if since != NEVER:
+            is_degraded = things.is_degraded[number]
+            fault = FacilityStatus.DEGRADED if is_degraded else FacilityStatus.OUT_OF_ORDER
+            stood += [(instant_of(since), fault), (instant_of(until), FacilityStatus.WORKING)]
         if row["status"] is not FacilityStatus.WORKING:
-            since = row["status_at"]
-            spells.append(first | {"from_at": since, "status": row["status"], "changed_at": since})
-            first |= {"until_at": since, "changed_at": since}
+            stood.append((row["status_at"], row["status"]))
+        ends = [*(at for at, _ in stood[1:]), None]
+        spells += [
+            {
+                "facility_id": row["id"],
+                "from_at": at,
+                "until_at": end,
+                "station_id": row["station_id"],
+                "kind": row["kind"],
+                "quantity": row["quantity"],
+                "status": status,
+                "said": True,
+                "changed_at": end or at,
+            }
+            for (at, status), end in zip(stood, ends, strict=True)
+        ]
     return spells
 
 

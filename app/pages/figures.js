@@ -80,7 +80,7 @@ window.yizhanFigures = function (t, lang) {
   }
   /* What stands below the title: in what it is measured, or what is compared. */
   function unit(field) {
-    if (field.ending) { return t(field.ending === '_before' ? 'before' : 'change'); }
+    if (field.ending) { return t({ _over: 'daysOver', _before: 'before', _change: 'change' }[field.ending]); }
     return window.UNITS[field.unit] ? pick(window.UNITS[field.unit]) : '';
   }
 
@@ -95,14 +95,14 @@ window.yizhanFigures = function (t, lang) {
     var value = row[field.name];
     if (value === null || value === undefined) {
       if (row.suppressed) { return { text: t('suppressed'), mark: 'hidden' }; }
-      if (row.beyond_retention && /unique_workers|anonymous_visits|^visits$|persons|_share$/.test(field.name)) { return { text: t('lost'), mark: 'lost' }; }
+      if (row.beyond_retention && /unique_workers|anonymous_visits|^visits$|persons|^(visits|occupation)_share$/.test(field.name)) { return { text: t('lost'), mark: 'lost' }; }
       return { text: DASH, mark: 'none' };
     }
     return { text: said(field, value, row), mark: '' };
   }
   function said(field, value, row) {
     if (field.ending === '_change') { return percent(value, true); }
-    if (field.ending === '_before') { return grouped(value, 1); }
+    if (field.ending === '_before' || field.ending === '_over') { return grouped(value, 1); }
     if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, /per_seat/.test(row.figure) ? 2 : 0); }
     if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /promise|uptime|seat_utilization/.test(row.figure) ? 1 : 0); }
     if (field.name === 'figure') { return rankedTitle(value); }

@@ -350,12 +350,13 @@
     document.title = name + ' · ' + scopeName() + ' · ' + t('brand');
   }
 
-  /* The fields of the rows: with the period before, each compared figure has two more behind it. */
+  /* The fields of the rows: with the period before, each compared figure has three more behind it. */
   function fields() {
     var found = [];
     describedAs(chosen.report).fields.forEach(function (field) {
       found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
+        found.push({ name: field.name + '_over', of: field.name, ending: '_over', title: field.title, unit: 'count' });
         found.push({ name: field.name + '_before', of: field.name, ending: '_before', title: field.title, unit: 'count' });
         found.push({ name: field.name + '_change', of: field.name, ending: '_change', title: field.title, unit: 'share' });
       }
@@ -366,7 +367,7 @@
     var main = MAIN[chosen.report];
     function rank(field) { return all ? Number(/^(known|reported)_share$/.test(field.name)) : main.indexOf(field.of || field.name); }
     return fields().filter(function (field) {
-      return NAMES.indexOf(field.name) < 0 && (all || main.indexOf(field.of || field.name) >= 0);
+      return NAMES.indexOf(field.name) < 0 && field.ending !== '_over' && (all || main.indexOf(field.of || field.name) >= 0);
     }).map(function (field, index) { return { field: field, rank: rank(field), index: index }; }).sort(function (a, b) {
       return a.rank - b.rank || a.index - b.index;
     }).map(function (one) { return one.field; });
@@ -400,6 +401,7 @@
     var fresh = [told.rolled_up_to ? figures.fill(t('counted'), { at: figures.time(told.rolled_up_to) }) : t('notCounted')];
     if (told.recounting) { fresh.push(t('recounting')); }
     if (days.days_begun) { fresh.push(t('begunNote')); }
+    if (days.days_counted < days.days_over) { fresh.push(figures.fill(t('uncounted'), { n: days.days_over - days.days_counted })); }
     box.appendChild(made('p', fresh.join(lang === 'zh' ? '；' : '; ') + stop));
     if (told.compare) { box.appendChild(made('p', figures.fill(t('compareNote'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }))); }
     if (chosen.monthsOnly) { box.appendChild(made('p', figures.fill(t('monthsOnly'), { from: figures.date(chosen.from), to: figures.date(figures.plus(chosen.to, -1)) }), 'note')); }

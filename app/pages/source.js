@@ -39,6 +39,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
   function rowCell(name, value) {
     if (value === null || value === undefined) { return figures.DASH; }
     if (/_(at|until)$/.test(name)) { return figures.clock(value); }
+    if (name === 'promised_ms') { return figures.grouped(value / 3600000, 2); }
     if (typeof value === 'boolean') { return value ? t('yes') : t('no'); }
     if (name === 'would_have_been_refused') { name = 'reason'; }
     if (typeof value === 'string' && window.VALUES[name]) { return figures.word(name, value); }
@@ -70,7 +71,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
 
     var formula = part(t('formula'));
     formula.appendChild(made('p', figures.readable(asked.formula, asked.fields), 'formula'));
-    var sides = field.numerator ? [['of', field.numerator], ['per', field.denominator]] : field.ending === '_change' ? [['nowIs', field.of], ['before', field.of + '_before']] : [];
+    var sides = field.numerator ? [['of', field.numerator], ['per', field.denominator]] : field.ending === '_change' ? [['daysOver', field.of + '_over'], ['before', field.of + '_before']] : [];
     if (sides.length) {
       var list = made('dl');
       sides.forEach(function (side) {
@@ -80,7 +81,9 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
       formula.appendChild(list);
     }
     var complete = part(t('completeness'));
-    if (row.known_share !== undefined) { complete.appendChild(made('p', figures.fill(t('knownIs'), { share: figures.percent(row.known_share) }))); }
+    var known = field.ending === '_before' ? row.before_known_share : row.known_share;
+    if (typeof known === 'number') { complete.appendChild(made('p', figures.fill(t('knownIs'), { share: figures.percent(known) }))); }
+    if (field.ending === '_before' && typeof row.before_reported_share === 'number') { complete.appendChild(made('p', figures.fill(t('heardIs'), { share: figures.percent(row.before_reported_share) }))); }
     if (asked.elsewhere) {
       var away = part(t('counts'));
       away.appendChild(made('p', t('rowsElsewhere')));

@@ -133,7 +133,7 @@ async def windows(
             Held(zero + since, zero + until, Kind(kind), Because(because))
             for since, until, kind, because in row.windows
         )
-        recorded.promised.extend((zero + since, zero + until) for since, until in _promised(row))
+        recorded.promised.extend((zero + since, zero + until) for since, until in promised_of(row))
         recorded.seats.extend(
             (zero + since, zero + until, seats) for since, until, seats in row.seats or ()
         )
@@ -315,7 +315,7 @@ def days_of(
         midnight_at, written, promised = instant(place, day, 0), list[Any](), list[Any]()
         seated = list[Any]()
         if last is not None and last.local_day == day:
-            midnight_at, written, promised = last.midnight_at, [*last.windows], [*_promised(last)]
+            midnight_at, written, promised = last.midnight_at, [*last.windows], [*promised_of(last)]
             seated = [*(last.seats or ())]
         for window in found:
             if window.from_at < ends and since < window.until_at:
@@ -335,7 +335,7 @@ def days_of(
         since, day = ends, day + _DAY
 
 
-def _promised(row: Any) -> Sequence[Any]:
+def promised_of(row: Any) -> Sequence[Any]:
     """Give what a row says was promised.
 
     Of one that was written before that was recorded, what held, where it was not unforeseen: what

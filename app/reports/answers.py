@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.places.rules import CITY_ZONE, local_day
+from app.places.rules import CITY_ZONE
 from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
 from app.reports.catalogue import is_share
@@ -24,7 +24,7 @@ from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
 from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
-from app.reports.rules import Completeness, completeness
+from app.reports.rules import Completeness
 from app.reports.workbook import Workbook, check_length
 from app.reports.written import rows_as_json
 
@@ -123,7 +123,7 @@ async def answer(
     nowhere = None
     if asked.report is Report.ACCESS and is_whole_city:
         nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
-    known = completeness(asked.period.days, local_day(scope.at, CITY_ZONE))
+    known = counted.completeness(asked.period.days, scope.at, CITY_ZONE)
     return Answer(asked, names, known, counted, nowhere, scope.at, made, columns)
 
 
@@ -202,7 +202,7 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             if "before_from" in said
             else []
         ),
-        ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
+        ("完整度 completeness", f"{known.days_counted}/{known.days_asked} 天已统计 days counted"),
         ("统计到 rolled_up_to", local(answer.counted.rolled_up_to)),
         *(
             [("正在重新统计 recounting", "部分日子正在重新统计。Some days are being counted anew.")]

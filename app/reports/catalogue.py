@@ -59,7 +59,11 @@ class Described:
 
 FORMULAS: Mapping[str, tuple[str, str]] = {
     "station": ("code of the station; null where a row is about more than one", "text"),
-    "unit": ("id of the unit; null where a row is not about one", "id"),
+    "unit": (
+        "id of the unit; null where a row is not about one; a unit's row is of the stations that "
+        "hang on it directly, and units below it have rows of their own: `unit=` asks for a branch",
+        "id",
+    ),
     "name": ("name of the station or unit as it is now", "text"),
     "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
     "day": (
@@ -113,7 +117,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "beyond_retention": (
         "whether retention took workers of the row's time before they were counted for just "
-        "that time",
+        "that time and these places: units that a station left or joined since are counted anew",
         "truth",
     ),
     "out_of_hours_visits": (
@@ -121,7 +125,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "count",
     ),
     "offhours_share": ("out_of_hours_visits / visits; null without visits", "share"),
-    "staffed_hours": ("time of the stations in free mode", "hours"),
+    "staffed_hours": (
+        "time of the stations in free mode; null, as all that is about modes, where no mode of "
+        "the time is recorded",
+        "hours",
+    ),
     "unstaffed_hours": ("time of the stations in scan mode: open, without staff", "hours"),
     "covered_hours": (
         "of the staffed hours, those in which anybody was scanned or counted; a count of heads "
@@ -131,7 +139,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours); null where "
-        "free_mode_coverage is below 0.5, and without unstaffed_hours or visits_free",
+        "free_mode_coverage is below 0.5, and without unstaffed_hours or visits_free; of several "
+        "stations, nights are of those that open by scans, and staffed hours of all",
         "ratio",
     ),
     "walk_in_heads": (
@@ -257,13 +266,12 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "peak_occupancy": (
         "greatest mean of a quarter hour by the stations' clocks, of all stations of the row "
-        "together; null by operating model",
+        "together, so not of one station as avg_occupancy is; null by operating model",
         "persons",
     ),
     "peak_at": ("beginning of that quarter; the first of equals", "instant"),
     "max_observed": (
-        "greatest number of persons inside at any instant; null by hour and for more than one "
-        "station",
+        "greatest number of persons inside at any instant; null for more than one station",
         "persons",
     ),
     "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
@@ -376,11 +384,15 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "peers": ("other stations of the group of which the figure is known", "count"),
     "percentile": (
         "(peers with less + half of those with the same) / peers; null with fewer than 8 peers, "
-        "and for a station known for less than 0.9 of the time that its best known peer is",
+        "and for a station known, and heard where it has a controller, for less than 0.9 of the "
+        "time that the best of its peers is",
         "share",
     ),
     "rank": ("1 + peers with more; null where the percentile is", "number"),
-    "serial": ("serial number of the controller", "text"),
+    "serial": (
+        "serial number of the controller that is there now; commands are the station's, of any",
+        "text",
+    ),
     "firmware": ("what it said of its firmware when it was enrolled", "text"),
     "seen_at": ("when it last began or ended a request", "instant"),
     "online": ("whether that was within CONTROLLER_SILENCE_S", "truth"),
@@ -545,7 +557,7 @@ def is_share(column: str, figure: Ranked | None = None) -> bool:
     """Whether a column's figures are parts of one; a ranking's value is what its figure is."""
     if column.endswith("_change"):
         return True
-    name = column.removesuffix("_before")
+    name = column.removeprefix("before_").removesuffix("_before").removesuffix("_over")
     if name == "value" and figure is not None:
         name = figure.value
     return name in FORMULAS and FORMULAS[name][1] == "share"
@@ -566,8 +578,9 @@ def page() -> str:
         "`of_weekday=1&of_hour=8` is what came on Mondays from 8 to 9.",
         "",
         "A place is cut by `bucket`: `hour` is every hour of every day, `hour_of_day` each of the",
-        "24, of all days together; so are `weekday` and `day_class`. A station that was retired",
-        "before the period is no row, and is missing in none; asked for by name, it is one.",
+        "24, of all days together; so are `weekday` and `day_class`. Rows of time, `by=hour`, are",
+        "the 24 as well. A station that was retired before the period is no row, and is missing",
+        "in none; asked for by name, it is one.",
         "",
         "With `format=csv` or `format=xlsx` a report is a file. A CSV is one table; what the JSON",
         "says beside its rows, headers of the answer say, each as JSON: `Report-Completeness`,",
@@ -590,11 +603,15 @@ def page() -> str:
         if one.compared:
             names = ", ".join(f"`{name}`" for name in one.compared)
             lines += ["", f"With `compare=before`, beside each of {names}:"]
-            lines += ["`_before`, what the period before comes to with this period's workdays,"]
+            lines += ["`_over`, what came on the days that are over, `_before`, what the period"]
+            lines += ["before comes to with the workdays, weekends and holidays among these, and"]
             lines += [
-                "weekends and holidays, and `_change`, by what part of it the figure differs that "
-                "the days come to which are over."
+                "`_change`, `_over` / `_before` - 1. `_before` is null where these days are of"
             ]
+            lines += ["a class that the period before had none of, or of which nothing is known."]
+            lines += ["`before_known_share` and `before_reported_share` say of the period before"]
+            lines += ["what `known_share` and `reported_share` say of this one: a station that was"]
+            lines += ["not heard then has few visits then, and a change that is none."]
         lines += ["", "| field | 名称 | formula | in | of | by |", "|---|---|---|---|---|---|"]
         lines += [
             f"| `{field.name}` | {field.title} | {field.formula} | {field.unit} "

@@ -5,6 +5,7 @@ what is said of a cell is what the report says.
 """
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
 from app.places.tables import FacilityKind, OperatingModel, Station
-from app.reports.frame import Part, Scope, frame
+from app.reports.frame import Frame, Part, Scope, frame
 from app.reports.rules import By, Class, Period, Slot
 from app.reports.rules.counters import QUARTERS
 from app.reports.rules.day import quarter_edges
@@ -97,9 +98,25 @@ async def find(tx: AsyncSession, scope: Scope, names: Names) -> Cell:
         if all(getattr(base, name) == value for name, value in said.items())
     ]
     if len(made.places) != 1 or len(bases) != 1 or made.slots.by_hour is (names.hour is None):
-        raise RowUnknown
+        raise RowUnknown(f"name one row of the report, by {', '.join(_needed(made))}")
     slots = replace(made.slots, bases=bases)
     return Cell(Part(replace(made, slots=slots), 0, 1), names.hour, names.kind)
+
+
+def _needed(made: Frame) -> Sequence[str]:
+    """Say by what a row of these is named."""
+    places = {
+        By.STATION: "of_station",
+        By.UNIT: "of_unit",
+        By.OPERATING_MODEL: "of_operating_model",
+    }
+    found = [places[made.scope.by]] if made.scope.by in places else []
+    times = ("day", "weekday", "day_class")
+    bases = made.slots.bases
+    found += [f"of_{n}" for n in times if any(getattr(base, n) is not None for base in bases)]
+    if made.slots.by_hour:
+        found.append("of_hour")
+    return found or ["nothing: it has one row"]
 
 
 def _narrowed(scope: Scope, names: Names) -> sa.Select[uuid.UUID]:
@@ -112,7 +129,7 @@ def _narrowed(scope: Scope, names: Names) -> sa.Select[uuid.UUID]:
     stations = scope.stations
     for by, (column, value) in columns.items():
         if value is not None and by is not scope.by:
-            raise RowUnknown
+            raise RowUnknown(f"rows by {scope.by.value} are not named by of_{by.value}")
         if value is not None:
             stations = stations.where(column == value)
     return stations

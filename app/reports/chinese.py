@@ -21,7 +21,10 @@ PRIVACY = "只有地点和时间的次数与比率，不含任何人；服务人
 
 FORMULAS: Mapping[str, str] = {
     "station": "驿站编号；一行不止一个驿站时为空",
-    "unit": "工会组织的编号；一行不是一个组织时为空",
+    "unit": (
+        "工会组织的编号；一行不是一个组织时为空；这一行只含直属该组织的驿站，下级组织各有一行，"
+        "整个分支请用 unit= 查询"
+    ),
     "name": "驿站或组织现在的名称",
     "operating_model": "这一行的驿站由谁运营；其他行为空",
     "day": "当地日期，从驿站所在时区的 0:00 到 24:00；周取星期一，月取一日，即使统计期从其后开始",
@@ -49,16 +52,21 @@ FORMULAS: Mapping[str, str] = {
         "这些到访中同意记录的不同的人，任何时段、任何一组驿站都是精确值；按小时为空，超出保留期为空"
     ),
     "anonymous_visits": "没有同意记录的到访；这一行早于保留期时为空",
-    "beyond_retention": "这段时间的人是否在统计去重人数之前已按保留期删除",
+    "beyond_retention": (
+        "这段时间、这些地方的人是否在统计去重人数之前已按保留期删除；驿站划出或划入的组织会重新统计"
+    ),
     "out_of_hours_visits": "在值守时段以外开始的到访，按当时记下的模式",
     "offhours_share": "out_of_hours_visits / visits；没有到访则为空",
-    "staffed_hours": "驿站处于值守模式（free）的时间",
+    "staffed_hours": (
+        "驿站处于值守模式（free）的时间；这段时间没有任何模式记录时为空，其他与模式有关的数字也一样"
+    ),
     "unstaffed_hours": "扫码时段（scan）：开放而无人值守的时间",
     "covered_hours": "值守时间中有人扫码或点数的那些小时；点数算到它涉及的每个小时",
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours)；"
-        "free_mode_coverage 低于 0.5 则为空，没有 unstaffed_hours 或 visits_free 也为空"
+        "free_mode_coverage 低于 0.5 则为空，没有 unstaffed_hours 或 visits_free 也为空；"
+        "多个驿站时，夜间只含扫码开门的驿站，值守时间含全部驿站"
     ),
     "walk_in_heads": "工作人员在值守时段点数的人数之和，记在点数开始的那天；按小时为空",
     "refused": "被拒绝的扫码，每一次都算",
@@ -133,9 +141,12 @@ FORMULAS: Mapping[str, str] = {
         "没有 reporting_hours 则为空"
     ),
     "avg_when_used": "reporting_person_hours / reporting_used_hours；没有则为空",
-    "peak_occupancy": "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计；按运营模式为空",
+    "peak_occupancy": (
+        "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计"
+        "（avg_occupancy 是每站平均）；按运营模式为空"
+    ),
     "peak_at": "那个 15 分钟的开始；相同则取最早",
-    "max_observed": "任一时刻站内人数的最大值；按小时、以及多于一个驿站时为空",
+    "max_observed": "任一时刻站内人数的最大值；多于一个驿站时为空",
     "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
     "time_utilization": "reporting_used_hours / reporting_hours",
     "crowded_minutes": (
@@ -206,10 +217,10 @@ FORMULAS: Mapping[str, str] = {
     "peers": "同组中该指标可知的其他驿站数",
     "percentile": (
         "(比它少的 + 与它相同的一半) / peers；同类少于 8 个则为空，"
-        "可知时间不到同组最高者的 0.9 也为空"
+        "可知且（有控制器时）收到其信号的时间不到同组最高者的 0.9 也为空"
     ),
     "rank": "1 + 比它多的同类数；percentile 为空时也为空",
-    "serial": "控制器的序列号",
+    "serial": "现在这台控制器的序列号；指令是驿站的，不分哪台",
     "firmware": "接入时它自报的固件版本",
     "seen_at": "它最近一次开始或结束请求的时间",
     "online": "是否在 CONTROLLER_SILENCE_S 秒以内",

@@ -25,14 +25,14 @@ def shown(values: npt.NDArray[Any], is_known: Bools) -> Column:
     return found.tolist()  # type: ignore[no-any-return]
 
 
-def rounded(part: Ints, whole: Ints) -> npt.NDArray[np.float64]:
-    """Divide, to four decimals, half up: in integers, so that no digit is by chance."""
+def rounded(part: Ints, whole: Ints, places: int = PLACES) -> npt.NDArray[np.float64]:
+    """Divide, to one of so many places, half up: in integers, so that no digit is by chance."""
     if max(part.max(initial=0), whole.max(initial=0)) > _MOST:
         # The milliseconds of a whole country's facilities over a year: exact, if slower.
         part, whole = part.astype(object), whole.astype(object)
     divisor = np.where(whole == 0, 1, 2 * whole)
-    found = (part * (2 * PLACES) + np.maximum(whole, 1)) // divisor
-    return found.astype(np.float64) / PLACES
+    found = (part * (2 * places) + np.maximum(whole, 1)) // divisor
+    return found.astype(np.float64) / places
 
 
 def rates(part: Ints, whole: Ints, is_known: Bools) -> Column:
@@ -57,5 +57,4 @@ def hours(milliseconds: Ints, is_known: Bools) -> Column:
 
 def means(sums: Ints, counts: Ints, unit: int, digits: int, is_known: Bools) -> Column:
     """Give the mean of values that are kept in parts of a unit."""
-    found = np.round(sums / np.maximum(counts, 1) / unit, digits)
-    return shown(found, is_known & (counts > 0))
+    return shown(rounded(sums, counts * unit, 10**digits), is_known & (counts > 0))

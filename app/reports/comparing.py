@@ -11,9 +11,11 @@ from app.errors import Invalid
 from app.places.rules import CITY_ZONE, local_day
 from app.reports.frame import Part, Scope, frame, progress
 from app.reports.queries import REPORTS, rows_of
-from app.reports.rules import Class, Period
+from app.reports.rules import Class, Period, rate
 from app.reports.rules.comparison import OnDays, change, expected, mixed, period_before, total
+from app.reports.rules.counters import C
 from app.reports.rules.day import DAY_MS
+from app.reports.sums import Ask, read
 
 FIGURES: Mapping[str, Sequence[str]] = {
     "visits": (
@@ -60,8 +62,15 @@ class Compared:
 
 
 def columns_of(report: str) -> Sequence[str]:
-    """Name what is added to each row: the figure before and its change."""
-    return [f"{name}_{what}" for name in FIGURES[report] for what in ("before", "change")]
+    """Name what is added to each row.
+
+    Of each figure: what came on the days that are over, what the period before comes to, and the
+    change from this to that; then how complete the period before is.
+    """
+    figures = [
+        f"{name}{what}" for name in FIGURES[report] for what in ("_over", "_before", "_change")
+    ]
+    return [*figures, "before_known_share", "before_reported_share"]
 
 
 def check(report: str, scope_is_places: bool) -> None:
@@ -86,8 +95,10 @@ async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[A
         beside: list[float | None] = []
         for name in FIGURES[report]:
             key = (*_key_of(row), name)
-            was = expected(then.get(key, {}), now.get(key, {}))
-            beside += [was, change(total(now.get(key, {})), was)]
+            of_now = now.figures.get(key, {})
+            came, was = total(of_now), expected(then.figures.get(key, {}), of_now)
+            beside += [came, was, change(came, was)]
+        beside += then.heard.get(_place_of(row), _Heard()).shares
         found.append(beside)
     return Compared(columns_of(report), found, before)
 
@@ -107,13 +118,41 @@ def _times(part: Part) -> Iterator[Key]:
             yield (*_place_of(place), slot.day_class)
 
 
+@dataclass(slots=True)
+class _Heard:
+    """How complete the days of a place are, class by class."""
+
+    known: float = 0.0
+    days: int = 0
+    online_ms: int = 0
+    commissioned_ms: int = 0
+
+    @property
+    def shares(self) -> Sequence[float | None]:
+        """Of the time, what is known; of the time with a controller, what it was heard."""
+        return [
+            rate(self.known, self.days) if self.days else None,
+            rate(self.online_ms, self.commissioned_ms),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A period by classes of days."""
+
+    figures: dict[Key, dict[Class, OnDays]]
+    """For each row and figure, what came on the days of each class."""
+    heard: dict[Key, _Heard]
+    """For each place."""
+
+
 async def _by_class(
     tx: AsyncSession, scope: Scope, report: str, period: Period, until: date
-) -> Mapping[Key, Mapping[Class, OnDays]]:
-    """Give for each row and figure what came on the days of each class."""
+) -> _Cut:
     cut = await frame(tx, replace(scope, period=period))
     made = replace(cut, slots=mixed(period, scope.calendar, until=until))
     found: dict[Key, dict[Class, OnDays]] = {}
+    heard: dict[Key, _Heard] = {}
     for part in made.parts() if made.slots.count else ():
         rows: Sequence[Any] = await rows_of(tx, part, REPORTS[report])
         days = dict(zip(_times(part), (part.known.measured_ms / DAY_MS).tolist(), strict=True))
@@ -122,4 +161,14 @@ async def _by_class(
             for name in FIGURES[report]:
                 value = OnDays(of_class, getattr(row, name))
                 found.setdefault((*_key_of(row), name), {})[Class(row.day_class)] = value
-    return found
+        sums = await read(tx, part, Ask([(C.COMMISSIONED_MS, C.ONLINE_MS + 1)]))
+        lengths = [sum(1 for _ in slot.days) for slot in made.slots.bases] * len(part.places)
+        columns = part.known.shares, lengths, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
+        of_rows = zip(_times(part), *(list(each) for each in columns), strict=True)
+        for (*place, _), share, length, online, commissioned in of_rows:
+            one = heard.setdefault(tuple(place), _Heard())
+            one.known += float(share) * length
+            one.days += length
+            one.online_ms += int(online)
+            one.commissioned_ms += int(commissioned)
+    return _Cut(found, heard)

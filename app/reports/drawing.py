@@ -227,8 +227,8 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
     known = sheet["completeness"]
     made = datetime.fromisoformat(sheet["generated_at"])
     lines = [
-        f"数据：{known['days_asked']} 天中 {known['days_over']} 天已结束"
-        + ("；本月未完，数字还会变。" if known["days_over"] < known["days_asked"] else "。")
+        f"数据：{known['days_asked']} 天中 {known['days_counted']} 天已结束并统计"
+        + ("；本月未完，数字还会变。" if known["days_counted"] < known["days_asked"] else "。")
         + "横线表示没有数据，不是零。可知时间：已过去、已统计、且驿站已登记的时间之比。",
         "上月折算：上月工作日、周末、节假日各自的日均，按本月已结束的天数折算；"
         "上月没有同类日期则为横线。上月全月：未折算。",

@@ -152,8 +152,14 @@ TITLES: Mapping[str, str] = {
 }
 """What each column is called in Chinese; every field of every report has a title."""
 
-COMPARED: Mapping[str, str] = {"_before": "（前期，按本期日期构成）", "_change": "变化率"}
+COMPARED: Mapping[str, str] = {
+    "_over": "（已结束的日子）",
+    "_before": "（前期，按本期日期构成）",
+    "_change": "变化率",
+}
 """Endings of the columns that compare, and what they are called."""
+OF_BEFORE = "before_"
+"""What names of columns begin with that tell of the period before how complete it is."""
 
 _REFUSALS = tuple(reason for reason in Reason if reason is not Reason.OK)
 
@@ -178,6 +184,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def title_of(column: str) -> str:
     """Give what a column is called; compared figures have their own beside them."""
+    if column.startswith(OF_BEFORE):
+        return f"前期{TITLES[column.removeprefix(OF_BEFORE)]}"
     for ending, more in COMPARED.items():
         if column.endswith(ending):
             return f"{TITLES[column.removesuffix(ending)]}{more}"

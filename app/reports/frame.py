@@ -27,7 +27,19 @@ from app.places.rules import CITY_ZONE, Calendar, local_day
 from app.places.tables import OperatingModel, Station, Unit
 from app.reports.changes import CHANGED, CLOSED
 from app.reports.columns import Ints, share
-from app.reports.rules import Bucket, By, Grain, Period, Slot, Slots, Span, cover, slots
+from app.reports.rules import (
+    Bucket,
+    By,
+    Completeness,
+    Grain,
+    Period,
+    Slot,
+    Slots,
+    Span,
+    completeness,
+    cover,
+    slots,
+)
 from app.reports.rules.day import ms_of, quarter_edges
 from app.reports.tables import RollupDue, RollupMark
 
@@ -300,6 +312,11 @@ class Progress(NamedTuple):
     """As of when everything was last looked at and all of it counted; later is not known yet."""
     recounting: bool
     """Whether something is due to be counted anew just now."""
+
+    def completeness(self, days: Sequence[date], at: datetime, zone: str) -> Completeness:
+        """Say how complete days of a zone are."""
+        counted_at = self.counted_at or datetime.fromtimestamp(0, UTC)
+        return completeness(days, local_day(at, zone), local_day(counted_at, zone))
 
 
 async def progress(tx: AsyncSession) -> Progress:

@@ -240,13 +240,18 @@ def _known(part: Part) -> Bools:
     return part.known.known_ms > 0
 
 
+def _recorded(part: Part, sums: Sums) -> Bools:
+    """Say of which rows it is recorded what held, at least of a part: else nothing is no nought."""
+    return _known(part) & (sums[C.RECORDED_MS] > 0)
+
+
 def _told(part: Part, sums: Sums) -> Bools:
-    """Say of which rows all time was counted by the numbers that came last."""
-    return _known(part) & (sums[C.TOLD_MS] >= sums[C.RECORDED_MS])
+    """Say of which rows all that is recorded was counted by the numbers that came last."""
+    return _recorded(part, sums) & (sums[C.TOLD_MS] >= sums[C.RECORDED_MS])
 
 
 def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
-    known = _known(part)
+    known, recorded = _known(part), _recorded(part, sums)
     free, scan, offline = (sums[key] for key in VISITS)
     came, out = free + scan + offline, scan + offline
     staffed, covered = sums[C.STAFFED_MS], sums[C.COVERED_MS]
@@ -269,9 +274,9 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
         lost.tolist(),
         shown(out, known),
         rates(out, came, known),
-        hours(staffed, known),
-        hours(unstaffed, known),
-        hours(covered, known),
+        hours(staffed, recorded),
+        hours(unstaffed, recorded),
+        hours(covered, recorded),
         rates(covered, staffed, known),
         _uplift(out, unstaffed, free, staffed, enough),
         shown(sums[C.HEADS], known & by_day),
@@ -489,7 +494,7 @@ def _promise(part: Part, sums: Sums, _: Standing) -> Columns:
         hours(unknown, told),
         rates(sums[C.USABLE_MS], heard, told),
         rates(unknown, promised, told),
-        hours(sums[C.STAFFED_MS], known),
+        hours(sums[C.STAFFED_MS], _recorded(part, sums)),
         hours(sums[C.COMMISSIONED_MS], known),
         hours(sums[C.ONLINE_MS], known),
         hours(deaf, known),

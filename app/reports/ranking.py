@@ -135,10 +135,15 @@ def _ranked(
     are_mine: Sequence[bool],
 ) -> Columns:
     """Rank all stations; give the columns of those that are mine, in order."""
-    stations, shares = said["station"], said["known_share"]
+    stations, shares, heard = said["station"], said["known_share"], said["reported_share"]
     parts = FIGURES[figure].parts(said, seats)
     groups = list(map(peer_group, models, seats))
-    are_fair = zip(parts.value, fair(groups, shares), strict=True)
+    # Of a controller that was not heard nobody knows who came: that is not nobody (law 16).
+    told = [
+        share if reported is None else share * reported
+        for share, reported in zip(shares, heard, strict=True)
+    ]
+    are_fair = zip(parts.value, fair(groups, told), strict=True)
     values = [value if is_fair else None for value, is_fair in are_fair]
     found = standings(groups, values)
     last = len(found) + 1
@@ -153,6 +158,7 @@ def _ranked(
         seats,
         groups,
         shares,
+        heard,
         [figure.value] * len(found),
         *parts,
         [one.peers for one in found],

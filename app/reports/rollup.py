@@ -387,7 +387,7 @@ def _summed_up(
 def _unit_day(
     unit: uuid.UUID, day: date, parts: Sequence[Any], timezone: str, at: datetime
 ) -> dict[str, Any]:
-    hours = vectors.merged([part.hours for part in parts])
+    hours = vectors.merged_hours([part.hours for part in parts])
     peak, quarter = vectors.peak_quarter(hours)
     peak_ms = None if quarter is None else quarter_edges(timezone, day)[quarter]
     return {
@@ -455,7 +455,7 @@ def _span(
         "place_id": place,
         "grain": grain,
         "from_day": first,
-        "hours": vectors.merged([part.hours for part in parts]),
+        "hours": vectors.merged_hours([part.hours for part in parts]),
         "peak": 0.0 if highest is None else highest.peak,
         "peak_at": None if highest is None else highest.peak_at,
         "most_inside": None if None in inside else max(inside, default=None),

@@ -266,6 +266,7 @@ class RankingRow(NamedTuple):
     peer_group: str
     """Operating model and size: the stations it is compared with."""
     known_share: float
+    reported_share: float | None
     figure: str
     value: float | None
     numerator: float | None

@@ -16,7 +16,7 @@ from app.reports import comparing, queries
 from app.reports.catalogue import is_share
 from app.reports.frame import PeriodInvalid, Scope, progress
 from app.reports.rows import OccupancyRow, VisitsRow
-from app.reports.rules import By, Completeness, Period, completeness, rate
+from app.reports.rules import By, Completeness, Period, rate
 from app.reports.rules.comparison import period_before
 
 
@@ -135,7 +135,7 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         inside=[row.avg_occupancy for row in inside],
         reasons=Counter(by_reason).most_common(),
         uses=Counter(uses).most_common(),
-        completeness=completeness(month.days, local_day(at, station.timezone)),
+        completeness=counted.completeness(month.days, at, station.timezone),
         rolled_up_to=counted.rolled_up_to and counted.rolled_up_to.astimezone(at.tzinfo),
         recounting=counted.recounting,
         generated_at=at,

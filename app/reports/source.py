@@ -25,6 +25,7 @@ from app.db.cursors import PageOf, PageRequest
 from app.db.types import Instant, table_of
 from app.doors.rules import CommandState, Outcome, state_now
 from app.doors.tables import Command, ControllerOutage, Door, OfflineEntry, Scan
+from app.places.held import promised_of
 from app.places.rules import Because, Kind
 from app.places.spells import FINE
 from app.places.tables import (
@@ -104,6 +105,8 @@ class Window(NamedTuple):
     until_at: datetime
     mode: Kind
     because: Because
+    promised_ms: int
+    """Of that time, how long it was promised to be open, whatever held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +258,9 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "anonymous_visits": _visits([C.ANONYMOUS], ANONYMOUS),
         "out_of_hours_visits": _visits(OUT_OF_HOURS, IS_OUT),
         "offhours_share": _visits(VISITS, FIRST),
-        "staffed_hours": _modes(C.STAFFED_MS),
-        "unstaffed_hours": _modes(C.OPEN_MS, C.STAFFED_MS),
-        "covered_hours": _modes(C.COVERED_MS),
+        "staffed_hours": _modes(C.STAFFED_MS, C.RECORDED_MS),
+        "unstaffed_hours": _modes(C.OPEN_MS, C.STAFFED_MS, C.RECORDED_MS),
+        "covered_hours": _modes(C.COVERED_MS, C.RECORDED_MS),
         "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
         "night_uplift": _visits([*VISITS, C.OPEN_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
         "walk_in_heads": Made([C.HEADS], rows=Rows.HEADS),
@@ -340,7 +343,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "unknown_hours": _silences(C.UNKNOWN_MS, *TOLD),
         "promise_rate": _silences(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS, *TOLD),
         "unknown_share": _silences(C.UNKNOWN_MS, C.PROMISED_MS, *TOLD),
-        "staffed_hours": _modes(C.STAFFED_MS),
+        "staffed_hours": _modes(C.STAFFED_MS, C.RECORDED_MS),
         "commissioned_hours": _silences(C.COMMISSIONED_MS),
         "online_hours": _silences(C.ONLINE_MS),
         "unheard_hours": _silences(C.DEAF_MS),
@@ -565,10 +568,13 @@ def _touching(
 
 def _windows(day: StationModes, times: Sequence[tuple[datetime, datetime]]) -> Iterator[Window]:
     """Give the modes of a day that held in some of the times."""
+    promised = promised_of(day)
     for since, until, kind, because in day.windows:
         from_at, until_at = (day.midnight_at + timedelta(milliseconds=ms) for ms in (since, until))
         if any(from_at < t1 and until_at > t0 for t0, t1 in times):
-            yield Window(day.station_id, from_at, until_at, Kind(kind), Because(because))
+            within = (min(until, end) - max(since, begin) for begin, end in promised)
+            kept = sum(max(0, length) for length in within)
+            yield Window(day.station_id, from_at, until_at, Kind(kind), Because(because), kept)
 
 
 def _lasted(cell: Cell, timezone: str) -> sa.ColumnElement[bool]:

@@ -249,13 +249,22 @@ async def _united(
 
 async def _peaks(tx: AsyncSession, part: Part, found: _Read, sums: Sums) -> None:
     frame, groups = part.frame, found.group
-    if frame.slots.by_hour:
-        if frame.scope.by is not By.OPERATING_MODEL:
-            sums.peaks = _by_quarters(part, found.place, found.span, found.columns[0])
-        return
     bases = len(frame.slots.bases)
     single = [len(place.sources) == 1 for place in part.places]
     are_stations = frame.scope.by is By.STATION or not frame.scope.roots.units
+    if frame.slots.by_hour:
+        if frame.scope.by is not By.OPERATING_MODEL:
+            sums.peaks = _by_quarters(part, found.place, found.span, found.columns[0])
+        if are_stations:
+            count = len(part.places) * bases
+            most = vectors.greatest(found.columns[0], groups, count, C.MOST)
+            each = most.reshape(-1, HOURS)[:, :ALL_DAY].reshape(len(single), -1).tolist()
+            sums.most_inside = [
+                value if one else None
+                for one, values in zip(single, each, strict=True)
+                for value in values
+            ]
+        return
     peaks: list[Peak | None] = [(0.0, None)] * part.rows
     inside: list[int | None] = [
         0 if one and are_stations else None for one in single for _ in range(bases)

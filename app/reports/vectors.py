@@ -147,9 +147,9 @@ class Lines:
         return cls(asked[first] >> 32, entries)
 
     def whole(self) -> "Lines":
-        """Sum the hours up; the quarters are theirs alone."""
+        """Sum the hours up; the quarters and what does not add are theirs alone."""
         key = self.entries["key"].astype(np.int64) % HOUR
-        kept = (key < C.QUARTER) | (key >= C.QUARTER + QUARTERS)
+        kept = ((key < C.QUARTER) | (key >= C.QUARTER + QUARTERS)) & (key != C.MOST)
         return self._of(self.line[kept] << 32 | key[kept], self.entries["value"][kept])
 
     def added(self, vectors: Sequence[bytes]) -> Sequence[bytes]:
@@ -188,6 +188,22 @@ def merged(vectors: Sequence[bytes]) -> bytes:
     found["key"] = keys[first]
     found["value"] = np.add.reduceat(values, first)
     return found.tobytes()
+
+
+def merged_hours(vectors: Sequence[bytes]) -> bytes:
+    """Sum vectors by hour into one, but for what does not add."""
+    entries = np.frombuffer(b"".join(vectors), ENTRY)
+    return merged([entries[entries["key"] % HOUR != C.MOST].tobytes(), b""])
+
+
+def greatest(vectors: Sequence[bytes], groups: Sequence[int], count: int, key: int) -> Ints:
+    """Give the greatest value of a counter by group and hour: line `group * HOURS + hour`."""
+    entries, group = _entries(vectors, groups)
+    hour, keys = np.divmod(entries["key"].astype(np.int64), HOUR)
+    mine = keys == key
+    found = np.zeros(count * HOURS, np.int64)
+    np.maximum.at(found, group[mine] * HOURS + hour[mine], entries["value"][mine])
+    return found
 
 
 def parted(data: bytes, key: int) -> tuple[bytes, bytes]:

@@ -123,6 +123,7 @@ async def test_a_report_echoes_what_was_asked_and_says_how_complete_it_is(
     assert body["completeness"] == {
         "days_asked": 2,
         "days_over": 0,
+        "days_counted": 0,
         "days_begun": 1,
         "days_to_come": 1,
         "share": 0.0,
@@ -658,7 +659,10 @@ async def test_a_report_is_compared_with_the_period_before(
     # Of the week only Monday goes on: four workdays are compared, of five with two visits before.
     week = {"from": "2026-11-17", "to": "2026-11-24", "compare": "before", "by": "all"}
     (row,) = (await asks(client, city.auditor, **week)).json()["rows"]
-    assert (row["visits"], row["visits_before"], row["visits_change"]) == (13, 1.6, 6.5)
+    assert (row["visits"], row["visits_over"]) == (13, 12)
+    assert (row["visits_before"], row["visits_change"]) == (1.6, 12 / 1.6 - 1)
+    # Nobody heard a controller of these stations then, for there was none.
+    assert (row["before_known_share"], row["before_reported_share"]) == (1.0, None)
     # A weekend cannot be compared with workdays, nor a day that goes on with anything.
     for days in (("2026-11-21", "2026-11-23"), ("2026-11-23", "2026-11-24")):
         query = {"from": days[0], "to": days[1], "compare": "before", "by": "all"}

@@ -13,7 +13,7 @@ import pytest
 
 from app.db.bulk import Column, Rows
 from app.doors.rules import CommandState, Outcome, Reason
-from app.generate.city import City
+from app.generate.city import NEVER, City
 from app.generate.crowd import Rhythm
 from app.generate.day import draw_day
 from app.generate.events import Whereabouts
@@ -346,16 +346,24 @@ def test_only_who_consented_is_named() -> None:
 def test_things_are_used_by_those_inside_and_not_when_they_are_broken() -> None:
     city, _ = drawn(LARGE)
     visits = {visit["id"]: visit for visit in every(LARGE, "visits")}
-    broken = {
-        bytes(raw): int(at)
-        for raw, at in zip(city.facilities.ids, city.facilities.broken_at, strict=True)
+    things = city.facilities
+    broken = {bytes(raw): int(at) for raw, at in zip(things.ids, things.broken_at, strict=True)}
+    out = {
+        bytes(raw): (int(since), int(until))
+        for raw, since, until, is_used in zip(
+            things.ids, *things.faults, things.is_degraded, strict=True
+        )
+        if not is_used
     }
+    assert any(until < NEVER for _, until in out.values())
     amounts, sessions = 0, 0
     for use in every(LARGE, "facility_uses"):
         visit = visits[use["visit_id"]]
         assert use["station_id"] == visit["station_id"]
         assert visit["started_at"] <= use["begun_at"] < until(visit)
         assert use["begun_at"] < broken[use["facility_id"]]
+        since, mended = out.get(use["facility_id"], (0, 0))
+        assert not since <= use["begun_at"] < mended
         if use["quantity"] is not None:
             amounts += 1
             assert use["ended_at"] == use["begun_at"]

@@ -1,5 +1,6 @@
 """A generated history in the tables of both databases."""
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,7 +19,15 @@ from app.people.tables import Admin, Consent, Worker
 from app.places.calendar import CalendarCache
 from app.places.rules import local_day, local_hour, mode_at
 from app.places.standing import station_rules
-from app.places.tables import Facility, FacilitySpell, ModeChange, Station, StationModes, Unit
+from app.places.tables import (
+    Facility,
+    FacilitySpell,
+    FacilityStatus,
+    ModeChange,
+    Station,
+    StationModes,
+    Unit,
+)
 from app.tables import every_table
 from app.visits import presence
 from app.visits.tables import EndSource, FacilityUse, StationPresence, Visit, WalkInCount
@@ -94,6 +103,25 @@ async def test_rows_read_back_as_the_product_would_have_written_them(database: D
     for use in uses:
         assert use.visit_id is not None
         assert visits[use.visit_id].started_at <= use.begun_at < MIDNIGHT
+
+
+async def test_faults_end_and_things_work_again(database: Database) -> None:
+    await generate(database, PLAN)
+    async with database.read() as tx:
+        spells = (
+            await tx.scalars(
+                sa.select(FacilitySpell).order_by(FacilitySpell.facility_id, FacilitySpell.from_at)
+            )
+        ).all()
+        things = {row.id: row for row in await tx.scalars(sa.select(Facility))}
+    mended = 0
+    for id, group in itertools.groupby(spells, key=lambda spell: spell.facility_id):
+        own = list(group)
+        assert [spell.until_at for spell in own] == [*(each.from_at for each in own[1:]), None]
+        assert (own[0].from_at, own[-1].status) == (things[id].created_at, things[id].status)
+        assert things[id].status_at == own[-1].from_at
+        mended += sum(spell.status is not FacilityStatus.WORKING for spell in own[:-1])
+    assert mended > 0
 
 
 async def test_the_seats_of_every_day_are_recorded(database: Database) -> None:

@@ -282,7 +282,8 @@ def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: Browse
                 expect(listed).to_have_count(min(int(text), 50))
             panel_of[text] = panel_of.get(text, 0) + 1
     assert panel_of[str(CAME)] == 6
-    assert panel_of["0"] > 6
+    # Eight, but for two where they came in one of the first hours of the day.
+    assert panel_of["0"] >= 6
 
 
 def test_the_keyboard_suffices(city: City, desk: BrowserContext) -> None:

@@ -346,11 +346,19 @@ class Row:
     def health(self, name: str) -> int:
         return self.cared[name]
 
+    @property
+    def is_recorded(self) -> bool:
+        return self.health("RECORDED_MS") > 0
+
 
 def share(part: float, whole: float) -> float | None:
+    return mean(part, whole, 10_000)
+
+
+def mean(part: float, whole: float, places: int) -> float | None:
     if not whole:
         return None
-    return math.floor(Fraction(part) / Fraction(whole) * 10_000 + Fraction(1, 2)) / 10_000
+    return math.floor(Fraction(part) / Fraction(whole) * places + Fraction(1, 2)) / places
 
 
 def hours(ms: int) -> float:
@@ -373,6 +381,11 @@ def percentile(values: Sequence[int], percent: int) -> int | None:
         if 100 * sum(1 for each in values if each <= value) >= percent * len(values):
             return value
     return None
+
+
+def since_1970(at: datetime) -> int:
+    """What lies between milliseconds is cut off."""
+    return ms(at - datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def ms(length: timedelta) -> int:
@@ -452,7 +465,7 @@ def visits_of(row: Row) -> dict[str, Any]:
     over = [each for each in rows if each.ended_at or each.stay_until <= raw.at]
     imputed = [each for each in over if each.end_source in (None, EndSource.IMPUTED)]
     stays = [
-        ms(each.ended_at - each.started_at)
+        since_1970(each.ended_at) - since_1970(each.started_at)
         for each in rows
         if each.end_source in (EndSource.WORKER, EndSource.CONTACT, EndSource.STAFF)
     ]
@@ -480,9 +493,9 @@ def visits_of(row: Row) -> dict[str, Any]:
         "beyond_retention": False,
         "out_of_hours_visits": len(out),
         "offhours_share": share(len(out), len(first)),
-        "staffed_hours": hours(staffed),
-        "unstaffed_hours": hours(unstaffed),
-        "covered_hours": hours(covered),
+        "staffed_hours": hours(staffed) if row.is_recorded else None,
+        "unstaffed_hours": hours(unstaffed) if row.is_recorded else None,
+        "covered_hours": hours(covered) if row.is_recorded else None,
         "free_mode_coverage": coverage,
         "night_uplift": uplift,
         "walk_in_heads": sum(each.count for each in row.of(raw.heads))
@@ -492,7 +505,7 @@ def visits_of(row: Row) -> dict[str, Any]:
         "unmet_demand": len({scan.demand_key for scan in refused} - raw.met),
         "stays": len(stays),
         "stay_hours": hours(sum(stays)),
-        "dwell_mean_s": round(sum(stays) / len(stays) / 1000, 2) if stays else None,
+        "dwell_mean_s": mean(sum(stays), len(stays) * 1000, 100),
         "dwell_median_s": percentile(minutes, 50),
         "dwell_p90_s": percentile(minutes, 90),
         "ended": len(over),
@@ -527,7 +540,9 @@ def access_of(row: Row) -> dict[str, Any]:
         or (order.has_contact is None and row.raw.contacts[order.door_id])
     ]
     let_in = outcomes[Outcome.GRANTED] + outcomes[Outcome.WALK_IN]
-    claims = [floor(ms(o.claimed_at - o.created_at)) for o in orders if o.claimed_at]
+    claims = [
+        floor(ms(o.claimed_at) - ms(o.created_at)) for o in map(Since, orders) if o.claimed_at
+    ]
     pulsed = [o for o in orders if o.pulsed_at and o.state is CommandState.EXECUTED]
     pulses = [floor(ms(o.pulsed_at) - ms(o.created_at)) for o in map(Since, pulsed)]
     doors = [floor(ms(o.opened_at) - ms(o.pulsed_at)) for o in map(Since, pulsed) if o.opened_at]
@@ -565,15 +580,22 @@ class Since:
     def __init__(self, order: Command) -> None:
         first = datetime(1970, 1, 1, tzinfo=UTC)
         self.created_at = order.created_at - first
+        self.claimed_at = order.claimed_at - first if order.claimed_at else None
         self.pulsed_at = (order.pulsed_at or order.created_at) - first
         self.opened_at = order.opened_at - first if order.opened_at else None
+
+
+def claims_of(orders: Sequence[Command]) -> list[int]:
+    """How long commands waited to be claimed, by their buckets; milliseconds."""
+    claimed = [order for order in map(Since, orders) if order.claimed_at is not None]
+    return [floor(ms(order.claimed_at) - ms(order.created_at)) for order in claimed]
 
 
 def occupancy_of(row: Row) -> dict[str, Any]:
     raw = row.raw
     minutes = [each for station in row.stations for each in row.minutes(station)]
     persons, used = sum(inside for _, _, inside in minutes), len(minutes)
-    told = row.health("TOLD_MS") == row.health("RECORDED_MS")
+    told = row.is_recorded and row.health("TOLD_MS") == row.health("RECORDED_MS")
     # T: minutes of each station open and reporting; O is integrated over these alone.
     over = [(each, row.reporting(each)) for each in row.stations]
     open_minutes = sum(len(minutes) for _, minutes in over)
@@ -597,7 +619,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     if row.model is not None and len(row.stations) > 1:
         peak, peak_at = None, None
     most = None
-    if row.is_station and row.hour is None:
+    if row.is_station:
         most = max((inside for _, _, inside in minutes), default=0)
     crowded = sum(
         count
@@ -651,8 +673,11 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
     for kind in {*standing, *(kinds[use.facility_id] for use in uses), *cared}:
         mine = [use for use in uses if kinds[use.facility_id] is kind]
         ended = [use for use in mine if use.ended_at]
-        lengths = sum(ms(use.ended_at - use.begun_at) for use in ended)
-        stood, out = (row.health(f"{kind.value} {name}_MS") for name in ("STANDING", "OUT"))
+        lengths = sum(since_1970(use.ended_at) - since_1970(use.begun_at) for use in ended)
+        stood, out, degraded, unknown = (
+            row.health(f"{kind.value} {name}_MS")
+            for name in ("STANDING", "OUT", "DEGRADED", "UNKNOWN")
+        )
         mended = [
             floor(int(name.rpartition(" ")[2]))
             for name, count in row.cared.items()
@@ -670,10 +695,13 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
             "uses_per_visit": share(len(ended), came),
             "standing_hours": hours(stood),
             "out_of_order_hours": hours(out),
+            "degraded_hours": hours(degraded),
+            "unknown_hours": hours(unknown),
+            "unknown_share": share(unknown, stood),
             "availability": share(stood - out, stood),
             "repairs": repairs,
             "repair_hours": hours(repair),
-            "repair_mean_min": round(repair / repairs / 60_000, 1) if repairs else None,
+            "repair_mean_min": mean(repair, repairs * 60_000, 10),
             "repair_median_min": percentile(mended, 50) if len(mended) == repairs else None,
             "open_faults_over_72h": None if is_cut else faults[kind],
         }
@@ -694,21 +722,21 @@ def promise_of(row: Row) -> dict[str, Any]:
             "OUTAGE_MS",
         )
     )
-    told = row.health("TOLD_MS") == row.health("RECORDED_MS")
+    told = row.is_recorded and row.health("TOLD_MS") == row.health("RECORDED_MS")
     return {
         "promised_hours": hours(promised) if told else None,
         "usable_hours": hours(usable) if told else None,
         "unknown_hours": hours(unknown) if told else None,
         "promise_rate": share(usable, promised - unknown) if told else None,
         "unknown_share": share(unknown, promised) if told else None,
-        "staffed_hours": hours(row.health("STAFFED_MS")),
+        "staffed_hours": hours(row.health("STAFFED_MS")) if row.is_recorded else None,
         "commissioned_hours": hours(commissioned),
         "online_hours": hours(online),
         "unheard_hours": hours(deaf),
         "controller_uptime": share(online, commissioned - deaf),
         "outages": outages,
         "outage_hours": hours(outage),
-        "mttr_min": round(outage / outages / 60_000, 1) if outages else None,
+        "mttr_min": mean(outage, outages * 60_000, 10),
     }
 
 
@@ -721,7 +749,7 @@ def controllers_of(row: Row) -> dict[str, Any]:
         (read_as.get(each.state) if each.expires_at <= row.raw.at else None) or each.state.value
         for each in orders
     )
-    waits = [floor(ms(each.claimed_at - each.created_at)) for each in orders if each.claimed_at]
+    waits = claims_of(orders)
     return {
         "serial": box.serial,
         "seen_at": box.seen_at,

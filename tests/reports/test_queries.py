@@ -9,16 +9,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.doors.rules import Reason
+from app.generate.history import generate
+from app.generate.plan import Plan
 from app.people.admins import Roots
-from app.places.rules import Calendar, DayClass
-from app.places.tables import FacilityKind, Station
+from app.places.rules import Calendar, DayClass, Kind
+from app.places.tables import FacilityKind, Station, Unit
 from app.reports import queries, raw, rollup, spreads, vectors
 from app.reports.changes import STATION_DAYS, put_due
 from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
@@ -158,6 +161,8 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
         promised = chance.choice([0, 1_800_000, 3_600_000])
         unknown = chance.randint(0, promised)
         standing = chance.randint(0, 7_200_000)
+        out = chance.randint(0, standing)
+        degraded = chance.randint(0, standing - out)
         outages = chance.randint(0, 2)
         online = chance.randint(0, 3_600_000)
         # No mean of these lies halfway between two decimals.
@@ -178,7 +183,9 @@ def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
             "OUTAGES": outages,
             "OUTAGE_MS": outages * 777_777,
             f"{kind} STANDING_MS": standing,
-            f"{kind} OUT_MS": chance.randint(0, standing),
+            f"{kind} OUT_MS": out,
+            f"{kind} DEGRADED_MS": degraded,
+            f"{kind} UNKNOWN_MS": chance.randint(0, standing - out - degraded),
             f"{kind} REPAIRS": len(mended),
             f"{kind} REPAIR_MS": sum(mended),
         }
@@ -280,6 +287,58 @@ async def test_every_report_of_every_cut_equals_a_plain_recount(
 
         periods = [(period, By.STATION, None) for period in (SHORT, *LONG)]
         await compare(one, controllers, oracle.controllers_of, periods)
+
+
+@dataclass
+class Units:
+    """Of a history, where it happened."""
+
+    units: Sequence[Unit]
+
+
+@dataclass
+class Generated(Told):
+    """A city that the generator made."""
+
+    root: Any = None
+
+    def scope(
+        self, by: By = By.STATION, bucket: Bucket | None = None, period: Period = SHORT
+    ) -> Scope:
+        told = super().scope(by, bucket, period)
+        return replace(told, stations=sa.select(Station.id), roots=Roots(units=[self.root]))
+
+
+async def test_every_report_of_a_generated_city_equals_a_plain_recount(
+    runtime: Runtime, health: Health
+) -> None:
+    """Hundreds of visits of a believable week, cut in every way that a place can be.
+
+    Who was inside is left to histories of whole minutes, as the recount sees them.
+    """
+    until = date(2026, 11, 20)
+    plan = Plan(stations=8, days=7, until=until, smart_share=0.5, seed=7)
+    made = await generate(runtime.database, plan)
+    at = datetime(until.year, until.month, until.day, 4, tzinfo=UTC)
+    week, year = Period(plan.from_day, until), LONG[1]
+    async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
+        await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
+        units = (await tx.scalars(sa.select(Unit))).all()
+        (root,) = [unit.id for unit in units if unit.parent_id is None]
+        raw = await oracle.read_raw(tx, units, at, health)
+        one = Generated(tx, cast("Any", None), raw, at, health, root=root)
+        one.story = cast("Any", Units(list(units[:3])))
+        cuts = [
+            *((week, by, bucket) for by, bucket in CUTS if bucket is not Bucket.HOUR),
+            *((year, by, None) for by in (By.STATION, By.UNIT, By.ALL, By.MONTH)),
+        ]
+        await compare(one, queries.visits, oracle.visits_of, cuts)
+        await compare(one, queries.access, oracle.access_of, cuts)
+        await compare(one, queries.promise, oracle.promise_of, cuts[::3])
+        await compare_facilities(one, cuts[::3])
+    assert made.visits > 500
+    assert {visit.mode for visit in raw.visits} >= {Kind.FREE, Kind.SCAN}
+    assert any(scan.reason != Reason.OK for scan in raw.scans)
 
 
 async def test_sums_of_before_histograms_stood_apart_say_the_same_also_beside_newer_ones(

@@ -66,7 +66,15 @@ def test_days_to_come_are_no_data(today: int, over: int, begun: int, to_come: in
     found = completeness(days(1, 5).days, date(2026, 11, today))
     assert (found.days_over, found.days_begun, found.days_to_come) == (over, begun, to_come)
     assert found.days_asked == 4
-    assert found.share == over / 4
+    assert (found.days_counted, found.share) == (over, over / 4)
+
+
+def test_days_that_nobody_counted_yet_are_over_and_not_complete() -> None:
+    found = completeness(days(1, 5).days, date(2026, 11, 5), date(2026, 11, 3))
+    assert (found.days_over, found.days_counted, found.share) == (4, 2, 0.5)
+    # What was counted today is counted until today, whatever the clock of the counting said.
+    found = completeness(days(1, 5).days, date(2026, 11, 3), date(2026, 11, 5))
+    assert (found.days_over, found.days_counted) == (2, 2)
 
 
 def test_a_day_before_anything_is_wholly_to_come() -> None:

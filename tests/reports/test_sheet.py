@@ -44,7 +44,7 @@ SHEET = Sheet(
     inside=[None] * 24,
     reasons=[("station_full", 7)],
     uses=[],
-    completeness=Completeness(31, 25, 1, 5, 0.8065),
+    completeness=Completeness(31, 25, 25, 1, 5, 0.8065),
     rolled_up_to=datetime(2026, 10, 26, 9, 29, tzinfo=timezone(timedelta(hours=8))),
     recounting=True,
     generated_at=datetime(2026, 10, 26, 9, 30, tzinfo=timezone(timedelta(hours=8))),
@@ -68,7 +68,7 @@ async def test_it_is_one_page_of_text_and_vectors_with_its_own_typeface() -> Non
     text = page.extract_text()
     for wanted in (SHEET.name, "2026 年 10 月", "渝中区总工会", "每日人次", "已满员", "本月没有"):
         assert wanted in text
-    assert "31 天中 25 天已结束；本月未完" in text
+    assert "31 天中 25 天已结束并统计；本月未完" in text
     assert "统计到 10-26 09:29 为止的变化。部分日子正在重新统计，数字还会变。" in text
     assert fonts_of(page)
     assert all("Sheet-" in name for name in fonts_of(page))
@@ -240,7 +240,7 @@ async def test_an_administrator_prints_a_month_of_his_station(
     assert city.stations[0].code in answer.headers["Content-Disposition"]
     text = page_of(answer.content).extract_text()
     assert city.stations[0].name in text
-    assert "30 天中 22 天已结束" in text
+    assert "30 天中 22 天已结束并统计" in text
     (entry,) = await audited(runtime)
     assert entry.after == {"month": "2026-11"}
     report = await client.get(

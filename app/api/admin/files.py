@@ -125,7 +125,8 @@ def described_headers(schemas: Mapping[str, Any]) -> dict[str, Any]:
 
 def _attached(answer: Answer, form: Format) -> dict[str, str]:
     asked = answer.asked
-    name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}.{form}"
+    place = "".join(f"-{id}" for id in (asked.unit, asked.station) if id is not None)
+    name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}{place}.{form}"
     # A table has no room for them, and without them what is not final looks final.
     facts = {header_of(fact): to_json(value).decode() for fact, value in answer.facts.items()}
     return {"Content-Disposition": f'attachment; filename="{name}"'} | facts

@@ -18,7 +18,7 @@ from app.db.cursors import CursorInvalid
 from app.doors.rules import CommandState, Outcome, Reason
 from app.errors import RequestInvalid
 from app.people.admins import get_station
-from app.places.rules import CITY_ZONE, Because, Kind, local_day
+from app.places.rules import CITY_ZONE, Because, Kind
 from app.places.stations import StationNotFound
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel
 from app.places.units import UnitNotFound
@@ -26,8 +26,8 @@ from app.reports import cells, source
 from app.reports.asked import Asked, Report, period_of, scope_of
 from app.reports.catalogue import cuts_of, field_of
 from app.reports.cells import RowUnknown
-from app.reports.frame import PeriodInvalid
-from app.reports.rules import Bucket, By, Class, completeness
+from app.reports.frame import PeriodInvalid, progress
+from app.reports.rules import Bucket, By, Class
 from app.visits.tables import EndSource
 
 router = APIRouter(tags=["admin: reports"])
@@ -36,6 +36,7 @@ router = APIRouter(tags=["admin: reports"])
 class CompletenessOut(Out):
     days_asked: int
     days_over: int
+    days_counted: int
     days_begun: int
     days_to_come: int
     share: float
@@ -106,6 +107,8 @@ class ModeRowOut(Out):
     until_at: datetime
     mode: Kind
     because: Because
+    promised_ms: int
+    """Of that time, how long the station was promised to be open, whatever held."""
 
 
 class OutageRowOut(Out):
@@ -254,6 +257,7 @@ async def source_of(
         scope = await scope_of(tx, admin, asked, days, retention=retention, at=at)
         cell = await cells.find(tx, scope, names)
         found = await source.source(tx, cell, report, figure)
+        counted = await progress(tx)
         one = rows = None
         its_station = cell.station_id or station
         if its_station is not None and made.rows is not None and source.may_list(cell):
@@ -276,7 +280,7 @@ async def source_of(
         "denominator": says.denominator,
         "value": found.value,
         "known_share": found.known_share,
-        "completeness": completeness(list(cell.slot.days), local_day(at, CITY_ZONE)),
+        "completeness": counted.completeness(list(cell.slot.days), at, CITY_ZONE),
         "counters": found.counters,
         "rollups": {
             "count": found.rollups,

@@ -99,6 +99,7 @@ class AssumptionOut(Out):
 class CompletenessOut(Out):
     days_asked: int
     days_over: int
+    days_counted: int
     days_begun: int
     days_to_come: int
     share: float

@@ -42,20 +42,31 @@ class Completeness:
 
     days_asked: int
     days_over: int
-    """Days that have passed everywhere; only they are complete."""
+    """Days that have passed everywhere."""
+    days_counted: int
+    """Of these, those that were counted since; only they are complete."""
     days_begun: int
     """Days that are still going on: their figures will grow."""
     days_to_come: int
     share: float
-    """days_over / days_asked."""
+    """days_counted / days_asked."""
 
 
-def completeness(days: Sequence[date], today: date) -> Completeness:
-    """Say how complete days can be as of one: the future is no data, and not zero (law 16)."""
+def completeness(
+    days: Sequence[date], today: date, counted_until: date | None = None
+) -> Completeness:
+    """Say how complete days can be as of one: the future is no data, and not zero (law 16).
+
+    Days from `counted_until` on are not counted yet; None: whatever is over is counted.
+    """
     over = sum(1 for day in days if day < today)
+    counted = over
+    if counted_until is not None:
+        counted = sum(1 for day in days if day < min(today, counted_until))
     begun = sum(1 for day in days if day == today)
     asked = len(days)
-    return Completeness(asked, over, begun, asked - over - begun, round(over / asked, 4))
+    to_come = asked - over - begun
+    return Completeness(asked, over, counted, begun, to_come, round(counted / asked, 4))
 
 
 def rate(part: float, whole: float) -> float | None:

@@ -67,6 +67,10 @@ class C(IntEnum):
     """Person-time of the hour's first quarter, as milliseconds of a quarter of 15 minutes; the next
     three numbers are the other quarters'. Only in vectors by hour."""
 
+    MOST = 48
+    """Greatest number inside at any instant of the hour. It does not add, so only in the vector by
+    hour of a station's day."""
+
     OPEN_MS = 50
     """Time in which the station was open: mode free or scan. In older sums, 51 and 52 are how much
     of that a promise made of the modes alone was kept, and unknown."""

@@ -252,6 +252,7 @@ def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted
             changes[until] -= stay.persons
     person_ms: dict[int, int] = {}
     used_ms: dict[int, int] = {}
+    most: dict[int, int] = {}
     crowded: list[tuple[int, int]] = []
     inside, since, number, is_reporting = 0, begins, 0, False
     spell = 0
@@ -270,10 +271,12 @@ def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted
                 ends = edges[number + 1]
                 cut = at if at < ends else ends
                 if cut > since:
+                    hour = number // QUARTERS
+                    most[hour] = max(most.get(hour, 0), inside)
                     person_ms[number] = person_ms.get(number, 0) + inside * (cut - since)
                     used_ms[number] = used_ms.get(number, 0) + cut - since
                     if is_reporting:
-                        counts = found.hours[number // QUARTERS]
+                        counts = found.hours[hour]
                         _add(counts, C.REPORTING_PERSON_MS, inside * (cut - since))
                         _add(counts, C.REPORTING_USED_MS, cut - since)
                     since = cut
@@ -291,6 +294,8 @@ def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted
         _add(counts, C.QUARTER + number % QUARTERS, round(mean * QUARTER_MS))
         if round(mean, 4) > found.peak:
             found.peak, found.peak_ms = round(mean, 4), edges[number]
+    for hour, value in most.items():
+        found.hours[hour][C.MOST] = value
     for since, until in crowded:
         if until - since >= CROWDED_FOR_MS:
             for hour, ms in by_hour(edges, since, until):

@@ -13,7 +13,8 @@ FEWEST_PEERS = 8
 BANDS = (1, 10, 20, 40)
 """Where each size begins, in seats."""
 FAIR = 0.9
-"""Known for less than so much of the time that the best known peer is, a station is not ranked."""
+"""Known and heard for less than so much of the time that the best of its peers is, a station is not
+ranked."""
 
 
 class Standing(NamedTuple):
@@ -46,7 +47,7 @@ def peer_group(model: str, seats: int) -> str:
 
 
 def fair(groups: Sequence[Group], known: Sequence[float]) -> Sequence[bool]:
-    """Say which stations are known for about as long as the best known of their group."""
+    """Say which stations are known and heard for about as long as the best of their group."""
     best: dict[Group, float] = {}
     for group, share in zip(groups, known, strict=True):
         best[group] = max(best.get(group, 0.0), share)

@@ -111,7 +111,10 @@ def slots(period: Period, by: By, bucket: Bucket | None, calendar: Calendar) -> 
     elif (bucket is Bucket.HOUR and by is not By.HOUR) or bucket is None:
         kind = by
     else:
-        raise ValueError(f"rows by {by.value} cannot be cut by {bucket.value}")
+        raise ValueError(
+            f"rows by {by.value} cannot be cut by {bucket.value}: rows of time are cut by hour, "
+            "and rows of places (station, unit, operating_model, all) by any bucket"
+        )
     by_hour = by is By.HOUR or (bucket is not None and bucket.is_hours)
     return Slots(_bases(period, kind, calendar), by_hour)
 
