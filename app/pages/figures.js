@@ -102,7 +102,8 @@ window.yizhanFigures = function (t, lang) {
   }
   function said(field, value, row) {
     if (field.ending === '_change') { return percent(value, true); }
-    if (field.ending === '_before' || field.ending === '_over') { return grouped(value, 1); }
+    if (field.ending === '_before') { return grouped(value, 1); }
+    if (field.ending === '_over') { return grouped(value, Number.isInteger(value) ? 0 : 1); }
     if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, /per_seat/.test(row.figure) ? 2 : 0); }
     if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /promise|uptime|seat_utilization/.test(row.figure) ? 1 : 0); }
     if (field.name === 'figure') { return rankedTitle(value); }

@@ -402,6 +402,25 @@ def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
     figure(page, 0, "visits_before").click()
     expect(page.locator("#source h2")).to_have_text("人次 · 前期")
     expect(page.locator("#source .formula")).to_contain_text("每类日子的平均")
+    page.keyboard.press("Escape")
+    picture(page, "reports-11-compared")
+    figure(page, 0, "visits_change").click()
+    formula = page.locator("#source")
+    expect(formula).to_contain_text("本期已结束的日子 / 前期 − 1")
+    expect(formula.locator("dd").first).to_have_text(f"人次 {CAME}")
+    picture(page, "reports-12-change")
+
+
+@pytest.mark.parametrize("bucket", ["hour_of_day", "weekday", "day_class", "hour"])
+def test_a_station_is_cut_by_every_piece_of_time(
+    city: City, desk: BrowserContext, bucket: str
+) -> None:
+    where = {"by": "station", "bucket": bucket, "station": "CQ0001"}
+    page = opened(desk, city, report="occupancy", columns="all", **where, **city.that_day)
+    most = page.locator('tbody tr:not(.total) td[data-figure="max_observed"]')
+    most.first.wait_for()
+    assert any(int(text) > 0 for text in most.all_inner_texts() if text.isdigit())
+    picture(page, f"reports-13-{bucket}")
 
 
 def test_occupations_are_asked_for_by_whole_months_and_hide_small_cells(
