@@ -368,6 +368,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
     "ranking": {
         name: Made()
         for name in (
+            "reported_share",
             "capacity",
             "value",
             "numerator",
