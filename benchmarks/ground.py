@@ -1,5 +1,6 @@
 """What a group of benchmarks stands on: a PostgreSQL, a folder, a process under measurement."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -27,6 +29,9 @@ from tests.support.postgres import PostgresServer
 ROOT = Path(__file__).resolve().parents[1]
 CONNECTIONS = 16
 """Of the server to the database, and of the load that keeps it busy."""
+
+SETTLE_S = 60
+"""So long jobs wait after a start."""
 
 console = Console()
 
@@ -90,6 +95,25 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def settled(settings: Settings, *, since: datetime) -> float:
+    """Wait until the jobs that wait after a start have had their first run; gives the seconds.
+
+    Since an instant of the servers' clock; the work of the night may be done already.
+    """
+    began, patient = time.monotonic(), [job for job in jobs.JOBS if job.is_patient]
+    database = Database(settings.database_url, pool_size=1)
+    await asyncio.sleep(SETTLE_S)
+    while True:
+        async with database.read() as tx:
+            runs = await jobs.last_runs(tx)
+        done = [job for job in patient if job.name in runs]
+        if all(job.is_nightly or runs[job.name] >= since for job in done) and done == patient:
+            break
+        await asyncio.sleep(1)
+    await database.dispose()
+    return time.monotonic() - began
 
 
 @contextmanager

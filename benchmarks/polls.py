@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import psutil
 import sqlalchemy as sa
 
-from app import jobs
 from app.agent.fleet.files import raise_file_limit
+from app.clock import utc_now
 from app.db.engine import Database
 from app.settings import Settings
-from benchmarks.ground import Ground, Group, console, prepare, serving
+from benchmarks.ground import Ground, Group, console, prepare, serving, settled
 from benchmarks.load import Answer, Connection, nearest_rank, request
 from benchmarks.record import Line
 from benchmarks.world import Post, World
@@ -28,10 +28,6 @@ WAIT_S = 25
 
 IDLE_S = 2 * WAIT_S
 """How long idling is watched: each controller polls twice."""
-
-SETTLE_S = 60
-"""So long at least the jobs that wait after a start have for their first run, and as long as they
-take: a server idles for weeks, and what it does once in a quarter of an hour is told beside."""
 
 LATENCY_SCANS = 300
 PULSE_SCANS = 600
@@ -130,11 +126,13 @@ async def measure(ground: Ground) -> Sequence[Line]:
     with serving(settings, "benchmarks.bare:build") as (port, process):
         bare = await idle(made.posts, port, process, process.memory_info().rss)
     console.print(f"{agents:,} polls at the product ({WAIT_S + IDLE_S} s) ...")
+    since = utc_now()
     with serving(settings) as (port, process):
         before = process.memory_info().rss
         async with polling(made.posts, port) as doors:
             used = _seconds(process)
-            waited_s = await _settled(settings)
+            # It idles for weeks: what it does once in a quarter of an hour is told beside.
+            waited_s = await settled(settings, since=since)
             settling_s = _seconds(process) - used
             begun = await transactions(settings)
             real = await _idling(doors, process, before)
@@ -166,21 +164,6 @@ async def measure(ground: Ground) -> Sequence[Line]:
             "p99 under 250 ms",
         ),
     ]
-
-
-async def _settled(settings: Settings) -> float:
-    """Wait until every patient job has had its first run; gives the seconds."""
-    began, patient = time.monotonic(), {job.name for job in jobs.JOBS if job.is_patient}
-    database = Database(settings.database_url, pool_size=1)
-    await asyncio.sleep(SETTLE_S)
-    while True:
-        async with database.read() as tx:
-            left = patient - (await jobs.last_runs(tx)).keys()
-        if not left:
-            break
-        await asyncio.sleep(1)
-    await database.dispose()
-    return time.monotonic() - began
 
 
 def _compared(agents: int, real: Idle, bare: Idle) -> list[Line]:

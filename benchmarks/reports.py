@@ -41,7 +41,7 @@ from app.reports.tables import Rollup, RollupDue, RollupMark, RollupMember
 from app.settings import Settings
 from app.visits.tables import Visit
 from benchmarks import clock
-from benchmarks.ground import Ground, Group, console, serving
+from benchmarks.ground import Ground, Group, console, serving, settled
 from benchmarks.load import Connection, nearest_rank, request
 from benchmarks.record import Line
 from benchmarks.world import DAY_AND_NIGHT
@@ -66,9 +66,6 @@ CHANGED = 1_000
 ASKED, ASKED_S = 60, 2.0
 """So often a report is asked for, or for so many seconds of each server, but a sixth of it at
 least."""
-
-SETTLE_S = 90
-"""By then a server's jobs that wait after a start have had their first run."""
 
 CSV_DAYS = 182
 """A city's stations by day: a million rows."""
@@ -134,9 +131,12 @@ async def _measured(ground: Ground) -> Sequence[Line]:
     for one in (few, many, embedded):
         await _nightly(one)
     stages.over("the night's work done")
+    since = clock.now()
     async with _asking(few) as a, _asking(many) as b, _asking(embedded) as c:
         servers = [a, b, c]
-        await asyncio.sleep(SETTLE_S)
+        for server in servers:
+            await settled(server.filled.settings, since=since)
+        stages.over("settled")
         for case in _cases(b.places):
             lines.append(await _asked(ground, case, servers))
         stages.over("asked")

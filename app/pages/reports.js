@@ -550,7 +550,6 @@
       found.elsewhere = { name: lang === 'zh' ? home.title : figures.word('report', home.report), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
       return found;
     }
-    if (figure === 'known_share') { return found; }
     var cut = isTotal ? { by: 'all', bucket: '' } : {};
     ROW_NAMES.forEach(function (each) { if (!isTotal && row[each] !== null && row[each] !== undefined) { cut['of_' + each] = String(row[each]); } });
     cut.compare = '';

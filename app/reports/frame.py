@@ -113,6 +113,8 @@ class Known:
 
     known_ms: Ints
     """Of all its stations together."""
+    whole_ms: Ints
+    """All of it, known or not."""
     measured_ms: Ints
     """From the first of its stations to the last, once for all of them."""
     shares: npt.NDArray[np.float64]
@@ -230,7 +232,7 @@ class Part:
                 np.add.at(known.reshape(-1, count), place, each)
             low, high = self._span(place, since, until)
             measured = np.maximum(measured, _within(low, high, pieces, count).ravel())
-        return Known(known, measured, share(known, whole))
+        return Known(known, whole, measured, share(known, whole))
 
     def _span(self, place: Ints, since: Ints, until: Ints) -> tuple[Ints, Ints]:
         """Give when the first life of each place begins, and when the last ends."""

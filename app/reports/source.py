@@ -397,6 +397,10 @@ MADE: Mapping[str, Mapping[str, Made]] = {
 """By report and figure."""
 
 
+KNOWN = "known_share"
+"""Of no counter: of the time that is known, by the stations' lives and how far was counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """One counter of a cell."""
@@ -422,9 +426,14 @@ class Source:
     rolled_to: datetime | None
 
 
+def made_of(report: str, figure: str) -> Made | None:
+    """Say what a figure of a report is made of; None where it has no such."""
+    return Made() if figure == KNOWN else MADE[report].get(figure)
+
+
 async def source(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Source:
     """Say where a figure of a row of a report comes from."""
-    made, part = MADE[report][figure], cell.part
+    made, part = made_of(report, figure) or Made(), cell.part
     sums = await read(tx, part, made.ask)
     counters = [Counter(_name(number), int(sums[number][cell.row])) for number in made.counters]
     if made.histogram is not None and made.histogram != REPAIR:
@@ -444,8 +453,12 @@ async def source(tx: AsyncSession, cell: Cell, report: str, figure: str) -> Sour
     if made.has_sets and sums.uniques[cell.row] is not None:
         counters.append(Counter("distinct_workers", sums.uniques[cell.row] or 0))
     rollups, first, last = await used(tx, part, made.ask)
-    value = await _value(tx, cell, report, figure)
     known = float(part.known.shares[cell.row])
+    if figure == KNOWN:
+        times = ("known_ms", part.known.known_ms), ("whole_ms", part.known.whole_ms)
+        counters = [Counter(name, int(values[cell.row])) for name, values in times]
+        return Source(known, known, counters, rollups, first, last)
+    value = await _value(tx, cell, report, figure)
     return Source(value, known, counters, rollups, first, last)
 
 

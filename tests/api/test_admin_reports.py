@@ -516,6 +516,12 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
     ):
         answer = await source(**other)
         assert (answer.status_code, answer.json()["code"]) == (422, "row_unknown")
+    known = (await source(figure="known_share", **hour, of_hour=3)).json()
+    sums = {counter["name"]: counter["sum"] for counter in known["counters"]}
+    assert known["value"] == sums["known_ms"] / sums["whole_ms"] == 1.0
+    answer = await source(figure="visits_change")
+    assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+    assert "visits_change is computed from visits" in answer.json()["detail"]
     hidden = (await source(report="occupations", **one)).json()
     assert (hidden["value"], hidden["counters"], hidden["rows"]) == (None, [], None)
     assert hidden["formula"].startswith("visits of the occupation")

@@ -1,7 +1,7 @@
 """HTTP for where a figure of a report comes from, down to the rows that were counted."""
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -26,8 +26,11 @@ from app.reports import cells, source
 from app.reports.asked import Asked, Report, period_of, scope_of
 from app.reports.catalogue import cuts_of, field_of
 from app.reports.cells import RowUnknown
+from app.reports.comparing import FIGURES
+from app.reports.export import COMPARED
 from app.reports.frame import PeriodInvalid, progress
 from app.reports.rules import Bucket, By, Class
+from app.reports.rules.comparison import period_before
 from app.visits.tables import EndSource
 
 router = APIRouter(tags=["admin: reports"])
@@ -212,6 +215,18 @@ async def named(
 Named = Annotated[cells.Names, Depends(named)]
 
 
+def _unknown(report: Report, figure: str, from_day: date, to_day: date) -> str:
+    """Say what can be asked instead."""
+    name = next((figure.removesuffix(end) for end in COMPARED if figure.endswith(end)), "")
+    if name in FIGURES.get(report, ()):
+        before = period_before(period_of(from_day, to_day))
+        return (
+            f"{figure} is computed from {name}: ask for it over this period, and from "
+            f"{before.from_day} to {before.to_day}, by day_class to see the mix of days"
+        )
+    return f"the figures of this report are: {', '.join([source.KNOWN, *source.MADE[report]])}"
+
+
 @router.get(
     "/v1/admin/reports/{report}/source",
     response_model=SourceOut,
@@ -246,9 +261,9 @@ async def source_of(
     speaks of just that cell. Rows are given of one station and of at most 31 days from the first to
     the last, null otherwise; they name no worker.
     """
-    made = source.MADE[report].get(figure)
+    made = source.made_of(report, figure)
     if made is None:
-        raise RequestInvalid(f"the figures of this report are: {', '.join(source.MADE[report])}")
+        raise RequestInvalid(_unknown(report, figure, from_day, to_day))
     _check_cut(report, by, bucket)
     asked = Asked(report, period_of(from_day, to_day), by, bucket, unit=unit, station=station)
     days = (await held.calendar.fresh(held.database)).current
