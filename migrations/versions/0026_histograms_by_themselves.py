@@ -3,7 +3,7 @@
 A row that was counted before has both among its counters and no percentiles; it says the same, more
 slowly. A process of an older version that still counts beside a newer one puts histograms back
 among the counters of a row: that is seen when it is read. But what it sums from newer rows lacks
-their histograms, so older processes are stopped first.
+their histograms, so older processes are stopped as soon as newer ones answer.
 """
 
 import sqlalchemy as sa
