@@ -66,6 +66,16 @@ def test_holidays_do_not_make_a_month_worse() -> None:
     assert expected(november, october) is None
 
 
+def test_days_of_which_nothing_is_known_now_are_not_compared_either() -> None:
+    """Workdays of this period are not known: its weekends alone are compared, and are no loss."""
+    before = {Class.WORKDAY: OnDays(20, 200), Class.WEEKEND: OnDays(8, 16)}
+    now = {Class.WORKDAY: OnDays(22, None), Class.WEEKEND: OnDays(8, 20)}
+    assert (total(now), expected(before, now)) == (20, 16)
+    assert change(total(now), expected(before, now)) == 0.25
+    nothing = {Class.WORKDAY: OnDays(22, None)}
+    assert (total(nothing), expected(before, nothing)) == (None, None)
+
+
 def test_a_day_that_is_not_over_is_not_compared() -> None:
     month = Period(date(2026, 10, 1), date(2026, 11, 1))
     slots = mixed(month, CALENDAR, until=date(2026, 10, 9))

@@ -54,17 +54,17 @@ class OnDays(NamedTuple):
 def expected(before: Mapping[Class, OnDays], now: Mapping[Class, OnDays]) -> float | None:
     """Give what the period before comes to with this period's days.
 
-    None where this period has days of a class of which nothing is known before.
+    Of its days of which anything is known, as in `total`. None where some of these are of a class
+    of which nothing is known before.
     """
     found = 0.0
-    for each, mine in now.items():
-        if not mine.days:
-            continue
+    known = {each: mine for each, mine in now.items() if mine.days and mine.value is not None}
+    for each, mine in known.items():
         was = before.get(each)
         if was is None or was.value is None or not was.days:
             return None
         found += was.value / was.days * mine.days
-    return round(found, 2) if any(mine.days for mine in now.values()) else None
+    return round(found, 2) if known else None
 
 
 def total(now: Mapping[Class, OnDays]) -> float | None:
