@@ -134,8 +134,8 @@ async def _measured(ground: Ground) -> Sequence[Line]:
     since = clock.now()
     async with _asking(few) as a, _asking(many) as b, _asking(embedded) as c:
         servers = [a, b, c]
-        for server in servers:
-            await settled(server.filled.settings, since=since)
+        waits = (settled(server.filled.settings, since=since) for server in servers)
+        await asyncio.gather(*waits)
         stages.over("settled")
         for case in _cases(b.places):
             lines.append(await _asked(ground, case, servers))
