@@ -10,12 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Invalid
 from app.places.rules import CITY_ZONE, local_day
 from app.reports.frame import Part, Scope, frame, progress
-from app.reports.queries import REPORTS, rows_of
+from app.reports.queries import REPORTS, rows_and_sums
 from app.reports.rules import Class, Period, rate
 from app.reports.rules.comparison import OnDays, change, expected, mixed, period_before, total
 from app.reports.rules.counters import C
 from app.reports.rules.day import DAY_MS
-from app.reports.sums import Ask, read
 
 FIGURES: Mapping[str, Sequence[str]] = {
     "visits": (
@@ -154,14 +153,13 @@ async def _by_class(
     found: dict[Key, dict[Class, OnDays]] = {}
     heard: dict[Key, _Heard] = {}
     for part in made.parts() if made.slots.count else ():
-        rows: Sequence[Any] = await rows_of(tx, part, REPORTS[report])
+        rows, sums = await rows_and_sums(tx, part, REPORTS[report])
         days = dict(zip(_times(part), (part.known.measured_ms / DAY_MS).tolist(), strict=True))
         for row in rows:
             of_class = days[(*_place_of(row), row.day_class)]
             for name in FIGURES[report]:
                 value = OnDays(of_class, getattr(row, name))
                 found.setdefault((*_key_of(row), name), {})[Class(row.day_class)] = value
-        sums = await read(tx, part, Ask([(C.COMMISSIONED_MS, C.ONLINE_MS + 1)]))
         lengths = [sum(1 for _ in slot.days) for slot in made.slots.bases] * len(part.places)
         columns = part.known.shares, lengths, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
         of_rows = zip(_times(part), *(list(each) for each in columns), strict=True)

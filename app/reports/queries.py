@@ -185,8 +185,14 @@ async def columns_of(tx: AsyncSession, made: Frame, report: Report) -> Columns:
 
 async def rows_of(tx: AsyncSession, part: Part, report: Report) -> Sequence[Any]:
     """Compute the rows of a part of a report."""
+    rows, _ = await rows_and_sums(tx, part, report)
+    return rows
+
+
+async def rows_and_sums(tx: AsyncSession, part: Part, report: Report) -> tuple[Sequence[Any], Sums]:
+    """Compute the same, and give the sums that they are made of."""
     standing, sums = await _known_of(tx, part, report)
-    return await asyncio.to_thread(report.rows, part, sums, standing)
+    return await asyncio.to_thread(report.rows, part, sums, standing), sums
 
 
 async def _known_of(tx: AsyncSession, part: Part, report: Report) -> tuple[Standing, Sums]:

@@ -347,7 +347,15 @@ async def _unit_days(
         for part in await tx.execute(query):
             parts[under[part.place_id]].append(part)
     zones = await _zones(tx, units)
-    return await asyncio.to_thread(_summed_up, units, day, parts, zones, at)
+
+    def summed() -> list[Mapping[str, Any]]:
+        sums = _summed([parts[unit] for unit in units])
+        return [
+            _unit_day(unit, day, parts[unit], mine, zones[unit], at)
+            for unit, mine in zip(units, sums, strict=True)
+        ]
+
+    return await asyncio.to_thread(summed)
 
 
 async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, str]:
@@ -370,23 +378,14 @@ async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.U
     return found
 
 
-def _summed_up(
-    units: Sequence[uuid.UUID],
-    day: date,
-    parts: Mapping[uuid.UUID, Sequence[Any]],
-    zones: Mapping[uuid.UUID, str],
-    at: datetime,
-) -> list[Mapping[str, Any]]:
-    sums = _summed([parts[unit] for unit in units])
-    return [
-        _unit_day(unit, day, parts[unit], zones[unit], at) | mine
-        for unit, mine in zip(units, sums, strict=True)
-    ]
-
-
 def _unit_day(
-    unit: uuid.UUID, day: date, parts: Sequence[Any], timezone: str, at: datetime
-) -> dict[str, Any]:
+    unit: uuid.UUID,
+    day: date,
+    parts: Sequence[Any],
+    sums: Mapping[str, bytes],
+    timezone: str,
+    at: datetime,
+) -> Mapping[str, Any]:
     hours = vectors.merged_hours([part.hours for part in parts])
     peak, quarter = vectors.peak_quarter(hours)
     peak_ms = None if quarter is None else quarter_edges(timezone, day)[quarter]
@@ -394,6 +393,7 @@ def _unit_day(
         "place_id": unit,
         "grain": Grain.DAY,
         "from_day": day,
+        **sums,
         "hours": hours,
         "peak": peak,
         "peak_at": _instant(peak_ms),
@@ -433,7 +433,7 @@ async def _spans(
     def summed() -> list[Mapping[str, Any]]:
         sums = _summed([parts[place] for place in places])
         return [
-            _span(place, grain, first, parts[place], bases.get(place), at) | mine
+            _span(place, grain, first, parts[place], mine, bases.get(place), at)
             for place, mine in zip(places, sums, strict=True)
         ]
 
@@ -445,9 +445,10 @@ def _span(
     grain: Grain,
     first: date,
     parts: Sequence[Any],
+    sums: Mapping[str, bytes],
     base: bytes | None,
     at: datetime,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     people = _people([part.crowd for part in parts], [part.uniques for part in parts], base)
     highest = max(parts, key=lambda part: part.peak, default=None)
     inside = [part.most_inside for part in parts]
@@ -455,6 +456,7 @@ def _span(
         "place_id": place,
         "grain": grain,
         "from_day": first,
+        **sums,
         "hours": vectors.merged_hours([part.hours for part in parts]),
         "peak": 0.0 if highest is None else highest.peak,
         "peak_at": None if highest is None else highest.peak_at,
@@ -466,7 +468,7 @@ def _span(
     }
 
 
-def _summed(parts: Sequence[Sequence[Any]]) -> Sequence[dict[str, bytes]]:
+def _summed(parts: Sequence[Sequence[Any]]) -> Sequence[Mapping[str, bytes]]:
     """Sum counters and histograms of each whole."""
     return spreads.written([spreads.merged(some) for some in parts])
 

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.types import table_of
 from app.reports import crowds, spreads, vectors
-from app.reports.columns import Ints
+from app.reports.columns import Ints, shown
 from app.reports.frame import Part
 from app.reports.rules import By, Run, Span, runs
 from app.reports.rules.counters import ALL_DAY, HISTOGRAMS, HOURS, QUARTERS, C
@@ -258,12 +258,11 @@ async def _peaks(tx: AsyncSession, part: Part, found: _Read, sums: Sums) -> None
         if are_stations:
             count = len(part.places) * bases
             most = vectors.greatest(found.columns[0], groups, count, C.MOST)
-            each = most.reshape(-1, HOURS)[:, :ALL_DAY].reshape(len(single), -1).tolist()
-            sums.most_inside = [
-                value if one else None
-                for one, values in zip(single, each, strict=True)
-                for value in values
-            ]
+            most = most.reshape(-1, HOURS)[:, :ALL_DAY].ravel()
+            # Where persons were and no greatest number is, an older version counted.
+            is_told = np.repeat(single, part.rows // max(1, len(single)))
+            is_told &= (most > 0) | (sums[C.PERSON_MS] == 0)
+            sums.most_inside = shown(most, is_told)
         return
     peaks: list[Peak | None] = [(0.0, None)] * part.rows
     inside: list[int | None] = [

@@ -375,6 +375,19 @@ async def test_sums_of_before_histograms_stood_apart_say_the_same_also_beside_ne
     assert any(row.dwell_median_s for rows in before[: len(cuts)] for row in rows)
 
 
+async def test_hours_that_an_older_version_counted_have_no_greatest_number_inside(
+    runtime: Runtime, health: Health
+) -> None:
+    async with told(runtime, 0, health, rounds=0) as one:
+        for row in await one.tx.scalars(sa.select(Rollup).where(Rollup.grain == Grain.DAY)):
+            hours = vectors.unpacked(row.hours).items()
+            row.hours = vectors.packed({key: n for key, n in hours if key % vectors.HOUR != C.MOST})
+        await one.tx.commit()
+        rows = await queries.occupancy(one.tx, one.scope(By.STATION, Bucket.HOUR))
+    assert {row.max_observed for row in rows if row.person_hours} == {None}
+    assert 0 in {row.max_observed for row in rows if row.person_hours == 0}
+
+
 async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(
     runtime: Runtime, health: Health
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException
 from pydantic import Field
 
+from app.api.admin.source import CompletenessOut
 from app.api.admin.stations import Capacity, Hours, MaxStay
 from app.api.deps import Held, Lang, Now
 from app.api.guards import AdminForbidden, NotSignedIn, admin_waits
@@ -94,15 +95,6 @@ class StaysOut(Out):
 class AssumptionOut(Out):
     code: Assumption
     says: str
-
-
-class CompletenessOut(Out):
-    days_asked: int
-    days_over: int
-    days_counted: int
-    days_begun: int
-    days_to_come: int
-    share: float
 
 
 class WhatIfOut(Out):
