@@ -33,7 +33,7 @@ from app.reports.rules.counters import (
 )
 
 NONE = -1
-"""There is no such bucket: the histogram is empty."""
+"""There is no such bucket: the histogram is empty, or not of all that it should be of."""
 _FLOORS = np.array([min(floor_of(bucket), 1 << 52) for bucket in range(SPREAD)], np.int64)
 _KEPT = np.dtype("<i2")
 
