@@ -7,8 +7,10 @@ longer spans until the span is closed (`rollup.forget`).
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from pyroaring import BitMap
 
+from app.reports.columns import Ints
 from app.reports.rules.counters import OCCUPATIONS
 
 _NAMES = ("", *OCCUPATIONS)
@@ -50,9 +52,10 @@ def sizes(crowd: Crowd) -> bytes:
     return _SIZES.pack(*(len(crowd.get(name, ())) for name in _NAMES))
 
 
-def sizes_of(data: Sequence[bytes]) -> Sequence[Sequence[int]]:
-    """Read how many workers there are: first of those who said nothing, then as in OCCUPATIONS."""
-    return list(_SIZES.iter_unpack(b"".join(data)))
+def sizes_of(data: Sequence[bytes]) -> Ints:
+    """Read how many workers there are, a line for each: first of those who said nothing, then as in
+    OCCUPATIONS."""
+    return np.frombuffer(b"".join(data), "<u4").astype(np.int64).reshape(-1, len(_NAMES))
 
 
 def union(crowds: Sequence[Crowd]) -> Crowd:

@@ -12,7 +12,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from app.db.types import table_of
 from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
-from app.reports.columns import Column, rates, shown
+from app.reports.columns import Bools, Column, Ints, rates, shown
 from app.reports.crowds import Crowd
 from app.reports.frame import Frame, Part, PeriodInvalid, Scope, frame, progress
 from app.reports.rows import OccupationsRow
@@ -53,26 +53,6 @@ class Node(NamedTuple):
 
 
 CITY = Node(None)
-
-
-class _Cells(NamedTuple):
-    """What was counted at a node in a month, group by group."""
-
-    visits: Sequence[int]
-    persons: Sequence[int]
-    workers: Sequence[int]
-    """Distinct."""
-    crowd: Crowd | None
-    """Them themselves, where they are put together with others."""
-
-    @property
-    def people(self) -> Crowd:
-        """Give them themselves; only where they were read."""
-        assert self.crowd is not None
-        return self.crowd
-
-
-NOTHING = _Cells([0] * len(GROUPS), [0] * len(GROUPS), [0] * len(GROUPS), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +91,22 @@ class _Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
-    """A month of which figures are shown."""
+class _Month:
+    """What was counted in a month at some nodes of the tree, and what of it is hidden."""
 
-    cells: Mapping[Node, _Cells]
-    hidden: Mapping[Node, frozenset[int]]
+    line: Mapping[Node, int]
+    """Where each node stands in what follows; the first line is of nodes at which nothing was."""
+    cells: Ints
+    """Visits, persons and distinct workers, by line and group."""
+    people: Mapping[int, Crowd]
+    """The workers themselves, of lines that are put together with others."""
+    hides: Bools
+    """Where nobody came nothing is hidden: that all visits are nought is published, and so what
+    each is."""
 
-    def hidden_at(self, node: Node) -> Collection[int]:
-        """Say which groups are hidden at a node.
-
-        Where nobody came none is: that all visits are nought is published, and so what each is.
-        """
-        if not sum(self.cells.get(node, NOTHING).visits):
-            return ()
-        return self.hidden.get(node, _EVERY)
+    def lines(self, nodes: Sequence[Node | None]) -> Sequence[int]:
+        """Give where so many nodes stand."""
+        return [0 if node is None else self.line.get(node, 0) for node in nodes]
 
 
 async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow]:
@@ -139,15 +121,18 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
     tree = await _read_tree(tx, scope)
     nodes = [tree.at(place.sources, scope.by) for place in made.places]
     wanted = {node for node in nodes if node is not None}
-    counted_at = (await progress(tx)).counted_at
     spans = [_months(base) for base in made.slots.bases]
-    together = wanted if any(len(span) > 1 for span in spans) else ()
-    told = []
-    if counted_at is not None:
-        today = min(local_day(min(counted_at, scope.at), zone) for zone in tree.zones)
-        kept = (month for span in spans for month in span if month >= scope.retained_since)
-        told = [month for month in kept if span_end(Grain.MONTH, month) <= today]
-    months = await _read_months(tx, told, tree, wanted, together=together) if told else {}
+    counted_at = (await progress(tx)).counted_at or datetime.fromtimestamp(0, UTC)
+    today = min(local_day(min(counted_at, scope.at), zone) for zone in tree.zones)
+    # A span is told where every month of it is.
+    told = [
+        span
+        for span in spans
+        if span[0] >= scope.retained_since and span_end(Grain.MONTH, span[-1]) <= today
+    ]
+    together = wanted if any(len(span) > 1 for span in told) else ()
+    some = [month for span in told for month in span]
+    months = await _read_months(tx, some, tree, wanted, together=together) if some else {}
     return await asyncio.to_thread(_all_columns, made, nodes, spans, months)
 
 
@@ -155,16 +140,42 @@ def _all_columns(
     made: Frame,
     nodes: Sequence[Node | None],
     spans: Sequence[Sequence[date]],
-    months: Mapping[date, _Shown],
+    months: Mapping[date, _Month],
 ) -> Sequence[Column]:
-    found: list[list[Any]] = [[] for _ in OccupationsRow._fields]
-    known = [[months.get(month) for month in span] for span in spans]
+    shape = len(nodes), len(spans), len(GROUPS)
+    cells, hides = np.zeros((3, *shape), np.int64), np.zeros(shape, bool)
+    is_told = np.zeros(shape[:2], bool)
+    for slot, span in enumerate(spans):
+        if all(month in months for month in span):
+            cells[:, :, slot], hides[:, slot] = _over([months[month] for month in span], nodes)
+            is_told[:, slot] = [node is not None for node in nodes]
     are_lost = [span[0] < made.scope.retained_since for span in spans]
+    found: list[list[Any]] = [[] for _ in OccupationsRow._fields]
     for part in made.parts():
-        mine = nodes[part.first : part.end]
-        told = [_told(node, shown) for node in mine for shown in known]
-        for column, values in zip(found, _columns(part, told, are_lost), strict=True):
+        of = slice(part.first, part.end)
+        mine = _columns(part, cells[:, of], hides[of], is_told[of].ravel(), are_lost)
+        for column, values in zip(found, mine, strict=True):
             column += values
+    return found
+
+
+def _over(months: Sequence[_Month], nodes: Sequence[Node | None]) -> tuple[Ints, Bools]:
+    """Give what was counted at each node over some months, and what is hidden in any of them."""
+    lines = [month.lines(nodes) for month in months]
+    each = list(zip(months, lines, strict=True))
+    cells = np.sum([month.cells[:, of] for month, of in each], axis=0)
+    hides = np.any([month.hides[of] for month, of in each], axis=0)
+    if len(months) > 1:
+        cells[2] = [
+            _sizes([month.people.get(line, {}) for month, line in zip(months, of, strict=True)])
+            for of in zip(*lines, strict=True)
+        ]
+    return cells, hides
+
+
+def _sizes(people: Sequence[Crowd]) -> Sequence[int]:
+    """Count the distinct workers of each group."""
+    found: Sequence[int] = crowds.sizes_of([crowds.sizes(crowds.union(people))])[0].tolist()
     return found
 
 
@@ -221,7 +232,7 @@ async def _read_months(
     wanted: Iterable[Node],
     *,
     together: Collection[Node],
-) -> Mapping[date, _Shown]:
+) -> Mapping[date, _Month]:
     """Read the nodes on the ways to those that are asked for, and all beside them; hide cells.
 
     Of most only the numbers of workers are read, and sets where they are put together: those of
@@ -233,115 +244,126 @@ async def _read_months(
     roots = tree.below[CITY] if len(tree.below[CITY]) > 1 or CITY in together else ()
     united = {*together, *roots, *(node for node in nodes if node.is_own)}
     sets = {id for node in united for id in tree.kept(node)}
-    c = _ROLLUP.c
-    needs_set = sa.or_(c.place_id.in_(sets), c.occupations.is_(None))
-    crowd = c.crowd if len(sets) > NAMED else sa.case((needs_set, c.crowd))
+    places = [id for node in nodes for id in tree.kept(node)]
     above = {node.id for node in below if node.id is not None}
-    ways = (
+    ways: Sequence[Any] = (
         sa.select(Unit.id).where(sa.or_(Unit.parent_id.in_(above), Unit.parent_id.is_(None))),
         sa.select(Station.id).where(Station.unit_id.in_(above)),
     )
-    # Thousands of rows as the driver gives them, not the session's.
-    connection = await tx.connection()
+    c, connection = _ROLLUP.c, await tx.connection()
+
+    async def rows(*columns: Any) -> Sequence[Any]:
+        """Read columns of these places: thousands of rows as the driver gives them."""
+        query = sa.select(c.from_day, c.place_id, *columns)
+        query = query.where(c.grain == Grain.MONTH, c.from_day.in_(months))
+        found: list[Any] = []
+        for way in [places] if len(places) <= NAMED else ways:
+            found += (await connection.execute(query.where(c.place_id.in_(way)))).all()
+        return found
+
     read: dict[date, list[Any]] = {month: [] for month in months}
-    for way in ways:
-        query = sa.select(c.place_id, c.from_day, c.counts, c.occupations, crowd.label("crowd"))
-        mine = c.grain == Grain.MONTH, c.from_day.in_(months), c.place_id.in_(way)
-        for row in await connection.execute(query.where(*mine)):
-            read[row.from_day].append(row)
+    people: dict[date, dict[uuid.UUID, Crowd]] = {month: {} for month in months}
+    for month, *row in await rows(c.counts, c.occupations):
+        read[month].append(row)
+    # A row of an older version has no numbers: they are taken from its set.
+    old = {row[0] for each in read.values() for row in each if row[2] is None}
+    if wanted_sets := sets | old:
+        is_one = c.place_id.in_(wanted_sets) if len(wanted_sets) <= NAMED else sa.true()
+        for month, place, crowd in await rows(sa.case((is_one, c.crowd))):
+            if place in wanted_sets:
+                people[month][place] = crowds.unpacked(crowd or b"")
     return {
-        month: await asyncio.to_thread(_shown, rows, sets, tree, below)
-        for month, rows in read.items()
+        month: await asyncio.to_thread(_month, some, people[month], tree, below)
+        for month, some in read.items()
     }
 
 
-def _shown(
+def _month(
     read: Sequence[Any],
-    sets: Collection[uuid.UUID],
+    crowd_of: Mapping[uuid.UUID, Crowd],
     tree: _Tree,
     below: Mapping[Node, Sequence[Node]],
-) -> _Shown:
+) -> _Month:
     """Sum up the nodes, and hide cells: of a whole city a second's work, beside the loop."""
-    of = dict(zip((row.place_id for row in read), _cells(read, sets), strict=True))
-    cells: dict[Node, _Cells] = {}
-    for node in (node for each in below.values() for node in each):
-        if node.id is not None and node.is_own:
-            cells[node] = _together([of[id] for id in tree.own[node.id] if id in of])
-        elif node.id is not None:
-            cells[node] = of.get(node.id, NOTHING)
-    cells[CITY] = _together([cells[node] for node in below[CITY]])
-    came = {node for node in cells if sum(cells[node].visits)}
-    if CITY not in came:
-        return _Shown(cells, {})
-    crowds_of = {node: cells[node].workers for node in came}
-    some = {node: [one for one in each if one in came] for node, each in below.items()}
-    return _Shown(cells, hidden_below(CITY, some, crowds_of, k=K))
+    line: dict[Node, int] = {}
+    places, counts, sizes = zip(*read, strict=True) if read else ((), (), ())
+    line_of = {place: number for number, place in enumerate(places, 1)}
+    cells = _cells(places, counts, sizes, crowd_of)
+    people = {line_of[place]: crowd for place, crowd in crowd_of.items()}
+    more: list[Ints] = []
+
+    def together(node: Node, lines: Sequence[int]) -> None:
+        """Put lines together to one more."""
+        if len(lines) == 1:
+            line[node] = lines[0]
+            return
+        line[node] = cells.shape[1] + len(more)
+        some = [people.get(one, {}) for one in lines]
+        people[line[node]] = crowds.union(some)
+        more.append(np.stack([*cells[:2, lines].sum(axis=1), _sizes(some)]))
+
+    nodes = [node for each in below.values() for node in each]
+    for node in nodes:
+        if node.is_own:
+            together(node, [line_of[id] for id in tree.kept(node) if id in line_of])
+        elif node.id in line_of:
+            line[node] = line_of[node.id]
+    together(CITY, [line[node] for node in below[CITY] if node in line])
+    if more:
+        cells = np.concatenate([cells, np.stack(more, axis=1)], axis=1)
+    return _Month(line, cells, people, _hidden(line, cells, below))
 
 
-def _cells(read: Sequence[Any], sets: Collection[uuid.UUID]) -> Sequence[_Cells]:
+def _hidden(line: Mapping[Node, int], cells: Ints, below: Mapping[Node, Sequence[Node]]) -> Bools:
+    """Say what is hidden where; where nobody was asked about, all of it."""
+    came = cells[0].any(axis=1)
+    hides = np.repeat(came[:, None], len(GROUPS), axis=1)
+    workers = cells[2].tolist()
+    crowds_of = {node: workers[number] for node, number in line.items() if came[number]}
+    if CITY not in crowds_of:
+        return hides
+    some = {node: [one for one in each if one in crowds_of] for node, each in below.items()}
+    hidden = hidden_below(CITY, some, crowds_of, k=K)
+    kinds = {groups: number for number, groups in enumerate(set(hidden.values()))}
+    table = np.array([[group in groups for group in _EVERY] for groups in kinds], bool)
+    hides[[line[node] for node in hidden]] = table[[kinds[groups] for groups in hidden.values()]]
+    return hides
+
+
+def _cells(
+    places: Sequence[uuid.UUID],
+    counts: Sequence[bytes],
+    sizes: Sequence[bytes | None],
+    crowd_of: Mapping[uuid.UUID, Crowd],
+) -> Ints:
+    """Give visits, persons and distinct workers of what was read, from line 1 on."""
     low, high = OCCUPATION, OCCUPATION + 2 * len(GROUPS)
-    table = vectors.summed([row.counts for row in read], range(len(read)), len(read), [(low, high)])
-    visits, persons = (
-        np.stack([table[key] for key in range(first, high, 2)], axis=-1).tolist()
-        for first in (low, low + 1)
+    lines = len(places) + 1
+    table = vectors.summed(counts, range(1, lines), lines, [(low, high)])
+    keys, found = table.between(low, high)
+    came = np.zeros((2 * len(GROUPS), lines), np.int64)
+    came[np.array(keys, np.int64) - low] = found
+    each = (
+        crowds.sizes(crowd_of[place]) if size is None else size
+        for place, size in zip(places, sizes, strict=True)
     )
-    people = [
-        crowds.unpacked(row.crowd or b"")
-        if row.place_id in sets or row.occupations is None
-        else None
-        for row in read
-    ]
-    sizes = [
-        crowds.sizes(crowd or {}) if row.occupations is None else row.occupations
-        for row, crowd in zip(read, people, strict=True)
-    ]
-    return list(map(_Cells, visits, persons, crowds.sizes_of(sizes), people))
-
-
-def _together(cells: Sequence[_Cells]) -> _Cells:
-    if len(cells) == 1:
-        return cells[0]
-    crowd = crowds.union([one.people for one in cells])
-    return _Cells(
-        [sum(each) for each in zip(NOTHING.visits, *(one.visits for one in cells), strict=True)],
-        [sum(each) for each in zip(NOTHING.persons, *(one.persons for one in cells), strict=True)],
-        crowds.sizes_of([crowds.sizes(crowd)])[0],
-        crowd,
-    )
-
-
-def _told(
-    node: Node | None, months: Sequence[_Shown | None]
-) -> tuple[_Cells, frozenset[int]] | None:
-    """Give what was counted, and which groups are hidden; None unless every month is known."""
-    known = [month for month in months if month is not None]
-    if len(known) < len(months) or node is None:
-        return None
-    hidden = [month.hidden_at(node) for month in known]
-    return _together([month.cells.get(node, NOTHING) for month in known]), frozenset().union(
-        *hidden
-    )
+    workers = crowds.sizes_of([crowds.sizes({}), *each])
+    return np.stack([came[0::2].T, came[1::2].T, workers])
 
 
 def _columns(
-    part: Part, told: Sequence[tuple[_Cells, frozenset[int]] | None], are_lost: Sequence[bool]
+    part: Part, cells: Ints, hides: Bools, is_told: Bools, are_lost: Sequence[bool]
 ) -> Sequence[Column]:
     """Give the columns of a part: a row for each place, slot and group."""
     groups, slots = len(GROUPS), part.frame.slots.bases
-    cells = [NOTHING if one is None else one[0] for one in told]
-    visits = np.array([one.visits for one in cells], np.int64).reshape(-1, groups)
-    persons = np.array([one.persons for one in cells], np.int64).ravel()
-    workers = np.array([one.workers for one in cells], np.int64).ravel()
-    hides = np.zeros((len(told), groups), np.bool_)
-    for row, one in enumerate(told):
-        if one is not None and one[1]:
-            hides[row, list(one[1])] = True
-    row_known = np.array([one is not None for one in told], np.bool_)
-    is_known, said_known = np.repeat(row_known, groups), np.repeat(row_known & ~hides[:, 0], groups)
+    visits, persons, workers = cells.reshape(3, -1, groups)
+    hidden = hides.reshape(-1, groups)
+    is_known = np.repeat(is_told, groups)
+    said_known = np.repeat(is_told & ~hidden[:, 0], groups)
     came = np.repeat(visits.sum(axis=1), groups)
     said = came - np.repeat(visits[:, 0], groups)
-    is_group = np.tile(np.arange(groups) > 0, len(told))
-    here, is_shown = visits.ravel(), is_known & ~hides.ravel()
+    is_group = np.tile(np.arange(groups) > 0, len(visits))
+    here, is_shown = visits.ravel(), is_known & ~hidden.ravel()
 
     def by_place(values: Iterable[Any]) -> Column:
         return [value for value in values for _ in range(groups * len(slots))]
@@ -355,15 +377,15 @@ def _columns(
         by_place(place.name for place in part.places),
         by_slot(slot.day for slot in slots),
         np.repeat(part.known.shares, groups).tolist(),
-        list(GROUPS) * len(told),
+        list(GROUPS) * len(visits),
         shown(here, is_shown),
-        shown(persons, is_shown),
-        shown(workers, is_shown),
+        shown(persons.ravel(), is_shown),
+        shown(workers.ravel(), is_shown),
         shown(came, is_known),
         rates(here, came, is_shown),
         shown(said, said_known),
         rates(here, said, is_shown & said_known & is_group),
-        hides.ravel().tolist(),
+        hidden.ravel().tolist(),
         [K] * len(is_known),
         by_slot(are_lost),
     ]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.reports.rules.suppression import hidden_below, top
+from app.reports.rules.suppression import _joined, _joined_but_one, hidden_below, top
 
 GROUPS = 4
 Key = tuple[int, ...]
@@ -160,3 +160,13 @@ def test_what_is_hidden_above_is_hidden_below() -> None:
     hidden = hidden_below("all", {"all": ["a", "b"]}, crowds, k=5)
     assert hidden["all"] == {0, 1}
     assert hidden["a"] >= {0, 1} <= hidden["b"]
+
+
+bits = st.sets(st.integers(0, 6), max_size=2)
+masks = st.lists(bits.map(lambda groups: sum(1 << group for group in groups)), max_size=12)
+
+
+@given(masks, masks)
+def test_masks_are_joined_without_each_one(further: list[int], some: list[int]) -> None:
+    each = [_joined([*further, *some[:n], *some[n + 1 :]]) for n in range(len(some))]
+    assert _joined_but_one(further, some) == each

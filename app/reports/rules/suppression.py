@@ -28,15 +28,22 @@ What this protects, and what not:
 """
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import accumulate
 from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 K = 5
 """Distinct workers behind a cell that administrators see."""
 K_PUBLIC = 10
 """The same, for everybody."""
 
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 Crowds = Sequence[int]
 """Distinct workers of a row, group by group."""
 
@@ -96,18 +103,29 @@ def rows_below(above: Row, table: Sequence[Crowds], *, k: int) -> Sequence[Row]:
     cells = _Table(above, table, k)
     while cells.hide_more():
         pass
-    rows: dict[int, Row] = {}  # Of thousands, most are alike.
-    found = []
-    for hidden, bound in zip(cells.hidden, cells.bound(), strict=True):
-        row = rows.get(mask := _mask(hidden))
-        if row is None:
-            row = rows[mask] = Row(frozenset(hidden), [frozenset(_groups(one)) for one in bound])
-        found.append(row)
-    return found
+    masks = cells.masks()
+    rows = {  # Of thousands, most are alike.
+        mask: Row(frozenset(_groups(mask)), [frozenset(_groups(one)) for one in bound])
+        for mask, bound in cells.bound(masks).items()
+    }
+    return [rows[mask] for mask in masks]
 
 
-def _smallest(crowds: Crowds, but: set[int]) -> int:
+def _smallest(crowds: Sequence[int], but: set[int]) -> int:
     return min((crowd, group) for group, crowd in enumerate(crowds) if group not in but)[1]
+
+
+def _fill(crowds: Ints, hidden: Bools, k: int) -> bool:
+    """Hide more of each line of which what is hidden stands for less than k; gives whether any."""
+    count = hidden.sum(axis=1)
+    is_due = (count > 0) & (count < hidden.shape[1]) & ((crowds * hidden).sum(axis=1) < k)
+    for line in np.flatnonzero(is_due).tolist():
+        of = crowds[line].tolist()
+        some = set(np.flatnonzero(hidden[line]).tolist())
+        while len(some) < len(of) and sum(of[cell] for cell in some) < k:
+            some.add(_smallest(of, some))
+        hidden[line, list(some)] = True
+    return bool(is_due.any())
 
 
 class _Change(NamedTuple):
@@ -121,11 +139,17 @@ class _Table:
     """Rows times groups, while more and more of them are hidden."""
 
     def __init__(self, above: Row, crowds: Sequence[Crowds], k: int) -> None:
-        self.above, self.crowds, self.k = above, crowds, k
-        self.columns = list(zip(*crowds, strict=True))
-        self.hidden = [
-            {group for group, crowd in enumerate(row) if crowd < k} | above.hidden for row in crowds
-        ]
+        self.above, self.k = above, k
+        self.crowds = np.array(crowds, np.int64)
+        self.hidden = self.crowds < k
+        self.hidden[:, list(above.hidden)] = True
+        self._is_published = ~np.isin(np.arange(self.crowds.shape[1]), list(above.hidden))
+        self._bits = 1 << np.arange(self.crowds.shape[1])
+
+    def masks(self) -> list[int]:
+        """Give what is hidden in each row, a bit for each group."""
+        found: list[int] = (self.hidden @ self._bits).tolist()
+        return found
 
     def hide_more(self) -> bool:
         """Hide what is still missing in one respect; gives whether anything was."""
@@ -133,63 +157,54 @@ class _Table:
 
     def _fill_rows(self) -> bool:
         """Let what a row's published cells leave over stand for k workers."""
-        found = False
-        for crowds, hidden in zip(self.crowds, self.hidden, strict=True):
-            while hidden and len(hidden) < len(crowds):
-                if sum(crowds[group] for group in hidden) >= self.k:
-                    break
-                hidden.add(_smallest(crowds, hidden))
-                found = True
-        return found
+        return _fill(self.crowds, self.hidden, self.k)
 
     def _fill_columns(self) -> bool:
         """The same for columns, where the row above is published."""
-        found = False
-        for group in range(len(self.columns)):
-            column = self.columns[group]
-            rows = {number for number, hidden in enumerate(self.hidden) if group in hidden}
-            while rows and len(rows) < len(column) and group not in self.above.hidden:
-                if sum(column[row] for row in rows) >= self.k:
-                    break
-                row = _smallest(column, rows)
-                rows.add(row)
-                self.hidden[row].add(group)
-                found = True
-        return found
+        of = self._is_published
+        hidden = self.hidden.T[of]
+        is_found = _fill(self.crowds.T[of], hidden, self.k)
+        self.hidden.T[of] = hidden
+        return is_found
 
-    def bound(self) -> Sequence[Sequence[int]]:
-        """Give for each row its hidden groups, as masks of those bound by all the other rows."""
-        masks = [_mask(hidden) for hidden in self.hidden]
+    def bound(self, masks: Sequence[int]) -> Mapping[int, Sequence[int]]:
+        """Give for each kind of row its hidden groups, in parts that all the other rows bind."""
         counts = Counter(masks)
         further = [_mask(groups) for groups in self.above.bound]
+        others = _joined_but_one(further, list(counts))
         found: dict[int, Sequence[int]] = {}
-        for mask, times in counts.items():
+        for (mask, times), joined in zip(counts.items(), others, strict=True):
             if times > 1:
                 found[mask] = [mask] if mask else []
                 continue
-            others = _joined([*further, *(other for other in counts if other != mask)])
-            parts = [mask & other for other in others if mask & other]
+            parts = [mask & other for other in joined if mask & other]
             alone = [1 << g for g in _groups(mask) if not any(part >> g & 1 for part in parts)]
             found[mask] = parts + alone
-        return [found[mask] for mask in masks]
+        return found
 
     def _bind(self) -> bool:
         """Bind the first hidden cell that is bound to no other, as cheaply as can be."""
-        for row, bound in enumerate(self.bound()):
-            for mask in bound:
-                if mask.bit_count() == 1:
-                    group = _groups(mask)[0]
-                    for place, other in self._cheapest(row, group).cells:
-                        self.hidden[place].add(other)
+        masks = self.masks()
+        bound = self.bound(masks)
+        for row, mask in enumerate(masks):
+            for part in bound[mask]:
+                if part.bit_count() == 1:
+                    group = _groups(part)[0]
+                    for place, other in self._cheapest(masks, row, group).cells:
+                        self.hidden[place, other] = True
                     return True
         return False
 
-    def _cheapest(self, row: int, group: int) -> _Change:
+    def _cheapest(self, masks: Sequence[int], row: int, group: int) -> _Change:
         """Find what else to hide: a second cell in the row, and what binds the two elsewhere."""
-        masks = {_mask(hidden) for number, hidden in enumerate(self.hidden) if number != row}
-        joined = _joined([*masks, *(_mask(groups) for groups in self.above.bound)])
+        others = {mask for number, mask in enumerate(masks) if number != row}
+        joined = _joined([*others, *(_mask(groups) for groups in self.above.bound)])
+        costs = np.where(self.hidden, 0, self.crowds)
+        pairs = costs + costs[:, [group]]
+        pairs[row] = np.iinfo(np.int64).max
+        cheapest = pairs.argmin(axis=0).tolist()
         changes = []
-        for second in range(len(self.crowds[row])):
+        for second in range(self.crowds.shape[1]):
             if second == group:
                 continue
             mine = self._cost([(row, second)])
@@ -197,21 +212,16 @@ class _Table:
             if any(mask & both == both for mask in joined):
                 changes.append(mine)
                 continue
-            others = (
-                self._cost([(other, group), (other, second)])
-                for other in range(len(self.crowds))
-                if other != row
-            )
-            other = min(others)
+            other = self._cost([(cheapest[second], group), (cheapest[second], second)])
             changes.append(_Change(mine.cost + other.cost, mine.cells + other.cells))
         return min(changes)
 
     def _cost(self, cells: Sequence[tuple[int, int]]) -> _Change:
-        new = tuple((row, group) for row, group in cells if group not in self.hidden[row])
-        return _Change(sum(self.crowds[row][group] for row, group in new), new)
+        new = tuple(cell for cell in cells if not self.hidden[cell])
+        return _Change(sum(int(self.crowds[cell]) for cell in new), new)
 
 
-def _mask(groups: frozenset[int] | set[int]) -> int:
+def _mask(groups: Collection[int]) -> int:
     mask = 0
     for group in groups:
         mask |= 1 << group
@@ -222,15 +232,40 @@ def _groups(mask: int) -> Sequence[int]:
     return [group for group in range(mask.bit_length()) if mask >> group & 1]
 
 
-def _joined(masks: Sequence[int]) -> Sequence[int]:
+def _joined(masks: Iterable[int]) -> list[int]:
     """Put masks together that share a group, directly or by others."""
     found: list[int] = []
     for mask in masks:
-        joined, apart = mask, []
-        for other in found:
-            if other & joined:
-                joined |= other
-            else:
-                apart.append(other)
-        found = [*apart, joined] if joined else apart
+        found = _with(found, mask)
     return found
+
+
+def _with(joined: list[int], mask: int) -> list[int]:
+    """Put one more mask to those that are put together; what it touches stands last."""
+    if not mask:
+        return joined
+    apart = [other for other in joined if not other & mask]
+    for other in joined:
+        if other & mask:
+            mask |= other
+    return [*apart, mask]
+
+
+def _joined_but_one(further: Iterable[int], masks: Sequence[int]) -> list[list[int]]:
+    """Put them together for each mask: all the others, and what is always with them."""
+    before = list(accumulate(masks, _with, initial=_joined(further)))
+    none: list[int] = []
+    after = list(accumulate(reversed(masks), _after, initial=none))[::-1]
+    return [reduce(_with, last, first) for first, last in zip(before[:-1], after[1:], strict=True)]
+
+
+def _after(later: list[int], mask: int) -> list[int]:
+    """Put a mask to those that come after it; what it touches stands where its last one stood."""
+    touched = [number for number, other in enumerate(later) if other & mask]
+    if not mask or not touched:
+        return [mask, *later] if mask else later
+    joined = later.copy()
+    for number in touched:
+        mask |= joined[number]
+    joined[touched[-1]] = mask
+    return [one for number, one in enumerate(joined) if number not in touched[:-1]]
