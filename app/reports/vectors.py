@@ -6,7 +6,7 @@ vector by hour the key's upper half is the hour.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,10 @@ from app.reports.rules.counters import ALL_DAY, HOURS, QUARTERS, C
 
 ENTRY = np.dtype([("key", "<u4"), ("value", "<i8")])
 HOUR = 1 << 16
-"""The weight of the hour in a key."""
+"""The weight of the hour in a key: its upper half."""
 
 Ints = npt.NDArray[np.int64]
+Ranges = Sequence[tuple[int, int]]
 
 
 def packed(counts: Mapping[int, int]) -> bytes:
@@ -73,47 +74,54 @@ class Table:
         return keys, self._sums[first : first + len(keys)]
 
 
-def summed(
-    vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Sequence[tuple[int, int]]
-) -> Table:
+def summed(vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Ranges) -> Table:
     """Sum vectors by group, of the counters in some ranges `[low, high)`; exact integers."""
-    entries, group = _entries(vectors, groups)
-    return _table(entries["key"].astype(np.int64), entries["value"], group, count, ranges)
+    return _table(_asked(vectors, groups, ranges), count)
 
 
 def summed_hours(
-    vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Sequence[tuple[int, int]]
+    vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Ranges
 ) -> Table:
     """Sum vectors by group and hour: line `group * HOURS + hour`."""
-    entries, group = _entries(vectors, groups)
-    hour, key = np.divmod(entries["key"].astype(np.int64), HOUR)
-    line = group * HOURS + hour
-    return _table(key, entries["value"], line, count * HOURS, ranges)
+    return _table(_asked(vectors, groups, ranges, by_hour=True), count * HOURS)
 
 
-def _entries(vectors: Sequence[bytes], groups: Sequence[int]) -> tuple[Any, Ints]:
-    entries = np.frombuffer(b"".join(vectors), ENTRY)
-    return entries, np.repeat(np.asarray(groups, np.int64), _lengths(vectors))
+class _Asked(NamedTuple):
+    """The entries that are asked for."""
+
+    key: Ints
+    """Of the counter alone."""
+    line: Ints
+    value: Ints
 
 
-def _table(
-    keys: Ints, values: Any, lines: Ints, count: int, ranges: Sequence[tuple[int, int]]
-) -> Table:
-    # Counters have small numbers: which are asked for, and which occur, are rows of marks.
-    wanted = np.zeros(int(keys.max(initial=0)) + 1, bool)
+def _asked(
+    vectors: Sequence[bytes], groups: Sequence[int], ranges: Ranges, *, by_hour: bool = False
+) -> _Asked:
+    """Pick some counters of vectors, each of a group; of all the others nothing is made."""
+    data = b"".join(vectors)
+    halves = np.frombuffer(data, "<u2").reshape(-1, ENTRY.itemsize // 2)
+    wanted = np.zeros(HOUR, bool)
     for low, high in ranges:
         wanted[low:high] = True
-    asked = wanted[keys]
-    if not asked.all():
-        keys, values, lines = keys[asked], values[asked], lines[asked]
-    if not len(keys):
+    places = np.flatnonzero(wanted[halves[:, 0]])
+    line = np.repeat(np.asarray(groups, np.int64), _lengths(vectors))[places]
+    if by_hour:
+        line = line * HOURS + halves[places, 1]
+    value = np.frombuffer(data, ENTRY)["value"][places]
+    return _Asked(halves[places, 0].astype(np.int64), line, value)
+
+
+def _table(asked: _Asked, count: int) -> Table:
+    if not len(asked.key):
         return Table(count, np.empty(0, np.int64), np.empty((0, count), np.int64))
-    seen = np.zeros(int(keys.max()) + 1, bool)
-    seen[keys] = True
+    # Counters have small numbers: which occur, are rows of marks.
+    seen = np.zeros(int(asked.key.max()) + 1, bool)
+    seen[asked.key] = True
     names = np.flatnonzero(seen)
     place = np.cumsum(seen) - 1
     sums = np.zeros(count * len(names), np.int64)
-    np.add.at(sums, place[keys] * count + lines, values)
+    np.add.at(sums, place[asked.key] * count + asked.line, asked.value)
     return Table(count, names, sums.reshape(len(names), count))
 
 
@@ -198,11 +206,9 @@ def merged_hours(vectors: Sequence[bytes]) -> bytes:
 
 def greatest(vectors: Sequence[bytes], groups: Sequence[int], count: int, key: int) -> Ints:
     """Give the greatest value of a counter by group and hour: line `group * HOURS + hour`."""
-    entries, group = _entries(vectors, groups)
-    hour, keys = np.divmod(entries["key"].astype(np.int64), HOUR)
-    mine = keys == key
+    asked = _asked(vectors, groups, [(key, key + 1)], by_hour=True)
     found = np.zeros(count * HOURS, np.int64)
-    np.maximum.at(found, group[mine] * HOURS + hour[mine], entries["value"][mine])
+    np.maximum.at(found, asked.line, asked.value)
     return found
 
 
