@@ -110,11 +110,13 @@ FIGURES: Mapping[Ranked, _Figure] = {
 async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     """Rank the stations of a scope by a figure, the highest of each group first; by columns."""
     c = table_of(Station).c
-    # Of thousands of stations, none is worth an enumeration's member.
-    model = sa.type_coerce(c.operating_model, sa.String)
-    query = sa.select(c.id, model, c.id.in_(scope.stations))
-    rows = (await (await tx.connection()).execute(query)).all()
-    of_station = {id: (model, is_mine) for id, model, is_mine in rows}
+    # Thousands of stations are of few models: those that are alike are one row.
+    model, is_mine = sa.type_coerce(c.operating_model, sa.String), c.id.in_(scope.stations)
+    query = sa.select(model, is_mine, sa.func.aggregate_strings(c.code, "\n"))
+    alike = (await tx.execute(query.group_by(model, is_mine))).all()
+    of_station = {
+        code: (model, is_mine) for model, is_mine, codes in alike for code in codes.split("\n")
+    }
     roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
     city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots))
     made = await frame(tx, city)
@@ -122,7 +124,7 @@ async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     report = REPORTS[one.report].brief
     said = dict(zip(report.row._fields, await columns_of(tx, made, report), strict=True))
     seats = [place.capacity for place in made.places]
-    known = [of_station[place.id] for place in made.places]
+    known = [of_station[code] for code in said["station"]]
     models, are_mine = [model for model, _ in known], [is_mine for _, is_mine in known]
     return await asyncio.to_thread(_ranked, figure, said, seats, models, are_mine)
 
