@@ -78,10 +78,11 @@ window.yizhanFigures = function (t, lang) {
     if (zh()) { text = field.title.replace(/（(秒|小时|毫秒|分钟)）$/, ''); } else { text = window.ENGLISH[base] || plain(base); }
     return text;
   }
+  function measure(field) { return window.UNITS[field.unit] ? pick(window.UNITS[field.unit]) : ''; }
   /* What stands below the title: in what it is measured, or what is compared. */
   function unit(field) {
-    if (field.ending) { return t({ _over: 'daysOver', _before: 'before', _change: 'change' }[field.ending]); }
-    return window.UNITS[field.unit] ? pick(window.UNITS[field.unit]) : '';
+    if (field.ending) { return t({ _over: 'daysOver', _before: 'before', _change: field.isRate ? 'rateChange' : 'change' }[field.ending]); }
+    return measure(field);
   }
 
   /* Field names in a formula become the titles that the table shows. */
@@ -102,8 +103,8 @@ window.yizhanFigures = function (t, lang) {
   }
   function said(field, value, row) {
     if (field.ending === '_change') { return percent(value, true); }
-    if (field.ending === '_before') { return grouped(value, 1); }
-    if (field.ending === '_over') { return grouped(value, Number.isInteger(value) ? 0 : 1); }
+    if (field.ending === '_before' && !field.isRate) { return grouped(value, 1); }
+    if (field.ending === '_over' && !field.isRate) { return grouped(value, Number.isInteger(value) ? 0 : 1); }
     if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, /per_seat/.test(row.figure) ? 2 : 0); }
     if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /promise|uptime|seat_utilization/.test(row.figure) ? 1 : 0); }
     if (field.name === 'figure') { return rankedTitle(value); }
@@ -151,7 +152,7 @@ window.yizhanFigures = function (t, lang) {
     var number = Number(value).toLocaleString(zh() ? 'zh-CN' : 'en-GB', { maximumFractionDigits: 6 });
     if (field.unit === 'seconds') { return number + (zh() ? ' 秒' : ' s'); }
     if (field.unit === 'share') { return number + ' = ' + percent(value); }
-    return number + (!field.ending && unit(field) ? ' ' + unit(field) : '');
+    return number + (measure(field) ? ' ' + measure(field) : '');
   }
 
   /* What a row is about: its place, its time, its kind. */
@@ -182,6 +183,6 @@ window.yizhanFigures = function (t, lang) {
   function size(bytes) { return bytes < 1048576 ? Math.max(1, Math.round(bytes / 1024)) + ' KB' : (bytes / 1048576).toFixed(1) + ' MB'; }
 
   return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, clock: clock, today: today, plus: plus, daysBetween: daysBetween,
-    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
+    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
     rankedTitle: rankedTitle, place: place, when: when, sort: sort, named: named, key: key, size: size, pick: pick, plain: plain };
 };

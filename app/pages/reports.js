@@ -350,19 +350,23 @@
     document.title = name + ' · ' + scopeName() + ' · ' + t('brand');
   }
 
-  /* The fields of the rows: with the period before, each compared figure has three more behind it. */
+  /* The fields of the rows: with the period before, each compared figure has three more behind it.
+     A share or a mean stays one; what it is made of has the same endings. */
   function fields() {
     var found = [];
     describedAs(chosen.report).fields.forEach(function (field) {
       found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
-        found.push({ name: field.name + '_over', of: field.name, ending: '_over', title: field.title, unit: 'count' });
-        found.push({ name: field.name + '_before', of: field.name, ending: '_before', title: field.title, unit: 'count' });
-        found.push({ name: field.name + '_change', of: field.name, ending: '_change', title: field.title, unit: 'share' });
+        ['_over', '_before', '_change'].forEach(function (ending) {
+          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator };
+          if (one.isRate && ending !== '_change') { one.numerator = ended(field.numerator, ending); one.denominator = ended(field.denominator, ending); }
+          found.push(one);
+        });
       }
     });
     return found;
   }
+  function ended(expression, ending) { return expression.replace(/[a-z][a-z_0-9]*/g, function (name) { return name + ending; }); }
   function columns(all) {
     var main = MAIN[chosen.report];
     function rank(field) { return all ? Number(/^(known|reported)_share$/.test(field.name)) : main.indexOf(field.of || field.name); }
@@ -447,8 +451,8 @@
     return text.charAt(0).toUpperCase() + text.slice(1);
   }
   function formulaOf(field) {
-    if (field.ending === '_change') { return t('changeIs'); }
-    if (field.ending === '_before') { return figures.fill(t('beforeIs'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }); }
+    if (field.ending === '_change') { return t(field.isRate ? 'rateChangeIs' : 'changeIs'); }
+    if (field.ending === '_before') { return figures.fill(t(field.isRate ? 'rateBeforeIs' : 'beforeIs'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }); }
     return lang === 'zh' ? field.formula_zh : field.formula;
   }
   /* A row's name leads into it: a station by day, a unit by station, a month by day. */

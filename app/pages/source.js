@@ -20,7 +20,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     return expression.replace(/[a-z][a-z_0-9]*/g, function (name) {
       var field = fields.filter(function (one) { return one.name === name; })[0];
       if (!field) { return name; }
-      var unit = field.ending ? '' : figures.unit(field);
+      var unit = figures.measure(field);
       return figures.title(field) + ' ' + figures.cell(field, row).text + (unit ? ' ' + unit : '');
     });
   }
@@ -63,7 +63,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     box.appendChild(made('p', [asked.name, asked.period].filter(Boolean).join(' · '), 'sub'));
     var found = figures.cell(field, row);
     var value = made('p', found.text, 'value');
-    if (!found.mark && !field.ending && figures.unit(field)) { value.appendChild(made('small', ' ' + figures.unit(field))); }
+    if (!found.mark && figures.measure(field)) { value.appendChild(made('small', ' ' + figures.measure(field))); }
     box.appendChild(value);
     if (found.mark === 'none') { box.appendChild(made('p', t('noValue'), 'sub')); }
     if (typeof row[field.name] === 'number') { box.appendChild(made('p', figures.fill(t('exact'), { value: figures.exact(field, row[field.name]) }), 'sub')); }

@@ -16,6 +16,7 @@ from app.reports.export import TITLES
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
 from app.reports.rules.ranking import FEWEST_PEERS
+from app.reports.rules.rates import rate_of
 from app.reports.rules.suppression import K
 
 
@@ -446,35 +447,6 @@ SAYS: Mapping[str, tuple[type, str]] = {
 }
 
 
-RATES: Mapping[str, tuple[str, str]] = {
-    "offhours_share": ("out_of_hours_visits", "visits"),
-    "free_mode_coverage": ("covered_hours", "staffed_hours"),
-    "night_uplift": ("out_of_hours_visits / unstaffed_hours", "visits_free / staffed_hours"),
-    "dwell_mean_s": ("stay_hours", "stays"),
-    "imputed_exit_share": ("imputed_exits", "ended"),
-    "grant_rate": ("granted + walk_in", "decided"),
-    "open_success_rate": ("executed", "granted"),
-    "proven_open_rate": ("opened", "with_contact"),
-    "avg_occupancy": ("reporting_person_hours", "reporting_hours"),
-    "avg_when_used": ("reporting_person_hours", "reporting_used_hours"),
-    "seat_utilization": ("reporting_person_hours", "seat_hours"),
-    "time_utilization": ("reporting_used_hours", "reporting_hours"),
-    "uses_per_visit": ("uses", "visits"),
-    "availability": ("standing_hours - out_of_order_hours", "standing_hours"),
-    "unknown_share": ("unknown_hours", "standing_hours"),
-    "repair_mean_min": ("repair_hours", "repairs"),
-    "promise_rate": ("usable_hours", "promised_hours - unknown_hours"),
-    "controller_uptime": ("online_hours", "commissioned_hours - unheard_hours"),
-    "mttr_min": ("outage_hours", "outages"),
-    "visits_share": ("visits", "all_visits"),
-    "occupation_share": ("visits", "told_visits"),
-}
-"""Of what and by what each rate is divided, in fields of its row."""
-
-RATES_OF: Mapping[tuple[str, str], tuple[str, str]] = {
-    ("promise", "unknown_share"): ("unknown_hours", "promised_hours"),
-}
-
 PRIVACY = (
     "counts and rates of places and times, which name no worker; distinct workers are a number, "
     "null where the workers are beyond retention"
@@ -547,10 +519,11 @@ def described() -> Sequence[Described]:
 def field_of(report: str, name: str) -> Field:
     """Give what a field of a report is."""
     formula, unit = FORMULAS[name]
-    numerator, denominator = RATES_OF.get((report, name), RATES.get(name, (None, None)))
+    rate = rate_of(report, name)
+    sides = (None, None) if rate is None else (rate.numerator.words, rate.denominator.words)
     says = FORMULAS_OF.get((report, name), formula)
     in_chinese = chinese.FORMULAS_OF.get((report, name), chinese.FORMULAS[name])
-    return Field(name, TITLES[name], says, in_chinese, unit, numerator, denominator)
+    return Field(name, TITLES[name], says, in_chinese, unit, *sides)
 
 
 def is_share(column: str, figure: Ranked | None = None) -> bool:
@@ -609,6 +582,12 @@ def page() -> str:
                 "`_change`, `_over` / `_before` - 1. `_before` is null where these days are of"
             ]
             lines += ["a class that the period before had none of, or of which nothing is known."]
+            lines += ["A share or a mean is that of the sums, before these are rounded: `_over` of"]
+            lines += ["what came, `_before` of what the period before comes to, both of days of"]
+            lines += ["which all its parts are known; these stand beside it with the same endings."]
+            lines += ["Its `_change` is a part of itself, not points: from 80 % to 84 % is 0.05."]
+            lines += ["Percentiles, peaks and distinct workers do not add up from day to day, and"]
+            lines += ["what stands there now is of no period: they are not compared."]
             lines += ["`before_known_share` and `before_reported_share` say of the period before"]
             lines += ["what `known_share` and `reported_share` say of this one: a station that was"]
             lines += ["not heard then has few visits then, and a change that is none."]

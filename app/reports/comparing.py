@@ -1,5 +1,6 @@
 """Rows of a report beside those of the period before, on the same mix of days (metrics 48)."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -9,12 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
 from app.places.rules import CITY_ZONE, local_day
+from app.reports.columns import Column
 from app.reports.frame import Part, Scope, frame, progress
-from app.reports.queries import REPORTS, rows_and_sums
+from app.reports.queries import REPORTS, exact_of
 from app.reports.rules import Class, Period, rate
-from app.reports.rules.comparison import OnDays, change, expected, mixed, period_before, total
+from app.reports.rules.comparison import (
+    OnDays,
+    change,
+    expected,
+    known_together,
+    mixed,
+    period_before,
+    total,
+)
 from app.reports.rules.counters import C
 from app.reports.rules.day import DAY_MS
+from app.reports.rules.rates import MS_PER_HOUR, half_up, rate_of
+from app.reports.sums import Sums
 
 FIGURES: Mapping[str, Sequence[str]] = {
     "visits": (
@@ -24,24 +36,88 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "visits_offline",
         "persons",
         "out_of_hours_visits",
+        "offhours_share",
+        "staffed_hours",
+        "unstaffed_hours",
+        "covered_hours",
+        "free_mode_coverage",
+        "night_uplift",
         "refused",
         "unmet_demand",
         "stays",
+        "stay_hours",
+        "dwell_mean_s",
+        "ended",
+        "imputed_exits",
+        "imputed_exit_share",
     ),
-    "access": ("decided", "granted", "walk_in", "refused", "unmet_demand", "executed", "opened"),
-    "occupancy": ("person_hours", "used_hours", "crowded_minutes"),
-    "facilities": ("uses", "quantity", "in_use_hours", "out_of_order_hours", "degraded_hours"),
+    "access": (
+        "decided",
+        "granted",
+        "walk_in",
+        "refused",
+        "grant_rate",
+        "unmet_demand",
+        "executed",
+        "open_success_rate",
+        "with_contact",
+        "opened",
+        "proven_open_rate",
+    ),
+    "occupancy": (
+        "person_hours",
+        "used_hours",
+        "reporting_hours",
+        "seat_hours",
+        "reporting_person_hours",
+        "reporting_used_hours",
+        "avg_occupancy",
+        "avg_when_used",
+        "seat_utilization",
+        "time_utilization",
+        "crowded_minutes",
+    ),
+    "facilities": (
+        "uses",
+        "quantity",
+        "in_use_hours",
+        "visits",
+        "uses_per_visit",
+        "standing_hours",
+        "out_of_order_hours",
+        "degraded_hours",
+        "unknown_hours",
+        "availability",
+        "unknown_share",
+        "repairs",
+        "repair_hours",
+        "repair_mean_min",
+    ),
     "promise": (
         "promised_hours",
         "usable_hours",
         "unknown_hours",
+        "promise_rate",
+        "unknown_share",
         "commissioned_hours",
         "online_hours",
         "unheard_hours",
+        "controller_uptime",
         "outages",
+        "outage_hours",
+        "mttr_min",
     ),
 }
-"""What adds up from day to day, by report. A share is compared by what it is made of."""
+"""What adds up from day to day, and the shares and means of it, by report.
+
+Percentiles, peaks and distinct workers do not add, and what stands there now is of no period.
+"""
+
+ADDED: Mapping[str, Sequence[str]] = {
+    report: [name for name in names if rate_of(report, name) is None]
+    for report, names in FIGURES.items()
+}
+"""Of these, what is no share or mean. All that shares and means are made of is among them."""
 
 Key = tuple[str | None, ...]
 """Which row: its place, and its kind of facility."""
@@ -89,24 +165,56 @@ async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[A
     before = period_before(scope.period)
     now = await _by_class(tx, scope, report, scope.period, until)
     then = await _by_class(tx, scope, report, before, until)
+    found = await asyncio.to_thread(_beside, report, rows, now, then)
+    return Compared(columns_of(report), found, before)
+
+
+def _beside(
+    report: str, rows: Sequence[Any], now: "_Cut", then: "_Cut"
+) -> Sequence[Sequence[float | None]]:
     found = []
     for row in rows:
+        mine, theirs = (cut.figures.get(key_of(row), {}) for cut in (now, then))
         beside: list[float | None] = []
         for name in FIGURES[report]:
-            key = (*_key_of(row), name)
-            of_now = now.figures.get(key, {})
-            came, was = total(of_now), expected(then.figures.get(key, {}), of_now)
+            came, was = both(report, name, mine, theirs)
             beside += [came, was, change(came, was)]
         beside += then.heard.get(_place_of(row), _Heard()).shares
         found.append(beside)
-    return Compared(columns_of(report), found, before)
+    return found
+
+
+def both(
+    report: str, name: str, now: "_Figures", then: "_Figures"
+) -> tuple[float | None, float | None]:
+    """Give a figure of the days that are over, and what it was with the same mix of days.
+
+    A share or a mean is that of the sums, before these are rounded.
+    """
+    rate = rate_of(report, name)
+    parts = (name,) if rate is None else rate.names
+    mine = known_together({part: now.get(part, {}) for part in parts})
+    came = {part: total(days) for part, days in mine.items()}
+    was = {part: expected(then.get(part, {}), days) for part, days in mine.items()}
+    if rate is not None:
+        return rate.told(came), rate.told(was)
+    return _told(name, came[name], 1_000), _told(name, was[name], 100)
+
+
+def _told(name: str, value: float | None, places: int) -> float | None:
+    """Give a duration in hours, as its name says, and a whole number as it is."""
+    is_duration = name.endswith("_hours")
+    if value is None or (isinstance(value, int) and not is_duration):
+        return value
+    return half_up(value, MS_PER_HOUR if is_duration else 1, places)
 
 
 def _place_of(row: Any) -> Key:
     return row.station, row.unit, row.operating_model
 
 
-def _key_of(row: Any) -> Key:
+def key_of(row: Any) -> Key:
+    """Say which row it is."""
     return (*_place_of(row), getattr(row, "kind", None))
 
 
@@ -135,12 +243,16 @@ class _Heard:
         ]
 
 
+_Figures = dict[str, dict[Class, OnDays]]
+"""What came of each figure on the days of each class; durations are milliseconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Cut:
     """A period by classes of days."""
 
-    figures: dict[Key, dict[Class, OnDays]]
-    """For each row and figure, what came on the days of each class."""
+    figures: dict[Key, _Figures]
+    """For each row."""
     heard: dict[Key, _Heard]
     """For each place."""
 
@@ -150,23 +262,31 @@ async def _by_class(
 ) -> _Cut:
     cut = await frame(tx, replace(scope, period=period))
     made = replace(cut, slots=mixed(period, scope.calendar, until=until))
-    found: dict[Key, dict[Class, OnDays]] = {}
-    heard: dict[Key, _Heard] = {}
+    found = _Cut({}, {})
     for part in made.parts() if made.slots.count else ():
-        rows, sums = await rows_and_sums(tx, part, REPORTS[report])
-        days = dict(zip(_times(part), (part.known.measured_ms / DAY_MS).tolist(), strict=True))
-        for row in rows:
-            of_class = days[(*_place_of(row), row.day_class)]
-            for name in FIGURES[report]:
-                value = OnDays(of_class, getattr(row, name))
-                found.setdefault((*_key_of(row), name), {})[Class(row.day_class)] = value
-        lengths = [sum(1 for _ in slot.days) for slot in made.slots.bases] * len(part.places)
-        columns = part.known.shares, lengths, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
-        of_rows = zip(_times(part), *(list(each) for each in columns), strict=True)
-        for (*place, _), share, length, online, commissioned in of_rows:
-            one = heard.setdefault(tuple(place), _Heard())
-            one.known += float(share) * length
-            one.days += length
-            one.online_ms += int(online)
-            one.commissioned_ms += int(commissioned)
-    return _Cut(found, heard)
+        columns, sums = await exact_of(tx, part, REPORTS[report])
+        await asyncio.to_thread(_add, found, report, part, columns, sums)
+    return found
+
+
+def _add(found: _Cut, report: str, part: Part, columns: Mapping[str, Column], sums: Sums) -> None:
+    """Add the rows of a part, each of one class of days."""
+    days = dict(zip(_times(part), (part.known.measured_ms / DAY_MS).tolist(), strict=True))
+    names = ADDED[report]
+    places = zip(columns["station"], columns["unit"], columns["operating_model"], strict=True)
+    kinds = columns.get("kind", [None] * len(columns["station"]))
+    of_rows = zip(columns["day_class"], *(columns[name] for name in names), strict=True)
+    for place, kind, (day_class, *values) in zip(places, kinds, of_rows, strict=True):
+        figures = found.figures.setdefault((*place, kind), {})
+        for name, value in zip(names, values, strict=True):
+            of_class = OnDays(days[(*place, day_class)], value)
+            figures.setdefault(name, {})[Class(day_class)] = of_class
+    lengths = [sum(1 for _ in slot.days) for slot in part.frame.slots.bases] * len(part.places)
+    heard = part.known.shares, lengths, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
+    of_places = zip(_times(part), *(list(each) for each in heard), strict=True)
+    for (*place, _), share, length, online, commissioned in of_places:
+        one = found.heard.setdefault(tuple(place), _Heard())
+        one.known += float(share) * length
+        one.days += length
+        one.online_ms += int(online)
+        one.commissioned_ms += int(commissioned)

@@ -37,6 +37,25 @@ HEADS: Mapping[str, str] = {
 }
 """What figures are called at the head, where the report's title says less or more."""
 
+PARTS: Mapping[str, str] = {
+    "visits": "共 {of} 人（含同行）",
+    "unique_workers": "另有匿名 {of} 人次",
+    "offhours_share": "{of} / {by} 人次",
+    "unmet_demand": "共拒绝 {of} 次",
+    "grant_rate": "{of} / {by} 次扫码",
+    "open_success_rate": "{of} / {by} 次同意开门",
+    "peak_occupancy": "最多同时 {of} 人 / {by} 座",
+    "dwell_median_s": "看到离开 {of} / {by} 次",
+    "promise_rate": "{of} / {by} 小时",
+    "unknown_share": "{of} / {by} 小时",
+    "controller_uptime": "{of} / {by} 小时",
+    "known_share": "{of} / {by} 小时",
+    "reported_share": "{of} / {by} 小时",
+    "hours": "{of} 人次 / {by} 天",
+    "inside": "{of} 人时 / {by} 小时",
+}
+"""What a figure was divided of and by, or what else is to be known of it."""
+
 REASONS: Mapping[str, str] = {
     "token_invalid": "不是门码",
     "token_expired": "码已过期",
@@ -142,32 +161,37 @@ def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
         f'<path d="M{MARGIN} 92H{WIDTH - MARGIN}" stroke="{RED}" stroke-width="2"/>',
         *_heads(sheet["figures"], inner),
     ]
+    right = MARGIN + half + 25
+    visits, inside = (
+        made_of(sheet["hours_parts"], "hours"),
+        made_of(sheet["inside_parts"], "inside"),
+    )
+    reasons = [(REASONS[name], count) for name, count in sheet["reasons"]]
+    uses = [(FACILITIES[name], count) for name, count in sheet["uses"]]
     charts = (
-        (MARGIN, 272, "每日人次", daily(sheet["days"], inner, 96)),
-        (MARGIN, 436, "一天中的人次（日均）", hourly(sheet["hours"], "人次", RED, half, 92)),
-        (
-            MARGIN + half + 25,
-            436,
-            "一天中的在站人数（平均）",
-            hourly(sheet["inside"], "人数", GREEN, half, 92),
-        ),
+        (MARGIN, 298, "每日人次", "", daily(sheet["days"], inner, 84)),
         (
             MARGIN,
-            578,
-            "未能开门的原因",
-            ranked([(REASONS[k], n) for k, n in sheet["reasons"]], half, RED),
+            446,
+            "一天中的人次（日均）",
+            visits,
+            hourly(sheet["hours"], "人次", RED, half, 82),
         ),
         (
-            MARGIN + half + 25,
-            578,
-            "设施使用（次）",
-            ranked([(FACILITIES[k], n) for k, n in sheet["uses"]], half, GREEN),
+            right,
+            446,
+            "一天中的在站人数（平均）",
+            inside,
+            hourly(sheet["inside"], "人数", GREEN, half, 82),
         ),
+        (MARGIN, 570, "未能开门的原因", "", ranked(reasons, half, RED)),
+        (right, 570, "设施使用（次）", "", ranked(uses, half, GREEN)),
     )
     is_known = any(day["staffed"] is not None for day in sheet["days"])
     nothing = "本月没有。" if is_known else "没有数据。"
-    for x, y, title, spec in charts:
+    for x, y, title, made, spec in charts:
         parts.append(_text(x, y, title, 11))
+        parts.append(_text(x + 11 * len(title) + 6, y, made, 8, color=SOFT))
         if spec is None:
             parts.append(_text(x, y + 22, nothing, 9, color=SOFT))
         else:
@@ -186,14 +210,25 @@ def _heads(figures: Sequence[Mapping[str, Any]], inner: int) -> list[str]:
     parts = []
     for number, figure in enumerate(figures):
         x = MARGIN + (number % 4) * (inner / 4)
-        y = 110 + (number // 4) * 53
+        y = 110 + (number // 4) * 62
         name, is_share = figure["name"], figure["is_share"]
         parts += [
             _text(x, y, HEADS.get(name) or TITLES[name], 8.5, color=SOFT),
             _text(x, y + 19.5, said(figure["now"], name, is_share=is_share), 18),
-            _text(x, y + 32, before(figure), 8, color=SOFT),
+            _text(x, y + 31, made_of(figure["parts"], name), 8, color=SOFT),
+            _text(x, y + 42, before(figure), 8, color=SOFT),
         ]
     return parts
+
+
+def made_of(parts: Mapping[str, float | None], name: str) -> str:
+    """Say what a figure was divided of and by; what cannot be known is a dash (law 16)."""
+    return PARTS[name].format(**{side: counted(value) for side, value in parts.items()})
+
+
+def counted(value: float | None) -> str:
+    """Say a count, or a duration to a tenth."""
+    return "—" if value is None else f"{value:,.1f}".removesuffix(".0")
 
 
 def before(figure: Mapping[str, Any]) -> str:
@@ -220,7 +255,7 @@ def said(value: float | None, name: str, *, is_share: bool) -> str:
         return ">99.9%" if 0.9995 <= value < 1 else f"{value:.1%}"
     if name.endswith("_s"):
         return f"{round(value / 60)} 分钟"
-    return f"{value:,.1f}".removesuffix(".0")
+    return counted(value)
 
 
 def _foot(sheet: Mapping[str, Any]) -> list[str]:
@@ -229,7 +264,8 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
     lines = [
         f"数据：{known['days_asked']} 天中 {known['days_counted']} 天已结束并统计"
         + ("；本月未完，数字还会变。" if known["days_counted"] < known["days_asked"] else "。")
-        + "横线表示没有数据，不是零。可知时间：已过去、已统计、且驿站已登记的时间之比。",
+        + "横线表示没有数据，不是零。数字下面的小字：分子 / 分母。",
+        complete(sheet),
         "上月折算：上月工作日、周末、节假日各自的日均，按本月已结束的天数折算；"
         "上月没有同类日期则为横线。上月全月：未折算。",
         "人次：一次到访一次，离开十分钟内返回不另计。服务人数：同意记录者中不同的人。"
@@ -241,12 +277,25 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
         f"生成于 {made:%Y-%m-%d %H:%M}（{made.tzname()}），{_counted(sheet)}",
     ]
     return [
-        f'<path d="M{MARGIN} 753H{WIDTH - MARGIN}" stroke="{LINE}"/>',
+        f'<path d="M{MARGIN} 744H{WIDTH - MARGIN}" stroke="{LINE}"/>',
         *(
-            _text(MARGIN, 765 + 11 * number, line, 7.5, color=SOFT)
+            _text(MARGIN, 756 + 11 * number, line, 7.5, color=SOFT)
             for number, line in enumerate(lines)
         ),
     ]
+
+
+def complete(sheet: Mapping[str, Any]) -> str:
+    """Say of how much of the month anything is known, and of how much it was told."""
+    known = next((each for each in sheet["figures"] if each["name"] == "known_share"), None)
+    lines = [] if known is None else [("已过去、已统计、且驿站已登记的时间", known)]
+    lines += [("装有控制器的时间里有信号的", sheet["heard"])]
+    told = [
+        f"{what} {said(each['now'], each['name'], is_share=True)}"
+        f"（{made_of(each['parts'], each['name'])}）"
+        for what, each in lines
+    ]
+    return f"完整度：{'；'.join(told)}。"
 
 
 def _counted(sheet: Mapping[str, Any]) -> str:

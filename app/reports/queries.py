@@ -28,6 +28,7 @@ from app.reports.columns import (
     Bools,
     Column,
     Ints,
+    exact,
     hours,
     means,
     rates,
@@ -62,11 +63,9 @@ from app.reports.rules.counters import (
     facility,
     repairs,
 )
+from app.reports.rules.rates import COVERAGE, MINUTES, SECONDS
 from app.reports.spreads import REPAIRS, percentiles
 from app.reports.sums import Ask, Sums, read
-
-COVERAGE = 0.5
-"""Below this share of counted staffed hours nobody can compare nights with them (metrics 13)."""
 
 LONG_OUT = timedelta(hours=72)
 """A fault that is open for longer is told apart (metrics 36)."""
@@ -185,14 +184,22 @@ async def columns_of(tx: AsyncSession, made: Frame, report: Report) -> Columns:
 
 async def rows_of(tx: AsyncSession, part: Part, report: Report) -> Sequence[Any]:
     """Compute the rows of a part of a report."""
-    rows, _ = await rows_and_sums(tx, part, report)
-    return rows
-
-
-async def rows_and_sums(tx: AsyncSession, part: Part, report: Report) -> tuple[Sequence[Any], Sums]:
-    """Compute the same, and give the sums that they are made of."""
     standing, sums = await _known_of(tx, part, report)
-    return await asyncio.to_thread(report.rows, part, sums, standing), sums
+    return await asyncio.to_thread(report.rows, part, sums, standing)
+
+
+async def exact_of(
+    tx: AsyncSession, part: Part, report: Report
+) -> tuple[Mapping[str, Column], Sums]:
+    """Compute the columns of a part by their names, and give the sums that they are made of.
+
+    Durations are milliseconds as they were counted: what is made of them is rounded once. Every
+    kind of thing has its rows: one that nobody used on some days was used nought times then.
+    """
+    standing, sums = await _known_of(tx, part, report)
+    standing = {kind: each._replace(units=each.units + 1) for kind, each in standing.items()}
+    made = await asyncio.to_thread(report.columns, part, sums, standing)
+    return dict(zip(report.row._fields, map(exact, made), strict=True)), sums
 
 
 async def _known_of(tx: AsyncSession, part: Part, report: Report) -> tuple[Standing, Sums]:
@@ -290,7 +297,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.UNMET], known),
         shown(sums[C.DWELLS], known),
         hours(sums[C.DWELL_MS], known),
-        means(sums[C.DWELL_MS], sums[C.DWELLS], 1_000, 2, known),
+        means(sums[C.DWELL_MS], sums[C.DWELLS], SECONDS, known),
         median,
         p90,
         shown(sums[C.OVER], known),
@@ -434,7 +441,7 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
         rates(some[F.UNKNOWN_MS], some[F.STANDING_MS], is_known),
         shown(some[F.REPAIRS], is_known),
         hours(some[F.REPAIR_MS], is_known),
-        means(some[F.REPAIR_MS], some[F.REPAIRS], 60_000, 1, is_known),
+        means(some[F.REPAIR_MS], some[F.REPAIRS], MINUTES, is_known),
         [medians[number] for number in order.tolist()],
         shown(long_out, is_whole),
     ]
@@ -507,7 +514,7 @@ def _promise(part: Part, sums: Sums, _: Standing) -> Columns:
         rates(sums[C.ONLINE_MS], np.maximum(sums[C.COMMISSIONED_MS] - deaf, 0), known),
         shown(sums[C.OUTAGES], known),
         hours(sums[C.OUTAGE_MS], known),
-        means(sums[C.OUTAGE_MS], sums[C.OUTAGES], 60_000, 1, known),
+        means(sums[C.OUTAGE_MS], sums[C.OUTAGES], MINUTES, known),
     ]
 
 

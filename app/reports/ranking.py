@@ -21,6 +21,7 @@ from app.reports.frame import Scope, frame
 from app.reports.queries import REPORTS, Columns, columns_of
 from app.reports.rules import rate
 from app.reports.rules.ranking import fair, peer_group, standings
+from app.reports.rules.rates import RATES, Rate, Sum
 
 
 class Ranked(StrEnum):
@@ -61,15 +62,22 @@ def _count(report: str, name: str) -> _Figure:
     return _Figure(report, lambda said, seats: Parts(said[name], said[name], [None] * len(seats)))
 
 
-def _share(report: str, name: str, of: Sequence[str], by: str, less: str | None = None) -> _Figure:
+def _share(report: str, name: str) -> _Figure:
+    rate = RATES[name]
+
     def parts(said: Named, _: Sequence[int]) -> Parts:
-        whole = _each(lambda *some: sum(some), *(said[one] for one in of))
-        divisor = said[by]
-        if less is not None:
-            divisor = _each(lambda some, fewer: round(some - fewer, 3), divisor, said[less])
-        return Parts(said[name], whole, divisor)
+        return Parts(said[name], _sum(said, rate.numerator), _sum(said, rate.denominator))
 
     return _Figure(report, parts)
+
+
+def _sum(said: Named, side: Sum | Rate) -> Column:
+    """Sum up a side of a share, row by row; None where a part is not known."""
+    columns = [said[name] for name in side.names]
+    found = (
+        side.of(dict(zip(side.names, some, strict=True))) for some in zip(*columns, strict=True)
+    )
+    return [None if one is None else round(one.part, 3) for one in found]
 
 
 def _per_seat(said: Named, seats: Sequence[int]) -> Parts:
@@ -86,24 +94,14 @@ def _each(make: Callable[..., float | None], *columns: Column) -> Column:
 FIGURES: Mapping[Ranked, _Figure] = {
     Ranked.VISITS: _count("visits", "visits"),
     Ranked.OUT_OF_HOURS_VISITS: _count("visits", "out_of_hours_visits"),
-    Ranked.OFFHOURS_SHARE: _share("visits", "offhours_share", ["out_of_hours_visits"], "visits"),
+    Ranked.OFFHOURS_SHARE: _share("visits", "offhours_share"),
     Ranked.VISITS_PER_SEAT: _Figure("visits", _per_seat),
     Ranked.UNMET_DEMAND: _count("visits", "unmet_demand"),
-    Ranked.GRANT_RATE: _share("access", "grant_rate", ["granted", "walk_in"], "decided"),
-    Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate", ["executed"], "granted"),
-    Ranked.SEAT_UTILIZATION: _share(
-        "occupancy", "seat_utilization", ["reporting_person_hours"], "seat_hours"
-    ),
-    Ranked.PROMISE_RATE: _share(
-        "promise", "promise_rate", ["usable_hours"], "promised_hours", less="unknown_hours"
-    ),
-    Ranked.CONTROLLER_UPTIME: _share(
-        "promise",
-        "controller_uptime",
-        ["online_hours"],
-        "commissioned_hours",
-        less="unheard_hours",
-    ),
+    Ranked.GRANT_RATE: _share("access", "grant_rate"),
+    Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate"),
+    Ranked.SEAT_UTILIZATION: _share("occupancy", "seat_utilization"),
+    Ranked.PROMISE_RATE: _share("promise", "promise_rate"),
+    Ranked.CONTROLLER_UPTIME: _share("promise", "controller_uptime"),
 }
 
 

@@ -14,10 +14,19 @@ from app.places.rules import EARLIEST, LATEST, Calendar, local_day
 from app.places.tables import Station, Unit
 from app.reports import comparing, queries
 from app.reports.catalogue import is_share
-from app.reports.frame import PeriodInvalid, Scope, progress
+from app.reports.frame import PeriodInvalid, Scope, frame, progress
 from app.reports.rows import OccupancyRow, VisitsRow
 from app.reports.rules import By, Completeness, Period, rate
 from app.reports.rules.comparison import period_before
+from app.reports.rules.rates import MS_PER_HOUR, rate_of
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a figure was divided of and by, or what else says how much it is worth."""
+
+    of: float | None
+    by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +36,7 @@ class Figure:
     name: str
     now: float | None
     before: float | None
+    parts: Parts
     is_share: bool = False
     is_mixed: bool = False
     """Whether the month before is told by this month's workdays, weekends and holidays, as far as
@@ -60,12 +70,18 @@ class Sheet:
     days: Sequence[DayBar]
     hours: Sequence[float | None]
     """Visits by hour of the day, in as much of it as is known, for one day; 24 of them."""
+    hours_parts: Parts
+    """The visits of them all, and the days that are known."""
     inside: Sequence[float | None]
     """Persons inside by hour of the day, as the report of occupancy has them; 24 of them."""
+    inside_parts: Parts
+    """The hours that persons were inside, and those that the station was open and told of."""
     reasons: Sequence[tuple[str, int]]
     """Refusals by reason, most first."""
     uses: Sequence[tuple[str, int]]
     """Facility uses by kind, most first."""
+    heard: Figure
+    """Of the time with a controller, what it was heard."""
     completeness: Completeness
     rolled_up_to: datetime | None
     """What was changed before this instant is counted; in the station's zone."""
@@ -117,9 +133,10 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
     by_hour = replace(scope, by=By.HOUR)
     visits, inside = await queries.visits(tx, by_hour), await queries.occupancy(tx, by_hour)
     counted = await progress(tx)
-    access = (await queries.access(tx, scope))[0]
+    now = await _compared(tx, scope)
+    then = await _month(tx, replace(scope, period=period_before(month)))
     facilities = await queries.facilities(tx, scope)
-    by_reason: dict[str, int] = access.by_reason or {}
+    by_reason: dict[str, int] = now.values["by_reason"] or {}
     uses = {row.kind.value: row.uses for row in facilities if row.uses}
     return Sheet(
         code=station.code,
@@ -129,12 +146,15 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         capacity=station.capacity,
         year=first.year,
         month=first.month,
-        figures=await _figures(tx, scope),
+        figures=_figures(now, then.values),
         days=_days(month, by_day),
         hours=[_of_one_day(*both) for both in zip(visits, inside, strict=True)],
+        hours_parts=Parts(now.values["visits"], now.values["known_hours"] / 24),
         inside=[row.avg_occupancy for row in inside],
+        inside_parts=_parts("avg_occupancy", "occupancy", now.values),
         reasons=Counter(by_reason).most_common(),
         uses=Counter(uses).most_common(),
+        heard=_figure("reported_share", "visits", now.values, then.values),
         completeness=counted.completeness(month.days, at, station.timezone),
         rolled_up_to=counted.rolled_up_to and counted.rolled_up_to.astimezone(at.tzinfo),
         recounting=counted.recounting,
@@ -142,63 +162,78 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
     )
 
 
-SHOWN = (
-    "visits",
-    "unique_workers",
-    "offhours_share",
-    "unmet_demand",
-    "grant_rate",
-    "open_success_rate",
-    "peak_occupancy",
-    "dwell_median_s",
-    "promise_rate",
-    "unknown_share",
-    "controller_uptime",
-    "known_share",
-)
-"""The figures at the head of the sheet, by their names in the reports."""
-
-SHARES: Mapping[str, tuple[Sequence[str], Sequence[str], Sequence[str]]] = {
-    "offhours_share": (["out_of_hours_visits"], ["visits"], []),
-    "grant_rate": (["granted", "walk_in"], ["decided"], []),
-    "open_success_rate": (["executed"], ["granted"], []),
-    "promise_rate": (["usable_hours"], ["promised_hours"], ["unknown_hours"]),
-    "unknown_share": (["unknown_hours"], ["promised_hours"], []),
-    "controller_uptime": (["online_hours"], ["commissioned_hours"], ["unheard_hours"]),
+SHOWN: Mapping[str, str] = {
+    "visits": "visits",
+    "unique_workers": "visits",
+    "offhours_share": "visits",
+    "unmet_demand": "visits",
+    "grant_rate": "access",
+    "open_success_rate": "access",
+    "peak_occupancy": "occupancy",
+    "dwell_median_s": "visits",
+    "promise_rate": "promise",
+    "unknown_share": "promise",
+    "controller_uptime": "promise",
+    "known_share": "visits",
 }
-"""Of which sums, by which, and less which, a share is: these can be told by other days."""
+"""The figures at the head of the sheet, by their names in the reports, and of which they are."""
+
+BESIDE: Mapping[str, tuple[str, str | None]] = {
+    "visits": ("persons", None),
+    "unique_workers": ("anonymous_visits", None),
+    "unmet_demand": ("refused", None),
+    "peak_occupancy": ("max_observed", "capacity"),
+    "dwell_median_s": ("stays", "ended"),
+    "known_share": ("known_hours", "whole_hours"),
+    "reported_share": ("online_hours", "commissioned_hours"),
+}
+"""What is told beside those that are no rates of fields: what they are of, or leave out."""
 
 
-async def _figures(tx: AsyncSession, scope: Scope) -> list[Figure]:
-    now = await _totals(tx, scope)
-    for report in ("visits", "access", "promise"):
-        beside = await comparing.compared(tx, scope, report, now.rows[report])
-        now.values.update(zip(beside.columns, beside.rows[0], strict=True))
-    then = await _totals(tx, replace(scope, period=period_before(scope.period)))
-    return [_figure(name, now.values, then.values) for name in SHOWN]
+def _figures(now: "_Month", then: Mapping[str, Any]) -> list[Figure]:
+    return [_figure(name, report, now.values, then) for name, report in SHOWN.items()]
 
 
-def _figure(name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Figure:
-    if name in SHARES:
-        of, by, less = ([now[f"{each}_before"] for each in names] for names in SHARES[name])
-        was = None if None in (*of, *by, *less) else rate(sum(of), sum(by) - sum(less))
-        return Figure(name, now[name], was, is_share=True, is_mixed=True)
-    if f"{name}_before" in now:
-        was, change = now[f"{name}_before"], now[f"{name}_change"]
-        return Figure(name, now[name], was, is_mixed=True, change=change)
-    return Figure(name, now[name], then[name], is_share=is_share(name))
+def _figure(name: str, report: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Figure:
+    parts, is_part = _parts(name, report, now), is_share(name)
+    if f"{name}_before" not in now:
+        return Figure(name, now[name], then[name], parts, is_share=is_part)
+    was, change = now[f"{name}_before"], None if is_part else now[f"{name}_change"]
+    return Figure(name, now[name], was, parts, is_share=is_part, is_mixed=True, change=change)
 
 
-async def _totals(tx: AsyncSession, scope: Scope) -> "_Totals":
-    found = _Totals({}, {})
-    for report in ("visits", "access", "occupancy", "promise"):
-        rows: Sequence[Any] = await getattr(queries, report)(tx, scope)
+def _parts(name: str, report: str, values: Mapping[str, Any]) -> Parts:
+    """Say of what and by what a figure was divided, or what is to be known of it."""
+    rate = rate_of(report, name)
+    if rate is None:
+        of, by = BESIDE[name]
+        return Parts(values[of], None if by is None else values[by])
+    sides = rate.numerator.of(values), rate.denominator.of(values)
+    return Parts(*(None if side is None else side.part for side in sides))
+
+
+async def _month(tx: AsyncSession, scope: Scope) -> "_Month":
+    found = _Month({}, {})
+    for report in dict.fromkeys((*SHOWN.values(), "occupancy")):
+        rows: Sequence[Any] = await queries.rows(tx, scope, queries.REPORTS[report])
         found.rows[report] = rows
         found.values.update(rows[0]._asdict())
     return found
 
 
-class _Totals(NamedTuple):
+async def _compared(tx: AsyncSession, scope: Scope) -> "_Month":
+    """Give a month's figures beside what the month before comes to, and how much is known."""
+    found = await _month(tx, scope)
+    for report, rows in found.rows.items():
+        beside = await comparing.compared(tx, scope, report, rows)
+        found.values.update(zip(beside.columns, beside.rows[0], strict=True))
+    (part,) = (await frame(tx, scope)).parts()
+    found.values["known_hours"] = int(part.known.known_ms[0]) / MS_PER_HOUR
+    found.values["whole_hours"] = int(part.known.whole_ms[0]) / MS_PER_HOUR
+    return found
+
+
+class _Month(NamedTuple):
     """A month's own figures."""
 
     values: dict[str, Any]

@@ -29,12 +29,13 @@ from app.places.facilities import NewFacility
 from app.places.rules import CITY_ZONE, Kind
 from app.places.tables import FacilityKind, Station, StationModes, Unit
 from app.reports import queries
+from app.reports.comparing import FIGURES
 from app.reports.rules import Grain
 from app.reports.tables import RollupDue
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
-from app.visits.tables import FacilityUse, WalkInCount
+from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 from tests.conftest import NIGHT, Clock
 from tests.support.counting import rolled
 from tests.support.worlds import SomeAdmin, a_controller, a_station, a_unit, a_worker, an_admin
@@ -521,7 +522,11 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
     assert known["value"] == sums["known_ms"] / sums["whole_ms"] == 1.0
     answer = await source(figure="visits_change")
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
-    assert "visits_change is computed from visits" in answer.json()["detail"]
+    assert "visits_change is computed from visits: ask" in answer.json()["detail"]
+    answer = await source(report="access", figure="grant_rate_before")
+    assert answer.status_code == 422
+    wanted = "grant_rate_before is computed from granted, walk_in, decided: ask for each over this"
+    assert wanted in answer.json()["detail"]
     hidden = (await source(report="occupations", **one)).json()
     assert (hidden["value"], hidden["counters"], hidden["rows"]) == (None, [], None)
     assert hidden["formula"].startswith("visits of the occupation")
@@ -641,6 +646,63 @@ async def test_each_kind_of_facility_is_compared_with_itself_before(
     rows = (await asks(client, city.auditor, "facilities", **query)).json()["rows"]
     found = {row["kind"]: (row["uses"], row["uses_before"], row["uses_change"]) for row in rows}
     assert found == {"microwave": (3, 1.0, 2.0), "charger": (1, 2.0, -0.5)}
+
+
+async def test_shares_and_means_are_compared_as_sums_of_equal_days(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """Out of hours came 3 of 4 on Monday and Tuesday, none of 4 on Wednesday, then all 4."""
+    async with runtime.database.write() as tx:
+        for day, times, out in ((16, 2, 1), (17, 2, 2), (18, 4, 0), (19, 3, 3), (20, 1, 1)):
+            for number in range(times):
+                at = datetime(2026, 11, day, 4, tzinfo=UTC) + timedelta(hours=number)
+                await came(tx, runtime, city.stations[0], at)
+                how = {
+                    "mode": Kind.SCAN if number < out else Kind.FREE,
+                    "ended_at": at + timedelta(seconds=600 + 37 * number + day),
+                    "end_source": EndSource.WORKER,
+                    "changed_at": runtime.now(),
+                }
+                await tx.execute(sa.update(Visit).where(Visit.started_at == at).values(how))
+    await rolled(runtime)
+    query = {"from": "2026-11-19", "to": "2026-11-22", "compare": "before"}
+    row, _ = (await asks(client, city.auditor, **query)).json()["rows"]
+    # A Thursday and a Friday are compared with three workdays, and no weekend with any.
+    assert (row["offhours_share"], row["offhours_share_over"]) == (1.0, 1.0)
+    assert (row["offhours_share_before"], row["offhours_share_change"]) == (None, None)
+    query |= {"to": "2026-11-21", "from": "2026-11-18"}
+    row, none = (await asks(client, city.auditor, **query)).json()["rows"]
+    assert (row["out_of_hours_visits_over"], row["visits_over"]) == (4, 8)
+    assert row["offhours_share"] == row["offhours_share_over"] == 0.5
+    before = await asks(client, city.auditor, **{"from": "2026-11-16", "to": "2026-11-18"})
+    assert before.json()["rows"][0]["offhours_share"] == 0.75
+    # Of the period before, 15 to 17, only workdays count: Monday and Tuesday, each one and a half.
+    assert (row["out_of_hours_visits_before"], row["visits_before"]) == (4.5, 6.0)
+    assert (row["offhours_share_before"], row["offhours_share_change"]) == (0.75, -0.3333)
+    # A mean is of the sums as they were counted, and not of hours as rows round them.
+    assert row["dwell_mean_s"] == row["dwell_mean_s_over"]
+    assert row["dwell_mean_s_before"] == before.json()["rows"][0]["dwell_mean_s"]
+    # Nothing to divide by is nothing to compare.
+    told = ("offhours_share_over", "offhours_share_before", "offhours_share_change")
+    assert [none[name] for name in told] == [None, None, None]
+    assert (none["visits_over"], none["visits_before"]) == (0, 0)
+    answer = await asks(client, city.auditor, **query, format="csv")
+    header, *_ = csv.reader(io.StringIO(answer.text.removeprefix("\ufeff"), newline=""))
+    assert "无人值守时段占比（前期，按本期日期构成） (offhours_share_before)" in header
+    assert "无人值守时段占比变化率 (offhours_share_change)" in header
+
+
+@pytest.mark.parametrize("report", ["visits", "access", "occupancy", "facilities", "promise"])
+async def test_of_days_that_are_all_over_a_share_is_the_one_of_the_row(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, report: str
+) -> None:
+    await rolled(runtime)
+    query = {"from": "2026-11-09", "to": "2026-11-21", "compare": "before", "by": "all"}
+    body = (await asks(client, city.auditor, report, **query)).json()
+    assert body["rows"] or report == "facilities"
+    for row in body["rows"]:
+        for name in FIGURES[report]:
+            assert row[f"{name}_over"] == row[name], name
 
 
 async def test_a_report_is_compared_with_the_period_before(

@@ -411,6 +411,34 @@ def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
     picture(page, "reports-12-change")
 
 
+def test_a_share_before_says_what_was_divided_and_that_its_change_is_no_points(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="visits", by="all", compare="before", **city.that_day)
+    share = figure(page, 0, "offhours_share_before")
+    expect(share).to_have_text(re.compile(r"^(\d+(\.\d+)?%|—)$"))
+    share.click()
+    panel = page.locator("#source")
+    expect(panel.locator("h2")).to_have_text("无人值守时段占比 · 前期")
+    expect(panel.locator(".formula")).to_contain_text("分子和分母各取前期")
+    expect(panel.locator("dd").first).to_have_text(re.compile("^无人值守时段人次 [—0-9]"))
+    expect(panel.locator("dd").last).to_have_text(re.compile("^人次 [—0-9]"))
+    picture(page, "reports-21-share-before")
+    page.keyboard.press("Escape")
+    expect(page.locator("thead")).to_contain_text("相对变化")
+    figure(page, 0, "offhours_share_change").click()
+    expect(panel.locator("h2")).to_have_text("无人值守时段占比 · 相对变化")
+    expect(panel.locator(".formula")).to_contain_text("不是百分点")
+    picture(page, "reports-22-share-change")
+    page.goto(
+        city.page(report="visits", by="all", compare="before", columns="all", **city.that_day)
+    )
+    mean = figure(page, 0, "dwell_mean_s_before")
+    mean.click()
+    expect(panel.locator("dd").first).to_have_text(re.compile("^停留总时长 .* 小时$"))
+    picture(page, "reports-23-mean-before")
+
+
 @pytest.mark.parametrize("bucket", ["hour_of_day", "weekday", "day_class", "hour"])
 def test_a_station_is_cut_by_every_piece_of_time(
     city: City, desk: BrowserContext, bucket: str

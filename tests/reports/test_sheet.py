@@ -1,6 +1,7 @@
 """The monthly sheet: the reports' own figures, on one page, in vectors and with its own letters."""
 
 import io
+import re
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -8,22 +9,34 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from pypdf import PdfReader
 
 from app.doors.rules import Reason
 from app.people.rules import Role
-from app.places.rules import DayClass
+from app.places.rules import DayClass, Kind
 from app.places.tables import CalendarDay, FacilityKind
 from app.reports import drawing
-from app.reports.catalogue import SAYS, field_of
-from app.reports.comparing import FIGURES
+from app.reports.catalogue import field_of, is_share
 from app.reports.drawing import FACILITIES, REASONS, SheetFailed, draw, plain, printed, said
 from app.reports.frame import PeriodInvalid
 from app.reports.rules import Completeness
-from app.reports.sheet import SHARES, SHOWN, DayBar, Figure, Sheet, Terms, gather, month_of
+from app.reports.sheet import (
+    BESIDE,
+    SHOWN,
+    DayBar,
+    Figure,
+    Parts,
+    Sheet,
+    Terms,
+    gather,
+    month_of,
+)
 from app.runtime import Runtime
+from app.visits.tables import Visit
 from tests.api.test_admin_reports import City, audited, came
 from tests.api.test_admin_reports import city as city
+from tests.reports.test_source import worth
 from tests.support.counting import rolled
 from tests.support.worlds import an_admin
 
@@ -37,13 +50,19 @@ SHEET = Sheet(
     capacity=24,
     year=2026,
     month=10,
-    figures=[Figure(name, 1234.0, None, name.endswith(("_share", "_rate"))) for name in SHOWN],
+    figures=[
+        Figure(name, 0.324 if is_share(name) else 1234.0, None, Parts(124, 383), is_share(name))
+        for name in SHOWN
+    ],
     days=[DayBar(day, day, 2 * day) for day in range(1, 26)]
     + [DayBar(day, None, None) for day in range(26, 32)],
     hours=[float(hour) for hour in range(24)],
+    hours_parts=Parts(383, 24.5),
     inside=[None] * 24,
+    inside_parts=Parts(None, None),
     reasons=[("station_full", 7)],
     uses=[],
+    heard=Figure("reported_share", 0.9821, None, Parts(589.3, 600), is_share=True),
     completeness=Completeness(31, 25, 25, 1, 5, 0.8065),
     rolled_up_to=datetime(2026, 10, 26, 9, 29, tzinfo=timezone(timedelta(hours=8))),
     recounting=True,
@@ -70,6 +89,8 @@ async def test_it_is_one_page_of_text_and_vectors_with_its_own_typeface() -> Non
         assert wanted in text
     assert "31 天中 25 天已结束并统计；本月未完" in text
     assert "统计到 10-26 09:29 为止的变化。部分日子正在重新统计，数字还会变。" in text
+    assert "完整度：已过去、已统计、且驿站已登记的时间 32.4%（124 / 383 小时）" in text
+    assert "装有控制器的时间里有信号的 98.2%（589.3 / 600 小时）" in text
     assert fonts_of(page)
     assert all("Sheet-" in name for name in fonts_of(page))
 
@@ -91,7 +112,7 @@ async def test_what_is_not_known_is_a_dash_and_no_zero() -> None:
 
 async def test_the_month_before_is_told_by_this_months_days_or_else_whole() -> None:
     def before(*values: Any, **more: Any) -> str:
-        return drawing.before(asdict(Figure(*values, **more)))
+        return drawing.before(asdict(Figure(*values, Parts(1, 2), **more)))
 
     assert before("visits", 9, 11.5, is_mixed=True, change=-0.2174) == "上月折算 12（-21.7%）"
     assert before("visits", 9, 9.0, is_mixed=True, change=0.0) == "上月折算 9（持平）"
@@ -152,22 +173,74 @@ async def test_the_month_before_is_compared_as_the_reports_do(
         for name in set(figures) & set(row):
             assert figures[name].now == row[name]
             if f"{name}_before" in row:
-                told = (figures[name].before, figures[name].change)
-                assert told == (row[f"{name}_before"], row[f"{name}_change"])
+                assert figures[name].before == row[f"{name}_before"]
+            # A share that changes by a part of itself would be read as points.
+            if f"{name}_before" in row and not is_share(name):
+                assert figures[name].change == row[f"{name}_change"]
 
 
-async def test_a_share_before_is_made_of_the_sums_it_is_divided_of() -> None:
-    """As the catalogue says them."""
-    for name, (of, by, less) in SHARES.items():
-        report = (
-            "promise"
-            if name == "unknown_share"
-            else next(report for report, (row, _) in SAYS.items() if name in row._fields)
-        )
-        says = field_of(report, name)
-        assert says.numerator == " + ".join(of)
-        assert says.denominator == " - ".join([*by, *less])
-        assert {*of, *by, *less} <= set(FIGURES[report])
+async def test_every_figure_says_what_it_is_of(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """A numerator and a denominator, as the catalogue names them; else what is known of it."""
+    station = city.stations[0]
+    async with runtime.database.write() as tx:
+        for day in (18, 19, 22):
+            await came(tx, runtime, station, datetime(2026, 11, day, 4, tzinfo=UTC))
+        one = sa.update(Visit).where(Visit.started_at == datetime(2026, 11, 19, 4, tzinfo=UTC))
+        await tx.execute(one.values(mode=Kind.FREE))
+    await rolled(runtime)
+    days = (await runtime.calendar.fresh(runtime.database)).current
+    async with runtime.database.read() as tx:
+        terms = Terms(runtime.now(), days, timedelta(days=180))
+        sheet = await gather(tx, station, month_of("2026-11"), terms)
+    query = {"from": "2026-11-01", "to": "2026-12-01", "station": str(station.id)}
+    rows: dict[str, dict[str, Any]] = {}
+    for report in ("visits", "access", "occupancy", "promise"):
+        path = f"/v1/admin/reports/{report}"
+        answer = await client.get(path, params=query, headers=city.auditor.headers)
+        (rows[report],) = answer.json()["rows"]
+    assert [figure.name for figure in sheet.figures] == list(SHOWN)
+    for figure in sheet.figures:
+        row, says = rows[SHOWN[figure.name]], field_of(SHOWN[figure.name], figure.name)
+        assert figure.now == row[figure.name]
+        assert (says.numerator is None) is (figure.name in BESIDE)
+        if says.numerator and says.denominator:
+            for said, side in ((says.numerator, "of"), (says.denominator, "by")):
+                is_known = None not in [row[name] for name in re.findall("[a-z_]+", said)]
+                wanted = worth(said, row) if is_known else None
+                assert getattr(figure.parts, side) == wanted
+    parts = {figure.name: (figure.parts.of, figure.parts.by) for figure in sheet.figures}
+    visits = rows["visits"]["visits"]
+    assert parts["visits"] == (3 * visits, None)
+    assert parts["offhours_share"] == (visits - 1, visits)
+    hours, whole = parts["known_share"]
+    assert whole == 30 * 24
+    assert hours == pytest.approx(rows["visits"]["known_share"] * whole, abs=0.05)
+    assert sheet.hours_parts == Parts(visits, (hours or 0) / 24)
+    inside = rows["occupancy"]
+    wanted = Parts(inside["reporting_person_hours"], inside["reporting_hours"])
+    assert sheet.inside_parts == wanted
+    assert (sheet.heard.now, sheet.heard.parts) == (
+        rows["promise"]["reported_share"],
+        Parts(rows["promise"]["online_hours"], rows["promise"]["commissioned_hours"]),
+    )
+
+
+async def test_what_a_figure_is_of_is_said_below_it() -> None:
+    text = page_of(await printed(SHEET)).extract_text()
+    for name in SHOWN:
+        wanted = drawing.PARTS[name].format(of="124", by="383")
+        assert wanted in text, name
+    for wanted in ("383 人次 / 24.5 天", "— 人时 / — 小时"):
+        assert wanted in text
+    assert drawing.made_of(asdict(Parts(1234.56, None)), "promise_rate") == "1,234.6 / — 小时"
+    assert drawing.made_of(asdict(Parts(0.0, 10.0)), "offhours_share") == "0 / 10 人次"
+    assert set(drawing.PARTS) == {*SHOWN, *BESIDE, "hours", "inside"}
+    # A numerator is not left out, nor a denominator where there is one.
+    for name in SHOWN:
+        has_two = name not in BESIDE or BESIDE[name][1] is not None
+        assert ("{by}" in drawing.PARTS[name]) is has_two
 
 
 async def test_of_a_month_of_which_nothing_is_known_nobody_says_that_nothing_happened() -> None:
@@ -225,7 +298,7 @@ async def test_a_month_lies_where_days_may_lie(text: str) -> None:
 
 
 async def test_a_process_that_cannot_draw_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = replace(SHEET, figures=[Figure("no_such_figure", 1, 1)])
+    broken = replace(SHEET, figures=[Figure("no_such_figure", 1, 1, Parts(1))])
     with pytest.raises(SheetFailed, match="no_such_figure"):
         await printed(broken)
 

@@ -1,5 +1,6 @@
 """Where figures come from: each names the counters that move it, and as many rows as it counts."""
 
+import operator
 import random
 import uuid
 from collections import Counter, defaultdict
@@ -138,7 +139,7 @@ def worth(terms: str, figures: dict[str, Any]) -> float:
     found = float(figures[first])
     for sign, name in zip(rest[::2], rest[1::2], strict=True):
         other = float(figures[name])
-        found = {"+": found + other, "-": found - other, "/": found / other}[sign]
+        found = {"+": operator.add, "-": operator.sub, "/": operator.truediv}[sign](found, other)
     return found
 
 

@@ -58,8 +58,8 @@ def test_figures_are_figures_and_times_are_local(tmp_path: Path) -> None:
 
 
 def plain(name: str) -> str:
-    """Of the period before, the same figure."""
-    return name.removeprefix("before_")
+    """Of the period before, and of the days that are over, the same figure."""
+    return name.removeprefix("before_").removesuffix("_before").removesuffix("_over")
 
 
 def seen(cell: Any) -> str:

@@ -31,6 +31,7 @@ from app.reports.export import COMPARED
 from app.reports.frame import PeriodInvalid, progress
 from app.reports.rules import Bucket, By, Class
 from app.reports.rules.comparison import period_before
+from app.reports.rules.rates import rate_of
 from app.visits.tables import EndSource
 
 router = APIRouter(tags=["admin: reports"])
@@ -220,8 +221,10 @@ def _unknown(report: Report, figure: str, from_day: date, to_day: date) -> str:
     name = next((figure.removesuffix(end) for end in COMPARED if figure.endswith(end)), "")
     if name in FIGURES.get(report, ()):
         before = period_before(period_of(from_day, to_day))
+        rate = rate_of(report, name)
+        parts = ", ".join((name,) if rate is None else rate.names)
         return (
-            f"{figure} is computed from {name}: ask for it over this period, and from "
+            f"{figure} is computed from {parts}: ask for each over this period, and from "
             f"{before.from_day} to {before.to_day}, by day_class to see the mix of days"
         )
     return f"the figures of this report are: {', '.join([source.KNOWN, *source.MADE[report]])}"

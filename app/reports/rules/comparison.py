@@ -51,11 +51,30 @@ class OnDays(NamedTuple):
     value: float | None
 
 
-def expected(before: Mapping[Class, OnDays], now: Mapping[Class, OnDays]) -> float | None:
+ByClass = Mapping[Class, OnDays]
+
+
+def known_together(parts: Mapping[str, ByClass]) -> Mapping[str, ByClass]:
+    """Leave of each part the days of a class of which all of them are known.
+
+    What is divided and by what are then of the same days.
+    """
+    known = [
+        {each for each, mine in part.items() if mine.days and mine.value is not None}
+        for part in parts.values()
+    ]
+    same = set.intersection(*known)
+    return {
+        name: {each: mine for each, mine in part.items() if each in same}
+        for name, part in parts.items()
+    }
+
+
+def expected(before: ByClass, now: ByClass) -> float | None:
     """Give what the period before comes to with this period's days.
 
     Of its days of which anything is known, as in `total`. None where some of these are of a class
-    of which nothing is known before.
+    of which nothing is known before. It is not rounded: shares are made of it.
     """
     found = 0.0
     known = {each: mine for each, mine in now.items() if mine.days and mine.value is not None}
@@ -63,11 +82,11 @@ def expected(before: Mapping[Class, OnDays], now: Mapping[Class, OnDays]) -> flo
         was = before.get(each)
         if was is None or was.value is None or not was.days:
             return None
-        found += was.value / was.days * mine.days
-    return round(found, 2) if known else None
+        found += was.value * (mine.days / was.days)
+    return found if known else None
 
 
-def total(now: Mapping[Class, OnDays]) -> float | None:
+def total(now: ByClass) -> float | None:
     """Sum up what came on the known days; None where none is."""
     values = [mine.value for mine in now.values() if mine.days and mine.value is not None]
     return sum(values) if values else None

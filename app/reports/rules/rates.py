@@ -1,0 +1,161 @@
+"""What each share and mean is divided of and by, in fields of its row. Pure.
+
+Of this the catalogue speaks, stations are ranked by it, and a period is compared with another: a
+share of some days is that of their sums.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Sums = Mapping[str, float | None]
+"""Fields by their names; durations as milliseconds, so that no digit is by chance."""
+
+SHARE_PLACES = 10_000
+"""Shares have four decimals."""
+MS_PER_HOUR = 3_600_000
+
+COVERAGE = 0.5
+"""Below this share of counted staffed hours nobody can compare nights with them (metrics 13)."""
+
+
+class Measure(NamedTuple):
+    """In what a rate is told."""
+
+    milliseconds: int
+    """How many of them are one; of what is no duration, one of what is divided."""
+    places: int
+    """To one of how many it is rounded, half up."""
+
+
+PARTS = Measure(1, SHARE_PLACES)
+SECONDS = Measure(1_000, 100)
+MINUTES = Measure(60_000, 10)
+
+
+def half_up(part: float, whole: float, places: int) -> float:
+    """Divide, to one of so many places; of whole numbers, no digit is by chance."""
+    return (2 * places * part + whole) // (2 * whole) / places
+
+
+class Quotient(NamedTuple):
+    """What is yet to be divided."""
+
+    part: float
+    whole: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Some fields, less others."""
+
+    plus: tuple[str, ...]
+    minus: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Say it, as the catalogue prints it."""
+        return " - ".join([" + ".join(self.plus), *self.minus])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields it is made of."""
+        return *self.plus, *self.minus
+
+    def of(self, sums: Sums) -> Quotient | None:
+        """Sum up; None where one of them is not known."""
+        known = [sums[name] for name in self.names]
+        signed = [1] * len(self.plus) + [-1] * len(self.minus)
+        if None in known:
+            return None
+        return Quotient(sum(sign * (one or 0) for sign, one in zip(signed, known, strict=True)), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """One sum by another; of two rates, how many times the second the first is."""
+
+    numerator: "Sum | Rate"
+    denominator: "Sum | Rate"
+    measure: Measure = PARTS
+    enough: "tuple[Rate, float] | None" = None
+    """Another rate that says how well this one is known, and below what it says nothing."""
+
+    @property
+    def words(self) -> str:
+        """Say it, as the catalogue prints it."""
+        return f"{self.numerator.words} / {self.denominator.words}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields it is made of, and that say whether it is known, each once."""
+        more = self.enough[0].names if self.enough is not None else ()
+        return tuple(dict.fromkeys((*self.numerator.names, *self.denominator.names, *more)))
+
+    def of(self, sums: Sums) -> Quotient | None:
+        """Divide what is to be divided; None where a part is not known."""
+        part, whole = self.numerator.of(sums), self.denominator.of(sums)
+        if part is None or whole is None:
+            return None
+        return Quotient(part.part * whole.whole, part.whole * whole.part)
+
+    def told(self, sums: Sums) -> float | None:
+        """Give the rate of some sums; None where it is not known, and where it is by nothing."""
+        if self.enough is not None:
+            shares, least = self.enough
+            share = shares.told(sums)
+            if share is None or share < least:
+                return None
+        found = self.of(sums)
+        if found is None or found.whole <= 0:
+            return None
+        return half_up(found.part, found.whole * self.measure.milliseconds, self.measure.places)
+
+
+def _rate(numerator: str, denominator: str, *, measure: Measure = PARTS, less: str = "") -> Rate:
+    """Divide one field by another, perhaps less a third."""
+    return Rate(Sum((numerator,)), Sum((denominator,), (less,) if less else ()), measure)
+
+
+FREE_MODE_COVERAGE = _rate("covered_hours", "staffed_hours")
+
+RATES: Mapping[str, Rate] = {
+    "offhours_share": _rate("out_of_hours_visits", "visits"),
+    "free_mode_coverage": FREE_MODE_COVERAGE,
+    "night_uplift": Rate(
+        _rate("out_of_hours_visits", "unstaffed_hours"),
+        _rate("visits_free", "staffed_hours"),
+        enough=(FREE_MODE_COVERAGE, COVERAGE),
+    ),
+    "dwell_mean_s": _rate("stay_hours", "stays", measure=SECONDS),
+    "imputed_exit_share": _rate("imputed_exits", "ended"),
+    "grant_rate": Rate(Sum(("granted", "walk_in")), Sum(("decided",))),
+    "open_success_rate": _rate("executed", "granted"),
+    "proven_open_rate": _rate("opened", "with_contact"),
+    "avg_occupancy": _rate("reporting_person_hours", "reporting_hours"),
+    "avg_when_used": _rate("reporting_person_hours", "reporting_used_hours"),
+    "seat_utilization": _rate("reporting_person_hours", "seat_hours"),
+    "time_utilization": _rate("reporting_used_hours", "reporting_hours"),
+    "uses_per_visit": _rate("uses", "visits"),
+    "availability": Rate(
+        Sum(("standing_hours",), ("out_of_order_hours",)), Sum(("standing_hours",))
+    ),
+    "unknown_share": _rate("unknown_hours", "standing_hours"),
+    "repair_mean_min": _rate("repair_hours", "repairs", measure=MINUTES),
+    "promise_rate": _rate("usable_hours", "promised_hours", less="unknown_hours"),
+    "controller_uptime": _rate("online_hours", "commissioned_hours", less="unheard_hours"),
+    "mttr_min": _rate("outage_hours", "outages", measure=MINUTES),
+    "visits_share": _rate("visits", "all_visits"),
+    "occupation_share": _rate("visits", "told_visits"),
+}
+"""By their names in the reports."""
+
+RATES_OF: Mapping[tuple[str, str], Rate] = {
+    ("promise", "unknown_share"): _rate("unknown_hours", "promised_hours"),
+}
+"""Where one name means another thing in one report."""
+
+
+def rate_of(report: str, name: str) -> Rate | None:
+    """Say what a field of a report is divided of and by; None where it is no rate."""
+    return RATES_OF.get((report, name), RATES.get(name))
