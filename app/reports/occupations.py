@@ -25,7 +25,7 @@ from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
 from app.reports.columns import Column, rates, shown
 from app.reports.crowds import Crowd
-from app.reports.frame import Frame, Part, PeriodInvalid, Scope, frame, progress
+from app.reports.frame import Frame, Part, PeriodInvalid, Place, Scope, frame, progress
 from app.reports.rows import OccupationsRow
 from app.reports.rules import Bucket, By, Grain, Slot, span_end
 from app.reports.rules.counters import OCCUPATION, OCCUPATIONS
@@ -98,16 +98,16 @@ class _Tree:
             found.append(self.above[found[-1]])
         return found[::-1]
 
-    def at(self, sources: Sequence[uuid.UUID], by: By) -> Node | None:
-        """Find the node that is the sum of these places; None: there is none."""
-        if len(sources) == 1 and Node(sources[0]) in self.above:
-            return Node(sources[0])
-        if by is By.UNIT:
-            mine = (unit for unit, own in self.own.items() if set(own) == set(sources))
-            unit = next(mine, None)
-            return None if unit is None else Node(unit, is_own=True)
+    def at(self, place: Place) -> Node | None:
+        """Find the node that a row is about; None: there is none."""
+        if len(place.sources) == 1 and Node(place.sources[0]) in self.above:
+            return Node(place.sources[0])
+        if place.id is not None:
+            # Of several stations, and perhaps not of those that were gone: nothing is of these.
+            own = Node(place.id, is_own=True)
+            return own if own in self.above else None
         roots = {node.id for node in self.below[CITY]}
-        return CITY if roots == set(sources) else None
+        return CITY if roots == set(place.sources) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
     _check(scope)
     made = await frame(tx, scope, most=MOST_PLACES)
     tree = await _read_tree(tx, scope)
-    nodes = [tree.at(place.sources, scope.by) for place in made.places]
+    nodes = [tree.at(place) for place in made.places]
     wanted = {node for node in nodes if node is not None}
     counted_at = (await progress(tx)).counted_at
     spans = [_months(base) for base in made.slots.bases]

@@ -170,6 +170,20 @@ async def test_one_hidden_month_hides_the_sum_of_months_and_no_question_is_answe
     assert await rows(client, city.auditor, station=str(city.stations["CQ0004"].id)) == mine
 
 
+async def test_what_a_unit_keeps_itself_is_told_beside_a_station_that_was_gone_before(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    october = {"from": "2026-10-01"}
+    async with runtime.database.write() as tx:
+        early, left = NIGHT - timedelta(days=400), NIGHT - timedelta(days=200)
+        await a_station(tx, unit=city.near, at=early, retired_at=left, code="CQ0000")
+    await rolled(runtime)
+    own = {"unit": str(city.near.id)}
+    found = await rows(client, city.auditor, by="unit", **own, **october)
+    mine = [row for row in found if row["unit"] == own["unit"]]
+    assert {row["all_visits"] for row in mine} == {9 + 6 + 6 + 7 + 2}
+
+
 async def test_spans_counted_before_numbers_were_kept_are_told_from_their_sets(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:
