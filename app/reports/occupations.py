@@ -37,7 +37,7 @@ NOT_SAID = "not_said"
 GROUPS: Sequence[str] = (NOT_SAID, *OCCUPATIONS)
 """By their places in the counters."""
 _EVERY = range(len(GROUPS))
-CUTS = frozenset({By.STATION, By.UNIT, By.ALL, By.MONTH})
+CUTS = frozenset({By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH})
 BUCKETS = frozenset({None, Bucket.MONTH})
 MOST_PLACES = 20_000
 
@@ -173,7 +173,8 @@ def _check(scope: Scope) -> None:
     period = scope.period
     if scope.by not in CUTS or scope.bucket not in BUCKETS:
         raise PeriodInvalid(
-            "visits by occupation are given by station, unit, all or month, and cut by month only"
+            "visits by occupation are given by station, unit, branch, all or month, "
+            "and cut by month only"
         )
     if period.from_day.day != 1 or period.to_day.day != 1:
         raise PeriodInvalid(
