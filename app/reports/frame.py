@@ -51,6 +51,8 @@ MOST_STREAMED = 3_000_000
 """How many it may have where they are written one by one: a city's stations, by day, for a year."""
 AT_ONCE = 20_000
 """How many rows are computed together."""
+MOST_NAMED = 200
+"""How many sources are found by their names."""
 
 ALL = "全部"
 """The name of a row about all stations of the scope."""
@@ -203,7 +205,7 @@ class Part:
     def selectors(self) -> Sequence[Any]:
         """Say where the sources are found: by their names if few, else by the scope itself."""
         ids = list(self.sources)
-        if len(ids) <= 200 or len(self.places) < len(self.frame.places):
+        if len(ids) <= MOST_NAMED or len(self.places) < len(self.frame.places):
             return [ids] if ids else []
         stations = self.frame.scope.stations
         if self.frame.scope.by is By.BRANCH:

@@ -553,6 +553,24 @@ async def test_a_report_has_a_bound(runtime: Runtime) -> None:
                 await frame(tx, one.scope(by, bucket))
 
 
+async def test_a_report_of_more_places_than_are_named_is_the_same_report(
+    runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a branch is of units alone, and beside it are a district's own stations."""
+    async with told(runtime, 0, health, rounds=0) as one:
+        near, _, street = one.story.units
+        mine = sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id]))
+        stations = sa.select(Station.id)
+        scopes = [one.scope(by) for by in (By.STATION, By.UNIT, By.BRANCH, By.OPERATING_MODEL)]
+        for root, of in ((near.parent_id, stations), (near.id, mine)):
+            assert root is not None
+            scopes.append(replace(scopes[2], stations=of, roots=Roots(units=[root])))
+        few = [await queries.visits(one.tx, scope) for scope in scopes]
+        monkeypatch.setattr("app.reports.frame.MOST_NAMED", 0)
+        assert [await queries.visits(one.tx, scope) for scope in scopes] == few
+        assert all(any(row.visits for row in rows) for rows in few)
+
+
 async def test_a_report_in_parts_is_the_same_report(
     runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
