@@ -227,9 +227,14 @@ async def test_a_branch_whose_stations_were_gone_before_the_period_is_no_row(
 async def test_of_a_single_station_it_is_the_row_of_its_unit(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:
+    """Of this station alone, although there is another one in its street."""
     station = city.stations["CQ0003"]
     async with runtime.database.write() as tx:
+        beside = await a_station(tx, unit=city.units["解放碑街道"], at=EARLY, code="CQ0006")
+        somebody = await a_worker(tx, runtime, at=EARLY)
+        await come(tx, beside, [somebody], NIGHT - timedelta(minutes=20))
         keeper = await an_admin(tx, at=NIGHT, role=Role.STATION_KEEPER, station=station)
+    await rolled(runtime)
     expected = [("渝中区（本级）", 2, 2)]
     assert said(await rows(client, city.auditor, station=str(station.id))) == expected
     assert said(await rows(client, keeper)) == expected
