@@ -524,6 +524,7 @@ def _cases(places: Places) -> Sequence[Case]:
     found = []
     for report in ("visits", "access", "occupancy", "facilities", "promise"):
         found += [_case(report, *cut) for cut in cuts]
+    found.append(_case("visits", "city", year, "branch"))
     for cut in (cuts[0], cuts[5], cuts[6], cuts[10]):
         found.append(_case("occupations", *cut))
     for report in ("ranking", "controllers"):

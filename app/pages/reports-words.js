@@ -112,7 +112,7 @@ window.REPORT_WORDS = {
 /* Values that the API names by a word: [Chinese, English]. */
 window.VALUES = {
   report: { visits: ['到访', 'Visits'], access: ['扫码开门', 'Access'], occupancy: ['在站人数', 'Occupancy'], facilities: ['设施使用', 'Facilities'], promise: ['兑现承诺', 'Promise'], occupations: ['职业构成', 'Occupations'], ranking: ['同类排名', 'Ranking'], controllers: ['控制器', 'Controllers'] },
-  by: { station: ['驿站', 'station'], unit: ['工会组织', 'unit'], operating_model: ['运营模式', 'operating model'], all: ['合计', 'total'], hour: ['小时（一天中）', 'hour of the day'], day: ['日', 'day'], weekday: ['星期', 'day of the week'], day_class: ['日期类别', 'class of day'], week: ['周', 'week'], month: ['月', 'month'] },
+  by: { station: ['驿站', 'station'], unit: ['工会组织', 'unit'], branch: ['下级工会（含以下）', 'branch below'], operating_model: ['运营模式', 'operating model'], all: ['合计', 'total'], hour: ['小时（一天中）', 'hour of the day'], day: ['日', 'day'], weekday: ['星期', 'day of the week'], day_class: ['日期类别', 'class of day'], week: ['周', 'week'], month: ['月', 'month'] },
   bucket: { hour: ['按每天每小时', 'by hour of each day'], day: ['按日', 'by day'], week: ['按周', 'by week'], month: ['按月', 'by month'], hour_of_day: ['按一天中的小时', 'by hour of the day'], weekday: ['按星期', 'by weekday'], day_class: ['按日期类别', 'by class of day'] },
   role: { city_admin: ['市级管理员', 'city administrator'], unit_admin: ['工会管理员', 'unit administrator'], station_keeper: ['驿站管理员', 'station keeper'], auditor: ['审计员', 'auditor'] },
   unit_kind: { city: ['市级', 'city'], district: ['区县', 'district'], street: ['街道乡镇', 'street'], industry: ['产业', 'industry'] },

@@ -21,7 +21,7 @@
   /* By these a row is asked for again: where its figures come from. */
   var ROW_NAMES = ['station', 'unit', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind'];
   var NO_FIGURES = ['text', 'id', 'date', 'truth'];
-  var PLACES = ['station', 'unit', 'operating_model', 'all'];
+  var PLACES = ['station', 'unit', 'branch', 'operating_model', 'all'];
   var KEPT = ['report', 'station', 'unit', 'from', 'to', 'by', 'bucket', 'compare', 'figure', 'sort', 'columns', 'source', 'row'];
 
   var lang = stored('yizhan.lang') || (/^zh/i.test(navigator.language || 'zh') ? 'zh' : 'en');
@@ -462,6 +462,11 @@
     var isCut = what.by.indexOf('day') >= 0;
     if (row.station && !chosen.station) { return to({ station: row.station, unit: '', by: isCut ? 'day' : what.by.indexOf('all') >= 0 ? 'all' : 'station', report: isCut || chosen.report === 'occupations' ? chosen.report : 'promise' }); }
     if (chosen.by === 'unit' && row.unit && row.unit !== chosen.unit) { return to({ unit: row.unit, station: '', by: 'station' }); }
+    if (chosen.by === 'branch' && row.unit) {
+      /* Further down; where nothing is below any more, to the stations. */
+      if (row.unit !== chosen.unit) { return to({ unit: row.unit, station: '', by: 'branch' }); }
+      return told.rows.every(function (one) { return one.unit === row.unit; }) ? to({ by: 'station' }) : null;
+    }
     var span = spanOf(row);
     if (isCut && (chosen.by === 'month' || chosen.by === 'week') && span.isWhole) { return to({ from: span.from, to: span.to, by: 'day' }); }
     if (isCut && chosen.by === 'day') { return to({ from: span.from, to: span.to, by: 'hour' }); }

@@ -61,11 +61,16 @@ class Described:
 FORMULAS: Mapping[str, tuple[str, str]] = {
     "station": ("code of the station; null where a row is about more than one", "text"),
     "unit": (
-        "id of the unit; null where a row is not about one; a unit's row is of the stations that "
-        "hang on it directly, and units below it have rows of their own: `unit=` asks for a branch",
+        "id of the unit; null where a row is not about one; by `unit` a row is of the stations "
+        "that hang on it directly, and units below it have rows of their own; by `branch` it is of "
+        "everything below it, and only the asked unit's own row is of what hangs on it directly",
         "id",
     ),
-    "name": ("name of the station or unit as it is now", "text"),
+    "name": (
+        "name of the station or unit as it is now; by `branch`, （本级） behind it says that the "
+        "row is of just the stations that hang on the unit directly",
+        "text",
+    ),
     "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
     "day": (
         "local day, 00:00 to 24:00 in the station's zone; of a week its Monday, of a month its "
@@ -480,7 +485,7 @@ PRIVACY_ZH_OF: Mapping[str, str] = {
 
 
 CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
-    "occupations": ([By.STATION, By.UNIT, By.ALL, By.MONTH], [Bucket.MONTH]),
+    "occupations": ([By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH], [Bucket.MONTH]),
     "ranking": ([By.STATION], []),
     "controllers": ([By.STATION], []),
 }
@@ -554,6 +559,13 @@ def page() -> str:
         "24, of all days together; so are `weekday` and `day_class`. Rows of time, `by=hour`, are",
         "the 24 as well. A station that was retired before the period is no row, and is missing",
         "in none; asked for by name, it is one.",
+        "",
+        "`by=branch` compares what lies below a place: a row for each unit directly below `unit=`,",
+        "or below the one unit that the administrator has, with everything below it, and one for",
+        "what that unit keeps itself. Who has several units sees a row for each of them. Sums that",
+        "are kept are read, so distinct workers stay exact: whoever came to two districts counts",
+        "in both, and once in each. With `station=` it is the row of the station's unit, as by",
+        "`unit`.",
         "",
         "With `format=csv` or `format=xlsx` a report is a file. A CSV is one table; what the JSON",
         "says beside its rows, headers of the answer say, each as JSON: `Report-Completeness`,",

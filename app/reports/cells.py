@@ -8,14 +8,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
 from app.places.tables import FacilityKind, OperatingModel, Station
-from app.reports.frame import Frame, Part, Scope, frame
+from app.reports.frame import Frame, Part, Scope, frame, read_tree
 from app.reports.rules import By, Class, Period, Slot
 from app.reports.rules.counters import QUARTERS
 from app.reports.rules.day import quarter_edges
@@ -89,7 +88,7 @@ def _instant(ms: int) -> datetime:
 
 async def find(tx: AsyncSession, scope: Scope, names: Names) -> Cell:
     """Find a row of a report by its names; raises RowUnknown, PeriodInvalid."""
-    made = await frame(tx, replace(scope, stations=_narrowed(scope, names)))
+    made = await frame(tx, replace(scope, stations=await _narrowed(tx, scope, names)))
     asked = {"day": names.day, "weekday": names.weekday, "day_class": names.day_class}
     said = {name: value for name, value in asked.items() if value is not None}
     bases = [
@@ -108,6 +107,7 @@ def _needed(made: Frame) -> Sequence[str]:
     places = {
         By.STATION: "of_station",
         By.UNIT: "of_unit",
+        By.BRANCH: "of_unit",
         By.OPERATING_MODEL: "of_operating_model",
     }
     found = [places[made.scope.by]] if made.scope.by in places else []
@@ -119,17 +119,20 @@ def _needed(made: Frame) -> Sequence[str]:
     return found or ["nothing: it has one row"]
 
 
-def _narrowed(scope: Scope, names: Names) -> sa.Select[uuid.UUID]:
+async def _narrowed(tx: AsyncSession, scope: Scope, names: Names) -> sa.Select[uuid.UUID]:
     """Keep the stations of the row's place: reports by place group no others with them."""
-    columns: dict[By, tuple[Any, Any]] = {
-        By.STATION: (Station.code, names.station),
-        By.UNIT: (Station.unit_id, names.unit),
-        By.OPERATING_MODEL: (Station.operating_model, names.operating_model),
-    }
+    by, model = scope.by, names.operating_model
+    units = (await read_tree(tx, scope)).of_row(names.unit)
+    said = (
+        ("station", names.station, by is By.STATION, Station.code == names.station),
+        ("unit", names.unit, by.is_unit, Station.unit_id.in_(units)),
+        ("operating_model", model, by is By.OPERATING_MODEL, Station.operating_model == model),
+    )
     stations = scope.stations
-    for by, (column, value) in columns.items():
-        if value is not None and by is not scope.by:
-            raise RowUnknown(f"rows by {scope.by.value} are not named by of_{by.value}")
-        if value is not None:
-            stations = stations.where(column == value)
+    for name, value, has_such, is_its in said:
+        if value is None:
+            continue
+        if not has_such:
+            raise RowUnknown(f"rows by {by.value} are not named by of_{name}")
+        stations = stations.where(is_its)
     return stations

@@ -154,7 +154,8 @@ def check(report: str, scope_is_places: bool) -> None:
         raise ComparisonInvalid(f"these can be compared: {', '.join(FIGURES)}")
     if not scope_is_places:
         raise ComparisonInvalid(
-            "places are compared, over the whole period: by station, unit, operating_model or all"
+            "places are compared, over the whole period: "
+            "by station, unit, branch, operating_model or all"
         )
 
 

@@ -7,7 +7,7 @@ are rows of arrays here, and a sum of them is asked of the unit that has it, nev
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
@@ -28,6 +28,7 @@ from app.places.tables import OperatingModel, Station, Unit
 from app.reports.changes import CHANGED, CLOSED
 from app.reports.columns import Ints, share
 from app.reports.rules import (
+    Branch,
     Bucket,
     By,
     Completeness,
@@ -36,6 +37,7 @@ from app.reports.rules import (
     Slot,
     Slots,
     Span,
+    branches,
     completeness,
     cover,
     slots,
@@ -49,9 +51,13 @@ MOST_STREAMED = 3_000_000
 """How many it may have where they are written one by one: a city's stations, by day, for a year."""
 AT_ONCE = 20_000
 """How many rows are computed together."""
+MOST_NAMED = 200
+"""How many sources are found by their names."""
 
 ALL = "全部"
 """The name of a row about all stations of the scope."""
+OWN = "（本级）"
+"""What is added to the name of a unit where its row is of what it keeps itself, beside branches."""
 
 
 class PeriodInvalid(Invalid):
@@ -129,6 +135,8 @@ class Frame:
     places: Sequence[Place]
     lives: Lives
     zones: Sequence[str]
+    branches: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
+    """Where rows are units: to which the stations of each unit belong."""
 
     @property
     def rows(self) -> int:
@@ -197,9 +205,12 @@ class Part:
     def selectors(self) -> Sequence[Any]:
         """Say where the sources are found: by their names if few, else by the scope itself."""
         ids = list(self.sources)
-        if len(ids) <= 200 or len(self.places) < len(self.frame.places):
+        if len(ids) <= MOST_NAMED or len(self.places) < len(self.frame.places):
             return [ids] if ids else []
         stations = self.frame.scope.stations
+        if self.frame.scope.by is By.BRANCH:
+            # Units on which perhaps no station hangs itself, and few.
+            return [stations, [place.id for place in self.places]]
         units = sa.select(Station.unit_id).where(Station.id.in_(stations))
         return [stations, units] if self.frame.scope.by is By.UNIT else [stations]
 
@@ -345,7 +356,7 @@ async def frame(
     counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
     found = await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
-    made = Frame(scope, pieces, found.places, found.lives, list(found.zones))
+    made = Frame(scope, pieces, found.places, found.lives, list(found.zones), found.branches)
     if made.rows > most:
         raise PeriodInvalid(
             f"the report would have more than {most} rows; "
@@ -382,6 +393,7 @@ class _Found:
     places: list[Place] = field(default_factory=list)
     lives: Lives = field(default_factory=lambda: Lives(*np.empty((5, 0), np.int64)))
     zones: dict[str, int] = field(default_factory=dict)
+    branches: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
 
     def zone(self, timezone: str) -> int:
         return self.zones.setdefault(timezone, len(self.zones))
@@ -420,8 +432,42 @@ async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
 
 async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     """Group the stations where they lie: most of them have lived through all of the period."""
-    keys: Mapping[By, Any] = {By.UNIT: Station.unit_id, By.OPERATING_MODEL: Station.operating_model}
-    key: Any = keys.get(scope.by, sa.literal(None, sa.Uuid()))
+    rows = (await tx.execute(_lived(scope, until))).all()
+    tree = await read_tree(tx, scope)
+    found = _Found(branches=tree.branches)
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        # A unit that was moved out of the scope just now is in no row.
+        if row.key in tree.branches or not scope.by.is_unit:
+            groups.setdefault(tree.group_of(row.key), []).append(row)
+    if not groups and scope.by not in _KEYS:
+        groups[None] = []
+    lives = [
+        (number, found.zone(row.timezone), ms_of(row.since), ms_of(row.ended), row.stations)
+        for number, of in enumerate(groups.values())
+        for row in of
+    ]
+    found.lives = Lives(*np.array(lives, np.int64).reshape(-1, 5).T)
+    sources = await _sources(tx, scope, groups, tree)
+    for group, of in groups.items():
+        unit = group.unit if isinstance(group, Branch) else None
+        found.places.append(
+            Place(
+                unit,
+                None,
+                None if unit is None else str(unit),
+                _name(scope, group, tree),
+                group.value if isinstance(group, OperatingModel) else None,
+                min((row.timezone for row in of), default=CITY_ZONE),
+                sum(row.seats for row in of),
+                sources.get(group, ()),
+            )
+        )
+    return found
+
+
+def _lived(scope: Scope, until: datetime) -> sa.Select[Any]:
+    """Select how many stations of each group lived how long, in the order of their codes."""
     start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
     since = sa.case(
         (Station.created_at < start, sa.literal(start, Instant())), else_=Station.created_at
@@ -431,7 +477,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
     )
     each = (
         sa.select(
-            key.label("key"),
+            key_of(scope.by).label("key"),
             Station.timezone,
             since.label("since"),
             ended.label("ended"),
@@ -442,71 +488,95 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> _Found:
         .subquery()
     )
     columns = (each.c.key, each.c.timezone, each.c.since, each.c.ended)
-    query = sa.select(
-        *columns,
-        sa.func.count().label("stations"),
-        sa.func.sum(each.c.capacity).label("seats"),
-        sa.func.min(each.c.code).label("code"),
-    ).group_by(*columns)
-    rows = (await tx.execute(query.order_by(sa.text("code")))).all()
-    found = _Found()
-    numbers: dict[Any, int] = {}
-    lives: list[tuple[int, int, int, int, int]] = []
-    for row in rows:
-        number = numbers.setdefault(row.key, len(numbers))
-        life = ms_of(row.since), ms_of(row.ended)
-        lives.append((number, found.zone(row.timezone), *life, row.stations))
-    found.lives = Lives(*np.array(lives, np.int64).reshape(-1, 5).T)
-    if not numbers and scope.by not in keys:
-        numbers[None] = 0
-    sources = await _sources(tx, scope, numbers)
-    names = await _names(tx, scope, list(numbers))
-    for group, number in numbers.items():
-        mine = [row for row in rows if row.key == group] if len(numbers) < len(rows) else []
-        of = mine or rows[number : number + 1]
-        found.places.append(
-            Place(
-                group if scope.by is By.UNIT else None,
-                None,
-                str(group) if scope.by is By.UNIT else None,
-                names.get(group, ALL),
-                group.value if isinstance(group, OperatingModel) else None,
-                min((row.timezone for row in of), default=CITY_ZONE),
-                sum(row.seats for row in of),
-                sources.get(group, ()),
-            )
+    return (
+        sa.select(
+            *columns,
+            sa.func.count().label("stations"),
+            sa.func.sum(each.c.capacity).label("seats"),
+            sa.func.min(each.c.code).label("code"),
         )
-    return found
+        .group_by(*columns)
+        .order_by(sa.text("code"))
+    )
 
 
-async def _names(tx: AsyncSession, scope: Scope, groups: Sequence[Any]) -> Mapping[Any, str]:
-    if scope.by is By.OPERATING_MODEL:
-        return {group: group.value for group in groups}
-    if scope.by is not By.UNIT:
-        return {}
-    units = sa.select(Station.unit_id).where(Station.id.in_(scope.stations))
-    rows = await tx.execute(sa.select(Unit.id, Unit.name).where(Unit.id.in_(units)))
-    return {row.id: row.name for row in rows}
+_KEYS: Mapping[By, Any] = {
+    By.UNIT: table_of(Station).c.unit_id,
+    By.BRANCH: table_of(Station).c.unit_id,
+    By.OPERATING_MODEL: table_of(Station).c.operating_model,
+}
+
+
+def key_of(by: By) -> Any:
+    """Give what of a station says to which row it belongs, where rows are of several."""
+    return _KEYS.get(by, sa.literal(None, sa.Uuid()))
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The units, where rows are units."""
+
+    names: Mapping[uuid.UUID, str] = field(default_factory=dict)
+    branches: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
+    """To which row the stations of each belong."""
+    parents: Collection[uuid.UUID] = ()
+    """Those that have others below them."""
+
+    def group_of(self, key: Any) -> Any:
+        """Say to which row a station belongs, by its key."""
+        return self.branches.get(key, key)
+
+    def of_row(self, unit: uuid.UUID | None) -> Sequence[uuid.UUID]:
+        """Give the units whose stations belong to a unit's row."""
+        return [id for id, branch in self.branches.items() if branch.unit == unit]
+
+
+async def read_tree(tx: AsyncSession, scope: Scope) -> Tree:
+    """Read the units, if rows are units."""
+    if not scope.by.is_unit:
+        return Tree()
+    # Thousands of rows as the driver gives them, not the session's.
+    query = sa.select(Unit.id, Unit.parent_id, Unit.name)
+    rows = (await (await tx.connection()).execute(query)).all()
+    above = {row.id: row.parent_id for row in rows}
+    return Tree(
+        names={row.id: row.name for row in rows},
+        branches=branches(above, scope.roots.units if scope.by is By.BRANCH else ()),
+        parents=frozenset(above.values()),
+    )
+
+
+def _name(scope: Scope, group: Any, tree: Tree) -> str:
+    if isinstance(group, OperatingModel):
+        return group.value
+    if not isinstance(group, Branch):
+        return ALL
+    # Beside rows of whole branches, that of what the unit above them keeps itself must say so.
+    is_beside = group.is_own and scope.by is By.BRANCH
+    return tree.names[group.unit] + (OWN if is_beside else "")
 
 
 async def _sources(
-    tx: AsyncSession, scope: Scope, groups: Mapping[Any, int]
+    tx: AsyncSession, scope: Scope, groups: Collection[Any], tree: Tree
 ) -> Mapping[Any, Sequence[uuid.UUID]]:
     """Say what must be summed for each group: a unit itself, if nothing else is counted in it."""
-    if scope.by not in (By.UNIT, By.OPERATING_MODEL):
+    if scope.by not in _KEYS:
         return {None: [*scope.roots.units, *scope.roots.stations]}
-    key: Any = Station.unit_id if scope.by is By.UNIT else Station.operating_model
-    query = sa.select(Station.id, key.label("key")).where(Station.id.in_(scope.stations))
     found: dict[Any, list[uuid.UUID]] = {}
-    if scope.by is By.UNIT and not scope.roots.stations:
-        above = sa.select(Unit.parent_id).where(Unit.parent_id.is_not(None))
-        others = set(await tx.scalars(above.distinct()))
-        found = {unit: [unit] for unit in groups if unit not in others}
-        if len(found) == len(groups):
-            return found
-        query = query.where(Station.unit_id.in_([unit for unit in groups if unit in others]))
+    if scope.by.is_unit and not scope.roots.stations:
+        found = {
+            group: [group.unit]
+            for group in groups
+            if not group.is_own or group.unit not in tree.parents
+        }
+    if len(found) == len(groups):
+        return found
+    key = key_of(scope.by)
+    query = sa.select(Station.id, key.label("key")).where(Station.id.in_(scope.stations))
+    if scope.by.is_unit:
+        query = query.where(key.in_([group.unit for group in groups if group not in found]))
     for row in await tx.execute(query):
-        found.setdefault(row.key, []).append(row.id)
+        found.setdefault(tree.group_of(row.key), []).append(row.id)
     return found
 
 

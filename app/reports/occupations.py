@@ -25,7 +25,7 @@ from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
 from app.reports.columns import Bools, Column, Ints, rates, shown
 from app.reports.crowds import Crowd
-from app.reports.frame import Frame, Part, PeriodInvalid, Scope, frame, progress
+from app.reports.frame import Frame, Part, PeriodInvalid, Place, Scope, frame, progress
 from app.reports.rows import OccupationsRow
 from app.reports.rules import Bucket, By, Grain, Slot, span_end
 from app.reports.rules.counters import OCCUPATION, OCCUPATIONS
@@ -37,7 +37,7 @@ NOT_SAID = "not_said"
 GROUPS: Sequence[str] = (NOT_SAID, *OCCUPATIONS)
 """By their places in the counters."""
 _EVERY = range(len(GROUPS))
-CUTS = frozenset({By.STATION, By.UNIT, By.ALL, By.MONTH})
+CUTS = frozenset({By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH})
 BUCKETS = frozenset({None, Bucket.MONTH})
 MOST_PLACES = 20_000
 
@@ -78,16 +78,16 @@ class _Tree:
             found.append(self.above[found[-1]])
         return found[::-1]
 
-    def at(self, sources: Sequence[uuid.UUID], by: By) -> Node | None:
-        """Find the node that is the sum of these places; None: there is none."""
-        if len(sources) == 1 and Node(sources[0]) in self.above:
-            return Node(sources[0])
-        if by is By.UNIT:
-            mine = (unit for unit, own in self.own.items() if set(own) == set(sources))
-            unit = next(mine, None)
-            return None if unit is None else Node(unit, is_own=True)
+    def at(self, place: Place) -> Node | None:
+        """Find the node that a row is about; None: there is none."""
+        if len(place.sources) == 1 and Node(place.sources[0]) in self.above:
+            return Node(place.sources[0])
+        if place.id is not None:
+            # Of several stations, and perhaps not of those that were gone: nothing is of these.
+            own = Node(place.id, is_own=True)
+            return own if own in self.above else None
         roots = {node.id for node in self.below[CITY]}
-        return CITY if roots == set(sources) else None
+        return CITY if roots == set(place.sources) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
     _check(scope)
     made = await frame(tx, scope, most=MOST_PLACES)
     tree = await _read_tree(tx, scope)
-    nodes = [tree.at(place.sources, scope.by) for place in made.places]
+    nodes = [tree.at(place) for place in made.places]
     wanted = {node for node in nodes if node is not None}
     spans = [_months(base) for base in made.slots.bases]
     counted_at = (await progress(tx)).counted_at or datetime.fromtimestamp(0, UTC)
@@ -184,7 +184,8 @@ def _check(scope: Scope) -> None:
     period = scope.period
     if scope.by not in CUTS or scope.bucket not in BUCKETS:
         raise PeriodInvalid(
-            "visits by occupation are given by station, unit, all or month, and cut by month only"
+            "visits by occupation are given by station, unit, branch, all or month, "
+            "and cut by month only"
         )
     if period.from_day.day != 1 or period.to_day.day != 1:
         raise PeriodInvalid(

@@ -35,7 +35,7 @@ from app.reports.columns import (
     rounded,
     shown,
 )
-from app.reports.frame import Frame, Part, Scope, base_of, frame
+from app.reports.frame import Frame, Part, Scope, base_of, frame, key_of
 from app.reports.rows import (
     AccessRow,
     ControllersRow,
@@ -464,8 +464,7 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
         if len(part.places) < len(part.frame.places):
             query = query.where(s.id.in_([place.id for place in part.places]))
     else:
-        keys: Mapping[By, Any] = {By.UNIT: s.unit_id, By.OPERATING_MODEL: s.operating_model}
-        key = keys.get(scope.by, sa.literal(None, sa.Uuid()))
+        key = key_of(scope.by)
         query = sa.select(kind, sa.func.sum(quantity), sa.func.sum(long_out), key)
         query = query.group_by(kind, key)
     query = query.join_from(c.station_id.table, s.id.table, s.id == c.station_id).where(
@@ -481,7 +480,9 @@ async def _standing(tx: AsyncSession, part: Part) -> Standing:
     units: list[int] = []
     broken: list[int] = []
     for name, here, out, key in await tx.execute(query):
-        names = key.split("\n") if scope.by is By.STATION else [key]
+        branch = part.frame.branches.get(key)
+        group = key if branch is None else branch.unit
+        names = key.split("\n") if scope.by is By.STATION else [group]
         mine = [place for place in map(number.get, names) if place is not None]
         if not mine:
             continue

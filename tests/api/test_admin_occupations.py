@@ -120,6 +120,10 @@ async def test_what_is_shown_is_what_happened_and_few_are_never_shown(
             "街道工会": ["CQ0003"],
             "江津区总工会": ["CQ0004"],
         },
+        "branch": {
+            "渝中区总工会": ["CQ0001", "CQ0002", "CQ0003"],
+            "江津区总工会": ["CQ0004"],
+        },
         "all": {"全部": list(city.stations)},
     }
     for by, places in branches.items():
@@ -170,13 +174,54 @@ async def test_one_hidden_month_hides_the_sum_of_months_and_no_question_is_answe
     assert await rows(client, city.auditor, station=str(city.stations["CQ0004"].id)) == mine
 
 
+async def test_branches_are_told_as_by_every_other_question_about_the_same_places(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """As each district alone, and as what a district keeps itself; some of it is hidden."""
+    figures = ("occupation", "visits", "persons", "unique_workers", "all_visits", "suppressed")
+
+    def told(rows: list[dict[str, Any]], **of: str) -> list[list[Any]]:
+        mine = [row for row in rows if all(row[name] == value for name, value in of.items())]
+        return [[row[name] for name in figures] for row in mine]
+
+    near, far = {"unit": str(city.near.id)}, {"unit": str(city.far.id)}
+    for months in ({}, {"from": "2026-10-01"}):
+        districts = await rows(client, city.auditor, by="branch", **months)
+        for one in (near, far):
+            alone = await rows(client, city.auditor, by="all", **one, **months)
+            assert told(districts, **one) == told(alone)
+        streets = await rows(client, city.auditor, by="branch", **near, **months)
+        by_unit = await rows(client, city.auditor, by="unit", **near, **months)
+        assert told(streets) == told(by_unit)
+        assert {row["name"] for row in streets} == {"渝中区总工会（本级）", "街道工会"}
+        assert any(row["suppressed"] for row in streets)
+        async with runtime.database.write() as tx:
+            mine = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=city.near)
+        assert told(await rows(client, mine, by="branch", **months)) == told(streets)
+
+
+async def test_what_a_unit_keeps_itself_is_told_beside_a_station_that_was_gone_before(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    october = {"from": "2026-10-01"}
+    async with runtime.database.write() as tx:
+        early, left = NIGHT - timedelta(days=400), NIGHT - timedelta(days=200)
+        await a_station(tx, unit=city.near, at=early, retired_at=left, code="CQ0000")
+    await rolled(runtime)
+    own = {"unit": str(city.near.id)}
+    for by in ("unit", "branch"):
+        found = await rows(client, city.auditor, by=by, **own, **october)
+        mine = [row for row in found if row["unit"] == own["unit"]]
+        assert {row["all_visits"] for row in mine} == {9 + 6 + 6 + 7 + 2}
+
+
 async def test_spans_counted_before_numbers_were_kept_are_told_from_their_sets(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:
     far: dict[str, Any] = {"station": str(city.stations["CQ0004"].id)}
     queries: list[dict[str, Any]] = [
         {"by": by} | bucket | only
-        for by in ("station", "unit", "all")
+        for by in ("station", "unit", "branch", "all")
         for bucket in ({}, {"bucket": "month"})
         for only in ({}, far)
     ]

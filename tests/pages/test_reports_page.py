@@ -231,6 +231,22 @@ def test_choices_stand_in_the_address_and_the_back_button_goes_back(
     expect(page.locator("#to")).to_have_value(city.day)
 
 
+def test_a_branch_is_opened_as_far_down_as_there_is_something(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="visits", by="station", **city.that_day)
+    page.select_option("#by", "branch")
+    names = page.locator("#table tbody tr:not(.total) th a")
+    expect(names).to_have_text(["渝中区总工会", "江津区总工会"])
+    assert page.locator("#by option:checked").inner_text() == "下级工会（含以下）"
+    names.first.click()
+    expect(names).to_have_text(["渝中区总工会（本级）"])
+    expect(page.locator("#by")).to_have_value("branch")
+    names.first.click()
+    expect(page.locator("#by")).to_have_value("station")
+    expect(names).to_have_text(["解放碑驿站"])
+
+
 def test_any_figure_says_where_it_comes_from_down_to_the_rows(
     city: City, desk: BrowserContext
 ) -> None:
@@ -264,6 +280,7 @@ def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: Browse
         {"by": "day", "station": "CQ0001"},
         {"by": "station"},
         {"by": "unit"},
+        {"by": "branch"},
         {"by": "operating_model"},
     ):
         page.goto(city.page(report="visits", **cut, **days))
@@ -281,9 +298,9 @@ def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: Browse
                 listed = page.locator("#source .scroll tbody tr")
                 expect(listed).to_have_count(min(int(text), 50))
             panel_of[text] = panel_of.get(text, 0) + 1
-    assert panel_of[str(CAME)] == 6
-    # Eight, but for two where they came in one of the first hours of the day.
-    assert panel_of["0"] >= 6
+    assert panel_of[str(CAME)] == 7
+    # Nine, but for two where they came in one of the first hours of the day.
+    assert panel_of["0"] >= 7
 
 
 def test_the_keyboard_suffices(city: City, desk: BrowserContext) -> None:

@@ -392,15 +392,35 @@ def ms(length: timedelta) -> int:
     return length // timedelta(milliseconds=1)
 
 
+def branches_of(raw: Raw, roots: Sequence[Any]) -> list[dict[str, Any]]:
+    """Give each of several roots with all below it; of one, each unit below it, and its own."""
+
+    def below(unit: Any) -> list[Station]:
+        path = raw.units[unit].path + "."
+        return [s for s in raw.stations if (raw.units[s.unit_id].path + ".").startswith(path)]
+
+    if len(roots) > 1:
+        return [{"stations": below(root), "unit": root} for root in roots]
+    children = [unit.id for unit in raw.units.values() if unit.parent_id == roots[0]]
+    own = [station for station in raw.stations if station.unit_id == roots[0]]
+    groups = [{"stations": below(child), "unit": child} for child in children]
+    return [*groups, {"stations": own, "unit": roots[0]}]
+
+
 def table_of(
-    raw: Raw, by: str, bucket: str | None, period: tuple[date, date], calendar: dict[date, DayClass]
+    raw: Raw,
+    by: str,
+    bucket: str | None,
+    period: tuple[date, date],
+    calendar: dict[date, DayClass],
+    roots: Sequence[Any],
 ) -> list[Row]:
     """Give the rows that a report must have, in order."""
     days = [period[0] + timedelta(days=n) for n in range((period[1] - period[0]).days)]
     groups: list[dict[str, Any]] = [{"stations": raw.stations}]
     there = [station for station in raw.stations if raw.is_there(station, period[0])]
     kind = by
-    if by in ("station", "unit", "operating_model", "all"):
+    if by in ("station", "unit", "branch", "operating_model", "all"):
         kind = {"hour": "day", "hour_of_day": "all", None: "all"}.get(bucket, bucket or "")
     if by == "station":
         groups = [{"stations": [each], "is_station": True} for each in there]
@@ -410,6 +430,14 @@ def table_of(
             {"stations": [s for s in raw.stations if s.unit_id == unit], "unit": unit}
             for unit in units
         ]
+    if by == "branch":
+        first = {station.id: place for place, station in enumerate(there)}
+        groups = [
+            group
+            for group in branches_of(raw, roots)
+            if any(station.id in first for station in group["stations"])
+        ]
+        groups.sort(key=lambda group: min(first.get(s.id, len(first)) for s in group["stations"]))
     if by == "operating_model":
         models = dict.fromkeys(station.operating_model for station in there)
         groups = [

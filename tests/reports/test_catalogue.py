@@ -72,14 +72,14 @@ async def test_an_administrator_can_ask_what_there_is(
     answer = await client.get("/v1/admin/reports", headers=city.auditor.headers)
     assert answer.status_code == 200, answer.text
     visits = next(one for one in answer.json() if one["report"] == "visits")
-    assert visits["by"][:4] == ["station", "unit", "operating_model", "all"]
+    assert visits["by"][:5] == ["station", "unit", "branch", "operating_model", "all"]
     assert visits["buckets"] == [each.value for each in Bucket]
     share = next(field for field in visits["fields"] if field["name"] == "offhours_share")
     assert share["formula"] == "out_of_hours_visits / visits; null without visits"
     assert (share["numerator"], share["denominator"]) == ("out_of_hours_visits", "visits")
     occupations = next(one for one in answer.json() if one["report"] == "occupations")
     assert (occupations["by"], occupations["buckets"]) == (
-        ["station", "unit", "all", "month"],
+        ["station", "unit", "branch", "all", "month"],
         ["month"],
     )
     assert "fewer than 5 distinct workers" in occupations["privacy"]

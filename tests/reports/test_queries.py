@@ -59,7 +59,7 @@ CUTS: list[tuple[By, Bucket | None]] = [
 ]
 LONG_CUTS = [
     *((LONG[0], by, bucket) for by, bucket in CUTS if bucket in (None, Bucket.MONTH)),
-    *((period, by, None) for period in LONG[1:] for by in (By.STATION, By.UNIT, By.ALL)),
+    *((period, by, None) for period in LONG[1:] for by in (By.STATION, By.UNIT, By.BRANCH, By.ALL)),
 ]
 ALL_CUTS = [*((SHORT, by, bucket) for by, bucket in CUTS), *LONG_CUTS]
 SEEDS = range(3)
@@ -111,9 +111,10 @@ class Told:
     def rows(self, scope: Scope) -> list[Row]:
         bucket = scope.bucket.value if scope.bucket else None
         period = scope.period.from_day, scope.period.to_day
-        asked = (id(self.raw), scope.by.value, bucket, period)
+        roots = tuple(scope.roots.units)
+        asked = (id(self.raw), scope.by.value, bucket, period, roots)
         if asked not in self.tables:
-            self.tables[asked] = oracle.table_of(self.raw, *asked[1:], CALENDAR)
+            self.tables[asked] = oracle.table_of(self.raw, *asked[1:4], CALENDAR, roots)
         return self.tables[asked]
 
 
@@ -309,6 +310,20 @@ class Generated(Told):
         return replace(told, stations=sa.select(Station.id), roots=Roots(units=[self.root]))
 
 
+@dataclass
+class Beneath(Told):
+    """A history of which one unit's branch is asked."""
+
+    root: Any = None
+    stations: Any = None
+
+    def scope(
+        self, by: By = By.STATION, bucket: Bucket | None = None, period: Period = SHORT
+    ) -> Scope:
+        told = super().scope(by, bucket, period)
+        return replace(told, stations=self.stations, roots=Roots(units=[self.root]))
+
+
 async def test_every_report_of_a_generated_city_equals_a_plain_recount(
     runtime: Runtime, health: Health
 ) -> None:
@@ -330,7 +345,7 @@ async def test_every_report_of_a_generated_city_equals_a_plain_recount(
         one.story = cast("Any", Units(list(units[:3])))
         cuts = [
             *((week, by, bucket) for by, bucket in CUTS if bucket is not Bucket.HOUR),
-            *((year, by, None) for by in (By.STATION, By.UNIT, By.ALL, By.MONTH)),
+            *((year, by, None) for by in (By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH)),
         ]
         await compare(one, queries.visits, oracle.visits_of, cuts)
         await compare(one, queries.access, oracle.access_of, cuts)
@@ -458,6 +473,34 @@ async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(
                 assert differences(row, oracle.said(piece, oracle.occupancy_of(piece))) == {}
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_branches_of_one_place_equal_a_plain_recount_and_sum_up_to_all(
+    runtime: Runtime, health: Health, seed: int
+) -> None:
+    """Of the city, three levels deep; of a district, beside what it keeps itself."""
+    async with told(runtime, seed, health, rounds=1) as one:
+        near, _, street = one.story.units
+        assert near.parent_id is not None
+        everything = list(await one.tx.scalars(sa.select(Unit)))
+        places = {near.parent_id: everything, near.id: [near, street]}
+        cuts = [cut for cut in ALL_CUTS if cut[1] is By.BRANCH][seed :: len(SEEDS)]
+        for root, units in places.items():
+            one.raw = await oracle.read_raw(one.tx, units, one.at, health)
+            stations = sa.select(Station.id).where(Station.unit_id.in_([unit.id for unit in units]))
+            beneath = Beneath(**vars(one), root=root, stations=stations)
+            beneath.tables = {}
+            await compare(beneath, queries.visits, oracle.visits_of, cuts)
+            await compare(beneath, queries.access, oracle.access_of, cuts)
+            await compare(beneath, queries.occupancy, oracle.occupancy_of, cuts)
+            await compare(beneath, queries.promise, oracle.promise_of, cuts)
+            await compare_facilities(beneath, cuts)
+            each = await queries.visits(one.tx, beneath.scope(By.BRANCH))
+            (total,) = await queries.visits(one.tx, beneath.scope(By.ALL))
+            for figure in ("visits", "persons", "returns", "refused", "walk_in_heads"):
+                parts = [getattr(row, figure) or 0 for row in each]
+                assert sum(parts) == (getattr(total, figure) or 0), figure
+
+
 async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine) as tx:
         scope = Scope(
@@ -468,7 +511,8 @@ async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
             at=AT,
             retained_since=START,
         )
-        for by, count in ((By.STATION, 0), (By.UNIT, 0), (By.DAY, 4), (By.HOUR, 24), (By.ALL, 1)):
+        counts = {By.STATION: 0, By.UNIT: 0, By.BRANCH: 0, By.DAY: 4, By.HOUR: 24, By.ALL: 1}
+        for by, count in counts.items():
             asked = replace(scope, by=by)
             for each in (queries.visits, queries.access, queries.occupancy, queries.promise):
                 rows: Any = await each(tx, asked)
@@ -509,12 +553,31 @@ async def test_a_report_has_a_bound(runtime: Runtime) -> None:
                 await frame(tx, one.scope(by, bucket))
 
 
+async def test_a_report_of_more_places_than_are_named_is_the_same_report(
+    runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a branch is of units alone, and beside it are a district's own stations."""
+    async with told(runtime, 0, health, rounds=0) as one:
+        near, _, street = one.story.units
+        mine = sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id]))
+        stations = sa.select(Station.id)
+        scopes = [one.scope(by) for by in (By.STATION, By.UNIT, By.BRANCH, By.OPERATING_MODEL)]
+        for root, of in ((near.parent_id, stations), (near.id, mine)):
+            assert root is not None
+            scopes.append(replace(scopes[2], stations=of, roots=Roots(units=[root])))
+        few = [await queries.visits(one.tx, scope) for scope in scopes]
+        monkeypatch.setattr("app.reports.frame.MOST_NAMED", 0)
+        assert [await queries.visits(one.tx, scope) for scope in scopes] == few
+        assert all(any(row.visits for row in rows) for rows in few)
+
+
 async def test_a_report_in_parts_is_the_same_report(
     runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with told(runtime, 0, health, rounds=0) as one:
         scopes = [one.scope(By.STATION, bucket) for bucket in (None, Bucket.HOUR)]
         scopes += [one.scope(By.UNIT, Bucket.DAY), one.scope(By.OPERATING_MODEL)]
+        scopes.append(one.scope(By.BRANCH, Bucket.DAY))
         for scope in scopes:
             for name, report in queries.REPORTS.items():
                 monkeypatch.setattr("app.reports.frame.AT_ONCE", AT_ONCE)

@@ -1,5 +1,6 @@
 """Periods, spans that cover them, slots of time, exact shares and percentiles."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from app.places.rules import Calendar, DayClass
 from app.reports.columns import rounded, share, shown
 from app.reports.rules import (
+    Branch,
     Bucket,
     By,
     Class,
     Grain,
     Period,
     Span,
+    branches,
     class_of,
     completeness,
     cover,
@@ -192,3 +195,29 @@ def test_a_share_is_never_nothing_for_something_nor_all_for_less() -> None:
 
 def test_what_is_not_known_is_none() -> None:
     assert shown(np.array([0, 1]), np.array([True, False])) == [0, None]
+
+
+def test_each_unit_belongs_to_the_row_of_one_branch() -> None:
+    """A city with two districts, of which the first has a street with a block; and another city."""
+    city, near, far, street, block, other = map(uuid.UUID, (str(n) * 32 for n in range(6)))
+    above = {block: street, street: near, near: city, far: city, city: None, other: None}
+
+    def rows(*roots: uuid.UUID) -> dict[uuid.UUID, Branch]:
+        return dict(branches(above, roots))
+
+    assert rows(city) == {
+        city: Branch(city, is_own=True),
+        near: Branch(near),
+        far: Branch(far),
+        street: Branch(near),
+        block: Branch(near),
+    }
+    assert rows(near) == {
+        near: Branch(near, is_own=True),
+        street: Branch(street),
+        block: Branch(street),
+    }
+    assert rows(block) == {block: Branch(block, is_own=True)}
+    mine = (city, near, far, street, block)
+    assert rows(city, other) == dict.fromkeys(mine, Branch(city)) | {other: Branch(other)}
+    assert rows() == {unit: Branch(unit, is_own=True) for unit in above}

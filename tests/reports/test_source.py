@@ -172,7 +172,12 @@ async def test_the_counters_of_any_cell_give_its_figure_and_as_many_rows_stand_b
                 stations=sa.select(Station.id).where(Station.id == station.id),
                 roots=Roots(stations=[station.id]),
             )
-            for scope, report in product((city, alone), (*REPORTS, "controllers")):
+            scopes = [city, alone]
+            if by is By.BRANCH:
+                near, _, street = one.story.units
+                beneath = sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id]))
+                scopes.append(replace(city, stations=beneath, roots=Roots(units=[near.id])))
+            for scope, report in product(scopes, (*REPORTS, "controllers")):
                 if report == "controllers" and (by, bucket) != (By.STATION, None):
                     continue
                 rows = [row for row in await rows_of(one, scope, report) if row.known_share]
@@ -305,6 +310,9 @@ async def test_what_names_no_row_or_several_is_refused(runtime: Runtime, health:
             (By.STATION, None, Names()),
             (By.STATION, None, Names(station=foreign.code)),
             (By.UNIT, None, Names(unit=foreign.unit_id)),
+            (By.BRANCH, None, Names()),
+            (By.BRANCH, None, Names(unit=foreign.unit_id)),
+            (By.BRANCH, None, Names(unit=one.story.units[2].id)),
             (By.ALL, None, Names(station=mine.code)),
             (By.ALL, None, Names(hour=3)),
             (By.ALL, Bucket.DAY, Names()),

@@ -154,7 +154,11 @@ async def report(
     from_day: Annotated[LocalDay, Query(alias="from", description="First local day.")],
     to_day: Annotated[LocalDay, Query(alias="to", description="The day after the last.")],
     by: Annotated[
-        By, Query(description="One row per station or other place, or per piece of time of all.")
+        By,
+        Query(
+            description="One row per station or other place, or per piece of time of all. "
+            "`branch`: per unit directly below the place that is asked about, with all below it."
+        ),
     ] = By.STATION,
     unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
     station: Annotated[uuid.UUID | None, Query(description="Only this station.")] = None,

@@ -8,11 +8,13 @@ from app.reports.rules.arithmetic import (
     nearest_rank,
     rate,
 )
+from app.reports.rules.branches import Branch, branches
 from app.reports.rules.slots import Bucket, By, Class, Slot, Slots, class_of, slots
 from app.reports.rules.spans import Grain, Run, Span, cover, runs, span_end, span_of
 
 __all__ = [
     "LONGEST",
+    "Branch",
     "Bucket",
     "By",
     "Class",
@@ -23,6 +25,7 @@ __all__ = [
     "Slot",
     "Slots",
     "Span",
+    "branches",
     "class_of",
     "completeness",
     "cover",

@@ -19,6 +19,9 @@ class By(StrEnum):
 
     STATION = "station"
     UNIT = "unit"
+    """Of a unit the stations that it keeps itself."""
+    BRANCH = "branch"
+    """Each unit directly below the place that was asked about, with everything below it."""
     OPERATING_MODEL = "operating_model"
     ALL = "all"
     HOUR = "hour"
@@ -31,7 +34,12 @@ class By(StrEnum):
     @property
     def is_place(self) -> bool:
         """Whether rows are places, which a bucket cuts into pieces of time."""
-        return self in (By.STATION, By.UNIT, By.OPERATING_MODEL, By.ALL)
+        return self in (By.STATION, By.UNIT, By.BRANCH, By.OPERATING_MODEL, By.ALL)
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether rows are units."""
+        return self in (By.UNIT, By.BRANCH)
 
 
 class Bucket(StrEnum):
@@ -113,7 +121,7 @@ def slots(period: Period, by: By, bucket: Bucket | None, calendar: Calendar) -> 
     else:
         raise ValueError(
             f"rows by {by.value} cannot be cut by {bucket.value}: rows of time are cut by hour, "
-            "and rows of places (station, unit, operating_model, all) by any bucket"
+            "and rows of places (station, unit, branch, operating_model, all) by any bucket"
         )
     by_hour = by is By.HOUR or (bucket is not None and bucket.is_hours)
     return Slots(_bases(period, kind, calendar), by_hour)
