@@ -62,8 +62,8 @@ class Told:
     older: date | None = None
     """A day that an older version counted, which knew less."""
     silence: timedelta = timedelta(seconds=75)
-    first: date | None = None
-    """The first day that was recorded and counted; None: all were."""
+    days: tuple[date, date] = date.min, date.max
+    """The first and the last day of which anything was recorded, and so counted."""
     by_minutes: bool = True
     """Whether all who came and went did so at whole minutes; else nobody is asked of who was inside
     meanwhile."""
@@ -190,7 +190,7 @@ class Raw:
                 inside=self.inside(station) if self.told.by_minutes else {},
             )
             for day, by_hour in by_day.items():
-                if self.told.first is not None and day < self.told.first:
+                if not self.told.days[0] <= day <= self.told.days[1]:
                     continue
                 found[station.id, day] = {
                     hour: {
@@ -285,12 +285,13 @@ async def read_told(tx: AsyncSession) -> Told:
     for spell in await tx.scalars(sa.select(FacilitySpell).order_by(FacilitySpell.from_at)):
         things[spell.facility_id].words.append((spell.from_at, spell.status))
         things[spell.facility_id].counts.append((spell.from_at, spell.quantity))
+    days = (await tx.scalars(sa.select(StationModes.local_day))).all()
     rows = await tx.execute(sa.select(ListeningSpell.from_at, ListeningSpell.until_at))
     return Told(
         lives,
         [(a, b) for a, b in rows],
         Calendar({}, frozenset()),
-        first=await tx.scalar(sa.select(sa.func.min(StationModes.local_day))),
+        days=(min(days, default=date.max), max(days, default=date.min)),
         by_minutes=False,
     )
 
