@@ -369,6 +369,24 @@ async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(runtime: Runti
                 assert differences(row, oracle.said(piece, oracle.occupancy_of(piece))) == {}
 
 
+async def test_a_model_of_one_station_has_its_peaks_also_by_the_hour(runtime: Runtime) -> None:
+    async with told(runtime, 0, rounds=0) as one:
+        station = one.story.stations[0].id
+
+        async def peaks(by: By) -> list[Any]:
+            scope = replace(
+                one.scope(by, Bucket.HOUR),
+                stations=sa.select(Station.id).where(Station.id == station),
+                roots=Roots(stations=[station]),
+            )
+            return [
+                (row.peak_occupancy, row.peak_at) for row in await queries.occupancy(one.tx, scope)
+            ]
+
+        assert await peaks(By.OPERATING_MODEL) == await peaks(By.STATION)
+        assert any(peak for peak, _ in await peaks(By.STATION))
+
+
 async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine) as tx:
         scope = Scope(
