@@ -3,8 +3,10 @@
 An outage is the time between two signs of life that lie further apart than a controller may be
 silent. It is written when the controller is heard again; one that goes on is derived from
 `seen_at`. Any sign of life within a recorded outage, told late by another process, splits it, so
-the outages do not depend on which process writes first. While no server process was there to
-hear, nobody knows: those gaps lie between the rows of `listening_spells`.
+the outages do not depend on which process writes first. What is told so late that others took it
+for silence leaves empty outages where no other was written, so that those days are counted again.
+While no server process was there to hear, nobody knows: those gaps lie between the rows of
+`listening_spells`.
 """
 
 import uuid
@@ -78,10 +80,18 @@ async def note_returns(
                 late[row.id] = heard[row.id]
             if seen_at is not None and presence.first - seen_at > silence:
                 found.append(_outage(row.id, row.station_id, seen_at, presence.first, at))
+            elif seen_at is not None and presence.last - seen_at > silence:
+                # Told so late that meanwhile others took it to be silent, and counted it so.
+                days = _daily(seen_at, presence.last)
+                found += [_outage(row.id, row.station_id, day, day, at) for day in days]
             seen_at = presence.last if seen_at is None else max(seen_at, presence.last)
     if late:
         found += await _split(tx, late, silence=silence, at=at)
     if found:
+        # Of rows that begin at once the longest: one that is empty may lie where another begins.
+        longest: dict[tuple[uuid.UUID, datetime], dict[str, Any]] = {}
+        for one in sorted(found, key=lambda one: one["until_at"]):
+            longest[one["controller_id"], one["from_at"]] = one
         insert = upsert(tx, _OUTAGES)
         until_at, now_until = _OUTAGES.c.until_at, insert.excluded.until_at
         longer = sa.case((now_until > until_at, now_until), else_=until_at)
@@ -90,7 +100,7 @@ async def note_returns(
                 index_elements=["controller_id", "from_at"],
                 set_={"until_at": longer, "changed_at": insert.excluded.changed_at},
             ),
-            found,
+            list(longest.values()),
         )
 
 

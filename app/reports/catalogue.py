@@ -272,7 +272,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "peak_occupancy": (
         "greatest mean of a quarter hour by the stations' clocks, of all stations of the row "
-        "together, so not of one station as avg_occupancy is; null by operating model",
+        "together, so not of one station as avg_occupancy is; null of a model of several stations",
         "persons",
     ),
     "peak_at": ("beginning of that quarter; the first of equals", "instant"),

@@ -143,7 +143,7 @@ FORMULAS: Mapping[str, str] = {
     "avg_when_used": "reporting_person_hours / reporting_used_hours；没有则为空",
     "peak_occupancy": (
         "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计"
-        "（avg_occupancy 是每站平均）；按运营模式为空"
+        "（avg_occupancy 是每站平均）；按运营模式且该模式有多个驿站时为空"
     ),
     "peak_at": "那个 15 分钟的开始；相同则取最早",
     "max_observed": "任一时刻站内人数的最大值；多于一个驿站时为空",

@@ -253,8 +253,12 @@ async def _peaks(tx: AsyncSession, part: Part, found: _Read, sums: Sums) -> None
     single = [len(place.sources) == 1 for place in part.places]
     are_stations = frame.scope.by is By.STATION or not frame.scope.roots.units
     if frame.slots.by_hour:
-        if frame.scope.by is not By.OPERATING_MODEL:
-            sums.peaks = _by_quarters(part, found.place, found.span, found.columns[0])
+        sums.peaks = _by_quarters(part, found.place, found.span, found.columns[0])
+        if frame.scope.by is By.OPERATING_MODEL:
+            rows = part.rows // max(1, len(single))
+            sums.peaks = [
+                peak if single[row // rows] else None for row, peak in enumerate(sums.peaks)
+            ]
         if are_stations:
             count = len(part.places) * bases
             most = vectors.greatest(found.columns[0], groups, count, C.MOST)

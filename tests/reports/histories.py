@@ -3,18 +3,14 @@
 import hashlib
 import random
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit import COMMAND_LINE
 from app.db.types import new_id
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.rules.journal import EventType, Quality
@@ -28,24 +24,20 @@ from app.doors.tables import (
     Scan,
 )
 from app.people.tables import Occupation
-from app.places import stations
-from app.places.rules import Because, Kind
+from app.places.rules import Because, DayClass, Kind
 from app.places.tables import (
     Facility,
     FacilityKind,
-    FacilityStatus,
     OperatingModel,
     Station,
-    StationModes,
     Unit,
 )
 from app.runtime import Runtime
 from app.visits.tables import EndSource, FacilityUse, Visit, VoidBecause, WalkInCount
+from tests.reports.lives import Lives
 from tests.support.worlds import (
     SomeWorker,
-    a_controller,
     a_door,
-    a_facility,
     a_station,
     a_unit,
     a_worker,
@@ -79,6 +71,8 @@ class History:
     alone: list[OfflineEntry] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
     """The units of ours: two districts, and a street below the first."""
+    lives: Lives = field(init=False)
+    """How the stations stood."""
 
 
 @dataclass
@@ -94,6 +88,8 @@ class Author:
     """How long before the period things may have happened."""
     written: datetime | None = None
     """When rows are written; None: as things happen."""
+    days: dict[date, DayClass] = field(default_factory=dict)
+    """Days that are not what their weekday says."""
     _refer: list[Any] = field(default_factory=list)
     """Rows that refer to others: they know no relationships, so they are added after these."""
 
@@ -107,7 +103,9 @@ class Author:
         ]
         street = await a_unit(tx, parent=near, at=early, name="甲街")
         story.units = [near, far, street]
-        lives = [
+        lives = story.lives = Lives(tx, self.held, self.random, self._instant, self.days)
+        await lives.begin(early, AT)
+        places = [
             (near, early, None, "Asia/Shanghai"),
             (near, self._instant(), None, "Asia/Shanghai"),
             (near, early, self._instant(), "Asia/Shanghai"),
@@ -117,88 +115,70 @@ class Author:
             (street, early, None, "Asia/Shanghai"),
             (far, early, None, JUMPED),
         ]
-        for number, (unit, created_at, retired_at, timezone) in enumerate(lives):
-            seats = self._seats(timezone)
+        for number, (unit, created_at, retired_at, timezone) in enumerate(places):
             station = await a_station(
                 tx,
                 unit=unit,
                 at=created_at,
-                retired_at=retired_at,
                 timezone=timezone,
                 code=f"CQ{number:04d}",
-                capacity=seats[-1][2],
+                capacity=self.random.choice([0, 1, 2, 8, 20]),
                 operating_model=self.random.choice(list(OperatingModel)[:2]),
+                **(lives.hours() if number % 2 else {}),
             )
-            await self._record(station, seats)
+            # Of one, nobody recorded for long what held.
+            late = self.back / 3 if number == 6 else timedelta()
+            await lives.live(
+                station,
+                first=created_at + late + timedelta(minutes=1),
+                seats=self._seats(timezone),
+                retired_at=retired_at,
+                at=AT,
+            )
             (story.foreign if unit is foreign else story.stations).append(station)
         self.workers = [await a_worker(tx, self.held, at=early) for _ in range(4)]
         for station in (*story.stations, *story.foreign):
-            await self._things(station, early)
+            recorded = story.lives.of[station.id].recorded
+            await self._things(station, early if recorded is None else recorded[0])
+        await lives.record_all(AT, (*story.stations, *story.foreign))
         await tx.flush()
         tx.add_all(self._refer)
         await tx.flush()
         return story
 
-    def _seats(self, timezone: str) -> list[tuple[datetime, datetime, int]]:
-        """Some spells of seats, from before anything happens until now."""
-        lows = [self._instant(), self._instant(), AT - timedelta(minutes=100)]
+    def _seats(self, timezone: str) -> list[datetime]:
+        """When there are other seats: some minutes before anybody comes, and between."""
+        found = [self._instant(), self._instant(), AT - timedelta(minutes=100)]
         if timezone == JUMPED and self.back > FIRST - JUMP:
-            lows.append(JUMP - timedelta(minutes=20))
-        begins = (FIRST - self.back - timedelta(days=3)).astimezone(UTC)
-        edges = [begins, *sorted(set(lows)), AT]
-        return [
-            (since, until, self.random.choice([0, 1, 2, 8, 20])) for since, until in pairwise(edges)
-        ]
-
-    async def _record(
-        self, station: Station, seats: Sequence[tuple[datetime, datetime, int]]
-    ) -> None:
-        """Write down how many there were, day by day, as whoever changed them did; and no mode."""
-        zone, rows = ZoneInfo(station.timezone), list[dict[str, Any]]()
-        day, last = (at.astimezone(zone).date() for at in (seats[0][0], AT))
-        while day <= last:
-            midnight, next_one = (
-                datetime.combine(each, time(), zone).astimezone(UTC)
-                for each in (day, day + timedelta(days=1))
-            )
-            cut = [(max(a, midnight), min(b, next_one), number) for a, b, number in seats]
-            ms = timedelta(milliseconds=1)
-            written = [[(a - midnight) // ms, (b - midnight) // ms, n] for a, b, n in cut if a < b]
-            rows.append(
-                {
-                    "station_id": station.id,
-                    "local_day": day,
-                    "midnight_at": midnight,
-                    "windows": [],
-                    "promised": [],
-                    "seats": written,
-                    "recorded_until": min(next_one, AT),
-                    "changed_at": midnight,
-                }
-            )
-            day += timedelta(days=1)
-        await self.tx.flush()
-        await self.tx.execute(sa.insert(StationModes), rows)
+            found.append(JUMP - timedelta(minutes=20))
+        return found
 
     async def _things(self, station: Station, early: datetime) -> None:
+        lives, born = self.story.lives, max(early, station.created_at)
         door = await a_door(self.tx, station, at=early)
         door.has_contact = self.random.random() < 0.5
         self.story.doors.append(door)
-        controller_id, _ = await a_controller(self.tx, station, at=early)
-        controller = await self.tx.get_one(Controller, controller_id)
-        controller.seen_at = self.random.choice([None, AT, AT - timedelta(seconds=75)])
-        self.story.controllers.append(controller)
-        for kind in self.random.sample(list(FacilityKind), 2):
-            hours = self.random.randint(0, 144)
-            changes: dict[str, Any] = {
-                "status": self.random.choice(list(FacilityStatus)),
-                "status_at": AT - timedelta(hours=hours),
-            }
-            if self.random.random() < 0.3:
-                changes["retired_at"] = AT
-            facility = await a_facility(
-                self.tx, station, at=early, kind=kind, quantity=self.random.randint(1, 3), **changes
-            )
+        # One after the other: the next one at once, or after a time without any.
+        enrolled_at, turns = (
+            born,
+            sorted(self._instant() for _ in range(self.random.choice([0, 1, 3]))),
+        )
+        for turn in [each for each in turns if each > born]:
+            self.story.controllers.append(await lives.box(station, enrolled_at, turn, AT))
+            enrolled_at = turn + timedelta(minutes=self.random.choice([0, 0, 500]))
+        is_gone = station.retired_at is None and self.random.random() < 0.15
+        ends = AT - timedelta(minutes=20) if is_gone else None
+        if ends is not None and ends <= enrolled_at:
+            ends = None
+        if enrolled_at < AT or not turns:
+            controller = await lives.box(station, enrolled_at, ends, AT)
+            self.story.controllers.append(controller)
+        controller_id = self.story.controllers[-1].id
+        kinds = self.random.sample(list(FacilityKind), 2)
+        for kind in (*kinds, kinds[0]):
+            # Most have always been there; some come within the period.
+            at = born if self.random.random() < 0.7 else max(born, self._instant())
+            facility = await lives.thing(station, kind, at, AT)
             self.story.facilities.append(facility)
             for _ in range(self.random.randint(0, 5)):
                 self._use(station, facility)
@@ -220,13 +200,14 @@ class Author:
 
     async def go_on(self, *, written: datetime) -> None:
         """Write late and out of order, correct what was written, repeat, and move stations."""
-        self.written = written
+        before, self.written = self.written or AT, written
         story, ours = self.story, self.story.units
         for station in (*story.stations, *story.foreign):
             if self.random.random() < 0.5:
                 continue
             door = next(door for door in story.doors if door.station_id == station.id)
-            box = next(box for box in story.controllers if box.station_id == station.id)
+            boxes = [box for box in story.controllers if box.station_id == station.id]
+            box = self.random.choice(boxes)
             self._refer.clear()
             await self._happen(station, door.id, box.id, 4)
             await self.tx.flush()
@@ -236,13 +217,7 @@ class Author:
                     self._use(station, facility)
         await self.tx.flush()
         self._correct(written)
-        for station in self.random.sample(story.stations, 3):
-            if station.retired_at is None:
-                seats = {"capacity": self.random.choice([0, 1, 2, 8, 20])}
-                await stations.amend(
-                    self.tx, self.held.wakeups, station, changes=seats, actor=COMMAND_LINE,
-                    at=written,
-                )  # fmt: skip
+        await story.lives.go_on(before, written, (*story.stations, *story.foreign))
         moved, to = self.random.choice(story.stations), self.random.choice(ours)
         moved.unit_id, moved.changed_at = to.id, written
         await self.tx.flush()
@@ -287,14 +262,18 @@ class Author:
     def _instant(self, station: Station | None = None) -> datetime:
         """Some minute until now, mostly of the period or of the day before it.
 
-        Half of those of a station whose clock jumped are of the hours around that.
+        Half of those of a station whose clock jumped are of the hours around that; of one that is
+        retired, nothing happens after that.
         """
         jumped = station is not None and station.timezone == JUMPED and self.back > FIRST - JUMP
         if jumped and self.random.random() < 0.5:
             return JUMP + timedelta(minutes=self.random.randint(-120, 120))
         before = 1440 if self.random.random() < 0.7 else int(self.back / timedelta(minutes=1))
         since = self.random.randint(-before, MINUTES - 1)
-        return (FIRST + timedelta(minutes=since)).astimezone(UTC)
+        at = (FIRST + timedelta(minutes=since)).astimezone(UTC)
+        if station is not None and station.retired_at is not None and at >= station.retired_at:
+            return self._instant(station)
+        return at
 
     def _where(self, station: Station, at: datetime) -> dict[str, Any]:
         local = at.astimezone(ZoneInfo(station.timezone))

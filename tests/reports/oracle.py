@@ -4,13 +4,14 @@ It shares no arithmetic with the product: sets, counters and loops over minutes,
 """
 
 import math
-from bisect import bisect_right
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,22 +19,54 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.doors.rules import CommandState, Outcome
-from app.doors.tables import Command, Controller, Door, OfflineEntry, Scan
+from app.doors.tables import (
+    Command,
+    Controller,
+    ControllerOutage,
+    Door,
+    ListeningSpell,
+    OfflineEntry,
+    Scan,
+)
 from app.people.tables import Worker
-from app.places.rules import DayClass, Kind
+from app.places.rules import Calendar, DayClass, Kind
 from app.places.tables import (
     Facility,
     FacilityKind,
+    FacilitySpell,
     FacilityStatus,
     Station,
     StationModes,
     Unit,
 )
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
+from tests.reports import standing
+from tests.reports.standing import MS, Box, Life, Thing, Time
 
 MINUTE = timedelta(minutes=1)
 Hour = tuple[date, int]
 """A local day and an hour of it."""
+
+
+SINCE = re.compile(r"TOLD|PROMISED|USABLE|UNKNOWN|REPORTING|SEATS|\w+ MINUTES")
+"""What older versions did not count begins so."""
+
+
+@dataclass
+class Told:
+    """How stations stood, as it was when their history was written."""
+
+    lives: Mapping[Any, Life]
+    listened: Sequence[Time]
+    calendar: Calendar
+    older: date | None = None
+    """A day that an older version counted, which knew less."""
+    silence: timedelta = timedelta(seconds=75)
+    days: tuple[date, date] = date.min, date.max
+    """The first and the last day of which anything was recorded, and so counted."""
+    by_minutes: bool = True
+    """Whether all who came and went did so at whole minutes; else nobody is asked of who was inside
+    meanwhile."""
 
 
 @dataclass(eq=False)
@@ -53,12 +86,8 @@ class Raw:
     controllers: list[Controller]
     contacts: dict[Any, bool]
     numbers: dict[Any, int]
-    seats: Mapping[Any, Sequence[tuple[int, int]]]
-    """Of each station: from which minute since 1970 on there were how many, in order."""
-    health: Mapping[tuple[Any, date], Mapping[int, Mapping[str, int]]]
-    """Health counters by station and day, by hour, by their names."""
-    reporting: Mapping[tuple[Any, date], Sequence[int]]
-    """Minutes since 1970 in which each station was open and reporting, by its local days."""
+    told: Told
+    """What is known of how stations stood."""
     _inside: dict[Any, Counter[int]] = field(default_factory=dict)
     _hours: dict[Any, dict[Hour, list[tuple[int, int]]]] = field(default_factory=dict)
 
@@ -137,10 +166,41 @@ class Raw:
         return datetime.fromtimestamp(number * 60, UTC).astimezone(self.zone(station))
 
     def seats_at(self, station: Station, number: int) -> int:
-        """How many seats there were in a minute: those of the last word before it, or of today."""
-        words = self.seats[station.id]
-        place = bisect_right(words, number, key=lambda word: word[0])
-        return words[place - 1][1] if place else station.capacity
+        """How many seats there were in a minute."""
+        at = datetime.fromtimestamp(number * 60, UTC)
+        return self.told.lives[station.id].seats(at, station.capacity)
+
+    @cached_property
+    def health(self) -> Mapping[tuple[Any, date], Mapping[int, Mapping[str, int]]]:
+        """How stations stood, by station and day, by hour: numbers by their names."""
+        found = {}
+        for station in self.stations:
+            by_day = standing.stood(
+                station,
+                self.told.lives[station.id],
+                at=self.at,
+                calendar=self.told.calendar,
+                deaf=standing.deaf_times(self.told.listened, self.at),
+                silence=self.told.silence,
+                counted=[
+                    (heads.from_at, heads.until_at)
+                    for heads in self.heads
+                    if heads.station_id == station.id
+                ],
+                inside=self.inside(station) if self.told.by_minutes else {},
+            )
+            for day, by_hour in by_day.items():
+                if not self.told.days[0] <= day <= self.told.days[1]:
+                    continue
+                found[station.id, day] = {
+                    hour: {
+                        name: value
+                        for name, value in counts.items()
+                        if day != self.told.older or not SINCE.match(name)
+                    }
+                    for hour, counts in by_hour.items()
+                }
+        return found
 
     @lru_cache  # noqa: B019  # One for each small history of a test.
     def crowded(self, station_id: Any) -> Counter[Hour]:
@@ -169,7 +229,7 @@ def minute(at: datetime) -> int:
     return int(seconds) // 60
 
 
-async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health: Any) -> Raw:
+async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, told: Told) -> Raw:
     """Read everything of the stations of some units."""
     ours = sa.select(Station.id).where(Station.unit_id.in_([unit.id for unit in units]))
 
@@ -194,26 +254,46 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, health
         controllers=await rows(Controller),
         contacts={door.id: door.has_contact for door in await tx.scalars(sa.select(Door))},
         numbers={worker.id: worker.number for worker in await tx.scalars(sa.select(Worker))},
-        seats=seats_of(await rows(StationModes), stations),
-        health=health.hours,
-        reporting=health.reporting,
+        told=told,
     )
 
 
-def seats_of(
-    rows: Sequence[StationModes], stations: Sequence[Station]
-) -> Mapping[Any, Sequence[tuple[int, int]]]:
-    """Read the words on seats; after the last of them there are as many as the station says."""
-    found: dict[Any, dict[int, int]] = {station.id: {} for station in stations}
-    for row in sorted(rows, key=lambda row: row.local_day):
-        assert row.seats is not None
-        for since, until, number in row.seats:
-            words = found[row.station_id]
-            words[minute(row.midnight_at + timedelta(milliseconds=since))] = number
-            last = minute(row.midnight_at + timedelta(milliseconds=until))
-            (station,) = [each for each in stations if each.id == row.station_id]
-            words[last] = station.capacity
-    return {id: sorted(words.items()) for id, words in found.items()}
+async def read_told(tx: AsyncSession) -> Told:
+    """Read how stations stood where no more is known of it than what the product wrote down."""
+    lives: defaultdict[Any, Life] = defaultdict(lambda: Life(held=[]))
+    boxes: dict[Any, Box] = {}
+    for box in await tx.scalars(sa.select(Controller)):
+        heard = [(box.enrolled_at, box.seen_at)] if box.seen_at else []
+        boxes[box.id] = Box(box.enrolled_at, box.retired_at, heard, silences=[])
+        lives[box.station_id].boxes.append(boxes[box.id])
+    for outage in await tx.scalars(sa.select(ControllerOutage)):
+        silences = boxes[outage.controller_id].silences
+        assert silences is not None
+        silences.append((outage.from_at, outage.until_at))
+    for row in await tx.scalars(sa.select(StationModes).order_by(StationModes.local_day)):
+        life, since = lives[row.station_id], row.midnight_at
+        assert life.held is not None
+        for a, b, kind, _ in row.windows:
+            life.held.append((since + a * MS, since + b * MS, Kind(kind)))
+        life.promised += [(since + a * MS, since + b * MS) for a, b in row.promised or ()]
+        life.seated += [(since + a * MS, since + b * MS, n) for a, b, n in row.seats or ()]
+    things: dict[Any, Thing] = {}
+    for facility in await tx.scalars(sa.select(Facility)):
+        thing = Thing(facility.kind, facility.created_at, facility.retired_at)
+        things[facility.id] = thing
+        lives[facility.station_id].things.append(thing)
+    for spell in await tx.scalars(sa.select(FacilitySpell).order_by(FacilitySpell.from_at)):
+        things[spell.facility_id].words.append((spell.from_at, spell.status))
+        things[spell.facility_id].counts.append((spell.from_at, spell.quantity))
+    days = (await tx.scalars(sa.select(StationModes.local_day))).all()
+    rows = await tx.execute(sa.select(ListeningSpell.from_at, ListeningSpell.until_at))
+    return Told(
+        lives,
+        [(a, b) for a, b in rows],
+        Calendar({}, frozenset()),
+        days=(min(days, default=date.max), max(days, default=date.min)),
+        by_minutes=False,
+    )
 
 
 @dataclass
@@ -324,23 +404,13 @@ class Row:
                 for number, persons in each:
                     yield day, hour * 4 + number // 15, persons
 
-    def reporting(self, station: Station) -> list[int]:
-        """Give the minutes in which a station was open and reporting."""
-        return [
-            number
-            for day in self.days
-            for number in self.raw.reporting.get((station.id, day), ())
-            if self.hour in (None, self.raw.local(station, number).hour)
-        ]
-
     @cached_property
     def cared(self) -> Counter[str]:
         found: Counter[str] = Counter()
-        for (station, day), by_hour in self.raw.health.items():
-            if station in self.ids and day in self.on:
-                for hour, counts in by_hour.items():
-                    if self.hour in (None, hour):
-                        found.update(counts)
+        for station, day in product(self.ids, self.days):
+            for hour, counts in self.raw.health.get((station, day), {}).items():
+                if self.hour in (None, hour):
+                    found.update(counts)
         return found
 
     def health(self, name: str) -> int:
@@ -624,12 +694,11 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     minutes = [each for station in row.stations for each in row.minutes(station)]
     persons, used = sum(inside for _, _, inside in minutes), len(minutes)
     told = row.is_recorded and row.health("TOLD_MS") == row.health("RECORDED_MS")
-    # T: minutes of each station open and reporting; O is integrated over these alone.
-    over = [(each, row.reporting(each)) for each in row.stations]
-    open_minutes = sum(len(minutes) for _, minutes in over)
-    seats = sum(raw.seats_at(each, number) for each, minutes in over for number in minutes)
-    then = [raw.inside(each)[number] for each, minutes in over for number in minutes]
-    persons_then, used_then = sum(then), sum(number > 0 for number in then)
+    # T: when each station was open and reporting; O is integrated over this alone.
+    reporting, seats, persons_then, used_then = (
+        row.health(f"{name}_MS")
+        for name in ("REPORTING", "SEATS", "REPORTING_PERSON", "REPORTING_USED")
+    )
     quarters: Counter[tuple[date, int]] = Counter()
     for day, quarter, inside in minutes:
         quarters[day, quarter] += inside
@@ -644,7 +713,8 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         clock = time(quarter // 4, quarter % 4 * 15)
         local = [datetime.combine(day, clock, ZoneInfo(zone)) for zone in zones]
         peak_at = frozenset(each.astimezone(UTC) for each in local)
-    if row.model is not None and len(row.stations) > 1:
+    # Of several stations of a model there is none, those among them that are gone by now.
+    if row.model is not None and sum(s.operating_model == row.model for s in raw.stations) > 1:
         peak, peak_at = None, None
     most = None
     if row.is_station:
@@ -661,17 +731,17 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         "station_hours": hours(row.known * 1000),
         "person_hours": hours(persons * 60_000),
         "used_hours": hours(used * 60_000),
-        "reporting_hours": hours(open_minutes * 60_000) if told else None,
-        "seat_hours": hours(seats * 60_000) if told else None,
-        "reporting_person_hours": hours(persons_then * 60_000) if told else None,
-        "reporting_used_hours": hours(used_then * 60_000) if told else None,
-        "avg_occupancy": share(persons_then, open_minutes) if told else None,
+        "reporting_hours": hours(reporting) if told else None,
+        "seat_hours": hours(seats) if told else None,
+        "reporting_person_hours": hours(persons_then) if told else None,
+        "reporting_used_hours": hours(used_then) if told else None,
+        "avg_occupancy": share(persons_then, reporting) if told else None,
         "avg_when_used": share(persons_then, used_then) if told else None,
         "peak_occupancy": peak,
         "peak_at": peak_at,
         "max_observed": most,
         "seat_utilization": share(persons_then, seats) if told else None,
-        "time_utilization": share(used_then, open_minutes) if told else None,
+        "time_utilization": share(used_then, reporting) if told else None,
         "crowded_minutes": crowded,
     }
 
@@ -770,7 +840,8 @@ def promise_of(row: Row) -> dict[str, Any]:
 
 def controllers_of(row: Row) -> dict[str, Any]:
     (station,) = row.stations
-    (box,) = [each for each in row.raw.controllers if each.station_id == station.id]
+    mine = [each for each in row.raw.controllers if each.station_id == station.id]
+    box = next((each for each in mine if each.retired_at is None), None)
     read_as = {CommandState.PENDING: "expired", CommandState.CLAIMED: "unknown"}
     orders = row.orders()
     states = Counter(
@@ -779,8 +850,8 @@ def controllers_of(row: Row) -> dict[str, Any]:
     )
     waits = claims_of(orders)
     return {
-        "serial": box.serial,
-        "seen_at": box.seen_at,
+        "serial": box and box.serial,
+        "seen_at": box and box.seen_at,
         "commands": len(orders),
         "live": states["pending"] + states["claimed"],
         **{name: states[name] for name in ("executed", "refused", "failed", "expired", "unknown")},

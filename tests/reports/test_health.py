@@ -10,8 +10,10 @@ import sqlalchemy as sa
 
 from app.audit import COMMAND_LINE
 from app.db.types import new_id
+from app.doors import outages
 from app.doors.desk import ControllerDesk
-from app.doors.tables import ListeningSpell
+from app.doors.outages import Presence
+from app.doors.tables import Controller, ListeningSpell
 from app.people.admins import Roots
 from app.places import facilities, held, stations
 from app.places.facilities import NewFacility
@@ -292,6 +294,41 @@ async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it
         (await tx.get_one(Station, station.id)).retired_at = at(29)
     # Of a station that is closed nothing stands there now.
     assert await told(30) == (0, 1, 63.0)
+
+
+async def test_who_is_told_late_to_have_been_heard_all_along_was_not_silent(
+    runtime: Runtime,
+) -> None:
+    """A process could not write for hours, while another listened; no outage was ever recorded."""
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-30))
+        controller_id, _ = await a_controller(tx, station, at=at(-30))
+        tx.add(ListeningSpell(from_at=at(-30), until_at=at(27)))
+        heard = Presence(at(-30), at(20))
+        await outages.note_returns(tx, {controller_id: [heard]}, silence=SILENCE, at=at(20))
+        (await tx.get_one(Controller, controller_id)).seen_at = at(20)
+    await held.record_all(runtime.database, at=at(24.1))
+
+    async def told(hours: float) -> Any:
+        await roll_up(runtime.database, Terms(at(hours), timedelta(days=180), SILENCE))
+        scope = Scope(
+            stations=sa.select(Station.id),
+            roots=Roots(stations=[station.id]),
+            period=Period(DAY, DAY + timedelta(days=1)),
+            by=By.ALL,
+            at=at(hours),
+            retained_since=DAY - timedelta(days=180),
+        )
+        async with runtime.database.read() as tx:
+            (row,) = await queries.promise(tx, scope)
+        return row.online_hours, row.outages
+
+    assert await told(24.2) == (20, 0)
+    async with runtime.database.write() as tx:
+        late = Presence(at(20) + timedelta(seconds=5), at(25))
+        await outages.note_returns(tx, {controller_id: [late]}, silence=SILENCE, at=at(25))
+        (await tx.get_one(Controller, controller_id)).seen_at = at(25)
+    assert await told(25.1) == (24, 0)
 
 
 async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:

@@ -5,7 +5,6 @@ between units, and counted again, several times; then everything is asked in eve
 """
 
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -21,16 +20,15 @@ from app.generate.history import generate
 from app.generate.plan import Plan
 from app.people.admins import Roots
 from app.places.rules import Calendar, DayClass, Kind
-from app.places.tables import FacilityKind, Station, Unit
-from app.reports import queries, raw, rollup, spreads, vectors
+from app.places.tables import Station, Unit
+from app.reports import queries, spreads, vectors
 from app.reports.changes import STATION_DAYS, put_due
 from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
-from app.reports.raw import StationDay
+from app.reports.health import Stood, stood
 from app.reports.rollup import Terms, find, roll_up
 from app.reports.rules import Bucket, By, Grain, Period
-from app.reports.rules.counters import DWELL, C, F, facility, repairs
-from app.reports.rules.counters import bucket as bucket_of
-from app.reports.rules.day import quarter_edges
+from app.reports.rules.counters import DWELL, REPAIR, C
+from app.reports.rules.health import Day
 from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits import presence
@@ -67,21 +65,6 @@ ROUNDS = 3
 
 
 @dataclass
-class Health:
-    """How stations stood, as the oracle takes it and as the count does."""
-
-    hours: dict[tuple[Any, date], dict[int, dict[str, int]]] = field(default_factory=dict)
-    reporting: dict[tuple[Any, date], list[int]] = field(default_factory=dict)
-    """Minutes since 1970."""
-
-
-class Numbered(dict[int, dict[int, int]]):
-    """What stands for a day's health in the count: counters by hour, and when it reported."""
-
-    spans: Sequence[tuple[int, int]] = ()
-
-
-@dataclass
 class Told:
     """A history that was counted, and what it is made of."""
 
@@ -89,7 +72,6 @@ class Told:
     story: History
     raw: Raw
     at: datetime
-    health: Health = field(default_factory=Health)
     tables: dict[Any, list[Row]] = field(default_factory=dict)
 
     def scope(
@@ -118,116 +100,51 @@ class Told:
         return self.tables[asked]
 
 
-@pytest.fixture
-def health(monkeypatch: pytest.MonkeyPatch) -> Health:
-    """Some health of every station's day that is counted: other tables say of it than these."""
-    found = Health()
-    read_raw_days = raw.read_days
-
-    async def read_days(tx: Any, due: Any, **terms: Any) -> Any:
-        given = await read_raw_days(tx, due, **terms)
-        return {cell: some(*cell, one) for cell, one in given.items()}
-
-    def some(id: Any, day: date, read: StationDay) -> StationDay:
-        by_hour = found.hours.setdefault((id, day), a_days_health(random.Random(f"{id}{day}")))
-        numbered = Numbered({hour: numbers(counts) for hour, counts in by_hour.items()})
-        edges = quarter_edges(read.facts.timezone, day)
-        numbered.spans = some_spans(random.Random(f"{day}{id}"), edges[0], edges[-1])
-        found.reporting[id, day] = [
-            number
-            for since, until in numbered.spans
-            for number in range(since // 60_000, until // 60_000)
-        ]
-        return replace(read, stood=cast("Any", numbered))
-
-    monkeypatch.setattr(rollup, "read_days", read_days)
-    monkeypatch.setattr("app.reports.health.plain", lambda stood: None)
-    monkeypatch.setattr("app.reports.health.counted", lambda stood: stood)
-    monkeypatch.setattr("app.reports.health.reporting", lambda stood: stood.spans)
-    return found
+OLD = START - timedelta(days=12)
+"""A day that an older version counted, which knew less."""
 
 
-def some_spans(chance: random.Random, begins: int, ends: int) -> Sequence[tuple[int, int]]:
-    """Whole minutes of a day, in order and apart."""
-    if chance.random() < 0.3:
-        return [(begins, ends)]
-    edges = sorted(chance.sample(range(begins, ends, 60_000), 2 * chance.randint(0, 5)))
-    return list(zip(edges[::2], edges[1::2], strict=True))
+def by_an_older_version(day: Day) -> Stood:
+    """Count a day's health; of an old one leave out what is counted only since."""
+    found = stood(day)
+    # At noon it is the same day in UTC, of all zones here.
+    if datetime.fromtimestamp(day.edges[12] / 1000, UTC).date() != OLD:
+        return found
+
+    def cut(counts: bytes) -> bytes:
+        kept = vectors.unpacked(counts).items()
+        older = {key: n for key, n in kept if not TOLD <= key % vectors.HOUR < TOLD_UNTIL}
+        return vectors.packed({key: n for key, n in older.items() if key % vectors.HOUR < REPAIR})
+
+    return replace(found, whole=cut(found.whole), hours=cut(found.hours), reporting=())
 
 
-def a_days_health(chance: random.Random) -> dict[int, dict[str, int]]:
-    found = {}
-    is_old = chance.random() < 0.1
-    for hour in chance.sample(range(24), 6):
-        promised = chance.choice([0, 1_800_000, 3_600_000])
-        unknown = chance.randint(0, promised)
-        standing = chance.randint(0, 7_200_000)
-        out = chance.randint(0, standing)
-        degraded = chance.randint(0, standing - out)
-        outages = chance.randint(0, 2)
-        online = chance.randint(0, 3_600_000)
-        # No mean of these lies halfway between two decimals.
-        mended = [60_000 * chance.randint(0, 330) + 1 for _ in range(chance.randint(0, 2))]
-        minutes = Counter(length // 60_000 for length in mended)
-        kind = chance.choice(list(FacilityKind)).value
-        found[hour] = {
-            "OPEN_MS": promised,
-            "RECORDED_MS": 3_600_000,
-            "TOLD_MS": 0 if is_old else 3_600_000,
-            "PROMISED_MS": promised,
-            "UNKNOWN_MS": unknown,
-            "USABLE_MS": chance.randint(0, promised - unknown),
-            "STAFFED_MS": chance.choice([0, promised // 2]),
-            "COMMISSIONED_MS": 3_600_000,
-            "ONLINE_MS": online,
-            "DEAF_MS": chance.choice([0, chance.randint(0, 3_600_000 - online)]),
-            "OUTAGES": outages,
-            "OUTAGE_MS": outages * 777_777,
-            f"{kind} STANDING_MS": standing,
-            f"{kind} OUT_MS": out,
-            f"{kind} DEGRADED_MS": degraded,
-            f"{kind} UNKNOWN_MS": chance.randint(0, standing - out - degraded),
-            f"{kind} REPAIRS": len(mended),
-            f"{kind} REPAIR_MS": sum(mended),
-        }
-        if not is_old:
-            found[hour] |= {f"{kind} MINUTES {length}": n for length, n in minutes.items()}
-    return found
-
-
-def numbers(counts: Mapping[str, int]) -> dict[int, int]:
-    """Name the counters by their numbers."""
-
-    def number(name: str) -> int:
-        kind, _, counter = name.rpartition(" ")
-        if kind.endswith(" MINUTES"):
-            return repairs(kind.removesuffix(" MINUTES")) + bucket_of(int(counter))
-        return facility(kind, F[counter]) if kind else C[name]
-
-    found: Counter[int] = Counter()
-    for name, value in counts.items():
-        found[number(name)] += value
-    return found
+TOLD, TOLD_UNTIL = C.TOLD_MS, C.REPORTING_USED_MS + 1
 
 
 @asynccontextmanager
-async def told(
-    runtime: Runtime, seed: int, health: Health, rounds: int = ROUNDS
-) -> AsyncIterator[Told]:
+async def told(runtime: Runtime, seed: int, rounds: int = ROUNDS) -> AsyncIterator[Told]:
     """Write a history, count it, and write it on."""
+    is_old = seed == 2
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
-        author = Author(tx, runtime, random.Random(seed), back=timedelta(days=100))
-        story = await author.write()
-        await tx.commit()
-        at = AT
-        await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
-        for _ in range(rounds):
-            at += timedelta(minutes=11)
-            await author.go_on(written=at)
+        with pytest.MonkeyPatch.context() as patch:
+            if is_old:
+                patch.setattr("app.reports.health.stood", by_an_older_version)
+            back = timedelta(days=100)
+            author = Author(tx, runtime, random.Random(seed), back=back, days=dict(CALENDAR))
+            story = await author.write()
             await tx.commit()
+            at = AT
             await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
-        raw = await oracle.read_raw(tx, story.units, at, health)
-        yield Told(tx, story, raw, at, health)
+            for _ in range(rounds):
+                at += timedelta(minutes=11)
+                await author.go_on(written=at)
+                await tx.commit()
+                await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
+        lives = story.lives
+        known = oracle.Told(lives.of, lives.listened, lives.calendar, OLD if is_old else None)
+        raw = await oracle.read_raw(tx, story.units, at, known)
+        yield Told(tx, story, raw, at)
 
 
 def differences(found: Any, wanted: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -271,11 +188,11 @@ async def compare_facilities(one: Told, cuts: Cuts) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_every_report_of_every_cut_equals_a_plain_recount(
-    runtime: Runtime, health: Health, seed: int
+    runtime: Runtime, seed: int
 ) -> None:
     """The cuts are dealt out to the histories: together they try all of them."""
     cuts = ALL_CUTS[seed :: len(SEEDS)]
-    async with told(runtime, seed, health) as one:
+    async with told(runtime, seed) as one:
         await compare(one, queries.visits, oracle.visits_of, cuts)
         await compare(one, queries.access, oracle.access_of, cuts)
         await compare(one, queries.occupancy, oracle.occupancy_of, cuts)
@@ -324,9 +241,7 @@ class Beneath(Told):
         return replace(told, stations=self.stations, roots=Roots(units=[self.root]))
 
 
-async def test_every_report_of_a_generated_city_equals_a_plain_recount(
-    runtime: Runtime, health: Health
-) -> None:
+async def test_every_report_of_a_generated_city_equals_a_plain_recount(runtime: Runtime) -> None:
     """Hundreds of visits of a believable week, cut in every way that a place can be.
 
     Who was inside is left to histories of whole minutes, as the recount sees them.
@@ -340,8 +255,8 @@ async def test_every_report_of_a_generated_city_equals_a_plain_recount(
         await roll_up(runtime.database, Terms(at, RETENTION, SILENCE))
         units = (await tx.scalars(sa.select(Unit))).all()
         (root,) = [unit.id for unit in units if unit.parent_id is None]
-        raw = await oracle.read_raw(tx, units, at, health)
-        one = Generated(tx, cast("Any", None), raw, at, health, root=root)
+        raw = await oracle.read_raw(tx, units, at, await oracle.read_told(tx))
+        one = Generated(tx, cast("Any", None), raw, at, root=root)
         one.story = cast("Any", Units(list(units[:3])))
         cuts = [
             *((week, by, bucket) for by, bucket in CUTS if bucket is not Bucket.HOUR),
@@ -357,10 +272,10 @@ async def test_every_report_of_a_generated_city_equals_a_plain_recount(
 
 
 async def test_sums_of_before_histograms_stood_apart_say_the_same_also_beside_newer_ones(
-    runtime: Runtime, health: Health
+    runtime: Runtime,
 ) -> None:
     cuts = [(LONG[1], By.STATION, None), *ALL_CUTS[::5]]
-    async with told(runtime, 2, health, rounds=0) as one:
+    async with told(runtime, 2, rounds=0) as one:
 
         async def answers() -> list[Any]:
             reports = (queries.visits, queries.access, queries.facilities)
@@ -391,9 +306,9 @@ async def test_sums_of_before_histograms_stood_apart_say_the_same_also_beside_ne
 
 
 async def test_hours_that_an_older_version_counted_have_no_greatest_number_inside(
-    runtime: Runtime, health: Health
+    runtime: Runtime,
 ) -> None:
-    async with told(runtime, 0, health, rounds=0) as one:
+    async with told(runtime, 0, rounds=0) as one:
         for row in await one.tx.scalars(sa.select(Rollup).where(Rollup.grain == Grain.DAY)):
             hours = vectors.unpacked(row.hours).items()
             row.hours = vectors.packed({key: n for key, n in hours if key % vectors.HOUR != C.MOST})
@@ -404,9 +319,9 @@ async def test_hours_that_an_older_version_counted_have_no_greatest_number_insid
 
 
 async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(
-    runtime: Runtime, health: Health
+    runtime: Runtime,
 ) -> None:
-    async with told(runtime, 0, health, rounds=0) as one:
+    async with told(runtime, 0, rounds=0) as one:
         rows = await queries.occupancy(one.tx, one.scope(By.STATION, Bucket.DAY))
     compared = [row for row in rows if row.avg_when_used is not None]
     assert any(row.reporting_used_hours != row.used_hours for row in compared)
@@ -415,8 +330,8 @@ async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(
         assert product == pytest.approx(row.avg_occupancy, abs=0.001)
 
 
-async def test_a_sweep_changes_no_figure(runtime: Runtime, health: Health) -> None:
-    async with told(runtime, 1, health, rounds=0) as one:
+async def test_a_sweep_changes_no_figure(runtime: Runtime) -> None:
+    async with told(runtime, 1, rounds=0) as one:
         scope = one.scope(By.STATION, Bucket.DAY)
         reports = (queries.visits, queries.occupancy)
         before = [await each(one.tx, scope) for each in reports]
@@ -426,10 +341,8 @@ async def test_a_sweep_changes_no_figure(runtime: Runtime, health: Health) -> No
         assert [await each(one.tx, scope) for each in reports] == before
 
 
-async def test_beyond_retention_only_what_was_counted_before_is_known(
-    runtime: Runtime, health: Health
-) -> None:
-    async with told(runtime, 1, health, rounds=0) as one:
+async def test_beyond_retention_only_what_was_counted_before_is_known(runtime: Runtime) -> None:
+    async with told(runtime, 1, rounds=0) as one:
         day, many = one.scope(By.ALL, Bucket.DAY), one.scope(By.ALL)
         kept = [await queries.visits(one.tx, scope) for scope in (day, many)]
         late = AT + RETENTION + timedelta(days=10)
@@ -438,7 +351,7 @@ async def test_beyond_retention_only_what_was_counted_before_is_known(
         gone = replace(many, retained_since=SHORT.to_day)
         (over,) = await queries.visits(one.tx, gone)
         near, _, street = one.story.units
-        mine = await oracle.read_raw(one.tx, [near, street], one.at, health)
+        mine = await oracle.read_raw(one.tx, [near, street], one.at, one.raw.told)
         year = replace(
             one.scope(By.ALL, None, Period(date(2026, 1, 1), date(2027, 1, 1))),
             stations=sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id])),
@@ -452,11 +365,9 @@ async def test_beyond_retention_only_what_was_counted_before_is_known(
     assert (closed.unique_workers, closed.beyond_retention) == (len(mine.workers), False)
 
 
-async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(
-    runtime: Runtime, health: Health
-) -> None:
+async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(runtime: Runtime) -> None:
     """Of several roots days are put together; of one they were: both say the same."""
-    async with told(runtime, 2, health) as one:
+    async with told(runtime, 2) as one:
         near, _, street = one.story.units
         ids = [near.id, street.id]
         scope = replace(
@@ -464,7 +375,7 @@ async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(
             stations=sa.select(Station.id).where(Station.unit_id.in_(ids)),
             roots=Roots(units=[near.id]),
         )
-        one.raw = await oracle.read_raw(one.tx, [near, street], one.at, health)
+        one.raw = await oracle.read_raw(one.tx, [near, street], one.at, one.raw.told)
         for by, bucket in ((By.ALL, None), (By.UNIT, Bucket.DAY), (By.WEEKDAY, Bucket.HOUR)):
             asked = replace(scope, by=by, bucket=bucket)
             for row, piece in zip(
@@ -473,19 +384,37 @@ async def test_of_a_single_root_the_peak_is_the_one_that_it_keeps(
                 assert differences(row, oracle.said(piece, oracle.occupancy_of(piece))) == {}
 
 
+async def test_a_model_of_one_station_has_its_peaks_also_by_the_hour(runtime: Runtime) -> None:
+    async with told(runtime, 0, rounds=0) as one:
+        station = one.story.stations[0].id
+
+        async def peaks(by: By) -> list[Any]:
+            scope = replace(
+                one.scope(by, Bucket.HOUR),
+                stations=sa.select(Station.id).where(Station.id == station),
+                roots=Roots(stations=[station]),
+            )
+            return [
+                (row.peak_occupancy, row.peak_at) for row in await queries.occupancy(one.tx, scope)
+            ]
+
+        assert await peaks(By.OPERATING_MODEL) == await peaks(By.STATION)
+        assert any(peak for peak, _ in await peaks(By.STATION))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_branches_of_one_place_equal_a_plain_recount_and_sum_up_to_all(
-    runtime: Runtime, health: Health, seed: int
+    runtime: Runtime, seed: int
 ) -> None:
     """Of the city, three levels deep; of a district, beside what it keeps itself."""
-    async with told(runtime, seed, health, rounds=1) as one:
+    async with told(runtime, seed, rounds=1) as one:
         near, _, street = one.story.units
         assert near.parent_id is not None
         everything = list(await one.tx.scalars(sa.select(Unit)))
         places = {near.parent_id: everything, near.id: [near, street]}
         cuts = [cut for cut in ALL_CUTS if cut[1] is By.BRANCH][seed :: len(SEEDS)]
         for root, units in places.items():
-            one.raw = await oracle.read_raw(one.tx, units, one.at, health)
+            one.raw = await oracle.read_raw(one.tx, units, one.at, one.raw.told)
             stations = sa.select(Station.id).where(Station.unit_id.in_([unit.id for unit in units]))
             beneath = Beneath(**vars(one), root=root, stations=stations)
             beneath.tables = {}
@@ -525,7 +454,9 @@ async def test_no_station_no_row_but_days_stay_days(runtime: Runtime) -> None:
 async def test_what_was_never_counted_is_not_known(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
         story = await Author(tx, runtime, random.Random(1)).write()
-        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
+        one = Told(
+            tx, story, await oracle.read_raw(tx, story.units, AT, await oracle.read_told(tx)), AT
+        )
         for row in await queries.visits(tx, one.scope()):
             assert (row.known_share, row.visits) == (0.0, None)
 
@@ -535,7 +466,9 @@ async def test_what_was_found_and_not_yet_counted_is_not_known(runtime: Runtime)
         story = await Author(tx, runtime, random.Random(1)).write()
         await tx.commit()
         await find(runtime.database, at=AT)
-        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
+        one = Told(
+            tx, story, await oracle.read_raw(tx, story.units, AT, await oracle.read_told(tx)), AT
+        )
         for row in await queries.visits(tx, one.scope()):
             assert (row.known_share, row.visits) == (0.0, None)
 
@@ -543,7 +476,9 @@ async def test_what_was_found_and_not_yet_counted_is_not_known(runtime: Runtime)
 async def test_a_report_has_a_bound(runtime: Runtime) -> None:
     async with AsyncSession(runtime.database.engine, expire_on_commit=False) as tx:
         story = await Author(tx, runtime, random.Random(0)).write()
-        one = Told(tx, story, await oracle.read_raw(tx, story.units, AT, Health()), AT)
+        one = Told(
+            tx, story, await oracle.read_raw(tx, story.units, AT, await oracle.read_told(tx)), AT
+        )
         most = len(one.raw.stations) * 4
         assert (await frame(tx, one.scope(By.STATION, Bucket.DAY), most=most)).rows == most
         with pytest.raises(PeriodInvalid, match="coarser bucket"):
@@ -554,10 +489,10 @@ async def test_a_report_has_a_bound(runtime: Runtime) -> None:
 
 
 async def test_a_report_of_more_places_than_are_named_is_the_same_report(
-    runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a branch is of units alone, and beside it are a district's own stations."""
-    async with told(runtime, 0, health, rounds=0) as one:
+    async with told(runtime, 0, rounds=0) as one:
         near, _, street = one.story.units
         mine = sa.select(Station.id).where(Station.unit_id.in_([near.id, street.id]))
         stations = sa.select(Station.id)
@@ -572,9 +507,9 @@ async def test_a_report_of_more_places_than_are_named_is_the_same_report(
 
 
 async def test_a_report_in_parts_is_the_same_report(
-    runtime: Runtime, health: Health, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with told(runtime, 0, health, rounds=0) as one:
+    async with told(runtime, 0, rounds=0) as one:
         scopes = [one.scope(By.STATION, bucket) for bucket in (None, Bucket.HOUR)]
         scopes += [one.scope(By.UNIT, Bucket.DAY), one.scope(By.OPERATING_MODEL)]
         scopes.append(one.scope(By.BRANCH, Bucket.DAY))

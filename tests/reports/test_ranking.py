@@ -15,8 +15,7 @@ from app.reports.rows import RankingRow
 from app.reports.rules import By
 from app.reports.rules.ranking import FEWEST_PEERS, band, fair, standings
 from app.runtime import Runtime
-from tests.reports.test_queries import Health, told
-from tests.reports.test_queries import health as health
+from tests.reports.test_queries import told
 from tests.reports.test_source import worth
 
 station = st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 6).map(float))
@@ -73,10 +72,8 @@ def test_a_ranked_share_is_of_what_and_by_what_its_report_says(figure: Ranked) -
 
 
 @pytest.mark.anyio
-async def test_stations_are_ranked_by_what_the_whole_report_says_of_them(
-    runtime: Runtime, health: Health
-) -> None:
-    async with told(runtime, 0, health, rounds=0) as one:
+async def test_stations_are_ranked_by_what_the_whole_report_says_of_them(runtime: Runtime) -> None:
+    async with told(runtime, 0, rounds=0) as one:
         scope = one.scope(By.STATION)
         for figure in Ranked:
             rows: Sequence[Any] = await queries.rows(one.tx, scope, REPORTS[FIGURES[figure].report])

@@ -42,8 +42,7 @@ from app.reports.source import MADE, Made, Source, behind, may_list, source
 from app.reports.sums import Sums
 from app.reports.vectors import Table
 from app.runtime import Runtime
-from tests.reports.test_queries import ALL_CUTS, SEEDS, SHORT, Health, Told, told
-from tests.reports.test_queries import health as health
+from tests.reports.test_queries import ALL_CUTS, SEEDS, SHORT, Told, told
 
 pytestmark = pytest.mark.anyio
 
@@ -100,10 +99,8 @@ def names(made: Made) -> set[int]:
     return found | ({made.histogram} if made.histogram is not None else set())
 
 
-async def test_a_figure_names_just_the_counters_that_move_it(
-    runtime: Runtime, health: Health
-) -> None:
-    async with told(runtime, 1, health, rounds=0) as one:
+async def test_a_figure_names_just_the_counters_that_move_it(runtime: Runtime) -> None:
+    async with told(runtime, 1, rounds=0) as one:
         (part,) = (await frame(one.tx, one.scope(By.ALL))).parts()
     for report, made in REPORTS.items():
         values = {key: 1_000 + 97 * place for place, key in enumerate(keys_of(report))}
@@ -159,11 +156,11 @@ CELLS = 2
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_the_counters_of_any_cell_give_its_figure_and_as_many_rows_stand_behind_it(
-    runtime: Runtime, health: Health, seed: int
+    runtime: Runtime, seed: int
 ) -> None:
     """The cuts are dealt out to the histories: together they try all of them."""
     chance, listed = random.Random(seed), Counter[str]()
-    async with told(runtime, seed, health, rounds=1) as one:
+    async with told(runtime, seed, rounds=1) as one:
         for period, by, bucket in ((SHORT, By.STATION, None), *ALL_CUTS[seed :: len(SEEDS)]):
             station = chance.choice(one.story.stations)
             city = one.scope(by, bucket, period)
@@ -303,8 +300,8 @@ def is_of(row: Any, scope: Scope, local: datetime) -> bool:
     )
 
 
-async def test_what_names_no_row_or_several_is_refused(runtime: Runtime, health: Health) -> None:
-    async with told(runtime, 1, health, rounds=0) as one:
+async def test_what_names_no_row_or_several_is_refused(runtime: Runtime) -> None:
+    async with told(runtime, 1, rounds=0) as one:
         foreign, mine = one.story.foreign[0], one.story.stations[0]
         wrong: list[tuple[By, Bucket | None, Names]] = [
             (By.STATION, None, Names()),
@@ -326,9 +323,7 @@ async def test_what_names_no_row_or_several_is_refused(runtime: Runtime, health:
                 await find(one.tx, one.scope(by, bucket), names)
 
 
-async def test_rows_are_shown_of_days_that_lie_near_together(
-    runtime: Runtime, health: Health
-) -> None:
+async def test_rows_are_shown_of_days_that_lie_near_together(runtime: Runtime) -> None:
     year = Period(date(2026, 1, 1), date(2027, 1, 1))
     shown = [
         (By.DAY, Names(day=date(2026, 3, 1)), True),
@@ -336,6 +331,6 @@ async def test_rows_are_shown_of_days_that_lie_near_together(
         (By.WEEKDAY, Names(weekday=1), False),
         (By.ALL, Names(), False),
     ]
-    async with told(runtime, 1, health, rounds=0) as one:
+    async with told(runtime, 1, rounds=0) as one:
         for by, names, may in shown:
             assert may_list(await find(one.tx, one.scope(by, None, year), names)) is may
