@@ -55,6 +55,7 @@ class Action(StrEnum):
     ADMIN_SIGNED_IN = "admin.signed_in"
     ADMIN_SIGNED_OUT = "admin.signed_out"
     WALK_INS_COUNTED = "walk_ins.counted"
+    WALK_INS_WITHDRAWN = "walk_ins.withdrawn"
     KEY_ROTATED = "key.rotated"
     REPORT_EXPORTED = "report.exported"
     ALERT_ACKNOWLEDGED = "alert.acknowledged"

@@ -24,8 +24,9 @@ from app.reports.rules import Grain
 from app.reports.rules.counters import DWELL, REPAIR, C
 from app.reports.tables import Rollup, RollupDue
 from app.tables import every_table
+from app.visits.tables import WalkInCount
 from tests.support.postgres import PostgresServer
-from tests.support.worlds import a_facility, a_station
+from tests.support.worlds import a_facility, a_station, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -202,3 +203,25 @@ async def test_histograms_that_stood_apart_are_among_the_counters_again(empty: D
     assert [(row.counts, row.histograms, row.percentiles) for row in rows] == [
         (whole, None, None)
     ] * 2
+
+
+async def test_what_was_withdrawn_does_not_stand_again_in_an_older_schema(empty: Database) -> None:
+    """An older version counts whatever stands, and the count that took its place as well."""
+    await schema.migrate(empty)
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    async with empty.write() as tx:
+        station, admin = await a_station(tx, at=at), await an_admin(tx, at=at)
+        for count, withdrawn_at in ((300, at), (30, None)):
+            tx.add(
+                WalkInCount(
+                    id=new_id(), station_id=station.id, count=count, from_at=at,
+                    until_at=at + timedelta(hours=1), local_day=at.date(), admin_id=admin.id,
+                    created_at=at, withdrawn_at=withdrawn_at,
+                    withdrawn_by=withdrawn_at and admin.id,
+                )
+            )  # fmt: skip
+    await goes_back(empty, "0026")
+    await schema.migrate(empty)
+    async with empty.read() as tx:
+        rows = (await tx.scalars(sa.select(WalkInCount))).all()
+    assert [(row.count, row.withdrawn_at, row.withdrawn_by) for row in rows] == [(30, None, None)]

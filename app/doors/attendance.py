@@ -217,7 +217,10 @@ async def _sign(tx: AsyncSession, awaited: Awaited, *, before: datetime) -> date
         Visit.voided_at.is_(None),
     )
     counted = sa.select(WalkInCount.until_at).where(
-        WalkInCount.station_id == here, WalkInCount.until_at > since, WalkInCount.until_at <= before
+        WalkInCount.station_id == here,
+        WalkInCount.until_at > since,
+        WalkInCount.until_at <= before,
+        WalkInCount.withdrawn_at.is_(None),
     )
     for sign in (said, walked_in, counted):
         found: datetime | None = await tx.scalar(sign.limit(1))

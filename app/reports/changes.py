@@ -207,7 +207,8 @@ async def _changed(tx: AsyncSession, since: datetime | None, at: datetime) -> As
         last = min(max(until, counted_until or until), at)
         for day in _days(first + timedelta(days=1), local_day(last, zone)):
             yield station, day
-    spans = [_spans(WalkInCount, new(WalkInCount.created_at))]
+    heads = WalkInCount.created_at, WalkInCount.withdrawn_at
+    spans = [_spans(WalkInCount, new(column)) for column in heads]
     if since is not None:  # Of a time in which nobody recorded what held, nothing is promised.
         spans.append(_spans(FacilitySpell, FacilitySpell.changed_at > since))
         spans.append(_spans(ControllerOutage, ControllerOutage.changed_at > since))

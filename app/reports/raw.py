@@ -341,8 +341,12 @@ async def _heads(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     """Read the head counts that began on these days, or before them and may last into them."""
     c = _HEADS.c
     query = sa.select(c.station_id, c.local_day, c.from_at, c.until_at, c["count"].label("heads"))
-    days = c.local_day.between(wanted.first - LONGEST_COUNT, wanted.last)
-    return (await tx.execute(query.where(c.station_id.in_(list(wanted.due)), days))).all()
+    where = (
+        c.station_id.in_(list(wanted.due)),
+        c.local_day.between(wanted.first - LONGEST_COUNT, wanted.last),
+        c.withdrawn_at.is_(None),
+    )
+    return (await tx.execute(query.where(*where))).all()
 
 
 def _counted(rows: Sequence[Any]) -> Mapping[Cell, int]:

@@ -538,6 +538,8 @@ async def behind(
             query = query.where(table.local_hour == cell.hour)
     if made.rows is Rows.VISITS:
         query = query.where(Visit.voided_at.is_(None))
+    if made.rows is Rows.HEADS:
+        query = query.where(WalkInCount.withdrawn_at.is_(None))
     if made.rows is Rows.USES and cell.kind is not None:
         query = query.where(FacilityUse.facility_id.in_(_of_kind(cell.kind)))
     if made.rows is Rows.SPELLS and cell.kind is not None:

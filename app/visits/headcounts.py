@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,7 +12,7 @@ from app.audit import Action, Actor, record
 from app.db import cursors
 from app.db.cursors import PageOf, PageRequest
 from app.db.types import new_id
-from app.errors import Conflict, Invalid
+from app.errors import Conflict, Invalid, NotFound
 from app.places.rules import local_day
 from app.places.stations import subject_of
 from app.places.tables import Station
@@ -26,6 +27,10 @@ class HeadCountInvalid(Invalid):
 
 class HeadCountOverlaps(Conflict):
     """A head count of this station stands for a part of that time already."""
+
+
+class HeadCountNotFound(NotFound):
+    """This station has no such head count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,7 @@ async def add(
             WalkInCount.station_id == station.id,
             WalkInCount.from_at < counted.until_at,
             WalkInCount.until_at > counted.from_at,
+            WalkInCount.withdrawn_at.is_(None),
         )
         .limit(1)
     )
@@ -79,15 +85,57 @@ async def add(
     tx.add(row)
     await tx.flush()
     subject = await subject_of(tx, station)
-    after = {"count": counted.count, "from": counted.from_at.isoformat()}
-    await record(tx, actor, Action.WALK_INS_COUNTED, subject, at=at, after=after)
+    await record(tx, actor, Action.WALK_INS_COUNTED, subject, at=at, after=_told(row))
     return row
+
+
+async def withdraw(
+    tx: AsyncSession, station: Station, count_id: uuid.UUID, *, actor: Actor, at: datetime
+) -> None:
+    """Mark a head count as withdrawn; again changes nothing; raises HeadCountNotFound.
+
+    The row stays as it was written. Reports find the days it told of by when it was withdrawn.
+    """
+    this = WalkInCount.id == count_id, WalkInCount.station_id == station.id
+    row = await tx.scalar(
+        sa.update(WalkInCount)
+        .where(*this, WalkInCount.withdrawn_at.is_(None))
+        .values(withdrawn_at=at, withdrawn_by=actor.admin_id)
+        .returning(WalkInCount)
+    )
+    if row is None:
+        if await tx.scalar(sa.select(WalkInCount.id).where(*this)) is None:
+            raise HeadCountNotFound
+        return  # Somebody was first.
+    told = _told(row)
+    await record(
+        tx,
+        actor,
+        Action.WALK_INS_WITHDRAWN,
+        await subject_of(tx, station),
+        at=at,
+        before=told | {"withdrawn_at": None},
+        after=told | {"withdrawn_at": at.isoformat()},
+    )
+
+
+def _told(row: WalkInCount) -> dict[str, Any]:
+    """Say which count it is, for the audit trail."""
+    return {
+        "id": str(row.id),
+        "count": row.count,
+        "from": row.from_at.isoformat(),
+        "until": row.until_at.isoformat(),
+    }
 
 
 async def list_counts(
     tx: AsyncSession, station_id: uuid.UUID, *, request: PageRequest
 ) -> PageOf[WalkInCount]:
-    """Give a page of the head counts of a station, newest first; raises CursorInvalid."""
+    """Give a page of the head counts of a station, newest first; raises CursorInvalid.
+
+    Those that were withdrawn too.
+    """
     return await cursors.page(
         tx,
         sa.select(WalkInCount).where(WalkInCount.station_id == station_id),

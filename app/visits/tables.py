@@ -131,9 +131,17 @@ class WalkInCount(Base):
     local_day: Mapped[date]
     admin_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("admins.id"))
     created_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    """When it was taken back as wrong; it counts nowhere, and its time may be counted anew."""
+    withdrawn_by: Mapped[uuid.UUID | None] = mapped_column(sa.ForeignKey("admins.id"))
 
     __table_args__ = (
         sa.Index("ix_walk_in_counts_station_id_local_day", "station_id", "local_day"),
+        sa.Index(
+            "ix_walk_in_counts_withdrawn_at",
+            "withdrawn_at",
+            **only_where("withdrawn_at IS NOT NULL"),
+        ),
     )
 
 

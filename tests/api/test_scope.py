@@ -21,6 +21,7 @@ from app.people.tables import Worker
 from app.places.rules import ChangeKind, Tier
 from app.places.tables import ModeChange, Station, Unit
 from app.runtime import Runtime
+from app.visits.tables import WalkInCount
 from tests.api.test_policies import policies_of, routes_of
 from tests.support.worlds import (
     SomeAdmin,
@@ -104,7 +105,18 @@ async def a_city(runtime: Runtime) -> City:
             created_at=at,
             changed_at=at,
         )
-        tx.add_all([worker, change, webhook])
+        keeper = await an_admin(tx, at=at, role=Role.STATION_KEEPER, station=station)
+        counted = WalkInCount(
+            id=new_id(),
+            station_id=station.id,
+            count=3,
+            from_at=at - timedelta(hours=1),
+            until_at=at,
+            local_day=at.date(),
+            admin_id=keeper.id,
+            created_at=at,
+        )
+        tx.add_all([worker, change, webhook, counted])
         await tx.flush()
     ids = {
         "station_id": station.id,
@@ -114,6 +126,7 @@ async def a_city(runtime: Runtime) -> City:
         "unit_id": street.id,
         "worker_id": worker.id,
         "change_id": change.id,
+        "count_id": counted.id,
         "webhook_id": webhook.id,
     }
     named = {name: str(value) for name, value in ids.items()}

@@ -147,7 +147,7 @@ async def test_a_station_follows_its_branch_unless_it_says_otherwise(
     assert (await mode_of(runtime, scene)).kind is expected
 
 
-@pytest.mark.parametrize("sign", ["word", "early word", "contact", "left open", "walk-in"])
+@pytest.mark.parametrize("sign", ["word", "early word", "contact", "left open", "walk-in", "heads"])
 async def test_any_sign_of_staff_keeps_the_door_open(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock, sign: str
 ) -> None:
@@ -163,11 +163,38 @@ async def test_any_sign_of_staff_keeps_the_door_open(
             assert (await scans(client, scene, "a"))["outcome"] == "walk_in"
         case "contact" | "left open":
             await an_opening(runtime, scene)
+        case "heads":
+            await counts_heads(client, runtime, scene)
     clock.set(EIGHT + timedelta(hours=1))
     await watches(runtime)
     assert (await mode_of(runtime, scene)).kind is Kind.FREE
     # The next morning they are awaited anew.
     clock.set(EIGHT + timedelta(days=1, minutes=30))
+    await watches(runtime)
+    assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
+
+
+async def counts_heads(client: httpx.AsyncClient, runtime: Runtime, scene: Scene) -> str:
+    """Write down whom staff counted in the last minutes; gives where that stands."""
+    keeper = await a_keeper(runtime)
+    path = f"/v1/admin/stations/{scene.station.id}/walk-ins"
+    begin, end = (runtime.now() - timedelta(minutes=ago) for ago in (5, 0))
+    body = {"count": 3, "from": begin.isoformat(), "until": end.isoformat()}
+    made = await client.post(path, json=body, headers=keeper.headers)
+    assert made.status_code == 201, made.text
+    return f"{path}/{made.json()['id']}"
+
+
+async def test_a_count_that_was_withdrawn_is_no_sign_of_staff(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Heads were counted, but at another station, as it turned out."""
+    scene = await a_scene(runtime, staff_absent_min=30)
+    clock.set(EIGHT + timedelta(minutes=10))
+    counted = await counts_heads(client, runtime, scene)
+    keeper = await a_keeper(runtime)
+    assert (await client.delete(counted, headers=keeper.headers)).status_code == 204
+    clock.set(EIGHT + timedelta(minutes=30))
     await watches(runtime)
     assert (await mode_of(runtime, scene)).because is Because.STAFF_ABSENT
 

@@ -258,6 +258,9 @@ class Author:
         for entry in self.random.sample(story.alone, min(3, len(story.alone))):
             entry.changed_at = written
             entry.would_have_been_refused = self.random.choice([None, Reason.STATION_FULL])
+        for heads in self.random.sample(story.heads, min(3, len(story.heads))):
+            heads.withdrawn_at = heads.withdrawn_at or written
+            heads.withdrawn_by = heads.admin_id
 
     def _instant(self, station: Station | None = None) -> datetime:
         """Some minute until now, mostly of the period or of the day before it.

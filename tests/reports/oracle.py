@@ -250,7 +250,7 @@ async def read_raw(tx: AsyncSession, units: Sequence[Unit], at: datetime, told: 
         alone=await rows(OfflineEntry),
         uses=await rows(FacilityUse),
         facilities=await rows(Facility),
-        heads=await rows(WalkInCount),
+        heads=[heads for heads in await rows(WalkInCount) if heads.withdrawn_at is None],
         controllers=await rows(Controller),
         contacts={door.id: door.has_contact for door in await tx.scalars(sa.select(Door))},
         numbers={worker.id: worker.number for worker in await tx.scalars(sa.select(Worker))},

@@ -6,18 +6,21 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import Actor
+from app.db.settled import SLACK
 from app.people.admins import Roots
 from app.places import held
 from app.places.tables import Station
-from app.reports import queries
+from app.reports import changes, queries
 from app.reports.frame import Scope
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Bucket, By, Period
 from app.runtime import Runtime
 from app.visits import headcounts
 from app.visits.headcounts import HeadCount
+from app.visits.tables import WalkInCount
 from tests.support.worlds import DAY_AND_NIGHT, a_station, an_admin
 
 pytestmark = pytest.mark.anyio
@@ -41,11 +44,18 @@ async def a_place(runtime: Runtime, **station: Any) -> Station:
 
 async def count(
     runtime: Runtime, station: Station, since: float, until: float, *, written: float
-) -> None:
+) -> WalkInCount:
     async with runtime.database.write() as tx:
         admin = await an_admin(tx, at=at(-30))
         counted = HeadCount(7, at(since), at(until))
-        await headcounts.add(tx, station, counted, actor=Actor(admin.id), at=at(written))
+        return await headcounts.add(tx, station, counted, actor=Actor(admin.id), at=at(written))
+
+
+async def withdraw(
+    tx: AsyncSession, station: Station, counted: WalkInCount, *, written: datetime
+) -> None:
+    actor = Actor(counted.admin_id)
+    await headcounts.withdraw(tx, station, counted.id, actor=actor, at=written)
 
 
 async def told(runtime: Runtime, station: Station, report: Any, hours: float) -> Sequence[Any]:
@@ -102,3 +112,50 @@ async def test_a_count_that_ends_at_midnight_tells_nothing_of_the_next_day(
     await count(runtime, station, 20, 24, written=25)
     rows = await told(runtime, station, queries.visits, 52)
     assert [row.covered_hours for row in rows] == [4, 0]
+
+
+async def test_a_count_that_is_withdrawn_leaves_every_day_that_it_told_of(
+    runtime: Runtime,
+) -> None:
+    """Both days were counted with it, and nothing else of them changes."""
+    station = await a_place(runtime, staffed_hours=DAY_AND_NIGHT)
+    counted = await count(runtime, station, 22, 30, written=31)
+    rows = await told(runtime, station, queries.visits, 50)
+    assert [(row.covered_hours, row.walk_in_heads) for row in rows] == [(2, 7), (6, 0)]
+    async with runtime.database.write() as tx:
+        await withdraw(tx, station, counted, written=at(51))
+    rows = await told(runtime, station, queries.visits, 52)
+    assert [(row.covered_hours, row.walk_in_heads) for row in rows] == [(0, 0), (0, 0)]
+    rows = await told(runtime, station, queries.occupancy, 52)
+    assert [row.reporting_hours for row in rows] == [0, 0]
+    rows = await told(runtime, station, queries.promise, 52)
+    assert [row.usable_hours for row in rows] == [0, 0]
+    again = await count(runtime, station, 23, 25, written=53)
+    assert again.id != counted.id
+    rows = await told(runtime, station, queries.visits, 54)
+    assert [(row.covered_hours, row.walk_in_heads) for row in rows] == [(1, 7), (1, 0)]
+
+
+async def test_a_withdrawal_that_commits_after_a_search_is_found_by_the_next(
+    runtime: Runtime,
+) -> None:
+    """The watermark stops before who is still at work."""
+    station = await a_place(runtime, staffed_hours=DAY_AND_NIGHT)
+    counted = await count(runtime, station, 8, 9, written=10)
+    first, _ = await told(runtime, station, queries.visits, 11)
+    assert first.walk_in_heads == 7
+    if runtime.database.is_embedded:
+        # One writer, who may have read the clock long before his turn came.
+        async with runtime.database.write() as tx:
+            await withdraw(tx, station, counted, written=at(11) - timedelta(seconds=30))
+    else:
+        async with runtime.database.write() as slow:
+            written = at(11) + timedelta(seconds=1)
+            await withdraw(slow, station, counted, written=written)
+            async with runtime.database.read() as tx:
+                await tx.execute(sa.text("SELECT pg_sleep(0.2)"))
+                found = await changes.look(tx, at=written + SLACK + timedelta(seconds=0.1))
+            async with runtime.database.write() as tx:
+                await changes.note(tx, found)
+    first, _ = await told(runtime, station, queries.visits, 11.1)
+    assert first.walk_in_heads == 0

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.audit import Action, AuditEntry
+from app.db.types import new_id
 from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places.rules import Kind
@@ -18,6 +19,7 @@ from app.visits import presence
 from app.visits.presence import Arrival
 from app.visits.tables import WalkInCount
 from tests.conftest import NIGHT, Clock
+from tests.support.counting import rolled
 from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +69,12 @@ async def test_a_head_count_is_kept_listed_and_audited(
     assert [entry.action for entry in entries] == [Action.WALK_INS_COUNTED] * 3
     assert entries[0].admin_id == keeper.id
     assert entries[0].station_id == station.id
-    assert entries[0].after == {"count": 12, "from": hours_ago(3)}
+    assert entries[0].after == {
+        "id": made.json()["id"],
+        "count": 12,
+        "from": hours_ago(3),
+        "until": hours_ago(2),
+    }
 
 
 @pytest.mark.parametrize(
@@ -118,6 +125,158 @@ async def test_two_counts_at_once_are_one(client: httpx.AsyncClient, runtime: Ru
     station, keeper = await a_kept_station(runtime)
     answers = await asyncio.gather(*(counts(client, station, keeper) for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+
+
+async def withdraws(
+    client: httpx.AsyncClient, station: Station, admin: SomeAdmin, count_id: str
+) -> httpx.Response:
+    path = f"/v1/admin/stations/{station.id}/walk-ins/{count_id}"
+    return await client.delete(path, headers=admin.headers)
+
+
+async def listed(
+    client: httpx.AsyncClient, station: Station, admin: SomeAdmin
+) -> list[tuple[int, str | None]]:
+    path = f"/v1/admin/stations/{station.id}/walk-ins"
+    answer = await client.get(path, headers=admin.headers)
+    assert answer.status_code == 200, answer.text
+    return [(row["count"], row["withdrawn_at"]) for row in answer.json()]
+
+
+async def told(client: httpx.AsyncClient, runtime: Runtime, station: Station) -> tuple[int, Any]:
+    """Count what changed; gives the heads of the day, and the counts they come from."""
+    await rolled(runtime)
+    async with runtime.database.write() as tx:
+        auditor = await an_admin(tx, at=runtime.now(), role=Role.AUDITOR)
+    asked = {"from": "2026-11-23", "to": "2026-11-24", "station": str(station.id)}
+    path = "/v1/admin/reports/visits"
+    answer = await client.get(path, params=asked, headers=auditor.headers)
+    (row,) = answer.json()["rows"]
+    asked |= {"figure": "walk_in_heads"}
+    source = (await client.get(f"{path}/source", params=asked, headers=auditor.headers)).json()
+    assert source["value"] == row["walk_in_heads"]
+    return row["walk_in_heads"], [each["id"] for each in source["rows"]]
+
+
+async def test_a_wrong_count_is_withdrawn_counted_right_and_the_report_is_right(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    station, keeper = await a_kept_station(runtime)
+    wrong = (await counts(client, station, keeper, count=300)).json()
+    assert wrong["withdrawn_at"] is None
+    assert await told(client, runtime, station) == (300, [wrong["id"]])
+    assert (await counts(client, station, keeper, count=30)).status_code == 409
+
+    clock.advance(60)
+    gone = await withdraws(client, station, keeper, wrong["id"])
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert await told(client, runtime, station) == (0, [])
+
+    right = await counts(client, station, keeper, count=30)
+    assert right.status_code == 201, right.text
+    assert await told(client, runtime, station) == (30, [right.json()["id"]])
+
+    shown = dict(await listed(client, station, keeper))
+    assert shown.keys() == {30, 300}
+    assert shown[30] is None
+    assert datetime.fromisoformat(shown[300] or "") == clock.now()
+
+
+async def test_a_withdrawal_is_a_mark_on_the_row_and_an_act_in_the_trail(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    station, keeper = await a_kept_station(runtime)
+    made = (await counts(client, station, keeper, count=300)).json()
+    clock.advance(60)
+    assert (await withdraws(client, station, keeper, made["id"])).status_code == 204
+    withdrawn_at = clock.now()
+    clock.advance(60)
+    # Again changes nothing, as where a change of hours is withdrawn.
+    assert (await withdraws(client, station, keeper, made["id"])).status_code == 204
+    async with runtime.database.read() as tx:
+        row = (await tx.scalars(sa.select(WalkInCount))).one()
+        entries = (await tx.scalars(sa.select(AuditEntry).order_by(AuditEntry.id))).all()
+    assert (row.count, row.admin_id, row.created_at) == (300, keeper.id, NIGHT)
+    assert (row.withdrawn_at, row.withdrawn_by) == (withdrawn_at, keeper.id)
+    assert [entry.action for entry in entries] == [
+        Action.WALK_INS_COUNTED,
+        Action.WALK_INS_WITHDRAWN,
+    ]
+    counted, withdrawn = entries
+    assert (withdrawn.at, withdrawn.admin_id, withdrawn.station_id, withdrawn.subject) == (
+        withdrawn_at,
+        keeper.id,
+        station.id,
+        counted.subject,
+    )
+    assert counted.after is not None
+    assert withdrawn.before == counted.after | {"withdrawn_at": None}
+    assert withdrawn.after == counted.after | {"withdrawn_at": withdrawn_at.isoformat()}
+
+
+async def test_two_withdrawals_at_once_are_one(client: httpx.AsyncClient, runtime: Runtime) -> None:
+    station, keeper = await a_kept_station(runtime)
+    made = (await counts(client, station, keeper)).json()
+    answers = await asyncio.gather(
+        *(withdraws(client, station, keeper, made["id"]) for _ in range(4))
+    )
+    assert [answer.status_code for answer in answers] == [204] * 4
+    async with runtime.database.read() as tx:
+        actions = (await tx.scalars(sa.select(AuditEntry.action))).all()
+    assert sorted(actions) == [Action.WALK_INS_COUNTED, Action.WALK_INS_WITHDRAWN]
+
+
+async def test_only_a_count_that_was_withdrawn_frees_its_time(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    station, keeper = await a_kept_station(runtime)
+    for _ in range(3):
+        made = await counts(client, station, keeper)
+        assert made.status_code == 201, made.text
+        assert (await counts(client, station, keeper)).status_code == 409
+        await withdraws(client, station, keeper, made.json()["id"])
+    await counts(client, station, keeper, **{"from": hours_ago(2.5), "until": hours_ago(1.5)})
+    assert (await counts(client, station, keeper)).status_code == 409
+
+
+async def test_who_may_count_may_withdraw_at_his_own_stations_only(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    station, keeper = await a_kept_station(runtime)
+    other, another_keeper = await a_kept_station(runtime)
+    async with runtime.database.write() as tx:
+        unit = await a_unit(tx, at=NIGHT, name="别的工会")
+        foreign = await an_admin(tx, at=NIGHT, role=Role.UNIT_ADMIN, unit=unit)
+        auditor = await an_admin(tx, at=NIGHT, role=Role.AUDITOR)
+        chief = await an_admin(tx, at=NIGHT)
+    made = (await counts(client, station, keeper)).json()
+
+    async def refused(admin: SomeAdmin, at: Station, id: str) -> tuple[int, str]:
+        answer = await withdraws(client, at, admin, id)
+        return answer.status_code, answer.json()["code"]
+
+    assert await refused(auditor, station, made["id"]) == (403, "admin_forbidden")
+    for stranger in (foreign, another_keeper):
+        assert await refused(stranger, station, made["id"]) == (404, "station_not_found")
+    for admin in (another_keeper, chief):
+        assert await refused(admin, other, made["id"]) == (404, "head_count_not_found")
+    assert await refused(keeper, station, str(new_id())) == (404, "head_count_not_found")
+    path = f"/v1/admin/stations/{station.id}/walk-ins/{made['id']}"
+    assert (await client.delete(path)).status_code == 401
+    assert await listed(client, station, keeper) == [(12, None)]
+    assert (await withdraws(client, station, chief, made["id"])).status_code == 204
+
+
+async def test_a_count_is_withdrawn_also_after_its_station_was_retired(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    station, _ = await a_kept_station(runtime)
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=NIGHT)
+    made = (await counts(client, station, chief)).json()
+    retired = await client.post(f"/v1/admin/stations/{station.id}/retire", headers=chief.headers)
+    assert retired.status_code == 200, retired.text
+    assert (await withdraws(client, station, chief, made["id"])).status_code == 204
 
 
 async def test_nobody_counts_or_looks_beyond_his_scope(

@@ -28,7 +28,12 @@ from app.runtime import Runtime
 from app.usual import profiles
 from app.usual.rules import busy_vs_capacity
 from app.visits import headcounts, occupancy
-from app.visits.headcounts import HeadCount, HeadCountInvalid, HeadCountOverlaps
+from app.visits.headcounts import (
+    HeadCount,
+    HeadCountInvalid,
+    HeadCountNotFound,
+    HeadCountOverlaps,
+)
 from app.visits.rules import Level, level
 
 router = APIRouter(tags=["admin: visits"])
@@ -216,6 +221,8 @@ class WalkInOut(Out):
     from_at: datetime = Field(serialization_alias="from")
     until_at: datetime = Field(serialization_alias="until")
     created_at: datetime
+    withdrawn_at: datetime | None
+    """When it was taken back; from then on it counts nowhere. Null: it stands."""
 
 
 @router.post(
@@ -246,8 +253,22 @@ async def list_walk_ins(
     admin: Reader,
     page: Page,
 ) -> Any:
-    """List the head counts of a station, newest first."""
+    """List the head counts of a station, newest first, those that were withdrawn too."""
     station = await get_station(tx, admin, station_id)
     found = await headcounts.list_counts(tx, station.id, request=page)
     link_next(request, response, found)
     return found.rows
+
+
+@router.delete(
+    "/v1/admin/stations/{station_id:uuid}/walk-ins/{count_id:uuid}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(*_guarded, HeadCountNotFound),
+)
+async def withdraw_walk_ins(
+    station_id: uuid.UUID, count_id: uuid.UUID, tx: WriteTx, admin: Counter, at: Now
+) -> None:
+    """Take a wrong head count back: it counts nowhere, and its time may be counted anew."""
+    station = await get_station(tx, admin, station_id)
+    await headcounts.withdraw(tx, station, count_id, actor=admin.actor, at=at)
