@@ -61,7 +61,7 @@ def write_report(
     unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
     station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
     compare: Annotated[
-        Compare | None, typer.Option(help="Beside each count: the period before.")
+        Compare | None, typer.Option(help="Beside each figure: the period before.")
     ] = None,
     figure: Annotated[Ranked | None, typer.Option(help="Of `ranking`: by what.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.CSV,

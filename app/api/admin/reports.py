@@ -165,7 +165,7 @@ async def report(
     bucket: Annotated[Bucket | None, Query(description="Cut each row into pieces of time.")] = None,
     compare: Annotated[
         Compare | None,
-        Query(description="Beside each count: the period before on the same mix of days."),
+        Query(description="Beside each figure: the period before on the same mix of days."),
     ] = None,
     figure: Annotated[
         Ranked | None, Query(description="Of `ranking`: by what; visits by default.")
