@@ -21,10 +21,12 @@ from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
 from app.reports.catalogue import is_share
 from app.reports.export import csv_head, csv_text
-from app.reports.frame import MOST_STREAMED, Frame, Progress, Scope, frame, progress
+from app.reports.frame import MOST_STREAMED, Frame, frame
+from app.reports.progress import Progress, progress
 from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
 from app.reports.rules import Completeness
+from app.reports.scope import Scope
 from app.reports.workbook import Workbook, check_length
 from app.reports.written import rows_as_json
 

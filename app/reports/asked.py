@@ -23,11 +23,11 @@ from app.places.rules import Calendar
 from app.places.tables import Station, Unit
 from app.reports import comparing
 from app.reports.catalogue import SAYS
-from app.reports.frame import PeriodInvalid, Scope
 from app.reports.ranking import Ranked
 from app.reports.rollup import retained_since
 from app.reports.rules import Bucket, By, Period
 from app.reports.rules.comparison import period_before
+from app.reports.scope import PeriodInvalid, Scope
 
 
 class Report(StrEnum):

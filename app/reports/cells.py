@@ -14,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
 from app.places.tables import FacilityKind, OperatingModel, Station
-from app.reports.frame import Frame, Part, Scope, frame, read_tree
+from app.reports.frame import Frame, Part, frame
+from app.reports.grouped import read_tree
 from app.reports.rules import By, Class, Period, Slot
 from app.reports.rules.counters import QUARTERS
 from app.reports.rules.day import quarter_edges
+from app.reports.scope import Scope
 
 
 class RowUnknown(Invalid):

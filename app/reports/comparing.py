@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.errors import Invalid
 from app.places.rules import CITY_ZONE, local_day
 from app.reports.columns import Column
-from app.reports.frame import Part, Scope, frame, progress
+from app.reports.frame import Part, frame
+from app.reports.progress import progress
 from app.reports.queries import REPORTS, exact_of
 from app.reports.rules import Class, Period, rate
 from app.reports.rules.comparison import (
@@ -26,6 +27,7 @@ from app.reports.rules.comparison import (
 from app.reports.rules.counters import C
 from app.reports.rules.day import DAY_MS
 from app.reports.rules.rates import MS_PER_HOUR, half_up, rate_of
+from app.reports.scope import Scope
 from app.reports.sums import Sums
 
 FIGURES: Mapping[str, Sequence[str]] = {

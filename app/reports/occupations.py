@@ -25,11 +25,14 @@ from app.places.tables import Station, Unit
 from app.reports import crowds, vectors
 from app.reports.columns import Bools, Column, Ints, rates, shown
 from app.reports.crowds import Crowd
-from app.reports.frame import Frame, Part, PeriodInvalid, Place, Scope, frame, progress
+from app.reports.frame import Frame, Part, frame
+from app.reports.grouped import Place
+from app.reports.progress import progress
 from app.reports.rows import OccupationsRow
 from app.reports.rules import Bucket, By, Grain, Slot, span_end
 from app.reports.rules.counters import OCCUPATION, OCCUPATIONS
 from app.reports.rules.suppression import K, hidden_below
+from app.reports.scope import PeriodInvalid, Scope
 from app.reports.sums import NAMED
 from app.reports.tables import Rollup
 

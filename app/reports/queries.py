@@ -35,7 +35,8 @@ from app.reports.columns import (
     rounded,
     shown,
 )
-from app.reports.frame import Frame, Part, Scope, base_of, frame, key_of
+from app.reports.frame import Frame, Part, base_of, frame
+from app.reports.grouped import key_of
 from app.reports.rows import (
     AccessRow,
     ControllersRow,
@@ -64,6 +65,7 @@ from app.reports.rules.counters import (
     repairs,
 )
 from app.reports.rules.rates import COVERAGE, MINUTES, SECONDS
+from app.reports.scope import Scope
 from app.reports.spreads import REPAIRS, percentiles
 from app.reports.sums import Ask, Sums, read
 

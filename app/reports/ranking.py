@@ -17,11 +17,12 @@ from app.db.types import table_of
 from app.people.admins import Roots
 from app.places.tables import Station, Unit
 from app.reports.columns import Column
-from app.reports.frame import Scope, frame
+from app.reports.frame import frame
 from app.reports.queries import REPORTS, Columns, columns_of
 from app.reports.rules import rate
 from app.reports.rules.ranking import fair, peer_group, standings
 from app.reports.rules.rates import RATES, Rate, Sum
+from app.reports.scope import Scope
 
 
 class Ranked(StrEnum):

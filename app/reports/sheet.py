@@ -14,11 +14,13 @@ from app.places.rules import EARLIEST, LATEST, Calendar, local_day
 from app.places.tables import Station, Unit
 from app.reports import comparing, queries
 from app.reports.catalogue import is_share
-from app.reports.frame import PeriodInvalid, Scope, frame, progress
+from app.reports.frame import frame
+from app.reports.progress import progress
 from app.reports.rows import OccupancyRow, VisitsRow
 from app.reports.rules import By, Completeness, Period, rate
 from app.reports.rules.comparison import period_before
 from app.reports.rules.rates import MS_PER_HOUR, rate_of
+from app.reports.scope import PeriodInvalid, Scope
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,14 @@ from app.places import held
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
-from app.reports.frame import Frame, Place, Scope, base_of, frame
+from app.reports.frame import Frame, base_of, frame
+from app.reports.grouped import Place
 from app.reports.rules import By, Slot, nearest_rank
 from app.reports.rules.replay import Replay, Site, Sojourn
 from app.reports.rules.suppositions import Ignored, Supposition
 from app.reports.rules.tallies import Answer, Ledger, Tally
 from app.reports.rules.timetables import Timetables
+from app.reports.scope import Scope
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import OBSERVED, EndSource, Visit
 

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from app.reports.export import spread_titles, spread_values
-from app.reports.frame import PeriodInvalid
+from app.reports.scope import PeriodInvalid
 
 MOST_ROWS = 1_048_575
 """What one sheet of Excel holds besides its header."""

@@ -14,9 +14,9 @@ from app.people.admins import Roots
 from app.places import held
 from app.places.tables import Station
 from app.reports import changes, queries
-from app.reports.frame import Scope
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Bucket, By, Period
+from app.reports.scope import Scope
 from app.runtime import Runtime
 from app.visits import headcounts
 from app.visits.headcounts import HeadCount

@@ -20,12 +20,12 @@ from app.places.facilities import NewFacility
 from app.places.rules import Kind
 from app.places.tables import FacilityKind, FacilityStatus, Station, StationModes
 from app.reports import queries, vectors
-from app.reports.frame import Scope
 from app.reports.health import read_days
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import By, Grain, Period
 from app.reports.rules.counters import REPAIR
 from app.reports.rules.health import Hour, hours_of
+from app.reports.scope import Scope
 from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit

@@ -23,12 +23,13 @@ from app.places.rules import Calendar, DayClass, Kind
 from app.places.tables import Station, Unit
 from app.reports import queries, spreads, vectors
 from app.reports.changes import STATION_DAYS, put_due
-from app.reports.frame import AT_ONCE, PeriodInvalid, Scope, frame
+from app.reports.frame import AT_ONCE, frame
 from app.reports.health import Stood, stood
 from app.reports.rollup import Terms, find, roll_up
 from app.reports.rules import Bucket, By, Grain, Period
 from app.reports.rules.counters import DWELL, REPAIR, C
 from app.reports.rules.health import Day
+from app.reports.scope import PeriodInvalid, Scope
 from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits import presence

@@ -21,7 +21,7 @@ from app.people.tables import Occupation
 from app.places.rules import Because, Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, rollup, vectors
-from app.reports.frame import progress
+from app.reports.progress import progress
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import Grain, span_of
 from app.reports.rules.counters import C

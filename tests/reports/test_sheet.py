@@ -19,8 +19,8 @@ from app.places.tables import CalendarDay, FacilityKind
 from app.reports import drawing
 from app.reports.catalogue import field_of, is_share
 from app.reports.drawing import FACILITIES, REASONS, SheetFailed, draw, plain, printed, said
-from app.reports.frame import PeriodInvalid
 from app.reports.rules import Completeness
+from app.reports.scope import PeriodInvalid
 from app.reports.sheet import (
     BESIDE,
     SHOWN,

@@ -21,7 +21,7 @@ from app.places.tables import FacilityKind, Station
 from app.reports import queries
 from app.reports.catalogue import FORMULAS, SAYS, field_of
 from app.reports.cells import Cell, Names, RowUnknown, find
-from app.reports.frame import Part, Scope, frame
+from app.reports.frame import Part, frame
 from app.reports.queries import REPORTS, There
 from app.reports.rules import Bucket, By, Period, class_of
 from app.reports.rules.counters import (
@@ -38,6 +38,7 @@ from app.reports.rules.counters import (
     F,
     facility,
 )
+from app.reports.scope import Scope
 from app.reports.source import MADE, Made, Source, behind, may_list, source
 from app.reports.sums import Sums
 from app.reports.vectors import Table

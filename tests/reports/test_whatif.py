@@ -23,9 +23,9 @@ from app.people.tables import Worker
 from app.places import stations
 from app.places.rules import ChangeKind, Tier, parse_hours
 from app.places.tables import ModeChange, Station
-from app.reports.frame import Scope
 from app.reports.rules import By, Period
 from app.reports.rules.suppositions import OtherHours, Supposition
+from app.reports.scope import Scope
 from app.reports.whatif import Rows, Wanted, WhatIf, what_if
 from app.runtime import Runtime
 from app.visits import presence

@@ -13,8 +13,8 @@ from app.places.tables import FacilityKind
 from app.reports import comparing
 from app.reports.asked import COLUMNS, Report
 from app.reports.catalogue import field_of, is_share
-from app.reports.frame import PeriodInvalid
 from app.reports.ranking import Ranked
+from app.reports.scope import PeriodInvalid
 from app.reports.workbook import Workbook
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")

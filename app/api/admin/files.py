@@ -32,7 +32,7 @@ from app.places.stations import StationNotFound
 from app.reports.answers import Answer, as_workbook
 from app.reports.asked import Format
 from app.reports.drawing import SheetFailed, printed
-from app.reports.frame import PeriodInvalid
+from app.reports.scope import PeriodInvalid
 from app.reports.sheet import Terms, gather, month_of
 
 log = logging.getLogger(__name__)

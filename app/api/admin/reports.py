@@ -25,9 +25,9 @@ from app.reports.answers import answer, as_csv, as_json
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.catalogue import described
 from app.reports.comparing import ComparisonInvalid
-from app.reports.frame import PeriodInvalid
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
+from app.reports.scope import PeriodInvalid
 from app.reports.workbook import check_length
 
 router = APIRouter(tags=["admin: reports"])

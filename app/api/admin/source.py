@@ -28,10 +28,11 @@ from app.reports.catalogue import cuts_of, field_of
 from app.reports.cells import RowUnknown
 from app.reports.comparing import FIGURES
 from app.reports.export import COMPARED
-from app.reports.frame import PeriodInvalid, progress
+from app.reports.progress import progress
 from app.reports.rules import Bucket, By, Class
 from app.reports.rules.comparison import period_before
 from app.reports.rules.rates import rate_of
+from app.reports.scope import PeriodInvalid
 from app.visits.tables import EndSource
 
 router = APIRouter(tags=["admin: reports"])

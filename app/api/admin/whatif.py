@@ -23,10 +23,10 @@ from app.places.rules import CITY_ZONE, local_day, parse_hours
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
 from app.reports.asked import period_of, places_within
-from app.reports.frame import PeriodInvalid, Scope
 from app.reports.rollup import retained_since
 from app.reports.rules import By, completeness
 from app.reports.rules.suppositions import Ignored, OtherHours, Supposition
+from app.reports.scope import PeriodInvalid, Scope
 from app.reports.whatif import Assumption, Rows, Wanted, WhatIf, what_if
 
 router = APIRouter(tags=["admin: reports"])
