@@ -78,11 +78,13 @@ async def note_returns(
         for presence in heard[row.id]:
             if seen_at is not None and presence.first < seen_at:
                 late[row.id] = heard[row.id]
+            there_since = seen_at
             if seen_at is not None and presence.first - seen_at > silence:
                 found.append(_outage(row.id, row.station_id, seen_at, presence.first, at))
-            elif seen_at is not None and presence.last - seen_at > silence:
+                there_since = presence.first
+            if there_since is not None and presence.last - there_since > silence:
                 # Told so late that meanwhile others took it to be silent, and counted it so.
-                days = _daily(seen_at, presence.last)
+                days = _daily(there_since, presence.last)
                 found += [_outage(row.id, row.station_id, day, day, at) for day in days]
             seen_at = presence.last if seen_at is None else max(seen_at, presence.last)
     if late:

@@ -169,10 +169,11 @@ def _over(months: Sequence[_Month], nodes: Sequence[Node | None]) -> tuple[Ints,
     cells = np.sum([month.cells[:, of] for month, of in each], axis=0)
     hides = np.any([month.hides[of] for month, of in each], axis=0)
     if len(months) > 1:
-        cells[2] = [
+        workers = [
             _sizes([month.people.get(line, {}) for month, line in zip(months, of, strict=True)])
             for of in zip(*lines, strict=True)
         ]
+        cells[2] = np.array(workers, np.int64).reshape(-1, len(GROUPS))
     return cells, hides
 
 
@@ -293,7 +294,8 @@ def _month(
     places, counts, sizes = zip(*read, strict=True) if read else ((), (), ())
     line_of = {place: number for number, place in enumerate(places, 1)}
     cells = _cells(places, counts, sizes, crowd_of)
-    people = {line_of[place]: crowd for place, crowd in crowd_of.items()}
+    # A set that came to be since the numbers were read is of no line.
+    people = {line_of[place]: crowd for place, crowd in crowd_of.items() if place in line_of}
     more: list[Ints] = []
 
     def together(node: Node, lines: Sequence[int]) -> None:

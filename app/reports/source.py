@@ -529,6 +529,9 @@ async def behind(
     elif made.rows in (Rows.OUTAGES, Rows.SPELLS):
         ended = None if not made.is_ended else _ENDED[made.rows]
         query = query.where(_touching(table, times, ended))
+        if made.rows is Rows.OUTAGES:
+            # Empty ones only say that a day was counted anew.
+            query = query.where(ControllerOutage.from_at < ControllerOutage.until_at)
     elif made.rows is Rows.COMMANDS:
         query = query.where(sa.or_(*(sa.and_(begun >= t0, begun < t1) for t0, t1 in times)))
     else:

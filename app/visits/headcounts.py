@@ -95,6 +95,7 @@ async def withdraw(
     """Mark a head count as withdrawn; again changes nothing; raises HeadCountNotFound.
 
     The row stays as it was written. Reports find the days it told of by when it was withdrawn.
+    Where it was taken for a sign of staff, signs are looked for again.
     """
     this = WalkInCount.id == count_id, WalkInCount.station_id == station.id
     row = await tx.scalar(
@@ -107,6 +108,8 @@ async def withdraw(
         if await tx.scalar(sa.select(WalkInCount.id).where(*this)) is None:
             raise HeadCountNotFound
         return  # Somebody was first.
+    was_sign = Station.id == station.id, Station.staff_seen_at == row.until_at
+    await tx.execute(sa.update(Station).where(*was_sign).values(staff_seen_at=None))
     told = _told(row)
     await record(
         tx,

@@ -284,3 +284,12 @@ async def test_a_month_in_which_nobody_came_hides_nothing_of_the_months_around_i
 async def test_the_report_leaves_as_a_file(client: httpx.AsyncClient, city: City) -> None:
     for form in ("csv", "xlsx"):
         assert (await asks(client, city.auditor, format=form)).status_code == 200
+
+
+async def test_a_unit_without_stations_has_no_rows_over_months_either(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        bare = await a_unit(tx, at=NIGHT - timedelta(days=400), name="没有驿站的工会")
+    for by in ("station", "unit", "branch"):
+        assert await rows(client, city.auditor, unit=str(bare.id), by=by) == []

@@ -185,13 +185,18 @@ async def counts_heads(client: httpx.AsyncClient, runtime: Runtime, scene: Scene
     return f"{path}/{made.json()['id']}"
 
 
+@pytest.mark.parametrize("was_taken_for_one", [False, True])
 async def test_a_count_that_was_withdrawn_is_no_sign_of_staff(
-    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, was_taken_for_one: bool
 ) -> None:
     """Heads were counted, but at another station, as it turned out."""
     scene = await a_scene(runtime, staff_absent_min=30)
     clock.set(EIGHT + timedelta(minutes=10))
     counted = await counts_heads(client, runtime, scene)
+    if was_taken_for_one:
+        clock.set(EIGHT + timedelta(minutes=30))
+        await watches(runtime)
+        assert (await mode_of(runtime, scene)).kind is Kind.FREE
     keeper = await a_keeper(runtime)
     assert (await client.delete(counted, headers=keeper.headers)).status_code == 204
     clock.set(EIGHT + timedelta(minutes=30))

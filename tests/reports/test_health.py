@@ -331,6 +331,41 @@ async def test_who_is_told_late_to_have_been_heard_all_along_was_not_silent(
     assert await told(25.1) == (24, 0)
 
 
+async def test_days_after_a_silence_are_counted_anew_when_they_are_told_late(
+    runtime: Runtime,
+) -> None:
+    """It was silent for two hours, and heard for two days by a process that could not write."""
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-30))
+        controller_id, _ = await a_controller(tx, station, at=at(-30))
+        tx.add(ListeningSpell(from_at=at(-30), until_at=at(52)))
+        heard = Presence(at(-30), at(10))
+        await outages.note_returns(tx, {controller_id: [heard]}, silence=SILENCE, at=at(10))
+        (await tx.get_one(Controller, controller_id)).seen_at = at(10)
+    await held.record_all(runtime.database, at=at(48.1))
+
+    async def online_hours(hours: float) -> float | None:
+        await roll_up(runtime.database, Terms(at(hours), timedelta(days=180), SILENCE))
+        scope = Scope(
+            stations=sa.select(Station.id),
+            roots=Roots(stations=[station.id]),
+            period=Period(DAY + timedelta(days=1), DAY + timedelta(days=2)),
+            by=By.ALL,
+            at=at(hours),
+            retained_since=DAY - timedelta(days=180),
+        )
+        async with runtime.database.read() as tx:
+            (row,) = await queries.promise(tx, scope)
+        return row.online_hours
+
+    assert await online_hours(48.2) == 0
+    async with runtime.database.write() as tx:
+        late = Presence(at(12), at(49))
+        await outages.note_returns(tx, {controller_id: [late]}, silence=SILENCE, at=at(49))
+        (await tx.get_one(Controller, controller_id)).seen_at = at(49)
+    assert await online_hours(49.1) == 24
+
+
 async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         places = [await a_station(tx, at=at(-30)) for _ in range(3)]
