@@ -1,7 +1,7 @@
 # Every target with `##` behind its name is shown by `make help`.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test faults faults-full check format bench lock clean
+.PHONY: help run history test faults faults-full check format bench lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -13,6 +13,19 @@ help: ## Show this
 
 run: $(VENV)/.run ## A living sample city: make run [PORT=8123] [LAN=1 for phones in the same network]
 	@exec $(PYTHON) -m app demo $(if $(PORT),--port $(PORT)) $(if $(filter 1 yes true,$(LAN)),--lan)
+
+# In a folder of its own, which goes when it ends.
+history: $(VENV)/.run ## A city with months behind it, to try reports: make history [STATIONS=60 DAYS=120 PORT=8000]
+	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; trap 'exit 0' INT TERM; \
+	export YIZHAN_DATA_DIR="$$folder"; app="$(PYTHON) -m app"; \
+	$$app migrate; \
+	$$app generate --stations $(or $(STATIONS),60) --days $(or $(DAYS),120); \
+	for job in record-modes roll-up usual-profiles; do $$app job run $$job; done; \
+	password=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(12))'); \
+	echo "$$password" | $$app admin create --username boss --role city_admin --password-stdin; \
+	echo; echo "reports     http://127.0.0.1:$(or $(PORT),8000)/admin/reports"; \
+	echo "login       boss / $$password"; echo; \
+	$$app serve --port $(or $(PORT),8000)
 
 test: $(VENV)/.dev ## The whole suite, on SQLite and PostgreSQL: make test [ARGS="tests/doors -k scan"]
 	@$(PYTHON) -m pytest -n logical --dist worksteal $(ARGS)

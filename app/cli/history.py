@@ -64,7 +64,8 @@ def generate(
         soft_wrap=True,
     )
     out.print(
-        "next: yizhan admin create --username NAME --role city_admin, then yizhan serve",
+        "next: yizhan admin create --username NAME --role city_admin, then yizhan serve, which "
+        "counts the history (or count it now: yizhan job run roll-up)",
         soft_wrap=True,
     )
 
