@@ -134,8 +134,9 @@ class Part:
             return [ids] if ids else []
         stations = self.frame.scope.stations
         if self.frame.scope.by is By.BRANCH:
-            # Units on which perhaps no station hangs itself, and few.
-            return [stations, [place.id for place in self.places]]
+            # Units on which perhaps no station hangs itself, and what one of them keeps itself.
+            own = {branch.unit for branch in self.frame.branches.values() if branch.is_own}
+            return [stations.where(Station.unit_id.in_(own)), [place.id for place in self.places]]
         units = sa.select(Station.unit_id).where(Station.id.in_(stations))
         return [stations, units] if self.frame.scope.by is By.UNIT else [stations]
 

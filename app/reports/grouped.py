@@ -154,7 +154,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
                 unit,
                 None,
                 None if unit is None else str(unit),
-                _name(scope, group, tree),
+                _name(group, groups, tree),
                 group.value if isinstance(group, OperatingModel) else None,
                 min((row.timezone for row in of), default=CITY_ZONE),
                 sum(row.seats for row in of),
@@ -244,13 +244,13 @@ async def read_tree(tx: AsyncSession, scope: Scope) -> Tree:
     )
 
 
-def _name(scope: Scope, group: Any, tree: Tree) -> str:
+def _name(group: Any, groups: Collection[Any], tree: Tree) -> str:
     if isinstance(group, OperatingModel):
         return group.value
     if not isinstance(group, Branch):
         return ALL
     # Beside rows of whole branches, that of what the unit above them keeps itself must say so.
-    is_beside = group.is_own and scope.by is By.BRANCH
+    is_beside = group.is_own and not all(other.is_own for other in groups)
     return tree.names[group.unit] + (OWN if is_beside else "")
 
 
