@@ -105,8 +105,8 @@ window.yizhanFigures = function (t, lang) {
     if (field.ending === '_change') { return percent(value, true); }
     if (field.ending === '_before' && !field.isRate) { return grouped(value, 1); }
     if (field.ending === '_over' && !field.isRate) { return grouped(value, Number.isInteger(value) ? 0 : 1); }
-    if (field.name === 'value' && row) { return /share|rate|utilization|uptime/.test(row.figure) ? percent(value) : grouped(value, /per_seat/.test(row.figure) ? 2 : 0); }
-    if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /promise|uptime|seat_utilization/.test(row.figure) ? 1 : 0); }
+    if (field.name === 'value' && row) { return /share|rate|utilization|uptime|coverage/.test(row.figure) ? percent(value) : grouped(value, /per_seat|uplift|avg_/.test(row.figure) ? 2 : 0); }
+    if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /uplift/.test(row.figure) ? 3 : /promise|uptime|utilization|coverage|avg_/.test(row.figure) ? 1 : 0); }
     if (field.name === 'figure') { return rankedTitle(value); }
     if (field.name === 'peer_group') {
       var cut = value.lastIndexOf(' ');

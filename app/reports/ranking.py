@@ -21,7 +21,7 @@ from app.reports.frame import frame
 from app.reports.queries import REPORTS, Columns, columns_of
 from app.reports.rules import rate
 from app.reports.rules.ranking import fair, peer_group, standings
-from app.reports.rules.rates import RATES, Rate, Sum
+from app.reports.rules.rates import Rate, Sum, rate_of
 from app.reports.scope import Scope
 
 
@@ -31,11 +31,17 @@ class Ranked(StrEnum):
     VISITS = "visits"
     OUT_OF_HOURS_VISITS = "out_of_hours_visits"
     OFFHOURS_SHARE = "offhours_share"
+    NIGHT_UPLIFT = "night_uplift"
+    FREE_MODE_COVERAGE = "free_mode_coverage"
     VISITS_PER_SEAT = "visits_per_seat"
     UNMET_DEMAND = "unmet_demand"
     GRANT_RATE = "grant_rate"
     OPEN_SUCCESS_RATE = "open_success_rate"
+    PROVEN_OPEN_RATE = "proven_open_rate"
+    IMPUTED_EXIT_SHARE = "imputed_exit_share"
+    AVG_OCCUPANCY = "avg_occupancy"
     SEAT_UTILIZATION = "seat_utilization"
+    TIME_UTILIZATION = "time_utilization"
     PROMISE_RATE = "promise_rate"
     CONTROLLER_UPTIME = "controller_uptime"
 
@@ -64,7 +70,8 @@ def _count(report: str, name: str) -> _Figure:
 
 
 def _share(report: str, name: str) -> _Figure:
-    rate = RATES[name]
+    rate = rate_of(report, name)
+    assert rate is not None
 
     def parts(said: Named, _: Sequence[int]) -> Parts:
         return Parts(said[name], _sum(said, rate.numerator), _sum(said, rate.denominator))
@@ -73,12 +80,14 @@ def _share(report: str, name: str) -> _Figure:
 
 
 def _sum(said: Named, side: Sum | Rate) -> Column:
-    """Sum up a side of a share, row by row; None where a part is not known."""
+    """Sum up a side of a share, row by row; None where it is not known, or by nothing itself."""
     columns = [said[name] for name in side.names]
     found = (
         side.of(dict(zip(side.names, some, strict=True))) for some in zip(*columns, strict=True)
     )
-    return [None if one is None else round(one.part, 3) for one in found]
+    return [
+        None if one is None or not one.whole else round(one.part / one.whole, 3) for one in found
+    ]
 
 
 def _per_seat(said: Named, seats: Sequence[int]) -> Parts:
@@ -96,11 +105,17 @@ FIGURES: Mapping[Ranked, _Figure] = {
     Ranked.VISITS: _count("visits", "visits"),
     Ranked.OUT_OF_HOURS_VISITS: _count("visits", "out_of_hours_visits"),
     Ranked.OFFHOURS_SHARE: _share("visits", "offhours_share"),
+    Ranked.NIGHT_UPLIFT: _share("visits", "night_uplift"),
+    Ranked.FREE_MODE_COVERAGE: _share("visits", "free_mode_coverage"),
     Ranked.VISITS_PER_SEAT: _Figure("visits", _per_seat),
     Ranked.UNMET_DEMAND: _count("visits", "unmet_demand"),
     Ranked.GRANT_RATE: _share("access", "grant_rate"),
     Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate"),
+    Ranked.PROVEN_OPEN_RATE: _share("access", "proven_open_rate"),
+    Ranked.IMPUTED_EXIT_SHARE: _share("visits", "imputed_exit_share"),
+    Ranked.AVG_OCCUPANCY: _share("occupancy", "avg_occupancy"),
     Ranked.SEAT_UTILIZATION: _share("occupancy", "seat_utilization"),
+    Ranked.TIME_UTILIZATION: _share("occupancy", "time_utilization"),
     Ranked.PROMISE_RATE: _share("promise", "promise_rate"),
     Ranked.CONTROLLER_UPTIME: _share("promise", "controller_uptime"),
 }
@@ -108,6 +123,10 @@ FIGURES: Mapping[Ranked, _Figure] = {
 
 async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     """Rank the stations of a scope by a figure, the highest of each group first; by columns."""
+    roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
+    city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots))
+    made = await frame(tx, city)
+    # After the frame: of a station that is registered meanwhile, more is known than is asked.
     c = table_of(Station).c
     # Thousands of stations are of few models: those that are alike are one row.
     model, is_mine = sa.type_coerce(c.operating_model, sa.String), c.id.in_(scope.stations)
@@ -116,9 +135,6 @@ async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     of_station = {
         code: (model, is_mine) for model, is_mine, codes in alike for code in codes.split("\n")
     }
-    roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
-    city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots))
-    made = await frame(tx, city)
     one = FIGURES[figure]
     report = REPORTS[one.report].brief
     said = dict(zip(report.row._fields, await columns_of(tx, made, report), strict=True))

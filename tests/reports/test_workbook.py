@@ -99,6 +99,8 @@ def test_what_is_ranked_by_a_share_is_shown_as_one(tmp_path: Path, figure: Ranke
         Ranked.OUT_OF_HOURS_VISITS,
         Ranked.VISITS_PER_SEAT,
         Ranked.UNMET_DEMAND,
+        Ranked.NIGHT_UPLIFT,
+        Ranked.AVG_OCCUPANCY,
     }
     if figure in counted:
         assert sheet["B2"].number_format == "#,##0.0###"
