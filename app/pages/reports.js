@@ -200,7 +200,10 @@
       chosen.monthsOnly = true;
     }
   }
-  function mayCompare() { return describedAs(chosen.report).compared.length > 0 && PLACES.indexOf(chosen.by) >= 0 && !chosen.bucket; }
+  function mayCompare() {
+    var isPlace = PLACES.indexOf(chosen.by) >= 0 && (!chosen.bucket || chosen.bucket === 'hour_of_day');
+    return describedAs(chosen.report).compared.length > 0 && (isPlace || (chosen.by === 'hour' && !chosen.bucket));
+  }
   function address(changes) {
     var all = {};
     KEPT.forEach(function (name) { if (chosen[name]) { all[name] = chosen[name]; } });
@@ -358,7 +361,7 @@
       found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
         ['_over', '_before', '_change'].forEach(function (ending) {
-          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator };
+          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator, formula: field.formula, formula_zh: field.formula_zh };
           if (one.isRate && ending !== '_change') { one.numerator = ended(field.numerator, ending); one.denominator = ended(field.denominator, ending); }
           found.push(one);
         });
@@ -404,6 +407,7 @@
     box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + counted.join(comma) + stop));
     var fresh = [told.rolled_up_to ? figures.fill(t('counted'), { at: figures.time(told.rolled_up_to) }) : t('notCounted')];
     if (told.recounting) { fresh.push(t('recounting')); }
+    if (!told.calendar_known) { fresh.push(t('calendarUnknown')); }
     if (days.days_begun) { fresh.push(t('begunNote')); }
     if (days.days_counted < days.days_over) { fresh.push(figures.fill(t('uncounted'), { n: days.days_over - days.days_counted })); }
     box.appendChild(made('p', fresh.join(lang === 'zh' ? '；' : '; ') + stop));
@@ -455,12 +459,16 @@
     if (field.ending === '_before') { return figures.fill(t(field.isRate ? 'rateBeforeIs' : 'beforeIs'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }); }
     return lang === 'zh' ? field.formula_zh : field.formula;
   }
+  /* Beside rows of whole branches: of what the unit above them keeps itself. */
+  function isOwn(row) { return chosen.by === 'branch' && /（本级）$/.test(row.name); }
   /* A row's name leads into it: a station by day, a unit by station, a month by day. */
   function into(row) {
     var what = describedAs(chosen.report), clear = { sort: '', source: '', row: '', bucket: '', compare: '' };
     function to(changes) { Object.keys(clear).forEach(function (name) { if (changes[name] === undefined) { changes[name] = clear[name]; } }); return address(changes); }
     var isCut = what.by.indexOf('day') >= 0;
     if (row.station && !chosen.station) { return to({ station: row.station, unit: '', by: isCut ? 'day' : what.by.indexOf('all') >= 0 ? 'all' : 'station', report: isCut || chosen.report === 'occupations' ? chosen.report : 'promise' }); }
+    /* Below what a unit keeps itself is nothing; who sees one station has no units. */
+    if (isOwn(row) || (row.unit && who().role === 'station_keeper')) { return null; }
     if (chosen.by === 'unit' && row.unit && row.unit !== chosen.unit) { return to({ unit: row.unit, station: '', by: 'station' }); }
     if (chosen.by === 'branch' && row.unit) {
       /* Further down; where nothing is below any more, to the stations. */
@@ -552,7 +560,7 @@
     var found = {
       field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
       period: spanText(span),
-      byStation: address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
+      byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
       var home = catalogue.filter(function (one) { return one.report !== 'ranking' && one.fields.some(function (each) { return each.name === chosen.figure; }); })[0] || catalogue[0];

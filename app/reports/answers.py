@@ -49,6 +49,8 @@ class Answer:
     """Of its columns."""
     known: Completeness
     counted: Progress
+    calendar_known: bool
+    """Whether it is known of all days if they are holidays or days at work to make up for one."""
     nowhere: dict[str, int] | None
     """Of `access` for the whole city: refusals that name no station, by reason."""
     at: datetime
@@ -74,6 +76,7 @@ class Answer:
             "completeness": asdict(self.known),
             "rolled_up_to": self.counted.rolled_up_to,
             "recounting": self.counted.recounting,
+            "calendar_known": self.calendar_known,
             "generated_at": self.at,
         }
         if self.nowhere is not None:
@@ -126,7 +129,8 @@ async def answer(
     if asked.report is Report.ACCESS and is_whole_city:
         nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     known = counted.completeness(asked.period.days, scope.at, CITY_ZONE)
-    return Answer(asked, names, known, counted, nowhere, scope.at, made, columns)
+    calendar_known = asked.is_known(scope.calendar)
+    return Answer(asked, names, known, counted, calendar_known, nowhere, scope.at, made, columns)
 
 
 async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta) -> Sequence[Any]:
@@ -210,6 +214,13 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             [("正在重新统计 recounting", "部分日子正在重新统计。Some days are being counted anew.")]
             if answer.counted.recounting
             else []
+        ),
+        *(
+            []
+            if answer.calendar_known
+            else [
+                ("日历未知 calendar_known", "节假日未导入，按星期算。Holidays unknown: weekdays.")
+            ]
         ),
         *(
             (f"无驿站的拒绝 refused_without_station.{reason}", f"{count:,}")

@@ -26,7 +26,7 @@ from app.reports.catalogue import SAYS
 from app.reports.ranking import Ranked
 from app.reports.rollup import retained_since
 from app.reports.rules import Bucket, By, Period
-from app.reports.rules.comparison import period_before
+from app.reports.rules.comparison import is_known, period_before
 from app.reports.scope import PeriodInvalid, Scope
 
 
@@ -106,6 +106,11 @@ class Asked:
             "before_to": before.to_day.isoformat(),
         }
 
+    def is_known(self, calendar: Calendar) -> bool:
+        """Say whether the calendar has every day that is asked about."""
+        before = [] if self.compare is None else [period_before(self.period)]
+        return is_known(calendar, self.period, *before)
+
 
 def checked(asked: Asked) -> Asked:
     """Refuse to ignore what was asked, and fill in what was not said.
@@ -117,7 +122,7 @@ def checked(asked: Asked) -> Asked:
     elif asked.figure is not None:
         raise RequestInvalid("only the ranking is by a figure")
     if asked.compare is not None:
-        comparing.check(asked.report, asked.by.is_place and asked.bucket is None)
+        comparing.check(asked.report, asked.by, asked.bucket)
     if asked.report not in (Report.CONTROLLERS, Report.RANKING):
         return asked
     cuts = {"by": asked.by is not By.STATION, "bucket": asked.bucket is not None}

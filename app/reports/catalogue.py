@@ -48,8 +48,12 @@ class Described:
     """What it can have a row for."""
     buckets: Sequence[str]
     """Into what pieces of time a row can be cut."""
+    dimensions: Mapping[str, str]
+    """What these mean."""
     compared: Sequence[str]
     """The figures that can be set beside those of the period before."""
+    endings: Mapping[str, str]
+    """What is said of a figure under its name with such an ending, where it is compared."""
     figures: Sequence[str]
     """By what it can be asked for; only of the ranking."""
     privacy: str
@@ -63,12 +67,13 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "unit": (
         "id of the unit; null where a row is not about one; by `unit` a row is of the stations "
         "that hang on it directly, and units below it have rows of their own; by `branch` it is of "
-        "everything below it, and only the asked unit's own row is of what hangs on it directly",
+        "everything below it, and only the asked unit's own row is of what hangs on it directly; "
+        "a unit without any station has none",
         "id",
     ),
     "name": (
         "name of the station or unit as it is now; by `branch`, （本级） behind it says that the "
-        "row is of just the stations that hang on the unit directly",
+        "row, beside those of whole branches, is of just the stations that hang on it directly",
         "text",
     ),
     "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
@@ -150,7 +155,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "ratio",
     ),
     "walk_in_heads": (
-        "sum of heads that staff counted in free hours, on the day a count begins; null by hour",
+        "sum of heads that staff counted in free hours, on the day a count begins, without counts "
+        "that were withdrawn; null by hour",
         "count",
     ),
     "refused": ("refused scans, every one", "count"),
@@ -484,6 +490,41 @@ PRIVACY_ZH_OF: Mapping[str, str] = {
 }
 
 
+DIMENSIONS: Mapping[str, str] = {
+    By.STATION: "one station",
+    By.UNIT: "the stations that hang on one unit directly",
+    By.BRANCH: "a unit directly below the place that is asked about, with everything below it",
+    By.OPERATING_MODEL: "stations that are kept going by the same kind of keeper",
+    By.ALL: "all stations that are asked about",
+    By.HOUR: "one of the 24 hours of the day; as a bucket, every hour of every day",
+    By.DAY: "a local day",
+    By.WEEKDAY: "a day of the week, of all weeks together",
+    By.DAY_CLASS: "workdays, weekends, public holidays, or days at work to make up for these",
+    By.WEEK: "a week from Monday on",
+    By.MONTH: "a calendar month",
+    Bucket.HOUR_OF_DAY: "one of the 24 hours of the day, of all days together",
+}
+"""What a row is of, or a piece of it."""
+
+ENDINGS: Mapping[str, str] = {
+    "_over": (
+        "what came on the days that are over; of a share or a mean, that of the sums, before "
+        "these are rounded, of days of which all its parts are known"
+    ),
+    "_before": (
+        "what the period before comes to with the workdays, weekends and holidays among these "
+        "days: of each class as much for a known day as came then; null where these days are of "
+        "a class that the period before had none of, or of which nothing is known. The parts of "
+        "a share stand beside it with the same endings, each of all days of which it is known "
+        "itself"
+    ),
+    "_change": (
+        "`_over` / `_before` - 1; of a share too, so a part of itself and no points: from 80 % "
+        "to 84 % is 0.05"
+    ),
+}
+"""What is set beside a figure that is compared."""
+
 CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
     "occupations": ([By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH], [Bucket.MONTH]),
     "ranking": ([By.STATION], []),
@@ -511,7 +552,9 @@ def described() -> Sequence[Described]:
                 says_zh=chinese.REPORTS[report][1],
                 by=[each.value for each in by],
                 buckets=[each.value for each in buckets],
+                dimensions={each.value: DIMENSIONS[each.value] for each in (*by, *buckets)},
                 compared=COMPARED.get(report, ()),
+                endings=ENDINGS if report in COMPARED else {},
                 figures=[each.value for each in Ranked] if report == "ranking" else [],
                 privacy=PRIVACY_OF.get(report, PRIVACY),
                 privacy_zh=PRIVACY_ZH_OF.get(report, chinese.PRIVACY),
@@ -569,10 +612,12 @@ def page() -> str:
         "",
         "With `format=csv` or `format=xlsx` a report is a file. A CSV is one table; what the JSON",
         "says beside its rows, headers of the answer say, each as JSON: `Report-Completeness`,",
-        "`Report-Rolled-Up-To`, `Report-Recounting`, `Report-Generated-At`, and, of `access` for",
-        "the whole city, `Report-Refused-Without-Station`: refusals that name no station. A",
-        "workbook says the same on its second sheet, and `yizhan report` on the terminal. While",
-        "`Report-Recounting` is `true`, some figures may still change.",
+        "`Report-Rolled-Up-To`, `Report-Recounting`, `Report-Calendar-Known`,",
+        "`Report-Generated-At`, and, of `access` for the whole city,",
+        "`Report-Refused-Without-Station`: refusals that name no station. A workbook says the same",
+        "on its second sheet, and `yizhan report` on the terminal. While `Report-Recounting` is",
+        "`true`, some figures may still change; where `Report-Calendar-Known` is `false`, holidays",
+        "of a year are not imported, and its days are of the class of their weekday.",
         "",
         "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
         "API as any other client; its choices stand in its address, so that a link to a figure can",
@@ -587,19 +632,16 @@ def page() -> str:
         lines += ["", f"Privacy: {one.privacy}."]
         if one.compared:
             names = ", ".join(f"`{name}`" for name in one.compared)
-            lines += ["", f"With `compare=before`, beside each of {names}:"]
-            lines += ["`_over`, what came on the days that are over, `_before`, what the period"]
-            lines += ["before comes to with the workdays, weekends and holidays among these, and"]
+            lines += ["", f"With `compare=before`, beside each of {names}:", ""]
+            lines += [f"- `{ending}`: {says}." for ending, says in one.endings.items()]
             lines += [
-                "`_change`, `_over` / `_before` - 1. `_before` is null where these days are of"
+                "",
+                "Places are compared over the whole period or by `hour_of_day`, and all of",
             ]
-            lines += ["a class that the period before had none of, or of which nothing is known."]
-            lines += ["A share or a mean is that of the sums, before these are rounded: `_over` of"]
-            lines += ["what came, `_before` of what the period before comes to, both of days of"]
-            lines += ["which all its parts are known; these stand beside it with the same endings."]
-            lines += ["Its `_change` is a part of itself, not points: from 80 % to 84 % is 0.05."]
+            lines += ["them together by `hour`; a row of some days alone has no like before it."]
             lines += ["Percentiles, peaks and distinct workers do not add up from day to day, and"]
-            lines += ["what stands there now is of no period: they are not compared."]
+            lines += ["what stands there now is of no period: they are not compared; nor are"]
+            lines += ["anonymous visits, which are only known where distinct workers are."]
             lines += ["`before_known_share` and `before_reported_share` say of the period before"]
             lines += ["what `known_share` and `reported_share` say of this one: a station that was"]
             lines += ["not heard then has few visits then, and a change that is none."]

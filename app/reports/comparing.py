@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
 from app.places.rules import CITY_ZONE, local_day
-from app.reports.columns import Column
+from app.places.tables import FacilityKind
+from app.reports.columns import Column, Ints
 from app.reports.frame import Part, frame
 from app.reports.progress import progress
 from app.reports.queries import REPORTS, exact_of
-from app.reports.rules import Class, Period, rate
+from app.reports.rules import Bucket, By, Class, Period, rate
 from app.reports.rules.comparison import (
     OnDays,
     change,
@@ -37,6 +39,7 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "visits_scan",
         "visits_offline",
         "persons",
+        "returns",
         "out_of_hours_visits",
         "offhours_share",
         "staffed_hours",
@@ -44,6 +47,7 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "covered_hours",
         "free_mode_coverage",
         "night_uplift",
+        "walk_in_heads",
         "refused",
         "unmet_demand",
         "stays",
@@ -60,11 +64,15 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "refused",
         "grant_rate",
         "unmet_demand",
+        "claimed",
         "executed",
         "open_success_rate",
         "with_contact",
         "opened",
         "proven_open_rate",
+        "alone_opened",
+        "alone_refused",
+        "alone_flagged",
     ),
     "occupancy": (
         "person_hours",
@@ -101,6 +109,7 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "unknown_hours",
         "promise_rate",
         "unknown_share",
+        "staffed_hours",
         "commissioned_hours",
         "online_hours",
         "unheard_hours",
@@ -121,8 +130,29 @@ ADDED: Mapping[str, Sequence[str]] = {
 }
 """Of these, what is no share or mean. All that shares and means are made of is among them."""
 
-Key = tuple[str | None, ...]
-"""Which row: its place, and its kind of facility."""
+OF_MODES = frozenset(
+    {
+        "staffed_hours",
+        "unstaffed_hours",
+        "covered_hours",
+        "reporting_hours",
+        "seat_hours",
+        "reporting_person_hours",
+        "reporting_used_hours",
+        "standing_hours",
+        "out_of_order_hours",
+        "degraded_hours",
+        "unknown_hours",
+        "promised_hours",
+        "usable_hours",
+    }
+)
+"""What is only known of time of which it is recorded what held: of so many days these are."""
+
+Key = tuple[Any, ...]
+"""Which row: its place and hour of the day, and its kind of facility."""
+MOST_ROWS = 50_000
+"""How many rows are compared at once."""
 
 
 class ComparisonInvalid(Invalid):
@@ -150,24 +180,33 @@ def columns_of(report: str) -> Sequence[str]:
     return [*figures, "before_known_share", "before_reported_share"]
 
 
-def check(report: str, scope_is_places: bool) -> None:
+def check(report: str, by: By, bucket: Bucket | None) -> None:
     """Refuse what has no period before; raises ComparisonInvalid."""
     if report not in FIGURES:
         raise ComparisonInvalid(f"these can be compared: {', '.join(FIGURES)}")
-    if not scope_is_places:
+    is_place = by.is_place and bucket in (None, Bucket.HOUR_OF_DAY)
+    if not is_place and (by, bucket) != (By.HOUR, None):
         raise ComparisonInvalid(
-            "places are compared, over the whole period: "
-            "by station, unit, branch, operating_model or all"
+            "places are compared, over the whole period or by hour_of_day: by station, unit, "
+            "branch, operating_model or all; and all of them together by hour"
         )
 
 
 async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any]) -> Compared:
-    """Compare every row's place with itself in the period before; only days that are over count."""
+    """Compare every row with itself in the period before; only days that are over count.
+
+    Raises ComparisonInvalid.
+    """
+    if len(rows) > MOST_ROWS:
+        raise ComparisonInvalid(
+            f"at most {MOST_ROWS} rows are compared at once: ask for fewer stations"
+        )
     counted_at = (await progress(tx)).counted_at or datetime.fromtimestamp(0, UTC)
     until = local_day(min(counted_at, scope.at), CITY_ZONE)
     before = period_before(scope.period)
-    now = await _by_class(tx, scope, report, scope.period, until)
-    then = await _by_class(tx, scope, report, before, until)
+    asked = replace(scope, period=before)
+    now = await _by_class(tx, scope, report, rows, until)
+    then = await _by_class(tx, asked, report, rows, until)
     found = await asyncio.to_thread(_beside, report, rows, now, then)
     return Compared(columns_of(report), found, before)
 
@@ -177,12 +216,12 @@ def _beside(
 ) -> Sequence[Sequence[float | None]]:
     found = []
     for row in rows:
-        mine, theirs = (cut.figures.get(key_of(row), {}) for cut in (now, then))
+        mine, theirs = (cut.figures_of(report, row) for cut in (now, then))
         beside: list[float | None] = []
         for name in FIGURES[report]:
             came, was = both(report, name, mine, theirs)
             beside += [came, was, change(came, was)]
-        beside += then.heard.get(_place_of(row), _Heard()).shares
+        beside += then.heard.get(_spot_of(row), _Heard()).shares
         found.append(beside)
     return found
 
@@ -216,16 +255,23 @@ def _place_of(row: Any) -> Key:
     return row.station, row.unit, row.operating_model
 
 
+def _spot_of(row: Any) -> Key:
+    return (*_place_of(row), row.hour)
+
+
 def key_of(row: Any) -> Key:
     """Say which row it is."""
-    return (*_place_of(row), getattr(row, "kind", None))
+    return (*_spot_of(row), getattr(row, "kind", None))
 
 
-def _times(part: Part) -> Iterator[Key]:
-    """Give the places of a part with each of its classes of days."""
+def _times(part: Part) -> Iterator[tuple[Key, Class]]:
+    """Give the rows of a part, each of a place, perhaps an hour of the day, and a class of days."""
+    hours: Sequence[int | None] = range(24) if part.frame.slots.by_hour else [None]
     for place in part.places:
         for slot in part.frame.slots.bases:
-            yield (*_place_of(place), slot.day_class)
+            assert slot.day_class is not None
+            for hour in hours:
+                yield (*_place_of(place), hour), slot.day_class
 
 
 @dataclass(slots=True)
@@ -250,46 +296,83 @@ _Figures = dict[str, dict[Class, OnDays]]
 """What came of each figure on the days of each class; durations are milliseconds."""
 
 
+class _Days(NamedTuple):
+    """How many days of a class are known at a place."""
+
+    known: float
+    recorded: float
+    """Of which it is recorded what held."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Cut:
     """A period by classes of days."""
 
-    figures: dict[Key, _Figures]
-    """For each row."""
+    values: dict[Key, dict[Class, Sequence[Any]]]
+    """For each row, in the order of ADDED."""
+    days: dict[Key, dict[Class, _Days]]
+    """For each place, and hour of the day where rows are of such."""
     heard: dict[Key, _Heard]
-    """For each place."""
+    """For the same."""
+
+    def figures_of(self, report: str, row: Any) -> _Figures:
+        """Give what came of a row; of thousands, one at a time."""
+        found: _Figures = {name: {} for name in ADDED[report]}
+        days = self.days.get(_spot_of(row), {})
+        for each, values in self.values.get(key_of(row), {}).items():
+            known, recorded = days[each]
+            for name, value in zip(ADDED[report], values, strict=True):
+                found[name][each] = OnDays(recorded if name in OF_MODES else known, value)
+        return found
 
 
 async def _by_class(
-    tx: AsyncSession, scope: Scope, report: str, period: Period, until: date
+    tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any], until: date
 ) -> _Cut:
-    cut = await frame(tx, replace(scope, period=period))
-    made = replace(cut, slots=mixed(period, scope.calendar, until=until))
-    found = _Cut({}, {})
+    cut = await frame(tx, scope)
+    by_hour = cut.slots.by_hour
+    made = replace(cut, slots=mixed(scope.period, scope.calendar, until=until, by_hour=by_hour))
+    found = _Cut({}, {}, {})
     for part in made.parts() if made.slots.count else ():
-        columns, sums = await exact_of(tx, part, REPORTS[report])
+        things = _things(part, rows)
+        if REPORTS[report].has_things and not things:
+            continue
+        columns, sums = await exact_of(tx, part, REPORTS[report], things)
         await asyncio.to_thread(_add, found, report, part, columns, sums)
+    return found
+
+
+def _things(part: Part, rows: Sequence[Any]) -> Mapping[FacilityKind, Ints]:
+    """Say which kinds of things the report has rows of, and at which of the places."""
+    number = {_place_of(place): number for number, place in enumerate(part.places)}
+    found: dict[FacilityKind, Ints] = {}
+    for row in rows:
+        kind, place = getattr(row, "kind", None), number.get(_place_of(row))
+        if kind is not None and place is not None:
+            found.setdefault(kind, np.zeros(len(part.places), np.int64))[place] = 1
     return found
 
 
 def _add(found: _Cut, report: str, part: Part, columns: Mapping[str, Column], sums: Sums) -> None:
     """Add the rows of a part, each of one class of days."""
-    days = dict(zip(_times(part), (part.known.measured_ms / DAY_MS).tolist(), strict=True))
-    names = ADDED[report]
-    places = zip(columns["station"], columns["unit"], columns["operating_model"], strict=True)
+    known = part.known.measured_ms / DAY_MS
+    recorded = known * np.minimum(sums[C.RECORDED_MS] / np.maximum(part.known.known_ms, 1), 1)
+    times = zip(_times(part), known.tolist(), recorded.tolist(), strict=True)
+    for (spot, day_class), *days in times:
+        found.days.setdefault(spot, {})[day_class] = _Days(*days)
+    names = ("station", "unit", "operating_model", "hour")
+    spots = zip(*(columns[name] for name in names), strict=True)
     kinds = columns.get("kind", [None] * len(columns["station"]))
-    of_rows = zip(columns["day_class"], *(columns[name] for name in names), strict=True)
-    for place, kind, (day_class, *values) in zip(places, kinds, of_rows, strict=True):
-        figures = found.figures.setdefault((*place, kind), {})
-        for name, value in zip(names, values, strict=True):
-            of_class = OnDays(days[(*place, day_class)], value)
-            figures.setdefault(name, {})[Class(day_class)] = of_class
-    lengths = [sum(1 for _ in slot.days) for slot in part.frame.slots.bases] * len(part.places)
-    heard = part.known.shares, lengths, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
-    of_places = zip(_times(part), *(list(each) for each in heard), strict=True)
-    for (*place, _), share, length, online, commissioned in of_places:
-        one = found.heard.setdefault(tuple(place), _Heard())
-        one.known += float(share) * length
-        one.days += length
-        one.online_ms += int(online)
-        one.commissioned_ms += int(commissioned)
+    of_rows = zip(*(columns[name] for name in ADDED[report]), strict=True)
+    each = zip(spots, kinds, columns["day_class"], of_rows, strict=True)
+    for spot, kind, row_class, values in each:
+        found.values.setdefault((*spot, kind), {})[Class(row_class)] = values
+    length = {slot.day_class: sum(1 for _ in slot.days) for slot in part.frame.slots.bases}
+    heard = part.known.shares, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
+    told = zip(_times(part), *(column.tolist() for column in heard), strict=True)
+    for (spot, day_class), share, online, commissioned in told:
+        one = found.heard.setdefault(spot, _Heard())
+        one.known += share * length[day_class]
+        one.days += length[day_class]
+        one.online_ms += online
+        one.commissioned_ms += commissioned

@@ -233,12 +233,15 @@ def counted(value: float | None) -> str:
 
 def before(figure: Mapping[str, Any]) -> str:
     """Say what the month before was: by this month's days where that can be, else as it was."""
-    value, change = figure["before"], figure["change"]
+    value, change, over = figure["before"], figure["change"], figure["over"]
     if figure["is_mixed"] and not figure["is_share"] and value is not None:
         value = round(value)
     told = said(value, figure["name"], is_share=figure["is_share"])
     if not figure["is_mixed"]:
         return f"上月全月 {told}"
+    if over is not None and over != figure["now"]:
+        # The day that is not over counts above, and is not compared.
+        told += f"，已结束日 {said(over, figure['name'], is_share=figure['is_share'])}"
     if change is None:
         return f"上月折算 {told}"
     return f"上月折算 {told}（{f'{change:+.1%}' if abs(change) >= 0.0005 else '持平'}）"
@@ -264,10 +267,11 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
     lines = [
         f"数据：{known['days_asked']} 天中 {known['days_counted']} 天已结束并统计"
         + ("；本月未完，数字还会变。" if known["days_counted"] < known["days_asked"] else "。")
-        + "横线表示没有数据，不是零。数字下面的小字：分子 / 分母。",
+        + "横线表示没有数据，不是零。比率下面的小字：分子 / 分母。",
         complete(sheet),
         "上月折算：上月工作日、周末、节假日各自的日均，按本月已结束的天数折算；"
-        "上月没有同类日期则为横线。上月全月：未折算。",
+        "上月没有同类日期则为横线。上月全月：未折算。"
+        + ("" if sheet["calendar_known"] else "节假日未导入，按星期算。"),
         "人次：一次到访一次，离开十分钟内返回不另计。服务人数：同意记录者中不同的人。"
         "无人值守时段占比：在有人值守时间以外开始的人次之比。",
         "未满足需求：同一人半小时内被拒而未能进入，计一次。开门成功率：同意之中继电器动作的比例。"

@@ -191,15 +191,16 @@ async def rows_of(tx: AsyncSession, part: Part, report: Report) -> Sequence[Any]
 
 
 async def exact_of(
-    tx: AsyncSession, part: Part, report: Report
+    tx: AsyncSession, part: Part, report: Report, things: Mapping[FacilityKind, Ints]
 ) -> tuple[Mapping[str, Column], Sums]:
-    """Compute the columns of a part by their names, and give the sums that they are made of.
+    """Compute what adds up of a part, by name, and give the sums that it is made of.
 
-    Durations are milliseconds as they were counted: what is made of them is rounded once. Every
-    kind of thing has its rows: one that nobody used on some days was used nought times then.
+    Durations are milliseconds as they were counted: what is made of them is rounded once. A kind of
+    thing has rows at the places at which it is not nought among `things`: also of days on which
+    nobody used it, which is nought times.
     """
-    standing, sums = await _known_of(tx, part, report)
-    standing = {kind: each._replace(units=each.units + 1) for kind, each in standing.items()}
+    sums = await read(tx, part, replace(report.ask, people=False, peaks=False, spreads=()))
+    standing = {kind: There(units, np.zeros_like(units)) for kind, units in things.items()}
     made = await asyncio.to_thread(report.columns, part, sums, standing)
     return dict(zip(report.row._fields, map(exact, made), strict=True)), sums
 
@@ -584,6 +585,7 @@ REPORTS: Mapping[str, Report] = {
             [
                 (C.VISITS_FREE, C.VISITS_OFFLINE + 1),
                 _HEARD,
+                (C.RECORDED_MS, C.RECORDED_MS + 1),
                 (FACILITY, FACILITY + PER_KIND * len(FACILITY_KINDS)),
             ],
             spreads=REPAIRS,

@@ -18,7 +18,7 @@ from app.reports.frame import frame
 from app.reports.progress import progress
 from app.reports.rows import OccupancyRow, VisitsRow
 from app.reports.rules import By, Completeness, Period, rate
-from app.reports.rules.comparison import period_before
+from app.reports.rules.comparison import is_known, period_before
 from app.reports.rules.rates import MS_PER_HOUR, rate_of
 from app.reports.scope import PeriodInvalid, Scope
 
@@ -45,6 +45,8 @@ class Figure:
     they are over; else it is told whole and as it was."""
     change: float | None = None
     """By what part of the month before this one differs; of counts alone."""
+    over: float | None = None
+    """What came on the days that are over, which is what is compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class Sheet:
     """What was changed before this instant is counted; in the station's zone."""
     recounting: bool
     """Whether something is being counted anew just now."""
+    calendar_known: bool
+    """Whether it is known which days of both months are holidays."""
     generated_at: datetime
     """In the station's zone."""
 
@@ -160,6 +164,7 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         completeness=counted.completeness(month.days, at, station.timezone),
         rolled_up_to=counted.rolled_up_to and counted.rolled_up_to.astimezone(at.tzinfo),
         recounting=counted.recounting,
+        calendar_known=is_known(terms.calendar, period_before(month), month),
         generated_at=at,
     )
 
@@ -201,7 +206,8 @@ def _figure(name: str, report: str, now: Mapping[str, Any], then: Mapping[str, A
     if f"{name}_before" not in now:
         return Figure(name, now[name], then[name], parts, is_share=is_part)
     was, change = now[f"{name}_before"], None if is_part else now[f"{name}_change"]
-    return Figure(name, now[name], was, parts, is_share=is_part, is_mixed=True, change=change)
+    over = now[f"{name}_over"]
+    return Figure(name, now[name], was, parts, is_part, is_mixed=True, change=change, over=over)
 
 
 def _parts(name: str, report: str, values: Mapping[str, Any]) -> Parts:

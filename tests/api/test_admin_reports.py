@@ -327,6 +327,27 @@ def told_beside(answer: httpx.Response) -> dict[str, Any]:
     }
 
 
+async def test_a_report_says_when_nobody_knows_which_of_its_days_are_holidays(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=NIGHT, role=Role.CITY_ADMIN)
+    year = "date,day_class,name,state_council_notice\n2025-01-01,public_holiday,元旦,x\n"
+    headers = chief.headers | {"Content-Type": "text/csv"}
+    imported = await client.post("/v1/admin/calendar", content=year, headers=headers)
+    assert imported.status_code == 200
+    january = {"from": "2025-01-01", "to": "2025-02-01", "by": "all"}
+    asked = [(january, True), (january | {"compare": "before"}, False)]
+    asked += [({"from": "2027-01-01", "to": "2027-01-02", "by": "day_class"}, False)]
+    for query, is_known in asked:
+        answer = await asks(client, city.auditor, **query)
+        assert answer.json()["calendar_known"] is is_known, query
+        as_xlsx = await asks(client, city.auditor, format="xlsx", **query)
+        page = openpyxl.load_workbook(io.BytesIO(as_xlsx.content))["说明"]
+        about = [row[0].value for row in page.iter_rows()]
+        assert ("日历未知 calendar_known" in about) is not is_known
+
+
 async def test_a_report_says_the_same_of_itself_in_every_format(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:
@@ -577,6 +598,14 @@ async def test_time_and_states_have_rows_too(
                     controller_id=box,
                     from_at=at[0] - timedelta(hours=3),
                     until_at=at[2],
+                    station_id=station.id,
+                    changed_at=at[2],
+                ),
+                # Only says that the day was counted anew: no row of anything.
+                ControllerOutage(
+                    controller_id=box,
+                    from_at=at[1],
+                    until_at=at[1],
                     station_id=station.id,
                     changed_at=at[2],
                 ),

@@ -240,7 +240,7 @@ def test_a_branch_is_opened_as_far_down_as_there_is_something(
     expect(names).to_have_text(["渝中区总工会", "江津区总工会"])
     assert page.locator("#by option:checked").inner_text() == "下级工会（含以下）"
     names.first.click()
-    expect(names).to_have_text(["渝中区总工会（本级）"])
+    expect(names).to_have_text(["渝中区总工会"])
     expect(page.locator("#by")).to_have_value("branch")
     names.first.click()
     expect(page.locator("#by")).to_have_value("station")

@@ -1,19 +1,19 @@
 """Rows beside those of the period before: whole histories, told by the reports themselves."""
 
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from app.reports import comparing, queries
-from app.reports.comparing import FIGURES
+from app.reports.comparing import ADDED, FIGURES, _Cut, _Days, both
 from app.reports.queries import REPORTS
-from app.reports.rules import By, Period
+from app.reports.rules import Bucket, By, Class, Period
 from app.reports.rules.comparison import change, period_before
 from app.reports.rules.rates import rate_of
 from app.runtime import Runtime
-from tests.reports.test_queries import START, Health, told
-from tests.reports.test_queries import health as health
+from tests.reports.test_queries import START, told
 
 pytestmark = pytest.mark.anyio
 
@@ -22,14 +22,15 @@ WEEKS = Period(START - timedelta(weeks=2), START)
 
 
 async def test_of_as_many_days_of_each_class_the_period_before_is_what_its_report_says(
-    runtime: Runtime, health: Health
+    runtime: Runtime,
 ) -> None:
     seen = 0
-    async with told(runtime, 1, health, rounds=0) as one:
+    async with told(runtime, 1, rounds=0) as one:
         for report in FIGURES:
-            for by in (By.STATION, By.UNIT, By.ALL):
-                scope = one.scope(by, None, WEEKS)
-                before = one.scope(by, None, period_before(WEEKS))
+            cuts = [(by, None) for by in (By.STATION, By.UNIT, By.BRANCH, By.ALL, By.HOUR)]
+            for by, bucket in (*cuts, (By.STATION, Bucket.HOUR_OF_DAY)):
+                scope = one.scope(by, bucket, WEEKS)
+                before = one.scope(by, bucket, period_before(WEEKS))
                 rows: Any = await queries.rows(one.tx, scope, REPORTS[report])
                 then: Any = await queries.rows(one.tx, before, REPORTS[report])
                 of_before = {comparing.key_of(row): row for row in then}
@@ -55,3 +56,21 @@ async def test_of_as_many_days_of_each_class_the_period_before_is_what_its_repor
                             assert old == pytest.approx(wanted, abs=near), (report, name)
                             seen += rate is not None and old > 0
     assert seen > 50
+
+
+def test_hours_of_recorded_days_are_of_so_many_days_and_visits_of_all() -> None:
+    """Of October one workday in eighteen is recorded; November's twenty-one are all."""
+    row = SimpleNamespace(station="CQ0001", unit=None, operating_model=None, hour=None)
+    place, key = ("CQ0001", None, None, None), ("CQ0001", None, None, None, None)
+
+    def cut(days: _Days, **came: int) -> Any:
+        values = [came.get(name, 0) for name in ADDED["visits"]]
+        each = {Class.WORKDAY: values}
+        return _Cut({key: each}, {place: {Class.WORKDAY: days}}, {}).figures_of("visits", row)
+
+    ten = 10 * 3_600_000
+    now = cut(_Days(21, 21), visits=42, staffed_hours=21 * ten, covered_hours=21 * ten // 2)
+    then = cut(_Days(18, 1), visits=36, staffed_hours=ten, covered_hours=ten // 4)
+    assert both("visits", "visits", now, then) == (42, 42)
+    assert both("visits", "staffed_hours", now, then) == (210, 210)
+    assert both("visits", "free_mode_coverage", now, then) == (0.5, 0.25)

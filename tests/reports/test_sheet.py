@@ -66,6 +66,7 @@ SHEET = Sheet(
     completeness=Completeness(31, 25, 25, 1, 5, 0.8065),
     rolled_up_to=datetime(2026, 10, 26, 9, 29, tzinfo=timezone(timedelta(hours=8))),
     recounting=True,
+    calendar_known=True,
     generated_at=datetime(2026, 10, 26, 9, 30, tzinfo=timezone(timedelta(hours=8))),
 )
 
@@ -91,8 +92,14 @@ async def test_it_is_one_page_of_text_and_vectors_with_its_own_typeface() -> Non
     assert "统计到 10-26 09:29 为止的变化。部分日子正在重新统计，数字还会变。" in text
     assert "完整度：已过去、已统计、且驿站已登记的时间 32.4%（124 / 383 小时）" in text
     assert "装有控制器的时间里有信号的 98.2%（589.3 / 600 小时）" in text
+    assert "节假日未导入" not in text
     assert fonts_of(page)
     assert all("Sheet-" in name for name in fonts_of(page))
+
+
+async def test_it_says_when_days_were_taken_as_their_weekdays() -> None:
+    text = page_of(await printed(replace(SHEET, calendar_known=False))).extract_text()
+    assert "节假日未导入，按星期算。" in text
 
 
 async def test_what_is_not_known_is_a_dash_and_no_zero() -> None:
@@ -116,6 +123,9 @@ async def test_the_month_before_is_told_by_this_months_days_or_else_whole() -> N
 
     assert before("visits", 9, 11.5, is_mixed=True, change=-0.2174) == "上月折算 12（-21.7%）"
     assert before("visits", 9, 9.0, is_mixed=True, change=0.0) == "上月折算 9（持平）"
+    running = before("visits", 160, 140.0, is_mixed=True, change=0.0714, over=150)
+    assert running == "上月折算 140，已结束日 150（+7.1%）"
+    assert before("visits", 9, 9.0, is_mixed=True, change=0.0, over=9) == "上月折算 9（持平）"
     assert before("visits", 9, 0.0, is_mixed=True) == "上月折算 0"
     assert before("visits", 9, None, is_mixed=True) == "上月折算 —"
     assert before("grant_rate", 0.9, 0.85, is_share=True, is_mixed=True) == "上月折算 85.0%"

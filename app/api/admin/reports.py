@@ -43,6 +43,7 @@ REPORT_SCHEMA: dict[str, Any] = {
         "completeness",
         "rolled_up_to",
         "recounting",
+        "calendar_known",
         "generated_at",
     ],
     "properties": {
@@ -73,6 +74,11 @@ REPORT_SCHEMA: dict[str, Any] = {
             "type": "boolean",
             "description": "Whether something is being counted anew just now.",
         },
+        "calendar_known": {
+            "type": "boolean",
+            "description": "Whether the calendar has every day of the period, and of the one "
+            "before where that is compared; of other years a day is as its weekday says.",
+        },
         "generated_at": {"type": "string", "format": "date-time"},
     },
 }
@@ -81,6 +87,7 @@ TOLD_BESIDE = (
     "completeness",
     "rolled_up_to",
     "recounting",
+    "calendar_known",
     "generated_at",
     "refused_without_station",
 )
@@ -104,7 +111,9 @@ class DescribedOut(Out):
     says_zh: str
     by: list[str]
     buckets: list[str]
+    dimensions: dict[str, str]
     compared: list[str]
+    endings: dict[str, str]
     figures: list[str]
     privacy: str
     privacy_zh: str

@@ -101,9 +101,13 @@ class Calendar:
     years: frozenset[int]
     """Years with data. In any other year every day is as its weekday (the stated fallback)."""
 
+    def knows(self, day: date) -> bool:
+        """Say whether it has data of the day's year."""
+        return day.year in self.years
+
     def day_class(self, day: date) -> DayClass | None:
         """Say what makes a day special; None for an ordinary day and in an unknown year."""
-        return self.days.get(day) if day.year in self.years else None
+        return self.days.get(day) if self.knows(day) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +299,7 @@ def _segments(
                 yield since, until, _unattended(held) if nobody_came else held
             continue
         highest = max(holding, key=_rank)
-        outcome = (*_outcome(highest), day_of(place, begins).year in calendar.years)
+        outcome = (*_outcome(highest), calendar.knows(day_of(place, begins)))
         by_staff = highest.kind is ChangeKind.STAFFED and highest.tier is Tier.EXCEPTION
         yield begins, ends, _unattended(outcome) if nobody_came and by_staff else outcome
 
@@ -354,14 +358,14 @@ def _day(rules: StationRules, calendar: Calendar, day: date) -> list[tuple[int, 
         if hours is None:
             continue
         spans, because = _spans(hours, calendar, day)
-        held = (kind, because, day.year in calendar.years)
+        held = (kind, because, calendar.knows(day))
         windows += [(span.opens_min, span.closes_min, held) for span in spans]
         spans, because = _spans(hours, calendar, eve)
-        held = (kind, because, eve.year in calendar.years)
+        held = (kind, because, calendar.knows(eve))
         windows += [
             (0, span.closes_min - DAY_MIN, held) for span in spans if span.closes_min > DAY_MIN
         ]
-    otherwise = (Kind.CLOSED, _closed_because(rules, calendar, day), day.year in calendar.years)
+    otherwise = (Kind.CLOSED, _closed_because(rules, calendar, day), calendar.knows(day))
     cuts = {0}
     for opens, closes, _ in windows:
         cuts.add(opens)

@@ -33,14 +33,19 @@ def period_before(period: Period) -> Period:
     return Period(first - (end - first), first)
 
 
-def mixed(period: Period, calendar: Calendar, *, until: date) -> Slots:
+def is_known(calendar: Calendar, *periods: Period) -> bool:
+    """Say whether the calendar has every day; where it has none, days are as their weekdays say."""
+    return all(calendar.knows(day) for period in periods for day in period.days)
+
+
+def mixed(period: Period, calendar: Calendar, *, until: date, by_hour: bool = False) -> Slots:
     """Cut a period into its workdays, weekends and holidays; only days that are over."""
     days: dict[Class, list[date]] = {each: [] for each in CLASSES}
     for day in period.days:
         if day < until:
             days[MIX[class_of(calendar, day)]].append(day)
     some = [each for each in CLASSES if days[each]]
-    return Slots([Slot(ranges_of(days[each]), day_class=each) for each in some], by_hour=False)
+    return Slots([Slot(ranges_of(days[each]), day_class=each) for each in some], by_hour)
 
 
 class OnDays(NamedTuple):
