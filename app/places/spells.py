@@ -98,16 +98,20 @@ async def say(
     if ends is not None:
         follows.append(_SPELLS.c.from_at < ends)
     await tx.execute(sa.update(_SPELLS).where(*follows).values(status=status, changed_at=at))
-    await _repaired_otherwise(tx, facility_id, said_at, at=at)
+    if ends is not None:
+        await _repaired_otherwise(tx, facility_id, ends, at=at)
     return ends is None
 
 
 async def _repaired_otherwise(
-    tx: AsyncSession, facility_id: uuid.UUID, said_at: datetime, *, at: datetime
+    tx: AsyncSession, facility_id: uuid.UUID, ends: datetime, *, at: datetime
 ) -> None:
-    """Note that the repair after a word may be another now: it counts where it was told of."""
+    """Note that the repair after a word may be another now: it counts where it was told of.
+
+    That is the first that is fine from the next word on: a fault may begin with this.
+    """
     mine = _SPELLS.c.facility_id == facility_id
-    fine = _SPELLS.c.from_at > said_at, _SPELLS.c.status.in_(FINE)
+    fine = _SPELLS.c.from_at >= ends, _SPELLS.c.status.in_(FINE)
     ended = sa.select(sa.func.min(_SPELLS.c.from_at)).where(mine, *fine).scalar_subquery()
     await tx.execute(
         sa.update(_SPELLS).where(mine, _SPELLS.c.from_at == ended).values(changed_at=at)

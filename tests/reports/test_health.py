@@ -15,7 +15,7 @@ from app.doors.desk import ControllerDesk
 from app.doors.outages import Presence
 from app.doors.tables import Controller, ListeningSpell
 from app.people.admins import Roots
-from app.places import facilities, held, stations
+from app.places import facilities, held, spells, stations
 from app.places.facilities import NewFacility
 from app.places.rules import Kind
 from app.places.tables import FacilityKind, FacilityStatus, Station, StationModes
@@ -294,6 +294,41 @@ async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it
         (await tx.get_one(Station, station.id)).retired_at = at(29)
     # Of a station that is closed nothing stands there now.
     assert await told(30) == (0, 1, 63.0)
+
+
+async def test_a_late_word_that_it_worked_shortens_the_fault_that_began_after_it(
+    runtime: Runtime,
+) -> None:
+    """Broken, counted anew, broken again, mended; then late: between it had worked, if badly."""
+    working, broken = FacilityStatus.WORKING, FacilityStatus.OUT_OF_ORDER
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-100))
+        new = [NewFacility(FacilityKind.MICROWAVE, "", 1)]
+        (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-100))
+        for said_at, status in ((at(-64), broken), (at(-38), broken), (at(12), working)):
+            await facilities.report_status(tx, oven.id, status, status_at=said_at, at=said_at)
+        await spells.count(tx, oven.id, 2, at=at(-50))
+    await held.record_all(runtime.database, at=at(24))
+
+    async def repair_hours(hours: float) -> float | None:
+        await roll_up(runtime.database, Terms(at(hours), timedelta(days=180), SILENCE))
+        scope = Scope(
+            stations=sa.select(Station.id),
+            roots=Roots(stations=[station.id]),
+            period=Period(DAY, DAY + timedelta(days=1)),
+            by=By.ALL,
+            at=at(hours),
+            retained_since=DAY - timedelta(days=180),
+        )
+        async with runtime.database.read() as tx:
+            (row,) = await queries.facilities(tx, scope)
+        return row.repair_hours
+
+    assert await repair_hours(25) == 76
+    async with runtime.database.write() as tx:
+        degraded = FacilityStatus.DEGRADED
+        await facilities.report_status(tx, oven.id, degraded, status_at=at(-60), at=at(26))
+    assert await repair_hours(27) == 50
 
 
 async def test_who_is_told_late_to_have_been_heard_all_along_was_not_silent(
