@@ -79,6 +79,10 @@ class HourOf:
     """Person-time of its quarters."""
     commissioned_ms: int = 0
     online_ms: int = 0
+    free_ms: int = 0
+    """Of the hour, the time in free mode."""
+    free_visits: int = 0
+    """Visits that began in it."""
 
     @property
     def is_known(self) -> bool:
@@ -147,6 +151,20 @@ def hidden_hours(levels: Sequence[Level | None], workers: Mapping[int, int]) -> 
         for hour, found in enumerate(levels)
         if found is not None and workers.get(hour, 0) < K_PUBLIC
     ]
+
+
+def free_coverage(days: Sequence[Sequence[HourOf] | None]) -> float | None:
+    """Give the share of the free time of some days that lies in hours in which somebody scanned.
+
+    None with fewer than four days that had any. It is `free_mode_coverage` without the heads that
+    staff counted: they say that somebody came, and put nobody inside.
+    """
+    free = [[hour for hour in day if hour.free_ms] for day in days if day is not None]
+    if sum(map(bool, free)) < FEWEST:
+        return None
+    hours = [hour for day in free for hour in day]
+    covered = sum(hour.free_ms for hour in hours if hour.free_visits)
+    return round(covered / sum(hour.free_ms for hour in hours), 4)
 
 
 def busy_vs_capacity(inside: int, capacity: int) -> float | None:

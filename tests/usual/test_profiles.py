@@ -48,6 +48,13 @@ async def a_day(
         hour: {C.QUARTER + quarter: round(persons * 900_000) for quarter in range(QUARTERS)}
         for hour, persons in inside.items()
     }
+    await counted(tx, place, day, hours)
+
+
+async def counted(
+    tx: AsyncSession, place: Station | Unit, day: date, hours: Mapping[int, Mapping[int, int]]
+) -> None:
+    """Write down a day as if these counters by hour had been counted."""
     await tx.execute(
         upsert(tx, Rollup).values(
             place_id=place.id,
@@ -333,8 +340,15 @@ async def test_profiles_are_made_anew_every_night_and_whenever_asked(
     assert (kept.made_at, kept.days) == (runtime.now(), 39)  # Yesterday has no row.
 
 
+async def run(runtime: Runtime, *names: str) -> None:
+    for name in names:
+        job = jobs.find(name)
+        assert job is not None
+        await jobs.run_once(runtime, job)
+
+
 async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
-    client: httpx.AsyncClient, runtime: Runtime
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     eight = datetime(2026, 11, 16, tzinfo=UTC)  # 08:00 on the Monday before.
     async with runtime.database.write() as tx:
@@ -344,11 +358,13 @@ async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
         for day in range(5):
             for worker in workers:
                 at = eight + timedelta(days=day)
-                tx.add(a_visit(station, at, 60, written=at, worker_id=worker.id))
-    for name in ("roll-up", "usual-profiles"):
-        job = jobs.find(name)
-        assert job is not None
-        await jobs.run_once(runtime, job)
+                free = {"worker_id": worker.id, "mode": Kind.FREE}
+                tx.add(a_visit(station, at, 60, written=at, **free))
+    night = clock.now()
+    clock.set(eight)  # What holds is written down from its first day on.
+    await run(runtime, "record-modes")
+    clock.set(night)
+    await run(runtime, "record-modes", "roll-up", "usual-profiles")
     found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
     assert found["levels"] == [*[None] * 8, "已满", *[None] * 15]
     for place in (f"stations/{station.id}", f"units/{station.unit_id}"):
@@ -356,3 +372,6 @@ async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
         persons = {hour["from"]: hour["persons"] for hour in ahead["hours"]}
         assert persons.pop("2026-11-24T00:00:00Z") == 11
         assert set(persons.values()) == {0}
+    async with runtime.database.read() as tx:
+        kept = await tx.get_one(UsualProfile, (station.id, "workday"))
+    assert kept.free_coverage == 0.1  # One of ten staffed hours.

@@ -19,6 +19,7 @@ from app.usual.rules import (
     class_of,
     expected,
     forecast_days,
+    free_coverage,
     hidden_hours,
     hour_means,
     like_days,
@@ -130,6 +131,20 @@ def test_busy_is_told_beside_the_places_and_beside_what_is_usual() -> None:
     assert busy_vs_usual(3, 2.0) == 1.5
     assert busy_vs_usual(3, 0.0) == 3  # Less than one counts as one.
     assert busy_vs_usual(3, None) is None
+
+
+def test_free_coverage_is_the_share_of_free_time_in_which_somebody_was_counted() -> None:
+    hour = 3_600_000
+    scanned = HourOf([0] * 4, free_ms=hour, free_visits=3)
+    nobody = HourOf([0] * 4, free_ms=hour)
+    half = HourOf([900_000] * 4, free_ms=hour // 2)  # Who is inside came before it.
+    night = HourOf([900_000] * 4)
+    day = [night, scanned, nobody, half]
+    assert free_coverage([day] * 4) == 0.4
+    assert free_coverage([day] * 3) is None
+    assert free_coverage([*[day] * 3, None, [night]]) is None
+    assert free_coverage([[night]] * 8) is None
+    assert free_coverage([[nobody]] * 8) == 0
 
 
 def test_a_forecast_is_the_median_with_the_band_around_it() -> None:
