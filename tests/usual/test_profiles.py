@@ -27,7 +27,15 @@ from app.visits.tables import VoidBecause
 from tests.conftest import Clock
 from tests.reports.test_rollup import a_visit
 from tests.support.statements import statements_of
-from tests.support.worlds import SomeAdmin, SomeWorker, a_station, a_unit, a_worker, an_admin
+from tests.support.worlds import (
+    SomeAdmin,
+    SomeWorker,
+    a_controller,
+    a_station,
+    a_unit,
+    a_worker,
+    an_admin,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -203,12 +211,14 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
         new = await a_station(tx, unit=unit, at=early, code="A", capacity=0)
         await a_station(tx, unit=unit, at=early, code="GONE", retired_at=runtime.now())
         await weeks(tx, usual_two, {23: 2})
+        await a_controller(tx, usual_two, at=runtime.now())
         admin = await an_admin(tx, at=runtime.now())
     await make(runtime)
     await put_inside(runtime, usual_two, 5)
     one = await told(client, f"/v1/admin/stations/{usual_two.id}/occupancy", admin)
     assert (one["inside"], one["busy_vs_capacity"], one["busy_vs_usual"]) == (5, 0.25, 2.5)
     assert (one["level"], one["reserved"]) == ("较少", 0)
+    assert (one["is_known"], one["unknown_because"]) == (True, None)
     listed = await told(client, "/v1/admin/occupancy", admin)
     assert [row["code"] for row in listed] == ["A", "B"]
     assert listed[1] == one | {"id": str(usual_two.id), "code": "B", "name": "解放碑驿站"}
