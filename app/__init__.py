@@ -10,7 +10,7 @@ The rooms, in the one order in which they may import each other:
     visits                        who is inside, and what they use
     doors                         scan -> decision -> unlock
     reports                       what happened, counted
-    usual                         what is usual there, and what is to be expected
+    usual                         what is usual there, what is to be expected, what is known now
     feed                          what every app may show of all stations
     privacy                       a person's data: export, erase, retain
     jobs                          what runs by the clock

@@ -6,7 +6,8 @@ for it then; whoever asks meanwhile waits for that one. What did not change keep
 and its tag, so that who holds it is told just that.
 
 No head count is in it, and no number of places either: of a small station, level and places
-together would tell how many persons are inside (law 15).
+together would tell how many persons are inside (law 15). Where nobody knows how full a station is,
+it has no level (law 16).
 """
 
 import asyncio
@@ -27,7 +28,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.clock import Monotonic
 from app.db.engine import Database
 from app.doors.desk import ControllerDesk
-from app.doors.tables import Controller
 from app.places import districts
 from app.places.calendar import CalendarCache
 from app.places.nearby import USABLE
@@ -39,19 +39,23 @@ from app.places.rules import (
     Kind,
     Mode,
     StationRules,
+    local_day,
     mode_at,
     mode_windows,
 )
 from app.places.standing import station_rules
 from app.places.tables import Facility, ModeChange, Station
+from app.usual import live
+from app.usual.rules import UsualClass, class_of, held_lately, live_level, unknown_because
 from app.visits import occupancy
-from app.visits.rules import level
 
 VERSION = "3.0"
 LONGEST_CHANGE = timedelta(days=366)
 """How far back and ahead a closing is followed to its ends."""
 ANNOUNCED = timedelta(days=7)
 """So long ahead a closing is announced."""
+LATELY = timedelta(days=1)
+"""How far back a change that is over is looked for: the longest stay that a station may have."""
 
 AT_ONCE = 500
 """Rows read between two turns of the loop."""
@@ -154,14 +158,11 @@ class Feed:
             if part is Part.STANDING:
                 standing = await read_standing(tx)
             else:
-                seen = await read_live(tx, at=at)
+                seen = await read_live(tx, calendar, at=at)
         if part is Part.STANDING:
             documents = await asyncio.to_thread(standing_documents, standing, self._public_url)
         else:
-            heard = {
-                row.station_id: self._controllers.is_heard(row.id, row.seen_at, at=at)
-                for row in seen.controllers
-            }
+            heard = live.heard_by_station(seen.signs, self._controllers, at=at)
             documents = await asyncio.to_thread(live_documents, seen, heard, calendar, at)
         before = self._kept.get(part)
         files = await asyncio.to_thread(_written, documents, before, TTL_S[part], at)
@@ -291,11 +292,14 @@ class Live:
     stations: Sequence[Any]
     changes: Mapping[uuid.UUID, Sequence[Any]]
     facilities: Mapping[uuid.UUID, Sequence[Any]]
-    controllers: Sequence[Any]
+    today: Mapping[str, UsualClass]
+    """Which days it is like, by time zone."""
+    signs: Sequence[Any]
+    """What tells of who comes."""
     inside: Mapping[uuid.UUID, int]
 
 
-async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
+async def read_live(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Live:
     """Read what holds at all stations in use: five statements, however many there are."""
     stations = await _rows(
         tx,
@@ -303,6 +307,7 @@ async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
             Station.id,
             Station.code,
             Station.capacity,
+            Station.max_stay_min,
             Station.timezone,
             Station.staffed_hours,
             Station.access_hours,
@@ -322,7 +327,7 @@ async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
             ModeChange.changed_at,
         ).where(
             ModeChange.retired_at.is_(None),
-            ModeChange.until_at > at,
+            ModeChange.until_at > at - LATELY,
             ModeChange.from_at < at + LONGEST_CHANGE,
         ),
     )
@@ -332,17 +337,15 @@ async def read_live(tx: AsyncSession, *, at: datetime) -> Live:
         .where(Facility.retired_at.is_(None))
         .order_by(Facility.id),
     )
-    controllers = await _rows(
-        tx,
-        sa.select(Controller.station_id, Controller.id, Controller.seen_at).where(
-            Controller.retired_at.is_(None)
-        ),
-    )
+    zones = {row.timezone for row in stations}
+    today = {zone: class_of(local_day(at, zone), calendar) for zone in zones}
+    signs = live.signs(set(today.values())).where(Station.retired_at.is_(None))
     return Live(
         stations,
         _by_station(changes),
         _by_station(facilities),
-        controllers,
+        today,
+        await _rows(tx, signs),
         await occupancy.inside_everywhere(tx, at=at),
     )
 
@@ -358,15 +361,23 @@ def live_documents(
     rows: Live, heard: Mapping[uuid.UUID, bool], calendar: Calendar, at: datetime
 ) -> Mapping[FeedFile, Document]:
     """Write out what holds at an instant."""
+    coverage = live.coverage_by_class(rows.signs)
     # Most stations share their hours: what holds by the same rules is worked out once.
-    known: dict[StationRules, Mode] = {}
+    known: dict[tuple[StationRules, int], tuple[Mode, Sequence[Kind]]] = {}
     stations, alerts = [], []
     for row in rows.stations:
         changes = rows.changes.get(row.id, ())
         rules = station_rules(row, changes)
-        mode = known.get(rules)
-        if mode is None:
-            mode = known[rules] = mode_at(rules, calendar, at)
+        key = rules, row.max_stay_min
+        if key not in known:
+            stay = timedelta(minutes=row.max_stay_min)
+            known[key] = mode_at(rules, calendar, at), held_lately(rules, calendar, at, stay=stay)
+        mode, held = known[key]
+        unknown = unknown_because(
+            held,
+            heard=heard.get(row.id),
+            coverage=coverage.get((row.id, rows.today[row.timezone])),
+        )
         stations.append(
             {
                 "station_id": row.code,
@@ -374,7 +385,9 @@ def live_documents(
                 "is_open": mode.kind in USABLE,
                 # None: there is no controller that could be heard.
                 "is_reporting": heard.get(row.id),
-                "level": level(rows.inside.get(row.id, 0), row.capacity),
+                "level": live_level(rows.inside.get(row.id, 0), row.capacity, unknown),
+                # None: it is known, and a level of None says that no places are counted.
+                "level_unknown_because": None if unknown is None else unknown.value,
                 "mode": {
                     "kind": mode.kind.value,
                     "because": mode.because.value,
@@ -387,7 +400,8 @@ def live_documents(
                 ],
             }
         )
-        alerts += _closings(row.code, rules, changes, calendar, at)
+        coming = [change for change in changes if change.until_at > at]
+        alerts += _closings(row, coming, calendar, at)
     return {
         FeedFile.STATION_STATUS: {"stations": stations},
         FeedFile.SYSTEM_ALERTS: {"alerts": alerts},
@@ -395,7 +409,7 @@ def live_documents(
 
 
 def _closings(
-    code: str, rules: StationRules, changes: Sequence[Any], calendar: Calendar, at: datetime
+    station: Any, changes: Sequence[Any], calendar: Calendar, at: datetime
 ) -> list[Document]:
     """Give the times in which a change closes a station, now and in the next days.
 
@@ -407,6 +421,7 @@ def _closings(
     since = max(min(one.from_at for one in closing), at - LONGEST_CHANGE)
     until = min(max(one.until_at for one in changes), at + LONGEST_CHANGE)
     changed_at = max(one.changed_at for one in changes)
+    code, rules = station.code, station_rules(station, changes)
     return [
         {
             "alert_id": f"{code}-{rfc3339(window.from_at)}",

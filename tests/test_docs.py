@@ -16,6 +16,7 @@ from app.feed import TTL_S, FeedFile, part_of
 from app.main import create_app
 from app.places.rules import Kind
 from app.settings import Settings
+from app.usual.rules import Unknown
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
@@ -59,6 +60,15 @@ FEED = (Path(__file__).parent.parent / "docs" / "feed.md").read_text("utf-8")
 @pytest.mark.parametrize("name", FeedFile)
 def test_every_file_of_the_feed_is_described_with_its_ttl(name: FeedFile) -> None:
     assert f"| `GET /v1/feed/{name.value}.json` | {TTL_S[part_of(name)]} s |" in FEED
+
+
+USUAL = (Path(__file__).parent.parent / "docs" / "usual.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("why", Unknown)
+def test_why_nobody_knows_how_full_it_is_stands_where_levels_are_described(why: Unknown) -> None:
+    assert f"| `{why.value}` |" in FEED
+    assert f"| `{why.value}` |" in USUAL
 
 
 PROTOCOL = (Path(__file__).parent.parent / "docs" / "controller-protocol.md").read_text("utf-8")

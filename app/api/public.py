@@ -23,11 +23,12 @@ from app.places.nearby import MAX_RADIUS_M, NearStation
 from app.places.rules import Because, Calendar, Kind, Mode, local_hour
 from app.places.stations import StationNotFound
 from app.places.tables import Facility, FacilityKind, FacilityStatus, OperatingModel, Station, Unit
-from app.usual import profiles
-from app.usual.rules import K_PUBLIC, UsualClass
+from app.runtime import Runtime
+from app.usual import live, profiles
+from app.usual.rules import K_PUBLIC, Unknown, UsualClass, live_level
 from app.usual.tables import UsualProfile
 from app.visits import occupancy
-from app.visits.rules import Level, level
+from app.visits.rules import Level
 
 router = APIRouter(tags=["public"], dependencies=[Depends(public)])
 
@@ -45,6 +46,9 @@ class ModeOut(Out):
 
 class OccupancyOut(Out):
     level: Level | None
+    """None: nobody knows, or no places are counted."""
+    unknown_because: Unknown | None
+    """Why nobody knows."""
     as_of: datetime
 
 
@@ -117,14 +121,19 @@ Code = Annotated[str, Path(max_length=64)]
 
 async def _lines(
     tx: AsyncSession,
+    held: Runtime,
     found: Sequence[tuple[Station, Mode, NearStation | None]],
+    calendar: Calendar,
     system: CoordinateSystem,
     at: datetime,
 ) -> list[dict[str, Any]]:
-    inside = await occupancy.inside_by_station(tx, [row[0].id for row in found], at=at)
+    shown = [row[0] for row in found]
+    inside = await occupancy.inside_by_station(tx, [one.id for one in shown], at=at)
+    unknown = await live.unknown_by_station(tx, shown, held.controllers, calendar, at=at)
     lines = []
     for station, mode, near in found:
         latitude, longitude = from_wgs84(station.latitude, station.longitude, system)
+        why = unknown[station.id]
         lines.append(
             {
                 "id": station.id,
@@ -135,7 +144,11 @@ async def _lines(
                 "longitude": longitude,
                 "operating_model": station.operating_model,
                 "mode": mode,
-                "occupancy": {"level": level(inside[station.id], station.capacity), "as_of": at},
+                "occupancy": {
+                    "level": live_level(inside[station.id], station.capacity, why),
+                    "unknown_because": why,
+                    "as_of": at,
+                },
                 "distance_m": near.distance_m if near else None,
                 "walking_minutes": near.walking_minutes if near else None,
             }
@@ -228,7 +241,7 @@ async def list_stations(
         found = await _by_code(request, response, tx, calendar, among, page, at)
         if usable is not None:
             found = [row for row in found if row[1].kind in nearby.USABLE]
-    return await _lines(tx, found, coordinate_system, at)
+    return await _lines(tx, held, found, calendar, coordinate_system, at)
 
 
 async def _by_code(
@@ -259,7 +272,8 @@ async def get_station(
     station = await stations.get_by_code(tx, code)
     calendar = (await held.calendar.fresh(held.database)).current
     modes = await nearby.modes_of(tx, calendar, [station], at=at)
-    (line,) = await _lines(tx, [(station, modes[station.id], None)], coordinate_system, at)
+    shown = [(station, modes[station.id], None)]
+    (line,) = await _lines(tx, held, shown, calendar, coordinate_system, at)
     things = await facilities.facilities_of(tx, [station.id])
     return {
         **line,

@@ -27,6 +27,7 @@ from app.usual.rules import (
     UsualClass,
     busy_vs_usual,
     class_of,
+    free_coverage,
     hidden_hours,
     hour_means,
     like_days,
@@ -41,25 +42,24 @@ from app.visits.tables import Visit
 AT_ONCE = 100
 """Stations whose profiles are made in one read and one write."""
 
-_COUNTERS = ((C.QUARTER, C.QUARTER + QUARTERS), (C.COMMISSIONED_MS, C.ONLINE_MS + 1))
+_OTHERS = (C.COMMISSIONED_MS, C.ONLINE_MS, C.STAFFED_MS, C.VISITS_FREE)
+_COUNTERS = ((C.QUARTER, C.QUARTER + QUARTERS), *((one, one + 1) for one in _OTHERS))
+
+
+def hours_of(hours: Sequence[bytes]) -> list[list[HourOf]]:
+    """Read the hours of days from vectors by hour, one for each day."""
+    if not hours:
+        return []
+    table = vectors.summed_hours(hours, range(len(hours)), len(hours), _COUNTERS)
+    quarters = zip(*(table[C.QUARTER + number].tolist() for number in range(QUARTERS)), strict=True)
+    others = (table[one].tolist() for one in _OTHERS)
+    lines = [HourOf(some, *rest) for some, *rest in zip(quarters, *others, strict=True)]
+    return [lines[day * HOURS : day * HOURS + HOURS_OF_DAY] for day in range(len(hours))]
 
 
 def means_of(hours: Sequence[bytes]) -> list[Means]:
     """Read the means of every quarter hour from vectors by hour, one for each day."""
-    if not hours:
-        return []
-    table = vectors.summed_hours(hours, range(len(hours)), len(hours), _COUNTERS)
-    quarters = [table[C.QUARTER + number].tolist() for number in range(QUARTERS)]
-    commissioned, online = table[C.COMMISSIONED_MS].tolist(), table[C.ONLINE_MS].tolist()
-    return [
-        quarter_means(
-            [
-                HourOf([quarter[line] for quarter in quarters], commissioned[line], online[line])
-                for line in range(day * HOURS, day * HOURS + HOURS_OF_DAY)
-            ]
-        )
-        for day in range(len(hours))
-    ]
+    return [quarter_means(day) for day in hours_of(hours)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,9 @@ def _of_station(
     bases: Sequence[_Basis],
     callers: Sequence[Mapping[int, int]],
 ) -> list[dict[str, Any]]:
-    means = means_of([row.hours for row in rows])
-    by_day = dict(zip((row.from_day for row in rows), means, strict=True))
+    days = hours_of([row.hours for row in rows])
+    hours = dict(zip((row.from_day for row in rows), days, strict=True))
+    by_day = {day: quarter_means(some) for day, some in hours.items()}
     hourly = {day: hour_means(quarters) for day, quarters in by_day.items()}
     found = []
     for basis, workers in zip(bases, callers, strict=True):
@@ -180,6 +181,7 @@ def _of_station(
                 "medians": list(
                     medians([by_day.get(day) for day in basis.like], HOURS_OF_DAY * QUARTERS)
                 ),
+                "free_coverage": free_coverage([hours.get(day) for day in basis.like]),
             }
         )
     return found

@@ -2,17 +2,20 @@
 
 Days are like one another when they are of one class: a make-up working day is a workday, whatever
 its weekday. A figure that stands on fewer than four of them is not given (metrics 25, 49, 50).
+
+What is now is said beside it, and only where it is known (law 16).
 """
 
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from app.places.rules import Calendar
+from app.places.rules import Calendar, Kind, StationRules, mode_windows
 from app.reports.rules.arithmetic import nearest_rank
 from app.reports.rules.counters import QUARTERS
+from app.reports.rules.rates import COVERAGE
 from app.reports.rules.slots import Class
 from app.reports.rules.slots import class_of as kind_of
 from app.visits.rules import Level, level
@@ -79,6 +82,10 @@ class HourOf:
     """Person-time of its quarters."""
     commissioned_ms: int = 0
     online_ms: int = 0
+    free_ms: int = 0
+    """Of the hour, the time in free mode."""
+    free_visits: int = 0
+    """Visits that began in it."""
 
     @property
     def is_known(self) -> bool:
@@ -147,6 +154,72 @@ def hidden_hours(levels: Sequence[Level | None], workers: Mapping[int, int]) -> 
         for hour, found in enumerate(levels)
         if found is not None and workers.get(hour, 0) < K_PUBLIC
     ]
+
+
+def free_coverage(days: Sequence[Sequence[HourOf] | None]) -> float | None:
+    """Give the share of the free time of some days that lies in hours in which somebody scanned.
+
+    None with fewer than four days that had any. It is `free_mode_coverage` without the heads that
+    staff counted: they say that somebody came, and put nobody inside.
+    """
+    free = [[hour for hour in day if hour.free_ms] for day in days if day is not None]
+    if sum(map(bool, free)) < FEWEST:
+        return None
+    hours = [hour for day in free for hour in day]
+    covered = sum(hour.free_ms for hour in hours if hour.free_visits)
+    return round(covered / sum(hour.free_ms for hour in hours), 4)
+
+
+class Unknown(StrEnum):
+    """Why nobody can say how full a station is now; closed, and stable in the API."""
+
+    CLOSED = "closed"
+    """Nobody may come in: a level would tell of room."""
+    NO_CONTROLLER = "no_controller"
+    """A scan would open the door, and there is no controller to open it or to tell of it."""
+    CONTROLLER_SILENT = "controller_silent"
+    """Who came in since it was last heard, nobody knows."""
+    HARDLY_COUNTED = "hardly_counted"
+    """The door stands open, or did lately, and too few of those who come scan."""
+
+
+def held_lately(
+    rules: StationRules, calendar: Calendar, at: datetime, *, stay: timedelta
+) -> Sequence[Kind]:
+    """Give what held while those came who may be inside still, in order; the last holds now.
+
+    Nobody is counted for longer than the station's longest stay after he came, so nobody who came
+    uncounted is looked for any longer either.
+    """
+    windows = mode_windows(rules, calendar, at - stay, at + timedelta(microseconds=1))
+    return [window.kind for window in windows]
+
+
+def unknown_because(
+    held: Sequence[Kind], *, heard: bool | None, coverage: float | None
+) -> Unknown | None:
+    """Say why nobody knows how full a station is now; None: it is known.
+
+    It is known where whoever came had to be counted. `held` is what held lately, `heard` whether
+    the controller is heard (None: there is none), `coverage` how far free time is counted (None:
+    nobody knows). It does not depend on how many are inside: whether there is a level tells nothing
+    of them.
+    """
+    match held[-1]:
+        case Kind.CLOSED | Kind.STAFF_ONLY | Kind.EVACUATION:
+            return Unknown.CLOSED
+        case Kind.SCAN if heard is None:
+            return Unknown.NO_CONTROLLER
+        case Kind.SCAN if not heard:
+            return Unknown.CONTROLLER_SILENT
+        case _:
+            is_counted = coverage is not None and coverage >= COVERAGE
+            return None if is_counted or Kind.FREE not in held else Unknown.HARDLY_COUNTED
+
+
+def live_level(inside: int, capacity: int, unknown: Unknown | None) -> Level | None:
+    """Say how full a station is now, as anybody may see it; None where nobody knows."""
+    return level(inside, capacity) if unknown is None else None
 
 
 def busy_vs_capacity(inside: int, capacity: int) -> float | None:

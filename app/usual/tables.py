@@ -25,4 +25,7 @@ class UsualProfile(Base):
     """So many days stand behind the levels."""
     medians: Mapped[list[float | None]] = mapped_column(Json)
     """Persons inside by quarter hour, of the last eight days: for administrators."""
+    free_coverage: Mapped[float | None]
+    """The share of the last eight days' free time in hours in which somebody scanned; None: fewer
+    than four had any, or it was made before this was counted."""
     made_at: Mapped[datetime]

@@ -142,6 +142,7 @@ async def test_stations_in_use_stand_in_the_feed_with_what_holds_there(
         "is_open": True,
         "is_reporting": True,
         "level": "较少",
+        "level_unknown_because": None,
         "mode": {
             "kind": "scan",
             "because": "weekly",
@@ -153,6 +154,8 @@ async def test_stations_in_use_stand_in_the_feed_with_what_holds_there(
     assert (found["DAY"]["is_open"], found["DAY"]["mode"]["kind"]) == (False, "closed")
     assert found["DAY"]["is_reporting"] is False
     assert found["BARE"]["is_reporting"] is None
+    why = {code: (one["level"], one["level_unknown_because"]) for code, one in found.items()}
+    assert (why["DAY"], why["BARE"]) == ((None, "closed"), (None, "no_controller"))
     listed = (await file(client, FeedFile.STATION_INFORMATION))["data"]["stations"]
     assert [one["station_id"] for one in listed] == ["BARE", "DAY", "NIGHT"]
     assert listed[2]["region_id"] == "500103"

@@ -199,7 +199,7 @@ LINE = {
     "longitude": float,
     "operating_model": str,
     "mode": {"kind": str, "because": str, "until": str, "calendar_known": bool},
-    "occupancy": {"level": str, "as_of": str},
+    "occupancy": {"level": str, "unknown_because": str, "as_of": str},
     "distance_m": int,
     "walking_minutes": int,
 }
@@ -506,4 +506,4 @@ async def test_a_public_list_costs_the_same_however_long_it_is(
             await listed(client)
         # The calendar is read anew whenever its bell rings, as it does at the start.
         costs.append(len([each for each in sent if "calendar_days" not in each]))
-    assert costs[0] == costs[1] <= 3
+    assert costs[0] == costs[1] <= 5

@@ -27,7 +27,15 @@ from app.visits.tables import VoidBecause
 from tests.conftest import Clock
 from tests.reports.test_rollup import a_visit
 from tests.support.statements import statements_of
-from tests.support.worlds import SomeAdmin, SomeWorker, a_station, a_unit, a_worker, an_admin
+from tests.support.worlds import (
+    SomeAdmin,
+    SomeWorker,
+    a_controller,
+    a_station,
+    a_unit,
+    a_worker,
+    an_admin,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -48,6 +56,13 @@ async def a_day(
         hour: {C.QUARTER + quarter: round(persons * 900_000) for quarter in range(QUARTERS)}
         for hour, persons in inside.items()
     }
+    await counted(tx, place, day, hours)
+
+
+async def counted(
+    tx: AsyncSession, place: Station | Unit, day: date, hours: Mapping[int, Mapping[int, int]]
+) -> None:
+    """Write down a day as if these counters by hour had been counted."""
     await tx.execute(
         upsert(tx, Rollup).values(
             place_id=place.id,
@@ -196,12 +211,14 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
         new = await a_station(tx, unit=unit, at=early, code="A", capacity=0)
         await a_station(tx, unit=unit, at=early, code="GONE", retired_at=runtime.now())
         await weeks(tx, usual_two, {23: 2})
+        await a_controller(tx, usual_two, at=runtime.now())
         admin = await an_admin(tx, at=runtime.now())
     await make(runtime)
     await put_inside(runtime, usual_two, 5)
     one = await told(client, f"/v1/admin/stations/{usual_two.id}/occupancy", admin)
     assert (one["inside"], one["busy_vs_capacity"], one["busy_vs_usual"]) == (5, 0.25, 2.5)
     assert (one["level"], one["reserved"]) == ("较少", 0)
+    assert (one["is_known"], one["unknown_because"]) == (True, None)
     listed = await told(client, "/v1/admin/occupancy", admin)
     assert [row["code"] for row in listed] == ["A", "B"]
     assert listed[1] == one | {"id": str(usual_two.id), "code": "B", "name": "解放碑驿站"}
@@ -333,8 +350,15 @@ async def test_profiles_are_made_anew_every_night_and_whenever_asked(
     assert (kept.made_at, kept.days) == (runtime.now(), 39)  # Yesterday has no row.
 
 
+async def run(runtime: Runtime, *names: str) -> None:
+    for name in names:
+        job = jobs.find(name)
+        assert job is not None
+        await jobs.run_once(runtime, job)
+
+
 async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
-    client: httpx.AsyncClient, runtime: Runtime
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     eight = datetime(2026, 11, 16, tzinfo=UTC)  # 08:00 on the Monday before.
     async with runtime.database.write() as tx:
@@ -344,11 +368,13 @@ async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
         for day in range(5):
             for worker in workers:
                 at = eight + timedelta(days=day)
-                tx.add(a_visit(station, at, 60, written=at, worker_id=worker.id))
-    for name in ("roll-up", "usual-profiles"):
-        job = jobs.find(name)
-        assert job is not None
-        await jobs.run_once(runtime, job)
+                free = {"worker_id": worker.id, "mode": Kind.FREE}
+                tx.add(a_visit(station, at, 60, written=at, **free))
+    night = clock.now()
+    clock.set(eight)  # What holds is written down from its first day on.
+    await run(runtime, "record-modes")
+    clock.set(night)
+    await run(runtime, "record-modes", "roll-up", "usual-profiles")
     found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
     assert found["levels"] == [*[None] * 8, "已满", *[None] * 15]
     for place in (f"stations/{station.id}", f"units/{station.unit_id}"):
@@ -356,3 +382,6 @@ async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
         persons = {hour["from"]: hour["persons"] for hour in ahead["hours"]}
         assert persons.pop("2026-11-24T00:00:00Z") == 11
         assert set(persons.values()) == {0}
+    async with runtime.database.read() as tx:
+        kept = await tx.get_one(UsualProfile, (station.id, "workday"))
+    assert kept.free_coverage == 0.1  # One of ten staffed hours.

@@ -1,17 +1,28 @@
 """What is usual, as tables: classes of days, medians, levels, forecasts and their backtest."""
 
-from datetime import date, timedelta
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.places.rules import Calendar, DayClass
+from app.places.rules import (
+    Calendar,
+    Change,
+    ChangeKind,
+    DayClass,
+    Kind,
+    StationRules,
+    Tier,
+    parse_hours,
+)
 from app.usual.rules import (
     FEWEST,
     Expected,
     HourOf,
     Means,
+    Unknown,
     UsualClass,
     backtest,
     busy_vs_capacity,
@@ -19,16 +30,21 @@ from app.usual.rules import (
     class_of,
     expected,
     forecast_days,
+    free_coverage,
+    held_lately,
     hidden_hours,
     hour_means,
     like_days,
+    live_level,
     medians,
     middle,
     profile_days,
     quarter_means,
+    unknown_because,
     usual_levels,
 )
 from app.visits.rules import Level
+from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS
 
 CALENDAR = Calendar(
     {
@@ -130,6 +146,89 @@ def test_busy_is_told_beside_the_places_and_beside_what_is_usual() -> None:
     assert busy_vs_usual(3, 2.0) == 1.5
     assert busy_vs_usual(3, 0.0) == 3  # Less than one counts as one.
     assert busy_vs_usual(3, None) is None
+
+
+FREE, SCAN, CLOSED = Kind.FREE, Kind.SCAN, Kind.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("held", "heard", "coverage", "found"),
+    [
+        # Whoever comes in by scan is counted, as long as the door's box is heard.
+        ([SCAN], True, None, None),
+        ([SCAN], False, 1.0, Unknown.CONTROLLER_SILENT),
+        ([SCAN], None, 1.0, Unknown.NO_CONTROLLER),
+        # In free hours only who scans is counted; no box is needed for that.
+        ([FREE], None, 0.5, None),
+        ([FREE], False, 0.5, None),
+        ([FREE], True, 0.4999, Unknown.HARDLY_COUNTED),
+        ([FREE], True, 0.0, Unknown.HARDLY_COUNTED),
+        ([FREE], True, None, Unknown.HARDLY_COUNTED),
+        # Whoever came before the door was locked may still be inside.
+        ([FREE, SCAN], True, 0.1, Unknown.HARDLY_COUNTED),
+        ([FREE, SCAN], True, 0.5, None),
+        ([FREE, SCAN], False, 0.1, Unknown.CONTROLLER_SILENT),
+        ([SCAN, FREE], False, 0.5, None),
+        # Where nobody may come in, no level would tell of room.
+        ([CLOSED], True, 1.0, Unknown.CLOSED),
+        ([FREE, Kind.STAFF_ONLY], True, 1.0, Unknown.CLOSED),
+        ([SCAN, Kind.EVACUATION], False, None, Unknown.CLOSED),
+        ([CLOSED, SCAN], True, None, None),
+    ],
+)
+def test_it_is_known_who_is_inside_where_whoever_came_had_to_be_counted(
+    held: Sequence[Kind], heard: bool | None, coverage: float | None, found: Unknown | None
+) -> None:
+    assert unknown_because(held, heard=heard, coverage=coverage) is found
+
+
+def test_a_level_is_told_only_where_it_is_known() -> None:
+    assert live_level(0, 10, None) is Level.EMPTY
+    assert live_level(10, 10, Unknown.CONTROLLER_SILENT) is None
+    assert live_level(0, 0, None) is None  # No places are counted.
+
+
+def local(hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 11, 24, hour, minute, tzinfo=UTC) - timedelta(hours=8)
+
+
+@pytest.mark.parametrize(
+    ("at", "stay_min", "found"),
+    [
+        (local(12), 60, [FREE]),
+        (local(18), 60, [FREE, SCAN]),
+        (local(18, 59), 60, [FREE, SCAN]),
+        (local(19), 60, [SCAN]),
+        (local(19), 61, [FREE, SCAN]),
+        (local(8), 60, [SCAN, FREE]),
+        # Somebody held the door open from two until three.
+        (local(2, 30), 60, [SCAN, FREE]),
+        (local(3, 59), 60, [FREE, SCAN]),
+        (local(4), 60, [SCAN]),
+    ],
+)
+def test_what_held_lately_goes_back_for_the_longest_stay(
+    at: datetime, stay_min: int, found: Sequence[Kind]
+) -> None:
+    open_door = Change(ChangeKind.HELD_OPEN, Tier.OVERRIDE, local(2), local(3), local(1))
+    rules = StationRules(
+        "Asia/Shanghai", parse_hours(OFFICE_HOURS), parse_hours(DAY_AND_NIGHT), (open_door,)
+    )
+    assert held_lately(rules, CALENDAR, at, stay=timedelta(minutes=stay_min)) == found
+
+
+def test_free_coverage_is_the_share_of_free_time_in_which_somebody_was_counted() -> None:
+    hour = 3_600_000
+    scanned = HourOf([0] * 4, free_ms=hour, free_visits=3)
+    nobody = HourOf([0] * 4, free_ms=hour)
+    half = HourOf([900_000] * 4, free_ms=hour // 2)  # Who is inside came before it.
+    night = HourOf([900_000] * 4)
+    day = [night, scanned, nobody, half]
+    assert free_coverage([day] * 4) == 0.4
+    assert free_coverage([day] * 3) is None
+    assert free_coverage([*[day] * 3, None, [night]]) is None
+    assert free_coverage([[night]] * 8) is None
+    assert free_coverage([[nobody]] * 8) == 0
 
 
 def test_a_forecast_is_the_median_with_the_band_around_it() -> None:

@@ -20,7 +20,14 @@ from app.visits.presence import Arrival
 from app.visits.tables import WalkInCount
 from tests.conftest import NIGHT, Clock
 from tests.support.counting import rolled
-from tests.support.worlds import SomeAdmin, a_station, a_unit, a_worker, an_admin
+from tests.support.worlds import (
+    SomeAdmin,
+    a_controller,
+    a_station,
+    a_unit,
+    a_worker,
+    an_admin,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -302,10 +309,13 @@ async def test_occupancy_counts_parties_and_forgets_who_is_over_time(
     client: httpx.AsyncClient, runtime: Runtime, clock: Clock
 ) -> None:
     station, _ = await a_kept_station(runtime, capacity=10)
+    async with runtime.database.write() as tx:
+        controller, _ = await a_controller(tx, station, at=clock.now())
 
     async def seen() -> tuple[int, int, str]:
         async with runtime.database.write() as tx:  # An idle session ends before this story.
             auditor = await an_admin(tx, at=clock.now(), role=Role.AUDITOR)
+        runtime.controllers.heard(controller, clock.now())
         url = f"/v1/admin/stations/{station.id}/occupancy"
         answer = (await client.get(url, headers=auditor.headers)).json()
         assert datetime.fromisoformat(answer["as_of"]) == clock.now()

@@ -25,8 +25,8 @@ from app.places.stations import StationNotFound
 from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.runtime import Runtime
-from app.usual import profiles
-from app.usual.rules import busy_vs_capacity
+from app.usual import live, profiles
+from app.usual.rules import Unknown, busy_vs_capacity, live_level
 from app.visits import headcounts, occupancy
 from app.visits.headcounts import (
     HeadCount,
@@ -34,7 +34,7 @@ from app.visits.headcounts import (
     HeadCountNotFound,
     HeadCountOverlaps,
 )
-from app.visits.rules import Level, level
+from app.visits.rules import Level
 
 router = APIRouter(tags=["admin: visits"])
 
@@ -52,10 +52,14 @@ class OccupancyOut(Out):
     reserved: int
     """Persons for whom a place is kept now."""
     capacity: int
+    is_known: bool
+    """Whether whoever came had to be counted; else more may be inside than that."""
+    unknown_because: Unknown | None
     level: Level | None
+    """None, like the next two, where it is not known, and where no places are counted."""
     busy_vs_capacity: float | None
     busy_vs_usual: float | None
-    """Beside the median of the last eight such days at this time; None: fewer than four."""
+    """Beside the median of the last eight such days at this time; None also: fewer than four."""
     as_of: datetime
 
 
@@ -73,21 +77,30 @@ async def _occupancies(
     inside = await occupancy.inside_by_station(tx, ids, at=at)
     reserved = await scans.reserved_by_station(tx, ids, clock=held.deadlines)
     busy = await profiles.busy_by_station(tx, stations, inside, calendar, at=at)
-    return [
-        {
-            "id": station.id,
-            "code": station.code,
-            "name": station.name,
-            "inside": inside[station.id],
-            "reserved": reserved[station.id],
-            "capacity": station.capacity,
-            "level": level(inside[station.id], station.capacity),
-            "busy_vs_capacity": busy_vs_capacity(inside[station.id], station.capacity),
-            "busy_vs_usual": busy[station.id],
-            "as_of": at,
-        }
-        for station in stations
-    ]
+    unknown = await live.unknown_by_station(tx, stations, held.controllers, calendar, at=at)
+    found: list[dict[str, Any]] = []
+    for station in stations:
+        persons, why = inside[station.id], unknown[station.id]
+        is_known = why is None
+        found.append(
+            {
+                "id": station.id,
+                "code": station.code,
+                "name": station.name,
+                "inside": persons,
+                "reserved": reserved[station.id],
+                "capacity": station.capacity,
+                "is_known": is_known,
+                "unknown_because": why,
+                "level": live_level(persons, station.capacity, why),
+                "busy_vs_capacity": (
+                    busy_vs_capacity(persons, station.capacity) if is_known else None
+                ),
+                "busy_vs_usual": busy[station.id] if is_known else None,
+                "as_of": at,
+            }
+        )
+    return found
 
 
 @router.get(
