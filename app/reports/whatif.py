@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,6 +25,7 @@ from app.places import held
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
+from app.reports.answers import Note, unheard
 from app.reports.frame import Frame, base_of, frame
 from app.reports.grouped import Place
 from app.reports.rules import By, Slot, nearest_rank
@@ -72,7 +73,8 @@ class Assumption(StrEnum):
     NOBODY_ACTS_OTHERWISE = "nobody_acts_otherwise"
 
 
-class Moved(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Moved:
     """So many scans came to one answer and would have come to another."""
 
     before: str
@@ -159,8 +161,18 @@ class Wanted:
     """The zone by which scans without a station are counted; None: they are not."""
 
 
-async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> WhatIf:
-    """Replay; raises PeriodInvalid when there would be too many rows.
+async def portions(tx: AsyncSession, scope: Scope) -> int:
+    """Say in how many portions the stations will be replayed."""
+    count = sa.select(sa.func.count()).select_from(scope.stations.subquery())
+    return -(-(await tx.scalar(count) or 0) // STATIONS)
+
+
+async def what_if(
+    database: Database, calendar: Calendar, wanted: Wanted, note: Note = unheard
+) -> WhatIf:
+    """Replay, and note after each portion how many stations it had.
+
+    Raises PeriodInvalid when there would be too many rows.
 
     1. Lay out the rows, so that a place where nothing happened has zeros.
     2. Group by group, read the stations, their visits and their scans.
@@ -174,6 +186,7 @@ async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> Wha
         if wanted.whole_city is not None:
             without_station = await _nowhere(tx, scope, wanted.whole_city)
     ledger, timetables = Ledger(_key_of(wanted.rows)), Timetables(calendar)
+    counted = scope.period.from_day >= scope.retained_since
     medians = 0
     for first in range(0, len(ids), STATIONS):
         some = ids[first : first + STATIONS]
@@ -182,15 +195,17 @@ async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> Wha
             medians += sum(site.usual_stay is not None for site in sites.values())
             replay = Replay(sites, wanted.supposed, timetables, ledger)
             streamed = await tx.stream(_scans(scope, some))
-            async for rows in streamed.partitions(ROWS):
-                await asyncio.to_thread(replay.feed, rows)
+            async for scans in streamed.partitions(ROWS):
+                await asyncio.to_thread(replay.feed, scans)
             replay.finish()
+        note(len(some))
+    # Thousands of rows, each of many counts: beside the loop as well.
+    rows = await asyncio.to_thread(_rows, wanted.rows, made, ledger, counted=counted)
     totals = Tally()
     for tally in ledger.hours:
         totals.add(tally)
-    counted = scope.period.from_day >= scope.retained_since
     return WhatIf(
-        rows=_rows(wanted.rows, made, ledger, counted=counted),
+        rows=rows,
         totals=_figures(totals, counted=counted),
         by_hour=[_figures(tally, counted=counted) for tally in ledger.hours],
         scans=totals.scans,

@@ -7,6 +7,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from app.api.admin.whatif import FiguresOut, RowOut, WhatIfOut
 from app.api.words import ASSUMPTIONS, Language
 from app.db.types import new_id
 from app.doors.rules import Outcome, Reason
@@ -142,6 +143,20 @@ async def test_longer_hours_say_who_would_have_been_let_in_where_and_when(
     assumed = {each["code"]: each["says"] for each in body["assumes"]}
     assert assumed["hours_of_today"] == ASSUMPTIONS[Assumption.HOURS_OF_TODAY][Language.EN]
     assert body["change"] == {"access_hours": until("23:00")}
+
+
+async def test_the_answer_has_what_is_described_and_nothing_else(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    """It is written past the models that describe it."""
+    answer = await asks(client, city.chief, {"access_hours": until("23:00")})
+    body = answer.json()
+    described = WhatIfOut.model_json_schema(mode="serialization")["properties"]
+    assert set(body) == set(described)
+    assert set(body["rows"][0]) == set(RowOut.model_fields)
+    for figures in (body["totals"], body["by_hour"][22], body["rows"][0]["figures"]):
+        assert set(figures) == set(FiguresOut.model_fields)
+    WhatIfOut.model_validate(body | {"from_day": body["from"], "to_day": body["to"]})
 
 
 @pytest.mark.parametrize("by", ["station", "unit", "day", "hour"])

@@ -23,10 +23,11 @@ from app.people.tables import Worker
 from app.places import stations
 from app.places.rules import ChangeKind, Tier, parse_hours
 from app.places.tables import ModeChange, Station
+from app.reports.answers import Note, unheard
 from app.reports.rules import By, Period
 from app.reports.rules.suppositions import OtherHours, Supposition
 from app.reports.scope import Scope
-from app.reports.whatif import Rows, Wanted, WhatIf, what_if
+from app.reports.whatif import Rows, Wanted, WhatIf, portions, what_if
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.tables import EndSource, Visit
@@ -159,10 +160,8 @@ class Town:
             if visit is not None:
                 await presence.leave(tx, visit.id, self.workers[worker].owner_key, at=at)
 
-    async def asks(
-        self, supposed: Supposition, rows: Rows = Rows.STATION, period: Period = DAY
-    ) -> WhatIf:
-        scope = Scope(
+    def scope(self, period: Period = DAY) -> Scope:
+        return Scope(
             stations=sa.select(Station.id),
             roots=Roots(),
             period=period,
@@ -170,9 +169,18 @@ class Town:
             at=self.clock.now(),
             retained_since=period.from_day,
         )
+
+    async def asks(
+        self,
+        supposed: Supposition,
+        rows: Rows = Rows.STATION,
+        period: Period = DAY,
+        note: Note = unheard,
+    ) -> WhatIf:
+        scope = self.scope(period)
         calendar = await self.runtime.calendar.fresh(self.runtime.database)
         wanted = Wanted(scope, rows, supposed, timedelta(seconds=75), "Asia/Shanghai")
-        return await what_if(self.runtime.database, calendar.current, wanted)
+        return await what_if(self.runtime.database, calendar.current, wanted, note)
 
     async def recorded(self) -> list[Scan]:
         async with self.runtime.database.read() as tx:
@@ -304,6 +312,19 @@ async def test_who_came_to_another_station_says_nothing_of_the_usual_stay_at_the
     assert ends == [EndSource.OTHER_STATION, EndSource.WORKER]
     stays = (await town.asks(Supposition(capacity=3))).stays
     assert (stays.by_median, stays.by_longest) == (1, 1)
+
+
+async def test_a_long_replay_says_after_each_portion_how_many_stations_it_had(
+    runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = await town_of(runtime, clock).build()
+    for at_once, notes in ((1, [1, 1]), (2, [2]), (100, [2])):
+        monkeypatch.setattr("app.reports.whatif.STATIONS", at_once)
+        heard: list[int] = []
+        await town.asks(Supposition(), note=heard.append)
+        async with runtime.database.read() as tx:
+            told = await portions(tx, town.scope())
+        assert (heard, told) == (notes, len(notes))
 
 
 TWO_DAYS = Period(FIRST, FIRST + timedelta(days=2))
