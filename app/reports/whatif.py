@@ -31,9 +31,10 @@ from app.reports.grouped import Place
 from app.reports.rules import By, Slot, nearest_rank
 from app.reports.rules.replay import Replay, Site, Sojourn
 from app.reports.rules.suppositions import Ignored, Supposition
-from app.reports.rules.tallies import Answer, Ledger, Tally
+from app.reports.rules.tallies import Answer, Ledger, MovedScan, Tally
 from app.reports.rules.timetables import Timetables
 from app.reports.scope import Scope
+from app.reports.source import MOST_DAYS
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import OBSERVED, EndSource, Visit
 
@@ -42,6 +43,9 @@ STATIONS = 100
 
 ROWS = 500
 """How many scans are fetched at once: what the loop does for them in one go."""
+
+LISTED = 500
+"""How many of the scans that moved are listed at most."""
 
 MARGIN = timedelta(days=1)
 """Local days of any zone lie within the same days in UTC and so much around them."""
@@ -138,6 +142,10 @@ class WhatIf:
     """One for each hour of the local day."""
     scans: int
     """Replayed."""
+    scans_moved: int
+    """How many of them would have come to another answer."""
+    moved_scans: Sequence[MovedScan] | None
+    """The first of these by time, of one station and at most 31 days; None of more."""
     without_mode: int
     without_station: int | None
     """None: nobody but the whole city's administrators may know."""
@@ -186,6 +194,9 @@ async def what_if(
         if wanted.whole_city is not None:
             without_station = await _nowhere(tx, scope, wanted.whole_city)
     ledger, timetables = Ledger(_key_of(wanted.rows)), Timetables(calendar)
+    may_list = len(ids) == 1 and len(scope.period.days) <= MOST_DAYS
+    if may_list:
+        ledger.listed = LISTED
     counted = scope.period.from_day >= scope.retained_since
     medians = 0
     for first in range(0, len(ids), STATIONS):
@@ -209,6 +220,8 @@ async def what_if(
         totals=_figures(totals, counted=counted),
         by_hour=[_figures(tally, counted=counted) for tally in ledger.hours],
         scans=totals.scans,
+        scans_moved=totals.moved,
+        moved_scans=sorted(ledger.moved_scans, key=_when) if may_list else None,
         without_mode=ledger.without_mode,
         without_station=without_station,
         amended_since=ledger.amended_since if wanted.supposed.moves_modes else None,
@@ -439,6 +452,7 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     return (
         sa.select(
             scan.c.station_id,
+            scan.c.id.label("scan_id"),
             scan.c.scanned_at,
             scan.c.local_day,
             scan.c.local_hour,
@@ -484,6 +498,10 @@ def _rows(rows: Rows, made: Frame, ledger: Ledger, *, counted: bool) -> Sequence
             names = (place.station, place.unit, place.name, base.day, hour)
             found.append(Row(*names, share, figures))
     return found
+
+
+def _when(scan: MovedScan) -> datetime:
+    return scan.scanned_at
 
 
 def _key(rows: Rows, place: Place, base: Slot, hour: int | None) -> Hashable:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from app.api.admin.whatif import FiguresOut, RowOut, WhatIfOut
 from app.api.words import ASSUMPTIONS, Language
+from app.audit import Action, AuditEntry
 from app.db.types import new_id
 from app.doors.rules import Outcome, Reason
 from app.doors.tables import Controller, ControllerOutage, Scan
@@ -157,6 +158,42 @@ async def test_the_answer_has_what_is_described_and_nothing_else(
     for figures in (body["totals"], body["by_hour"][22], body["rows"][0]["figures"]):
         assert set(figures) == set(FiguresOut.model_fields)
     WhatIfOut.model_validate(body | {"from_day": body["from"], "to_day": body["to"]})
+
+
+async def test_of_one_station_the_scans_that_moved_are_told_and_that_is_in_the_trail(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    far = city.stations[1]
+    async with runtime.database.read() as tx:
+        query = sa.select(Scan.id).where(Scan.station_id == far.id).order_by(Scan.scanned_at)
+        first, _ = await tx.scalars(query)
+    change = {"access_hours": until("23:00")}
+
+    async def trail() -> list[AuditEntry]:
+        async with runtime.database.read() as tx:
+            exported = AuditEntry.action == Action.REPORT_EXPORTED
+            return list(await tx.scalars(sa.select(AuditEntry).where(exported)))
+
+    whole = (await asks(client, city.chief, change)).json()
+    assert (whole["moved_scans"], whole["scans_moved"], await trail()) == (None, 2, [])
+    one = (await asks(client, city.chief, change, station=str(far.id))).json()
+    assert one["scans_moved"] == 1
+    assert one["moved_scans"] == [
+        {
+            "id": str(first),
+            "scanned_at": "2026-11-23T14:40:00Z",
+            "before": {"outcome": "refused", "reason": "station_closed"},
+            "after": {"outcome": "granted", "reason": "ok"},
+        }
+    ]
+    (entry,) = await trail()
+    assert (entry.subject, entry.admin_id) == ("report:what-if", city.chief.id)
+    assert entry.after == {
+        "from": "2026-11-23",
+        "to": "2026-11-24",
+        "station": str(far.id),
+        "change": change,
+    }
 
 
 @pytest.mark.parametrize("by", ["station", "unit", "day", "hour"])

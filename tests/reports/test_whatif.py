@@ -26,6 +26,7 @@ from app.places.tables import ModeChange, Station
 from app.reports.answers import Note, unheard
 from app.reports.rules import By, Period
 from app.reports.rules.suppositions import OtherHours, Supposition
+from app.reports.rules.tallies import Decided, MovedScan
 from app.reports.scope import Scope
 from app.reports.whatif import Rows, Wanted, WhatIf, portions, what_if
 from app.runtime import Runtime
@@ -160,9 +161,10 @@ class Town:
             if visit is not None:
                 await presence.leave(tx, visit.id, self.workers[worker].owner_key, at=at)
 
-    def scope(self, period: Period = DAY) -> Scope:
+    def scope(self, period: Period = DAY, station: int | None = None) -> Scope:
+        chosen = self.stations if station is None else [self.stations[station]]
         return Scope(
-            stations=sa.select(Station.id),
+            stations=sa.select(Station.id).where(Station.id.in_([one.id for one in chosen])),
             roots=Roots(),
             period=period,
             by=By.STATION,
@@ -176,8 +178,9 @@ class Town:
         rows: Rows = Rows.STATION,
         period: Period = DAY,
         note: Note = unheard,
+        station: int | None = None,
     ) -> WhatIf:
-        scope = self.scope(period)
+        scope = self.scope(period, station)
         calendar = await self.runtime.calendar.fresh(self.runtime.database)
         wanted = Wanted(scope, rows, supposed, timedelta(seconds=75), "Asia/Shanghai")
         return await what_if(self.runtime.database, calendar.current, wanted, note)
@@ -325,6 +328,37 @@ async def test_a_long_replay_says_after_each_portion_how_many_stations_it_had(
         async with runtime.database.read() as tx:
             told = await portions(tx, town.scope())
         assert (heard, told) == (notes, len(notes))
+
+
+async def test_of_one_station_and_a_month_the_scans_that_moved_are_told_by_time(
+    runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = await town_of(runtime, clock).build(capacity=1)
+    came = ((21.5, 0, 0), (22.25, 1, 0), (22.3, 2, 1), (22.6, 2, 0), (23.75, 4, 0))
+    scans = []
+    for hour, worker, station in came:
+        clock.set(at_hour(hour))
+        scans.append(await town.scans(worker, station))
+    clock.set(at_hour(24))
+    later = Supposition(access=OtherHours(parse_hours(hours("06:00", "23:30"))), capacity=1)
+    closed = Decided(Outcome.REFUSED, Reason.STATION_CLOSED)
+    full = Decided(Outcome.REFUSED, Reason.STATION_FULL)
+    found = await town.asks(later, station=0)
+    assert found.moved_scans == [
+        MovedScan(scans[1].id, at_hour(22.25), closed, full),
+        MovedScan(scans[3].id, at_hour(22.6), closed, Decided(Outcome.GRANTED, Reason.OK)),
+    ]
+    assert (found.scans, found.scans_moved) == (4, 2)
+    monkeypatch.setattr("app.reports.whatif.LISTED", 1)
+    first = await town.asks(later, station=0)
+    assert (first.moved_scans, first.scans_moved) == (found.moved_scans[:1], 2)
+    # Of many stations, or of many days, it would be the trail of somebody.
+    both = await town.asks(later)
+    assert (both.moved_scans, both.scans_moved) == (None, 3)
+    for days, is_told in ((31, True), (32, False)):
+        month = Period(FIRST, FIRST + timedelta(days=days))
+        told = (await town.asks(later, period=month, station=0)).moved_scans
+        assert (told is not None) is is_told
 
 
 TWO_DAYS = Period(FIRST, FIRST + timedelta(days=2))

@@ -18,7 +18,7 @@ def row_of(name: str, figures: Figures | None) -> Row:
 
 
 def read(*rows: Row) -> list[dict[str, str]]:
-    found = WhatIf(rows, NIGHT, [], 12, 0, None, None, Stays(0, 1), [])
+    found = WhatIf(rows, NIGHT, [], 12, 3, None, 0, None, None, Stays(0, 1), [])
     text = as_csv(found).decode()
     assert text.startswith(BOM)
     header, *lines = csv.reader(io.StringIO(text.removeprefix(BOM), newline=""))

@@ -19,6 +19,8 @@ from app.api.guards import AdminForbidden, NotSignedIn
 from app.api.problems import problems
 from app.api.shapes import In, LocalDay, Out
 from app.api.words import ASSUMPTIONS, Language
+from app.audit import Action, Subject, record
+from app.doors.rules import Outcome, Reason
 from app.errors import RequestInvalid
 from app.people.admins import SignedInAdmin
 from app.places.rules import CITY_ZONE, local_day, parse_hours
@@ -98,6 +100,18 @@ class AssumptionOut(Out):
     says: str
 
 
+class DecidedOut(Out):
+    outcome: Outcome
+    reason: Reason
+
+
+class MovedScanOut(Out):
+    id: uuid.UUID
+    scanned_at: datetime
+    before: DecidedOut
+    after: DecidedOut
+
+
 class WhatIfOut(Out):
     report: str
     from_day: Annotated[date, Field(serialization_alias="from")]
@@ -108,6 +122,9 @@ class WhatIfOut(Out):
     totals: FiguresOut
     by_hour: list[FiguresOut]
     scans: int
+    scans_moved: int
+    moved_scans: list[MovedScanOut] | None
+    """The first 500 by time, of one station and at most 31 days; null of more."""
     without_mode: int
     without_station: int | None
     amended_since: int | None
@@ -125,13 +142,19 @@ class WhatIfOut(Out):
 async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang: Lang) -> Response:
     """Decide the recorded scans of at most 366 days again under other rules; changes nothing.
 
-    One replay runs at a time in each process.
+    Of one station and at most 31 days it lists the scans that would have come to another answer;
+    they name no worker. One replay runs at a time in each process.
     """
     async with held.database.read() as tx:
         wanted = await wanted_of(tx, admin, body, held.settings, at=at)
     async with held.rehearsal:
         calendar = await held.calendar.fresh(held.database)
         found = await what_if(held.database, calendar.current, wanted)
+    if found.moved_scans is not None:
+        async with held.database.write() as tx:
+            subject = Subject("report", "what-if", unit_path=admin.unit_path)
+            after = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
     text = await asyncio.to_thread(as_json, body, found, lang, at=at)
     return Response(text, media_type="application/json")
 

@@ -48,6 +48,7 @@ class Recorded(NamedTuple):
     """A scan as it was recorded, and the visit that came of it; in this order it is fed."""
 
     station_id: Hashable
+    scan_id: Hashable
     scanned_at: datetime
     local_day: date
     local_hour: int
@@ -223,6 +224,7 @@ class _Station:
     def scan(
         self,
         _station_id: Hashable,
+        scan_id: Hashable,
         at: datetime,
         day: date,
         hour: int,
@@ -301,6 +303,8 @@ class _Station:
         )
         for tally in tallies:
             tally.answers[before, after] += 1
+        if before is not after:
+            self._ledger.move(scan_id, at, before, after)
         if demand_key is not None:
             self._demand(demand_key, at, before in LET_IN, after in LET_IN, tallies)
         self._recall(then, his_then, recorded, kept_until, names, at, party_size)
