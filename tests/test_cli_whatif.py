@@ -99,6 +99,11 @@ def test_it_may_be_of_one_branch_or_one_station_and_have_rows_of_time(
     narrow = rows("--station", stations[1]["station"])
     assert [moved(row) for row in narrow] == [moved(stations[1])]
     assert rows("--unit", "1") == stations
+    cut = rows("--bucket", "hour_of_day")
+    assert len(cut) == 3 * 24
+    assert sum(int(row["newly_turned_away"]) for row in cut) == sum(
+        int(row["newly_turned_away"]) for row in stations
+    )
     hours = rows("--by", "hour")
     assert [row["hour"] for row in hours] == [str(hour) for hour in range(24)]
     for name in ("recorded_granted", "newly_turned_away"):

@@ -19,7 +19,8 @@ from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
 from app.clock import monotonic
 from app.errors import RequestInvalid
-from app.reports.whatif import Rows, WhatIf, portions, what_if
+from app.reports.rules import Bucket, By
+from app.reports.whatif import WhatIf, portions, what_if
 from app.reports.whatif_table import as_csv
 from app.runtime import Runtime
 
@@ -43,7 +44,8 @@ def replay_scans(
             help="JSON file of what is supposed, as the API's `change`; - is standard input.",
         ),
     ],
-    by: Annotated[Rows, typer.Option(help="One row per what.")] = Rows.STATION,
+    by: Annotated[By, typer.Option(help="One row per what.")] = By.STATION,
+    bucket: Annotated[Bucket | None, typer.Option(help="Cut each row into pieces of time.")] = None,
     unit: BranchName = None,
     station: StationCode = None,
     form: Annotated[Form, typer.Option("--format", help="How it is written.")] = Form.CSV,
@@ -69,6 +71,7 @@ def replay_scans(
                     "station": None if station is None else (await station_of(tx, station)).id,
                     "change": supposed,
                     "by": by,
+                    "bucket": bucket,
                 }
             )
             wanted = await wanted_of(tx, ANYWHERE, asked, held.settings, at=at)

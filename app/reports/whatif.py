@@ -27,8 +27,7 @@ from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.reports.answers import Note, unheard
 from app.reports.frame import Frame, base_of, frame
-from app.reports.grouped import Place
-from app.reports.rules import By, Slot, nearest_rank
+from app.reports.rules import By, Class, Slots, nearest_rank
 from app.reports.rules.replay import Replay, Site, Sojourn
 from app.reports.rules.suppositions import Ignored, Supposition
 from app.reports.rules.tallies import Answer, Ledger, MovedScan, Tally
@@ -49,16 +48,6 @@ LISTED = 500
 
 MARGIN = timedelta(days=1)
 """Local days of any zone lie within the same days in UTC and so much around them."""
-
-
-class Rows(StrEnum):
-    """What a what-if has one row for."""
-
-    STATION = "station"
-    UNIT = "unit"
-    DAY = "day"
-    HOUR = "hour"
-    """Of the local day, over all days and stations."""
 
 
 class Assumption(StrEnum):
@@ -112,13 +101,16 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One place or time; no figures where nothing can be known of it."""
+    """One place and time, named as in every report; no figures where nothing can be known of it."""
 
     station: str | None
     unit: str | None
     name: str
+    operating_model: str | None
     day: date | None
     hour: int | None
+    weekday: int | None
+    day_class: Class | None
     known_share: float
     figures: Figures | None
 
@@ -160,8 +152,6 @@ class Wanted:
     """What is asked."""
 
     scope: Scope
-    """`by` and `bucket` are settled by `rows`."""
-    rows: Rows
     supposed: Supposition
     silence: timedelta
     """A controller that was not heard for so long was offline."""
@@ -186,14 +176,15 @@ async def what_if(
     2. Group by group, read the stations, their visits and their scans.
     3. Decide the scans again in a thread, while the loop serves doors.
     """
-    scope = _framed(wanted)
+    # Which days a row has is for the frame to say, as in every report.
+    scope = replace(wanted.scope, calendar=calendar)
     async with database.read() as tx:
         made = await frame(tx, scope, is_raw=True)
         ids = list(await tx.scalars(scope.stations.order_by(Station.id)))
         without_station = None
         if wanted.whole_city is not None:
             without_station = await _nowhere(tx, scope, wanted.whole_city)
-    ledger, timetables = Ledger(_key_of(wanted.rows)), Timetables(calendar)
+    ledger, timetables = Ledger(_key_of(made.slots)), Timetables(calendar)
     may_list = len(ids) == 1 and len(scope.period.days) <= MOST_DAYS
     if may_list:
         ledger.listed = LISTED
@@ -202,7 +193,7 @@ async def what_if(
     for first in range(0, len(ids), STATIONS):
         some = ids[first : first + STATIONS]
         async with database.read() as tx:
-            sites = await _sites(tx, scope, some, silence=wanted.silence)
+            sites = await _sites(tx, made, some, silence=wanted.silence)
             medians += sum(site.usual_stay is not None for site in sites.values())
             replay = Replay(sites, wanted.supposed, timetables, ledger)
             streamed = await tx.stream(_scans(scope, some))
@@ -211,7 +202,7 @@ async def what_if(
             replay.finish()
         note(len(some))
     # Thousands of rows, each of many counts: beside the loop as well.
-    rows = await asyncio.to_thread(_rows, wanted.rows, made, ledger, counted=counted)
+    rows = await asyncio.to_thread(_rows, made, ledger, counted=counted)
     totals = Tally()
     for tally in ledger.hours:
         totals.add(tally)
@@ -245,20 +236,12 @@ def assumptions(supposed: Supposition) -> Sequence[Assumption]:
     return [*found, Assumption.USUAL_STAY, Assumption.NOBODY_ACTS_OTHERWISE]
 
 
-def _framed(wanted: Wanted) -> Scope:
-    return replace(wanted.scope, by=By(wanted.rows.value), bucket=None)
-
-
-def _key_of(rows: Rows) -> Callable[[Hashable, Hashable, date, int], Hashable]:
-    match rows:
-        case Rows.STATION:
-            return lambda station, _unit, _day, _hour: station
-        case Rows.UNIT:
-            return lambda _station, unit, _day, _hour: unit
-        case Rows.DAY:
-            return lambda _station, _unit, day, _hour: day
-        case Rows.HOUR:
-            return lambda _station, _unit, _day, hour: hour
+def _key_of(slots: Slots) -> Callable[[Hashable, date, int], Hashable]:
+    """Name a row by its place and the number of its slot, as a frame numbers them."""
+    base_of = {day: number for number, base in enumerate(slots.bases) for day in base.days}
+    if slots.by_hour:
+        return lambda place, day, hour: (place, base_of[day] * 24 + hour)
+    return lambda place, day, _hour: (place, base_of[day])
 
 
 async def _nowhere(tx: AsyncSession, scope: Scope, timezone: str) -> int:
@@ -270,9 +253,10 @@ async def _nowhere(tx: AsyncSession, scope: Scope, timezone: str) -> int:
 
 
 async def _sites(
-    tx: AsyncSession, scope: Scope, ids: Sequence[uuid.UUID], *, silence: timedelta
+    tx: AsyncSession, made: Frame, ids: Sequence[uuid.UUID], *, silence: timedelta
 ) -> Mapping[Hashable, Site]:
     """Read some stations, and what is known of the period beside their scans."""
+    scope = made.scope
     begins, ends = scope.period.instants("UTC")
     begins, ends = begins - MARGIN, ends + MARGIN
     changes = await _changes(tx, ids, begins, ends)
@@ -285,6 +269,7 @@ async def _sites(
         sa.select(
             Station.id,
             Station.unit_id,
+            Station.operating_model,
             Station.timezone,
             Station.staffed_hours,
             Station.access_hours,
@@ -294,7 +279,7 @@ async def _sites(
     )
     return {
         row.id: Site(
-            unit_id=row.unit_id,
+            place=_place_of(made, row),
             rules=replace(station_rules(row, ()), changes=tuple(changes.get(row.id, ()))),
             capacity=row.capacity,
             seats=seats.get(row.id, ()),
@@ -306,6 +291,18 @@ async def _sites(
         )
         for row in rows
     }
+
+
+def _place_of(made: Frame, station: Any) -> Hashable:
+    """Say to which of the rows' places a station belongs; None: to all of them, or to none."""
+    if made.scope.by.is_unit:
+        branch = made.branches.get(station.unit_id)
+        return None if branch is None else branch.unit
+    places: Mapping[By, Hashable] = {
+        By.STATION: station.id,
+        By.OPERATING_MODEL: station.operating_model,
+    }
+    return places.get(made.scope.by)
 
 
 async def _changes(
@@ -486,26 +483,32 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     )
 
 
-def _rows(rows: Rows, made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
-    found = []
+def _rows(made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
+    found, nothing = [], Tally()
     for part in made.parts():
         for number, share in enumerate(part.known.shares.tolist()):
             place_number, slot = divmod(number, made.slots.count)
             place, base = part.places[place_number], base_of(part, number)
-            hour = slot if rows is Rows.HOUR else None
-            tally = ledger.rows.get(_key(rows, place, base, hour), Tally())
-            figures = _figures(tally, counted=counted) if share > 0 else None
-            names = (place.station, place.unit, place.name, base.day, hour)
-            found.append(Row(*names, share, figures))
+            tally = ledger.rows.get((place.id or place.operating_model, slot), nothing)
+            found.append(
+                Row(
+                    station=place.station,
+                    unit=place.unit,
+                    name=place.name,
+                    operating_model=place.operating_model,
+                    day=base.day,
+                    hour=slot % 24 if made.slots.by_hour else None,
+                    weekday=base.weekday,
+                    day_class=base.day_class,
+                    known_share=share,
+                    figures=_figures(tally, counted=counted) if share > 0 else None,
+                )
+            )
     return found
 
 
 def _when(scan: MovedScan) -> datetime:
     return scan.scanned_at
-
-
-def _key(rows: Rows, place: Place, base: Slot, hour: int | None) -> Hashable:
-    return {Rows.DAY: base.day, Rows.HOUR: hour}.get(rows, place.id)
 
 
 def _figures(tally: Tally, *, counted: bool) -> Figures:

@@ -196,8 +196,10 @@ async def test_of_one_station_the_scans_that_moved_are_told_and_that_is_in_the_t
     }
 
 
-@pytest.mark.parametrize("by", ["station", "unit", "day", "hour"])
-async def test_rows_are_for_stations_units_days_or_hours_and_empty_where_nothing_is_known(
+@pytest.mark.parametrize(
+    "by", ["station", "unit", "branch", "all", "day", "weekday", "day_class", "week", "hour"]
+)
+async def test_rows_are_for_places_or_times_and_empty_where_nothing_is_known(
     client: httpx.AsyncClient, city: City, by: str
 ) -> None:
     change = {"access_hours": DAY_AND_NIGHT}
@@ -210,12 +212,33 @@ async def test_rows_are_for_stations_units_days_or_hours_and_empty_where_nothing
         == {
             "station": [1, 1],
             "unit": [1, 1],
+            "branch": [1, 1],
+            "all": [2],
             "day": [2, None],
+            "weekday": [2, None],
+            "day_class": [2],
+            "week": [2],
             "hour": [0] * 22 + [2, 0],
         }[by]
     )
     if by == "unit":
         assert {row["unit"] for row in rows} == {str(city.near.id), str(city.far.id)}
+
+
+async def test_a_place_may_be_cut_into_the_hours_of_its_day(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    change = {"access_hours": DAY_AND_NIGHT, "capacity": 2}
+    answer = await asks(client, city.chief, change, bucket="hour_of_day", to="2026-11-25")
+    body = answer.json()
+    assert (body["by"], body["bucket"]) == ("station", "hour_of_day")
+    let_in = {
+        (row["station"], row["hour"]): row["figures"]["newly_let_in"]
+        for row in body["rows"]
+        if row["figures"] and row["figures"]["newly_let_in"]
+    }
+    assert let_in == {("CQ0001", 22): 1, ("CQ0002", 22): 1, ("CQ0002", 23): 1}
+    assert len(body["rows"]) == 48
 
 
 async def test_another_district_is_not_there_and_whoever_has_one_sees_only_it(
@@ -243,7 +266,9 @@ async def test_another_district_is_not_there_and_whoever_has_one_sees_only_it(
         ({"colour": "red"}, {}),
         ({}, {"to": "2026-11-23"}),
         ({}, {"to": "2028-01-01"}),
-        ({}, {"by": "month"}),
+        ({}, {"by": "colour"}),
+        ({}, {"by": "day", "bucket": "hour_of_day"}),
+        ({}, {"bucket": "minute"}),
     ],
 )
 async def test_what_cannot_be_supposed_is_refused_with_its_place(

@@ -97,13 +97,13 @@ def ledger_of(
     *scans: Recorded, supposed: Supposition, listed: int = 0, **site: Any
 ) -> Ledger:
     values: dict[str, Any] = {
-        "unit_id": "u",
+        "place": "s",
         "rules": RULES,
         "capacity": 10,
         "max_stay": 60 * MINUTE,
         "usual_stay": 20 * MINUTE,
     }
-    ledger = Ledger(lambda station, _unit, _day, _hour: station, listed=listed)
+    ledger = Ledger(lambda place, _day, _hour: place, listed=listed)
     sites = {"s": Site(**(values | site))}
     replay = Replay(sites, supposed, Timetables(CALENDAR), ledger)
     replay.feed(scans)
@@ -385,7 +385,7 @@ def test_stations_are_apart_and_come_one_after_the_other() -> None:
         entered(18.1, minutes=30, worker_id="b", station_id="t"),
     ]
     site = Site("u", RULES, 10, 60 * MINUTE)
-    ledger = Ledger(lambda _station, _unit, _day, hour: hour)
+    ledger = Ledger(lambda _place, _day, hour: hour)
     supposed = Supposition(capacity=1)
     replay = Replay({"s": site, "t": site}, supposed, Timetables(CALENDAR), ledger)
     for scan in scans:

@@ -25,13 +25,14 @@ from app.errors import RequestInvalid
 from app.people.admins import SignedInAdmin
 from app.places.rules import CITY_ZONE, local_day, parse_hours
 from app.places.stations import StationNotFound
+from app.places.tables import OperatingModel
 from app.places.units import UnitNotFound
 from app.reports.asked import period_of, places_within
 from app.reports.rollup import retained_since
-from app.reports.rules import By, Completeness, completeness
+from app.reports.rules import Bucket, By, Class, Completeness, completeness
 from app.reports.rules.suppositions import Ignored, OtherHours, Supposition
 from app.reports.scope import PeriodInvalid, Scope
-from app.reports.whatif import Assumption, Rows, Wanted, WhatIf, what_if
+from app.reports.whatif import Assumption, Wanted, WhatIf, what_if
 from app.settings import Settings
 
 router = APIRouter(tags=["admin: reports"])
@@ -55,7 +56,8 @@ class WhatIfIn(In):
     unit: uuid.UUID | None = None
     station: uuid.UUID | None = None
     change: ChangeIn
-    by: Rows = Rows.STATION
+    by: By = By.STATION
+    bucket: Bucket | None = None
 
 
 class MovedOut(Out):
@@ -84,8 +86,11 @@ class RowOut(Out):
     station: str | None
     unit: str | None
     name: str
+    operating_model: OperatingModel | None
     day: date | None
     hour: int | None
+    weekday: int | None
+    day_class: Class | None
     known_share: float
     figures: FiguresOut | None
 
@@ -116,7 +121,8 @@ class WhatIfOut(Out):
     report: str
     from_day: Annotated[date, Field(serialization_alias="from")]
     to_day: Annotated[date, Field(serialization_alias="to")]
-    by: Rows
+    by: By
+    bucket: Bucket | None
     change: dict[str, Any]
     rows: list[RowOut]
     totals: FiguresOut
@@ -179,13 +185,14 @@ async def wanted_of(
         stations=stations,
         roots=roots,
         period=period,
-        by=By.STATION,
+        by=asked.by,
         at=at,
         retained_since=retained_since(at, timedelta(days=settings.retention_days)),
+        bucket=asked.bucket,
     )
     whole_city = admin.has_city and asked.unit is None and asked.station is None
     silence = timedelta(seconds=settings.controller_silence_s)
-    return Wanted(scope, asked.by, supposed, silence, CITY_ZONE if whole_city else None)
+    return Wanted(scope, supposed, silence, CITY_ZONE if whole_city else None)
 
 
 def known_of(asked: WhatIfIn, *, at: datetime) -> Completeness:
@@ -203,6 +210,7 @@ def as_json(asked: WhatIfIn, found: WhatIf, lang: Language, *, at: datetime) -> 
             "from": asked.from_day,
             "to": asked.to_day,
             "by": asked.by,
+            "bucket": asked.bucket,
             "change": asked.change.model_dump(mode="json", exclude_unset=True),
             **{name: getattr(found, name) for name in WhatIf.__slots__},
             "assumes": says,

@@ -75,7 +75,8 @@ class Recorded(NamedTuple):
 class Site:
     """A station as it is today, with what is known of the period."""
 
-    unit_id: Hashable
+    place: Hashable
+    """Which row's it is, where rows are places."""
     rules: StationRules
     """Today's hours, and every dated change as long as it held then."""
     capacity: int
@@ -298,9 +299,7 @@ class _Station:
                 after = Outcome.WALK_IN
             case Granted():
                 after = Outcome.GRANTED
-        tallies = self._ledger.tallies(
-            self._ledger.key(self.id, self._site.unit_id, day, hour), hour
-        )
+        tallies = self._ledger.tallies(self._ledger.key(self._site.place, day, hour), hour)
         for tally in tallies:
             tally.answers[before, after] += 1
         if before is not after:

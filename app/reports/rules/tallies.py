@@ -94,8 +94,8 @@ class Tally:
 class Ledger:
     """What a replay found."""
 
-    key: Callable[[Hashable, Hashable, date, int], Hashable]
-    """Says which row a scan counts in: by station, unit, local day, local hour."""
+    key: Callable[[Hashable, date, int], Hashable]
+    """Says which row a scan counts in: by the station's place, local day, local hour."""
     rows: dict[Hashable, Tally] = field(default_factory=dict)
     hours: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(24)])
     without_mode: int = 0
