@@ -124,7 +124,7 @@ def int_of(cell: str) -> int:
         ("{}", ("--from", "2026-11-21"), 1, "to must come after from"),
         ("{}", ("--station", "X"), 1, "no station has the code X"),
         ("{}", ("--format", "xlsx"), 2, "xlsx"),
-        ("{}", ("--change", "/nowhere/change.json"), 2, "does not exist"),
+        ("{}", ("--change", "/nowhere/change.json"), 1, "No such file"),
     ],
 )
 def test_what_cannot_be_supposed_is_refused_and_leaves_the_file_as_it_was(

@@ -38,9 +38,6 @@ def replay_scans(
     change: Annotated[
         Path,
         typer.Option(
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
             help="JSON file of what is supposed, as the API's `change`; - is standard input.",
         ),
     ],

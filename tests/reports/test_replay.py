@@ -93,9 +93,7 @@ def replayed(*scans: Recorded, supposed: Supposition, **site: Any) -> Tally:
     return ledger_of(*scans, supposed=supposed, **site).rows["s"]
 
 
-def ledger_of(
-    *scans: Recorded, supposed: Supposition, listed: int = 0, **site: Any
-) -> Ledger:
+def ledger_of(*scans: Recorded, supposed: Supposition, listed: int = 0, **site: Any) -> Ledger:
     values: dict[str, Any] = {
         "place": "s",
         "rules": RULES,

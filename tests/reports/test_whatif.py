@@ -408,6 +408,7 @@ async def test_its_rows_are_those_of_the_reports_and_the_recorded_is_what_these_
     holiday = {"day_class": DayClass.PUBLIC_HOLIDAY, "name": "假日", "source": "test"}
     async with runtime.database.write() as tx:
         tx.add(CalendarDay(day=FIRST + timedelta(days=1), **holiday))
+    runtime.calendar.forget()
     await town.build()
     await a_random_day(town)
     clock.set(at_hour(48))
@@ -443,6 +444,9 @@ async def test_its_rows_are_those_of_the_reports_and_the_recorded_is_what_these_
             *("day", "hour", "weekday", "day_class", "known_share"),
             *("granted", "walk_in", "refused", "unmet_demand"),
         )
-        assert told == [tuple(getattr(row, name) for name in names) for row in counted], (by, bucket)
+        assert told == [tuple(getattr(row, name) for name in names) for row in counted], (
+            by,
+            bucket,
+        )
         assert sum(each[-2] for each in told) > 0
     assert classes == {None, Class.WORKDAY, Class.PUBLIC_HOLIDAY}
