@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import typer
 
-from app.cli import accounts, field, files, history, keys, reports, serving, work
+from app.cli import accounts, field, files, history, keys, reports, serving, whatif, work
 
 app = typer.Typer(
     name="yizhan",
@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {
     "agent": field.agent,
     "fleet": field.fleet,
     "report": reports.write_report,
+    "what-if": whatif.replay_scans,
 }
 for word, command in COMMANDS.items():
     app.command(word)(command)

@@ -1,28 +1,24 @@
 """Reports as files: any of the catalogue, and the monthly sheets of stations."""
 
 import asyncio
-import sys
-import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
-from app.cli.places import station_of, unit_id_of, unit_of
+from app.cli.options import BranchName, FromDay, OutFile, StationCode, ToDay
+from app.cli.output import beside, need_folder, sink, whole
+from app.cli.places import ANYWHERE, station_of, unit_id_of, unit_of
 from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
 from app.clock import monotonic
-from app.people.admins import SignedInAdmin
-from app.people.rules import Role
 from app.places import units
-from app.places.rules import CITY_ZONE, EARLIEST, LATEST
+from app.places.rules import CITY_ZONE
 from app.places.tables import Station, Unit
 from app.reports.answers import Answer, answer, as_csv, as_json, as_workbook, local
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
@@ -36,46 +32,26 @@ SHEETS_AT_ONCE = 20
 """Sheets that share a typeface; so many are drawn between two moves of the bar."""
 
 
-_ANYWHERE = SignedInAdmin(uuid.UUID(int=0), Role.CITY_ADMIN, unit_path=None, station_id=None)
-"""Whoever can run a command has the machine, and sees the whole city; the id is written nowhere."""
-
-
-def _day(day: datetime) -> datetime:
-    if not EARLIEST.date() <= day.date() < LATEST.date():
-        raise typer.BadParameter("the date must lie between 2000 and 2100")
-    return day
-
-
 def write_report(
     report: Annotated[Report, typer.Option(help="Which one.")],
-    from_day: Annotated[
-        datetime,
-        typer.Option("--from", formats=["%Y-%m-%d"], callback=_day, help="First local day."),
-    ],
-    to_day: Annotated[
-        datetime,
-        typer.Option("--to", formats=["%Y-%m-%d"], callback=_day, help="The day after the last."),
-    ],
+    from_day: FromDay,
+    to_day: ToDay,
     by: Annotated[By, typer.Option(help="One row per what.")] = By.STATION,
     bucket: Annotated[Bucket | None, typer.Option(help="Cut each row into pieces of time.")] = None,
-    unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
-    station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
+    unit: BranchName = None,
+    station: StationCode = None,
     compare: Annotated[
         Compare | None, typer.Option(help="Beside each figure: the period before.")
     ] = None,
     figure: Annotated[Ranked | None, typer.Option(help="Of `ranking`: by what.")] = None,
     form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.CSV,
-    file: Annotated[
-        Path | None, typer.Option("--out", dir_okay=False, help="File; else standard output.")
-    ] = None,
+    file: OutFile = None,
 ) -> None:
     """Write a report of the catalogue to a file, however long, and say how complete it is."""
     if form is Format.XLSX and file is None:
         err.print("refused: a workbook needs a file; say --out FILE")
         raise typer.Exit(2)
-    if file is not None and not file.absolute().parent.is_dir():
-        err.print(f"refused: there is no folder {file.absolute().parent}")
-        raise typer.Exit(2)
+    need_folder(file)
 
     async def ask(held: Runtime) -> Answer:
         days = (await held.calendar.fresh(held.database)).current
@@ -88,7 +64,7 @@ def write_report(
             return await answer(
                 tx,
                 asked,
-                await scope_of(tx, _ANYWHERE, asked, days, retention=retention, at=held.now()),
+                await scope_of(tx, ANYWHERE, asked, days, retention=retention, at=held.now()),
                 silence=timedelta(seconds=held.settings.controller_silence_s),
                 streams=True,
                 is_whole_city=branch is None and one is None,
@@ -97,13 +73,13 @@ def write_report(
     def act(into: Path | None) -> Callable[[Runtime], Awaitable[tuple[int, Answer]]]:
         async def write(held: Runtime) -> tuple[int, Answer]:
             found = await ask(held)
-            console = Console(quiet=True) if file is None and out.is_terminal else err
-            with shown(report.value, found.portions, console=console, monotonic=monotonic) as step:
+            where, parts = beside(file), found.portions
+            with shown(report.value, parts, console=where, monotonic=monotonic) as step:
                 return await _write(held, found, form, into, step), found
 
         return write
 
-    with plain_refusals(), _whole(file) as into:
+    with plain_refusals(), whole(file) as into:
         rows, found = run(act(into), writes=False)
     said = out if file else err
     said.print(f"wrote {rows:,} rows" + (f" to {file}" if file else ""))
@@ -141,41 +117,17 @@ async def _write(
         await as_workbook(read, found, into, note)
         return written
     make = as_json if form is Format.JSON else as_csv
-    with _sink(into) as sink:
+    with sink(into) as file:
         async for piece in make(read, found, note):
-            sink.write(piece)
+            file.write(piece)
     return written
-
-
-@contextmanager
-def _sink(into: Path | None) -> Iterator[BinaryIO]:
-    if into is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    with into.open("wb") as file:
-        yield file
-
-
-@contextmanager
-def _whole(file: Path | None) -> Iterator[Path | None]:
-    """Say where to write, so that a file of this name is whole or was not touched."""
-    if file is None or (file.exists() and not file.is_file()):
-        yield file
-        return
-    part = file.with_name(f"{file.name}.part")
-    try:
-        yield part
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def export_sheets(
     month: Annotated[str, typer.Option(help="Such as 2026-10.")],
     folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to write the PDFs.")],
-    unit: Annotated[str | None, typer.Option(help="Name or path of a branch; else all.")] = None,
-    station: Annotated[str | None, typer.Option(help="Code of the only station.")] = None,
+    unit: BranchName = None,
+    station: StationCode = None,
 ) -> None:
     """Write the sheets of a month, one PDF page each: of all stations then in use, or of one."""
 

@@ -36,7 +36,7 @@ Note = Callable[[int], None]
 """Hears of every portion that is written, and how many rows it had."""
 
 
-def _unheard(_rows: int) -> None:
+def unheard(_rows: int) -> None:
     """Nobody asks how far it is."""
 
 
@@ -139,7 +139,7 @@ async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta
     return await queries.rows(tx, scope, REPORTS[asked.report])
 
 
-async def as_csv(read: ReadTx, answer: Answer, note: Note = _unheard) -> AsyncIterator[bytes]:
+async def as_csv(read: ReadTx, answer: Answer, note: Note = unheard) -> AsyncIterator[bytes]:
     """Write it as CSV, portion by portion: one table, with its facts to be told beside it."""
     yield csv_head(answer.names).encode()
     async for columns in answer.portioned(read):
@@ -149,7 +149,7 @@ async def as_csv(read: ReadTx, answer: Answer, note: Note = _unheard) -> AsyncIt
 
 
 async def as_json(
-    read: ReadTx, answer: Answer, note: Note = _unheard
+    read: ReadTx, answer: Answer, note: Note = unheard
 ) -> AsyncIterator[bytes | memoryview]:
     """Write it as JSON, portion by portion."""
     yield b'%b,"rows":[' % to_json(answer.asked.echo())[:-1]
@@ -165,7 +165,7 @@ async def as_json(
     yield b"]," + to_json(answer.facts)[1:]
 
 
-async def as_workbook(read: ReadTx, answer: Answer, path: Path, note: Note = _unheard) -> None:
+async def as_workbook(read: ReadTx, answer: Answer, path: Path, note: Note = unheard) -> None:
     """Write it as a workbook, portion by portion; raises PeriodInvalid."""
     check_length(answer.least)
     shares = {name for name in answer.names if is_share(name, answer.asked.figure)}

@@ -165,10 +165,15 @@ _REFUSALS = tuple(reason for reason in Reason if reason is not Reason.OK)
 
 
 def csv_head(columns: Sequence[str]) -> str:
-    """Write the header, with the mark by which Excel reads UTF-8."""
+    """Write the header of a report."""
+    return csv_titled([title for column in columns for title in spread_titles(column)])
+
+
+def csv_titled(titles: Sequence[str]) -> str:
+    """Write a header, with the mark by which Excel reads UTF-8."""
     text = io.StringIO(newline="")
     text.write(BOM)
-    csv.writer(text).writerow([title for column in columns for title in spread_titles(column)])
+    csv.writer(text).writerow(titles)
     return text.getvalue()
 
 

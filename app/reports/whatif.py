@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,14 +25,15 @@ from app.places import held
 from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
+from app.reports.answers import Note, unheard
 from app.reports.frame import Frame, base_of, frame
-from app.reports.grouped import Place
-from app.reports.rules import By, Slot, nearest_rank
+from app.reports.rules import By, Class, Slots, nearest_rank
 from app.reports.rules.replay import Replay, Site, Sojourn
 from app.reports.rules.suppositions import Ignored, Supposition
-from app.reports.rules.tallies import Answer, Ledger, Tally
+from app.reports.rules.tallies import Answer, Ledger, MovedScan, Tally
 from app.reports.rules.timetables import Timetables
 from app.reports.scope import Scope
+from app.reports.source import MOST_DAYS
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import OBSERVED, EndSource, Visit
 
@@ -42,18 +43,11 @@ STATIONS = 100
 ROWS = 500
 """How many scans are fetched at once: what the loop does for them in one go."""
 
+LISTED = 500
+"""How many of the scans that moved are listed at most."""
+
 MARGIN = timedelta(days=1)
 """Local days of any zone lie within the same days in UTC and so much around them."""
-
-
-class Rows(StrEnum):
-    """What a what-if has one row for."""
-
-    STATION = "station"
-    UNIT = "unit"
-    DAY = "day"
-    HOUR = "hour"
-    """Of the local day, over all days and stations."""
 
 
 class Assumption(StrEnum):
@@ -72,7 +66,8 @@ class Assumption(StrEnum):
     NOBODY_ACTS_OTHERWISE = "nobody_acts_otherwise"
 
 
-class Moved(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Moved:
     """So many scans came to one answer and would have come to another."""
 
     before: str
@@ -106,13 +101,16 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One place or time; no figures where nothing can be known of it."""
+    """One place and time, named as in every report; no figures where nothing can be known of it."""
 
     station: str | None
     unit: str | None
     name: str
+    operating_model: str | None
     day: date | None
     hour: int | None
+    weekday: int | None
+    day_class: Class | None
     known_share: float
     figures: Figures | None
 
@@ -136,6 +134,10 @@ class WhatIf:
     """One for each hour of the local day."""
     scans: int
     """Replayed."""
+    scans_moved: int
+    """How many of them would have come to another answer."""
+    moved_scans: Sequence[MovedScan] | None
+    """The first of these by time, of one station and at most 31 days; None of more."""
     without_mode: int
     without_station: int | None
     """None: nobody but the whole city's administrators may know."""
@@ -150,8 +152,6 @@ class Wanted:
     """What is asked."""
 
     scope: Scope
-    """`by` and `bucket` are settled by `rows`."""
-    rows: Rows
     supposed: Supposition
     silence: timedelta
     """A controller that was not heard for so long was offline."""
@@ -159,41 +159,60 @@ class Wanted:
     """The zone by which scans without a station are counted; None: they are not."""
 
 
-async def what_if(database: Database, calendar: Calendar, wanted: Wanted) -> WhatIf:
-    """Replay; raises PeriodInvalid when there would be too many rows.
+async def portions(tx: AsyncSession, scope: Scope) -> int:
+    """Say in how many portions the stations will be replayed."""
+    count = sa.select(sa.func.count()).select_from(scope.stations.subquery())
+    return -(-(await tx.scalar(count) or 0) // STATIONS)
+
+
+async def what_if(
+    database: Database, calendar: Calendar, wanted: Wanted, note: Note = unheard
+) -> WhatIf:
+    """Replay, and note after each portion how many stations it had.
+
+    Raises PeriodInvalid when there would be too many rows.
 
     1. Lay out the rows, so that a place where nothing happened has zeros.
     2. Group by group, read the stations, their visits and their scans.
     3. Decide the scans again in a thread, while the loop serves doors.
     """
-    scope = _framed(wanted)
+    # Which days a row has is for the frame to say, as in every report.
+    scope = replace(wanted.scope, calendar=calendar)
     async with database.read() as tx:
         made = await frame(tx, scope, is_raw=True)
         ids = list(await tx.scalars(scope.stations.order_by(Station.id)))
         without_station = None
         if wanted.whole_city is not None:
             without_station = await _nowhere(tx, scope, wanted.whole_city)
-    ledger, timetables = Ledger(_key_of(wanted.rows)), Timetables(calendar)
+    ledger, timetables = Ledger(_key_of(made.slots)), Timetables(calendar)
+    may_list = len(ids) == 1 and len(scope.period.days) <= MOST_DAYS
+    if may_list:
+        ledger.listed = LISTED
+    counted = scope.period.from_day >= scope.retained_since
     medians = 0
     for first in range(0, len(ids), STATIONS):
         some = ids[first : first + STATIONS]
         async with database.read() as tx:
-            sites = await _sites(tx, scope, some, silence=wanted.silence)
+            sites = await _sites(tx, made, some, silence=wanted.silence)
             medians += sum(site.usual_stay is not None for site in sites.values())
             replay = Replay(sites, wanted.supposed, timetables, ledger)
             streamed = await tx.stream(_scans(scope, some))
-            async for rows in streamed.partitions(ROWS):
-                await asyncio.to_thread(replay.feed, rows)
+            async for scans in streamed.partitions(ROWS):
+                await asyncio.to_thread(replay.feed, scans)
             replay.finish()
+        note(len(some))
+    # Thousands of rows, each of many counts: beside the loop as well.
+    rows = await asyncio.to_thread(_rows, made, ledger, counted=counted)
     totals = Tally()
     for tally in ledger.hours:
         totals.add(tally)
-    counted = scope.period.from_day >= scope.retained_since
     return WhatIf(
-        rows=_rows(wanted.rows, made, ledger, counted=counted),
+        rows=rows,
         totals=_figures(totals, counted=counted),
         by_hour=[_figures(tally, counted=counted) for tally in ledger.hours],
         scans=totals.scans,
+        scans_moved=totals.moved,
+        moved_scans=sorted(ledger.moved_scans, key=_when) if may_list else None,
         without_mode=ledger.without_mode,
         without_station=without_station,
         amended_since=ledger.amended_since if wanted.supposed.moves_modes else None,
@@ -217,20 +236,12 @@ def assumptions(supposed: Supposition) -> Sequence[Assumption]:
     return [*found, Assumption.USUAL_STAY, Assumption.NOBODY_ACTS_OTHERWISE]
 
 
-def _framed(wanted: Wanted) -> Scope:
-    return replace(wanted.scope, by=By(wanted.rows.value), bucket=None)
-
-
-def _key_of(rows: Rows) -> Callable[[Hashable, Hashable, date, int], Hashable]:
-    match rows:
-        case Rows.STATION:
-            return lambda station, _unit, _day, _hour: station
-        case Rows.UNIT:
-            return lambda _station, unit, _day, _hour: unit
-        case Rows.DAY:
-            return lambda _station, _unit, day, _hour: day
-        case Rows.HOUR:
-            return lambda _station, _unit, _day, hour: hour
+def _key_of(slots: Slots) -> Callable[[Hashable, date, int], Hashable]:
+    """Name a row by its place and the number of its slot, as a frame numbers them."""
+    base_of = {day: number for number, base in enumerate(slots.bases) for day in base.days}
+    if slots.by_hour:
+        return lambda place, day, hour: (place, base_of[day] * 24 + hour)
+    return lambda place, day, _hour: (place, base_of[day])
 
 
 async def _nowhere(tx: AsyncSession, scope: Scope, timezone: str) -> int:
@@ -242,9 +253,10 @@ async def _nowhere(tx: AsyncSession, scope: Scope, timezone: str) -> int:
 
 
 async def _sites(
-    tx: AsyncSession, scope: Scope, ids: Sequence[uuid.UUID], *, silence: timedelta
+    tx: AsyncSession, made: Frame, ids: Sequence[uuid.UUID], *, silence: timedelta
 ) -> Mapping[Hashable, Site]:
     """Read some stations, and what is known of the period beside their scans."""
+    scope = made.scope
     begins, ends = scope.period.instants("UTC")
     begins, ends = begins - MARGIN, ends + MARGIN
     changes = await _changes(tx, ids, begins, ends)
@@ -257,6 +269,7 @@ async def _sites(
         sa.select(
             Station.id,
             Station.unit_id,
+            Station.operating_model,
             Station.timezone,
             Station.staffed_hours,
             Station.access_hours,
@@ -266,7 +279,7 @@ async def _sites(
     )
     return {
         row.id: Site(
-            unit_id=row.unit_id,
+            place=_place_of(made, row),
             rules=replace(station_rules(row, ()), changes=tuple(changes.get(row.id, ()))),
             capacity=row.capacity,
             seats=seats.get(row.id, ()),
@@ -278,6 +291,18 @@ async def _sites(
         )
         for row in rows
     }
+
+
+def _place_of(made: Frame, station: Any) -> Hashable:
+    """Say to which of the rows' places a station belongs; None: to all of them, or to none."""
+    if made.scope.by.is_unit:
+        branch = made.branches.get(station.unit_id)
+        return None if branch is None else branch.unit
+    places: Mapping[By, Hashable] = {
+        By.STATION: station.id,
+        By.OPERATING_MODEL: station.operating_model,
+    }
+    return places.get(made.scope.by)
 
 
 async def _changes(
@@ -424,6 +449,7 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     return (
         sa.select(
             scan.c.station_id,
+            scan.c.id.label("scan_id"),
             scan.c.scanned_at,
             scan.c.local_day,
             scan.c.local_hour,
@@ -457,22 +483,32 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     )
 
 
-def _rows(rows: Rows, made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
-    found = []
+def _rows(made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
+    found, nothing = [], Tally()
     for part in made.parts():
         for number, share in enumerate(part.known.shares.tolist()):
             place_number, slot = divmod(number, made.slots.count)
             place, base = part.places[place_number], base_of(part, number)
-            hour = slot if rows is Rows.HOUR else None
-            tally = ledger.rows.get(_key(rows, place, base, hour), Tally())
-            figures = _figures(tally, counted=counted) if share > 0 else None
-            names = (place.station, place.unit, place.name, base.day, hour)
-            found.append(Row(*names, share, figures))
+            tally = ledger.rows.get((place.id or place.operating_model, slot), nothing)
+            found.append(
+                Row(
+                    station=place.station,
+                    unit=place.unit,
+                    name=place.name,
+                    operating_model=place.operating_model,
+                    day=base.day,
+                    hour=slot % 24 if made.slots.by_hour else None,
+                    weekday=base.weekday,
+                    day_class=base.day_class,
+                    known_share=share,
+                    figures=_figures(tally, counted=counted) if share > 0 else None,
+                )
+            )
     return found
 
 
-def _key(rows: Rows, place: Place, base: Slot, hour: int | None) -> Hashable:
-    return {Rows.DAY: base.day, Rows.HOUR: hour}.get(rows, place.id)
+def _when(scan: MovedScan) -> datetime:
+    return scan.scanned_at
 
 
 def _figures(tally: Tally, *, counted: bool) -> Figures:

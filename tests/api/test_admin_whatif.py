@@ -7,7 +7,9 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+from app.api.admin.whatif import FiguresOut, RowOut, WhatIfOut
 from app.api.words import ASSUMPTIONS, Language
+from app.audit import Action, AuditEntry
 from app.db.types import new_id
 from app.doors.rules import Outcome, Reason
 from app.doors.tables import Controller, ControllerOutage, Scan
@@ -144,8 +146,60 @@ async def test_longer_hours_say_who_would_have_been_let_in_where_and_when(
     assert body["change"] == {"access_hours": until("23:00")}
 
 
-@pytest.mark.parametrize("by", ["station", "unit", "day", "hour"])
-async def test_rows_are_for_stations_units_days_or_hours_and_empty_where_nothing_is_known(
+async def test_the_answer_has_what_is_described_and_nothing_else(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    """It is written past the models that describe it."""
+    answer = await asks(client, city.chief, {"access_hours": until("23:00")})
+    body = answer.json()
+    described = WhatIfOut.model_json_schema(mode="serialization")["properties"]
+    assert set(body) == set(described)
+    assert set(body["rows"][0]) == set(RowOut.model_fields)
+    for figures in (body["totals"], body["by_hour"][22], body["rows"][0]["figures"]):
+        assert set(figures) == set(FiguresOut.model_fields)
+    WhatIfOut.model_validate(body | {"from_day": body["from"], "to_day": body["to"]})
+
+
+async def test_of_one_station_the_scans_that_moved_are_told_and_that_is_in_the_trail(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    far = city.stations[1]
+    async with runtime.database.read() as tx:
+        query = sa.select(Scan.id).where(Scan.station_id == far.id).order_by(Scan.scanned_at)
+        first, _ = await tx.scalars(query)
+    change = {"access_hours": until("23:00")}
+
+    async def trail() -> list[AuditEntry]:
+        async with runtime.database.read() as tx:
+            exported = AuditEntry.action == Action.REPORT_EXPORTED
+            return list(await tx.scalars(sa.select(AuditEntry).where(exported)))
+
+    whole = (await asks(client, city.chief, change)).json()
+    assert (whole["moved_scans"], whole["scans_moved"], await trail()) == (None, 2, [])
+    one = (await asks(client, city.chief, change, station=str(far.id))).json()
+    assert one["scans_moved"] == 1
+    assert one["moved_scans"] == [
+        {
+            "id": str(first),
+            "scanned_at": "2026-11-23T14:40:00Z",
+            "before": {"outcome": "refused", "reason": "station_closed"},
+            "after": {"outcome": "granted", "reason": "ok"},
+        }
+    ]
+    (entry,) = await trail()
+    assert (entry.subject, entry.admin_id) == ("report:what-if", city.chief.id)
+    assert entry.after == {
+        "from": "2026-11-23",
+        "to": "2026-11-24",
+        "station": str(far.id),
+        "change": change,
+    }
+
+
+@pytest.mark.parametrize(
+    "by", ["station", "unit", "branch", "all", "day", "weekday", "day_class", "week", "hour"]
+)
+async def test_rows_are_for_places_or_times_and_empty_where_nothing_is_known(
     client: httpx.AsyncClient, city: City, by: str
 ) -> None:
     change = {"access_hours": DAY_AND_NIGHT}
@@ -158,12 +212,33 @@ async def test_rows_are_for_stations_units_days_or_hours_and_empty_where_nothing
         == {
             "station": [1, 1],
             "unit": [1, 1],
+            "branch": [1, 1],
+            "all": [2],
             "day": [2, None],
+            "weekday": [2, None],
+            "day_class": [2],
+            "week": [2],
             "hour": [0] * 22 + [2, 0],
         }[by]
     )
     if by == "unit":
         assert {row["unit"] for row in rows} == {str(city.near.id), str(city.far.id)}
+
+
+async def test_a_place_may_be_cut_into_the_hours_of_its_day(
+    client: httpx.AsyncClient, city: City
+) -> None:
+    change = {"access_hours": DAY_AND_NIGHT, "capacity": 2}
+    answer = await asks(client, city.chief, change, bucket="hour_of_day", to="2026-11-25")
+    body = answer.json()
+    assert (body["by"], body["bucket"]) == ("station", "hour_of_day")
+    let_in = {
+        (row["station"], row["hour"]): row["figures"]["newly_let_in"]
+        for row in body["rows"]
+        if row["figures"] and row["figures"]["newly_let_in"]
+    }
+    assert let_in == {("CQ0001", 22): 1, ("CQ0002", 22): 1, ("CQ0002", 23): 1}
+    assert len(body["rows"]) == 48
 
 
 async def test_another_district_is_not_there_and_whoever_has_one_sees_only_it(
@@ -191,7 +266,9 @@ async def test_another_district_is_not_there_and_whoever_has_one_sees_only_it(
         ({"colour": "red"}, {}),
         ({}, {"to": "2026-11-23"}),
         ({}, {"to": "2028-01-01"}),
-        ({}, {"by": "month"}),
+        ({}, {"by": "colour"}),
+        ({}, {"by": "day", "bucket": "hour_of_day"}),
+        ({}, {"bucket": "minute"}),
     ],
 )
 async def test_what_cannot_be_supposed_is_refused_with_its_place(

@@ -21,7 +21,7 @@ from app.places.rules import (
 )
 from app.reports.rules.replay import Recorded, Replay, Site, Sojourn
 from app.reports.rules.suppositions import Ignored, OtherHours, Supposition
-from app.reports.rules.tallies import Ledger, Tally
+from app.reports.rules.tallies import Decided, Ledger, MovedScan, Tally
 from app.reports.rules.timetables import Timetables
 
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -54,6 +54,7 @@ def scanned(hour: float, answer: Outcome | Reason, **changes: Any) -> Recorded:
     refused = isinstance(answer, Reason)
     values: dict[str, Any] = {
         "station_id": "s",
+        "scan_id": hour,
         "scanned_at": when,
         "local_day": when.date(),
         "local_hour": when.hour,
@@ -92,15 +93,15 @@ def replayed(*scans: Recorded, supposed: Supposition, **site: Any) -> Tally:
     return ledger_of(*scans, supposed=supposed, **site).rows["s"]
 
 
-def ledger_of(*scans: Recorded, supposed: Supposition, **site: Any) -> Ledger:
+def ledger_of(*scans: Recorded, supposed: Supposition, listed: int = 0, **site: Any) -> Ledger:
     values: dict[str, Any] = {
-        "unit_id": "u",
+        "place": "s",
         "rules": RULES,
         "capacity": 10,
         "max_stay": 60 * MINUTE,
         "usual_stay": 20 * MINUTE,
     }
-    ledger = Ledger(lambda station, _unit, _day, _hour: station)
+    ledger = Ledger(lambda place, _day, _hour: place, listed=listed)
     sites = {"s": Site(**(values | site))}
     replay = Replay(sites, supposed, Timetables(CALENDAR), ledger)
     replay.feed(scans)
@@ -131,6 +132,27 @@ def test_longer_access_hours_let_in_exactly_within_them() -> None:
     found = ledger_of(*night, supposed=LATER)
     assert [tally.newly_let_in for tally in found.hours] == [0] * 22 + [1, 1]
     assert found.rows["s"].newly_turned_away == 0
+
+
+def test_scans_that_moved_are_listed_until_there_are_enough() -> None:
+    closed, full = Reason.STATION_CLOSED, Reason.STATION_FULL
+    night = [
+        entered(21.9, minutes=60, worker_id="a"),
+        scanned(22.1, closed, worker_id="b"),
+        scanned(22.2, closed, worker_id="c"),
+        scanned(23.5, closed),
+    ]
+    supposed = Supposition(access=LATER.access, capacity=2)
+    found = ledger_of(*night, supposed=supposed, listed=2)
+    before = Decided(Outcome.REFUSED, closed)
+    assert found.moved_scans == [
+        MovedScan(22.1, at(22.1), before, Decided(Outcome.GRANTED, Reason.OK)),
+        MovedScan(22.2, at(22.2), before, Decided(Outcome.REFUSED, full)),
+    ]
+    assert found.rows["s"].moved == 2
+    first = ledger_of(*night, supposed=supposed, listed=1)
+    assert (first.moved_scans, first.rows["s"].moved) == (found.moved_scans[:1], 2)
+    assert ledger_of(*night, supposed=supposed).moved_scans == []
 
 
 def test_shorter_hours_turn_away_and_other_staffed_hours_ask_for_a_scan() -> None:
@@ -361,7 +383,7 @@ def test_stations_are_apart_and_come_one_after_the_other() -> None:
         entered(18.1, minutes=30, worker_id="b", station_id="t"),
     ]
     site = Site("u", RULES, 10, 60 * MINUTE)
-    ledger = Ledger(lambda _station, _unit, _day, hour: hour)
+    ledger = Ledger(lambda _place, _day, hour: hour)
     supposed = Supposition(capacity=1)
     replay = Replay({"s": site, "t": site}, supposed, Timetables(CALENDAR), ledger)
     for scan in scans:

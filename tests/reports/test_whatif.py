@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -21,12 +21,17 @@ from app.doors.tokens import TokenKind
 from app.people.admins import Roots
 from app.people.tables import Worker
 from app.places import stations
-from app.places.rules import ChangeKind, Tier, parse_hours
-from app.places.tables import ModeChange, Station
-from app.reports.rules import By, Period
+from app.places.rules import ChangeKind, DayClass, Tier, parse_hours
+from app.places.tables import CalendarDay, ModeChange, OperatingModel, Station, Unit
+from app.reports import queries
+from app.reports.answers import Note, unheard
+from app.reports.asked import Report
+from app.reports.rollup import Terms, roll_up
+from app.reports.rules import Bucket, By, Class, Period
 from app.reports.rules.suppositions import OtherHours, Supposition
+from app.reports.rules.tallies import Decided, MovedScan
 from app.reports.scope import Scope
-from app.reports.whatif import Rows, Wanted, WhatIf, what_if
+from app.reports.whatif import Wanted, WhatIf, portions, what_if
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.tables import EndSource, Visit
@@ -159,20 +164,28 @@ class Town:
             if visit is not None:
                 await presence.leave(tx, visit.id, self.workers[worker].owner_key, at=at)
 
-    async def asks(
-        self, supposed: Supposition, rows: Rows = Rows.STATION, period: Period = DAY
-    ) -> WhatIf:
-        scope = Scope(
-            stations=sa.select(Station.id),
-            roots=Roots(),
+    def scope(self, period: Period = DAY, station: int | None = None, **cut: Any) -> Scope:
+        chosen = self.stations if station is None else [self.stations[station]]
+        return Scope(
+            stations=sa.select(Station.id).where(Station.id.in_([one.id for one in chosen])),
             period=period,
-            by=By.STATION,
             at=self.clock.now(),
             retained_since=period.from_day,
+            **{"by": By.STATION, "roots": Roots()} | cut,
         )
+
+    async def asks(
+        self,
+        supposed: Supposition,
+        period: Period = DAY,
+        note: Note = unheard,
+        station: int | None = None,
+        **cut: Any,
+    ) -> WhatIf:
+        scope = self.scope(period, station, **cut)
         calendar = await self.runtime.calendar.fresh(self.runtime.database)
-        wanted = Wanted(scope, rows, supposed, timedelta(seconds=75), "Asia/Shanghai")
-        return await what_if(self.runtime.database, calendar.current, wanted)
+        wanted = Wanted(scope, supposed, timedelta(seconds=75), "Asia/Shanghai")
+        return await what_if(self.runtime.database, calendar.current, wanted, note)
 
     async def recorded(self) -> list[Scan]:
         async with self.runtime.database.read() as tx:
@@ -306,6 +319,50 @@ async def test_who_came_to_another_station_says_nothing_of_the_usual_stay_at_the
     assert (stays.by_median, stays.by_longest) == (1, 1)
 
 
+async def test_a_long_replay_says_after_each_portion_how_many_stations_it_had(
+    runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = await town_of(runtime, clock).build()
+    for at_once, notes in ((1, [1, 1]), (2, [2]), (100, [2])):
+        monkeypatch.setattr("app.reports.whatif.STATIONS", at_once)
+        heard: list[int] = []
+        await town.asks(Supposition(), note=heard.append)
+        async with runtime.database.read() as tx:
+            told = await portions(tx, town.scope())
+        assert (heard, told) == (notes, len(notes))
+
+
+async def test_of_one_station_and_a_month_the_scans_that_moved_are_told_by_time(
+    runtime: Runtime, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    town = await town_of(runtime, clock).build(capacity=1)
+    came = ((21.5, 0, 0), (22.25, 1, 0), (22.3, 2, 1), (22.6, 2, 0), (23.75, 4, 0))
+    scans = []
+    for hour, worker, station in came:
+        clock.set(at_hour(hour))
+        scans.append(await town.scans(worker, station))
+    clock.set(at_hour(24))
+    later = Supposition(access=OtherHours(parse_hours(hours("06:00", "23:30"))), capacity=1)
+    closed = Decided(Outcome.REFUSED, Reason.STATION_CLOSED)
+    full = Decided(Outcome.REFUSED, Reason.STATION_FULL)
+    found = await town.asks(later, station=0)
+    assert found.moved_scans == [
+        MovedScan(scans[1].id, at_hour(22.25), closed, full),
+        MovedScan(scans[3].id, at_hour(22.6), closed, Decided(Outcome.GRANTED, Reason.OK)),
+    ]
+    assert (found.scans, found.scans_moved) == (4, 2)
+    monkeypatch.setattr("app.reports.whatif.LISTED", 1)
+    first = await town.asks(later, station=0)
+    assert (first.moved_scans, first.scans_moved) == (found.moved_scans[:1], 2)
+    # Of many stations, or of many days, it would be the trail of somebody.
+    both = await town.asks(later)
+    assert (both.moved_scans, both.scans_moved) == (None, 3)
+    for days, is_told in ((31, True), (32, False)):
+        month = Period(FIRST, FIRST + timedelta(days=days))
+        told = (await town.asks(later, period=month, station=0)).moved_scans
+        assert (told is not None) is is_told
+
+
 TWO_DAYS = Period(FIRST, FIRST + timedelta(days=2))
 
 
@@ -334,3 +391,62 @@ async def test_under_the_rules_that_held_every_scan_comes_to_what_it_came_to(
         assert found.amended_since in (None, 0)
         assert (found.totals.newly_let_in, found.totals.newly_turned_away) == (0, 0)
         assert found.totals.unmet_demand_before == found.totals.unmet_demand_after
+
+
+CUTS = [
+    *((by, bucket) for by in By if by.is_place for bucket in (None, *Bucket)),
+    *((by, None) for by in By if not by.is_place),
+    *((by, Bucket.HOUR) for by in By if not by.is_place and by is not By.HOUR),
+]
+
+
+async def test_its_rows_are_those_of_the_reports_and_the_recorded_is_what_these_count(
+    runtime: Runtime, clock: Clock
+) -> None:
+    """One place and time after the other, in every cut: the same names, the same days in each."""
+    town = town_of(runtime, clock)
+    holiday = {"day_class": DayClass.PUBLIC_HOLIDAY, "name": "假日", "source": "test"}
+    async with runtime.database.write() as tx:
+        tx.add(CalendarDay(day=FIRST + timedelta(days=1), **holiday))
+    runtime.calendar.forget()
+    await town.build()
+    await a_random_day(town)
+    clock.set(at_hour(48))
+    async with runtime.database.write() as tx:
+        first = sa.update(Station).where(Station.id == town.stations[0].id)
+        await tx.execute(first.values(operating_model=OperatingModel.COMMERCE_SUPPORTED))
+        root = await tx.scalar(sa.select(Unit.id).where(Unit.parent_id.is_(None)))
+    assert root is not None
+    await roll_up(runtime.database, Terms(clock.now(), timedelta(days=180), timedelta(seconds=75)))
+    calendar = (await runtime.calendar.fresh(runtime.database)).current
+    classes = set()
+    for by, bucket in CUTS:
+        cut = {"by": by, "bucket": bucket, "roots": Roots(units=[root])}
+        found = await town.asks(Supposition(), period=TWO_DAYS, **cut)
+        scope = replace(town.scope(TWO_DAYS, **cut), calendar=calendar)
+        async with runtime.database.read() as tx:
+            counted = await queries.rows(tx, scope, queries.REPORTS[Report.ACCESS])
+        told = []
+        for row in found.rows:
+            assert row.figures is not None
+            recorded = row.figures.recorded
+            told.append(
+                (
+                    *(row.station, row.unit, row.name, row.operating_model),
+                    *(row.day, row.hour, row.weekday, row.day_class, row.known_share),
+                    *(recorded.granted, recorded.walk_in, recorded.refused),
+                    row.figures.unmet_demand_before,
+                )
+            )
+            classes.add(row.day_class)
+        names = (
+            *("station", "unit", "name", "operating_model"),
+            *("day", "hour", "weekday", "day_class", "known_share"),
+            *("granted", "walk_in", "refused", "unmet_demand"),
+        )
+        assert told == [tuple(getattr(row, name) for name in names) for row in counted], (
+            by,
+            bucket,
+        )
+        assert sum(each[-2] for each in told) > 0
+    assert classes == {None, Class.WORKDAY, Class.PUBLIC_HOLIDAY}

@@ -48,6 +48,7 @@ class Recorded(NamedTuple):
     """A scan as it was recorded, and the visit that came of it; in this order it is fed."""
 
     station_id: Hashable
+    scan_id: Hashable
     scanned_at: datetime
     local_day: date
     local_hour: int
@@ -74,7 +75,8 @@ class Recorded(NamedTuple):
 class Site:
     """A station as it is today, with what is known of the period."""
 
-    unit_id: Hashable
+    place: Hashable
+    """Which row's it is, where rows are places."""
     rules: StationRules
     """Today's hours, and every dated change as long as it held then."""
     capacity: int
@@ -223,6 +225,7 @@ class _Station:
     def scan(
         self,
         _station_id: Hashable,
+        scan_id: Hashable,
         at: datetime,
         day: date,
         hour: int,
@@ -296,11 +299,11 @@ class _Station:
                 after = Outcome.WALK_IN
             case Granted():
                 after = Outcome.GRANTED
-        tallies = self._ledger.tallies(
-            self._ledger.key(self.id, self._site.unit_id, day, hour), hour
-        )
+        tallies = self._ledger.tallies(self._ledger.key(self._site.place, day, hour), hour)
         for tally in tallies:
             tally.answers[before, after] += 1
+        if before is not after:
+            self._ledger.move(scan_id, at, before, after)
         if demand_key is not None:
             self._demand(demand_key, at, before in LET_IN, after in LET_IN, tallies)
         self._recall(then, his_then, recorded, kept_until, names, at, party_size)

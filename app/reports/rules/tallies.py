@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 
 from app.doors.rules import Outcome, Reason
 
@@ -11,6 +11,31 @@ Answer = Outcome | Reason
 """What a scan came to: granted, walk_in, or the reason of its refusal."""
 
 LET_IN = (Outcome.GRANTED, Outcome.WALK_IN)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What a scan came to, in the two words of its record."""
+
+    outcome: Outcome
+    reason: Reason
+
+
+def decided(answer: Answer) -> Decided:
+    """Say it in these words."""
+    if isinstance(answer, Outcome):
+        return Decided(answer, Reason.OK)
+    return Decided(Outcome.REFUSED, answer)
+
+
+@dataclass(frozen=True, slots=True)
+class MovedScan:
+    """A scan that came to one answer and would have come to another."""
+
+    id: Hashable
+    scanned_at: datetime
+    before: Decided
+    after: Decided
 
 
 @dataclass(slots=True)
@@ -34,6 +59,11 @@ class Tally:
     def scans(self) -> int:
         """Count all."""
         return self.answers.total()
+
+    @property
+    def moved(self) -> int:
+        """Count those that would have come to something else."""
+        return sum(n for (before, after), n in self.answers.items() if before is not after)
 
     @property
     def newly_let_in(self) -> int:
@@ -64,14 +94,22 @@ class Tally:
 class Ledger:
     """What a replay found."""
 
-    key: Callable[[Hashable, Hashable, date, int], Hashable]
-    """Says which row a scan counts in: by station, unit, local day, local hour."""
+    key: Callable[[Hashable, date, int], Hashable]
+    """Says which row a scan counts in: by the station's place, local day, local hour."""
     rows: dict[Hashable, Tally] = field(default_factory=dict)
     hours: list[Tally] = field(default_factory=lambda: [Tally() for _ in range(24)])
     without_mode: int = 0
     """Scans that cannot be decided again, and are left out."""
     amended_since: int = 0
     """Scans at which today's hours give another mode than was recorded."""
+    listed: int = 0
+    """How many of the scans that moved are listed: the first."""
+    moved_scans: list[MovedScan] = field(default_factory=list)
+
+    def move(self, id: Hashable, at: datetime, before: Answer, after: Answer) -> None:
+        """List a scan that moved, as long as there is room for it."""
+        if len(self.moved_scans) < self.listed:
+            self.moved_scans.append(MovedScan(id, at, decided(before), decided(after)))
 
     def tallies(self, key: Hashable, hour: int) -> tuple[Tally, Tally]:
         """Give where a scan counts: in its row, and in its hour of the day."""

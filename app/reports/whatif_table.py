@@ -1,0 +1,68 @@
+"""The rows of a what-if as one table: each with its figures side by side, as CSV.
+
+What became of what is one column for each pair that any row has, such as
+`moved.station_closed.granted`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from app.reports.export import csv_text, csv_titled, title_of
+from app.reports.whatif import Figures, Row, WhatIf
+
+PLACE_AND_TIME = tuple(each.name for each in fields(Row) if each.name != "figures")
+
+TITLES: Mapping[str, str] = {
+    "recorded_granted": "当时同意开门",
+    "recorded_walk_in": "当时直接进入",
+    "recorded_refused": "当时拒绝次数",
+    "replayed_granted": "假设下同意开门",
+    "replayed_walk_in": "假设下直接进入",
+    "replayed_refused": "假设下拒绝次数",
+    "newly_let_in": "新放行",
+    "newly_turned_away": "新拒绝",
+    "unmet_demand_before": "当时未满足需求",
+    "unmet_demand_after": "假设下未满足需求",
+}
+"""What each figure's column is called in Chinese."""
+
+_MOVED = "结果改变"
+
+Pair = tuple[str, str]
+
+
+def as_csv(found: WhatIf) -> bytes:
+    """Write the rows; what they do not say is to be told beside them."""
+    pairs = [(one.before, one.after) for one in found.totals.moved]
+    moved = [f"moved.{before}.{after}" for before, after in pairs]
+    titles = [f"{title_of(name)} ({name})" for name in PLACE_AND_TIME]
+    titles += [f"{title} ({name})" for name, title in TITLES.items()]
+    titles += [f"{_MOVED} ({name})" for name in moved]
+    columns = [*PLACE_AND_TIME, *TITLES, *moved]
+    return (csv_titled(titles) + csv_text(columns, _rows(found, pairs))).encode()
+
+
+def _rows(found: WhatIf, pairs: Sequence[Pair]) -> Iterator[Sequence[Any]]:
+    for row in found.rows:
+        yield [*(getattr(row, name) for name in PLACE_AND_TIME), *_figures(row.figures, pairs)]
+
+
+def _figures(figures: Figures | None, pairs: Sequence[Pair]) -> Sequence[Any]:
+    """Give the figures in the order of the columns; nothing where nothing is known (law 16)."""
+    if figures is None:
+        return [None] * (len(TITLES) + len(pairs))
+    moved = {(one.before, one.after): one.scans for one in figures.moved}
+    return [
+        figures.recorded.granted,
+        figures.recorded.walk_in,
+        figures.recorded.refused,
+        figures.replayed.granted,
+        figures.replayed.walk_in,
+        figures.replayed.refused,
+        figures.newly_let_in,
+        figures.newly_turned_away,
+        figures.unmet_demand_before,
+        figures.unmet_demand_after,
+        *(moved.get(pair, 0) for pair in pairs),
+    ]

@@ -1,0 +1,60 @@
+"""The table of a what-if: a row's figures side by side, nothing that a spreadsheet would run."""
+
+import csv
+import io
+
+from app.reports.export import BOM
+from app.reports.whatif import Figures, Moved, Outcomes, Row, Stays, WhatIf
+from app.reports.whatif_table import as_csv
+
+NOTHING = Figures(Outcomes(0, 0, 0), Outcomes(0, 0, 0), 0, 0, [], None, None)
+LET_IN = [Moved("station_closed", "granted", 2), Moved("granted", "station_full", 1)]
+NIGHT = Figures(Outcomes(3, 4, 5), Outcomes(4, 4, 4), 2, 1, LET_IN, 2, 0)
+
+
+def row_of(name: str, figures: Figures | None) -> Row:
+    values = dict.fromkeys(Row.__slots__) | {"name": name, "figures": figures}
+    return Row(**values | {"known_share": 0.0 if figures is None else 1.0})  # type: ignore[arg-type]
+
+
+def read(*rows: Row) -> list[dict[str, str]]:
+    found = WhatIf(rows, NIGHT, [], 12, 3, None, 0, None, None, Stays(0, 1), [])
+    text = as_csv(found).decode()
+    assert text.startswith(BOM)
+    header, *lines = csv.reader(io.StringIO(text.removeprefix(BOM), newline=""))
+    assert not any(title.isascii() for title in header)
+    names = [title.rpartition("(")[2].rstrip(")") for title in header]
+    assert len(names) == len(set(names))
+    return [dict(zip(names, line, strict=True)) for line in lines]
+
+
+def test_the_figures_of_a_row_stand_side_by_side() -> None:
+    (row,) = read(row_of("解放碑", NIGHT))
+    assert {name: cell for name, cell in row.items() if cell} == {
+        "name": "解放碑",
+        "known_share": "1.0",
+        "recorded_granted": "3",
+        "recorded_walk_in": "4",
+        "recorded_refused": "5",
+        "replayed_granted": "4",
+        "replayed_walk_in": "4",
+        "replayed_refused": "4",
+        "newly_let_in": "2",
+        "newly_turned_away": "1",
+        "unmet_demand_before": "2",
+        "unmet_demand_after": "0",
+        "moved.station_closed.granted": "2",
+        "moved.granted.station_full": "1",
+    }
+
+
+def test_nothing_that_happened_is_nought_and_what_nobody_can_know_is_empty() -> None:
+    quiet, unknown = read(row_of("甲", NOTHING), row_of("乙", None))
+    assert (quiet["recorded_refused"], quiet["moved.station_closed.granted"]) == ("0", "0")
+    assert quiet["unmet_demand_before"] == "", "beyond retention"
+    assert {cell for name, cell in unknown.items() if name not in ("name", "known_share")} == {""}
+
+
+def test_no_name_is_a_formula() -> None:
+    (row,) = read(row_of("=1+1", NIGHT))
+    assert row["name"].startswith("'")
