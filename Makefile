@@ -17,7 +17,7 @@ run: $(VENV)/.run ## A living sample city: make run [PORT=8123] [LAN=1 for phone
 # In a folder of its own, which goes when it ends.
 history: $(VENV)/.run ## A city with months behind it, to try reports: make history [STATIONS=60 DAYS=120 PORT=8000]
 	@set -eu; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; trap 'exit 0' INT TERM; \
-	export YIZHAN_DATA_DIR="$$folder"; app="$(PYTHON) -m app"; \
+	export YIZHAN_DATA_DIR="$$folder" YIZHAN_DATABASE_URL=; app="$(PYTHON) -m app"; \
 	$$app migrate; \
 	$$app generate --stations $(or $(STATIONS),60) --days $(or $(DAYS),120); \
 	for job in record-modes roll-up usual-profiles; do $$app job run $$job; done; \

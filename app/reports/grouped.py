@@ -147,6 +147,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
     ]
     found.lives = Lives(*np.array(lives, np.int64).reshape(-1, 5).T)
     sources = await _sources(tx, scope, groups, tree)
+    is_beside = any(isinstance(group, Branch) and not group.is_own for group in groups)
     for group, of in groups.items():
         unit = group.unit if isinstance(group, Branch) else None
         found.places.append(
@@ -154,7 +155,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
                 unit,
                 None,
                 None if unit is None else str(unit),
-                _name(group, groups, tree),
+                _name(group, tree, is_beside=is_beside),
                 group.value if isinstance(group, OperatingModel) else None,
                 min((row.timezone for row in of), default=CITY_ZONE),
                 sum(row.seats for row in of),
@@ -244,14 +245,13 @@ async def read_tree(tx: AsyncSession, scope: Scope) -> Tree:
     )
 
 
-def _name(group: Any, groups: Collection[Any], tree: Tree) -> str:
+def _name(group: Any, tree: Tree, *, is_beside: bool) -> str:
     if isinstance(group, OperatingModel):
         return group.value
     if not isinstance(group, Branch):
         return ALL
     # Beside rows of whole branches, that of what the unit above them keeps itself must say so.
-    is_beside = group.is_own and not all(other.is_own for other in groups)
-    return tree.names[group.unit] + (OWN if is_beside else "")
+    return tree.names[group.unit] + (OWN if group.is_own and is_beside else "")
 
 
 async def _sources(

@@ -85,8 +85,11 @@ def _sum(said: Named, side: Sum | Rate) -> Column:
     found = (
         side.of(dict(zip(side.names, some, strict=True))) for some in zip(*columns, strict=True)
     )
+    # Of what comes by the hour three digits would be few.
+    places = 3 if isinstance(side, Sum) else 6
     return [
-        None if one is None or not one.whole else round(one.part / one.whole, 3) for one in found
+        None if one is None or not one.whole else round(one.part / one.whole, places)
+        for one in found
     ]
 
 

@@ -208,9 +208,9 @@ def unknown_because(
     match held[-1]:
         case Kind.CLOSED | Kind.STAFF_ONLY | Kind.EVACUATION:
             return Unknown.CLOSED
-        case Kind.SCAN if heard is None:
+        case _ if Kind.SCAN in held and heard is None:
             return Unknown.NO_CONTROLLER
-        case Kind.SCAN if not heard:
+        case _ if Kind.SCAN in held and not heard:
             return Unknown.CONTROLLER_SILENT
         case _:
             is_counted = coverage is not None and coverage >= COVERAGE

@@ -97,6 +97,10 @@ async def withdraw(
     The row stays as it was written. Reports find the days it told of by when it was withdrawn.
     Where it was taken for a sign of staff, signs are looked for again.
     """
+    # Who looks for signs of staff just now has it read as one, and has not written that down yet.
+    await tx.execute(
+        sa.select(Station.id).where(Station.id == station.id).with_for_update(key_share=True)
+    )
     this = WalkInCount.id == count_id, WalkInCount.station_id == station.id
     row = await tx.scalar(
         sa.update(WalkInCount)
