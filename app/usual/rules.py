@@ -205,16 +205,15 @@ def unknown_because(
     nobody knows). It does not depend on how many are inside: whether there is a level tells nothing
     of them.
     """
-    match held[-1]:
-        case Kind.CLOSED | Kind.STAFF_ONLY | Kind.EVACUATION:
-            return Unknown.CLOSED
-        case _ if Kind.SCAN in held and heard is None:
-            return Unknown.NO_CONTROLLER
-        case _ if Kind.SCAN in held and not heard:
-            return Unknown.CONTROLLER_SILENT
-        case _:
-            is_counted = coverage is not None and coverage >= COVERAGE
-            return None if is_counted or Kind.FREE not in held else Unknown.HARDLY_COUNTED
+    if held[-1] in (Kind.CLOSED, Kind.STAFF_ONLY, Kind.EVACUATION):
+        return Unknown.CLOSED
+    if held[-1] is Kind.SCAN and heard is None:
+        return Unknown.NO_CONTROLLER
+    # Who came in by a scan lately may be inside still, whatever holds now.
+    if Kind.SCAN in held and heard is False:
+        return Unknown.CONTROLLER_SILENT
+    is_counted = coverage is not None and coverage >= COVERAGE
+    return None if is_counted or Kind.FREE not in held else Unknown.HARDLY_COUNTED
 
 
 def live_level(inside: int, capacity: int, unknown: Unknown | None) -> Level | None:

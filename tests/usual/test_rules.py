@@ -168,7 +168,10 @@ FREE, SCAN, CLOSED = Kind.FREE, Kind.SCAN, Kind.CLOSED
         ([FREE, SCAN], True, 0.1, Unknown.HARDLY_COUNTED),
         ([FREE, SCAN], True, 0.5, None),
         ([FREE, SCAN], False, 0.1, Unknown.CONTROLLER_SILENT),
-        ([SCAN, FREE], False, 0.5, None),
+        # Who came in by a scan while it was silent may be inside still; without one nobody did.
+        ([SCAN, FREE], False, 0.5, Unknown.CONTROLLER_SILENT),
+        ([SCAN, FREE], None, 0.5, None),
+        ([SCAN, FREE], True, 0.5, None),
         # Where nobody may come in, no level would tell of room.
         ([CLOSED], True, 1.0, Unknown.CLOSED),
         ([FREE, Kind.STAFF_ONLY], True, 1.0, Unknown.CLOSED),
