@@ -1,9 +1,11 @@
 """What-if by command: the answers of the API as a table or JSON, and what is said beside them."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 
 from tests.test_cli import yizhan
@@ -84,6 +86,25 @@ def test_what_the_table_cannot_say_is_said_beside_it(
     assert piped.stderr.splitlines()[1:] == said[1:]
 
 
+def test_a_workbook_says_the_same_and_on_its_second_page_what_was_supposed(
+    city: Path, closed: Path, tmp_path: Path
+) -> None:
+    words, file = ("what-if", *DAYS, "--change", str(closed)), tmp_path / "closed.xlsx"
+    refused = yizhan(city, *words, "--format", "xlsx")
+    assert (refused.returncode, "a workbook needs a file" in refused.stderr) == (2, True)
+    saved = yizhan(city, *words, "--format", "xlsx", "--out", str(file))
+    assert saved.stdout.splitlines()[0] == f"wrote 3 rows to {file}"
+    book = openpyxl.load_workbook(file)
+    table = list(csv.reader(yizhan(city, *words).stdout.removeprefix("\ufeff").splitlines()))
+    cells = [list(row) for row in book["报表"].iter_rows(values_only=True)]
+    assert [str(title) for title in cells[0]] == table[0]
+    turned_away = table[0].index("新拒绝 (newly_turned_away)")
+    assert [str(row[turned_away]) for row in cells[1:]] == [row[turned_away] for row in table[1:]]
+    said = dict(book["说明"].iter_rows(values_only=True))
+    assert json.loads(said["假设 change"]) == CLOSED
+    assert said["止（不含）to"] == "2026-11-20"
+
+
 def test_it_may_be_of_one_branch_or_one_station_and_have_rows_of_time(
     city: Path, closed: Path
 ) -> None:
@@ -123,7 +144,7 @@ def int_of(cell: str) -> int:
         ("capacity 12", (), 1, "is not what can be supposed"),
         ("{}", ("--from", "2026-11-21"), 1, "to must come after from"),
         ("{}", ("--station", "X"), 1, "no station has the code X"),
-        ("{}", ("--format", "xlsx"), 2, "xlsx"),
+        ("{}", ("--format", "pdf"), 2, "pdf"),
         ("{}", ("--change", "/nowhere/change.json"), 1, "No such file"),
     ],
 )

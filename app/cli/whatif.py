@@ -3,14 +3,13 @@
 import sys
 from collections.abc import Iterator
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
 
-from app.api.admin.whatif import ChangeIn, WhatIfIn, as_json, known_of, wanted_of
+from app.api.admin.whatif import ChangeIn, WhatIfIn, about, as_json, known_of, wanted_of
 from app.api.words import ASSUMPTIONS, Language
 from app.cli.options import BranchName, FromDay, OutFile, StationCode, ToDay
 from app.cli.output import beside, need_folder, sink, whole
@@ -19,17 +18,11 @@ from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
 from app.clock import monotonic
 from app.errors import RequestInvalid
+from app.reports.asked import Format
 from app.reports.rules import Bucket, By
 from app.reports.whatif import WhatIf, portions, what_if
-from app.reports.whatif_table import as_csv
+from app.reports.whatif_table import as_csv, as_workbook
 from app.runtime import Runtime
-
-
-class Form(StrEnum):
-    """How an answer is written."""
-
-    CSV = "csv"
-    JSON = "json"
 
 
 def replay_scans(
@@ -45,7 +38,7 @@ def replay_scans(
     bucket: Annotated[Bucket | None, typer.Option(help="Cut each row into pieces of time.")] = None,
     unit: BranchName = None,
     station: StationCode = None,
-    form: Annotated[Form, typer.Option("--format", help="How it is written.")] = Form.CSV,
+    form: Annotated[Format, typer.Option("--format", help="How it is written.")] = Format.CSV,
     file: OutFile = None,
 ) -> None:
     """Decide recorded scans again under other rules: who would have come in, where and when.
@@ -54,6 +47,9 @@ def replay_scans(
     {"access_hours": null, "capacity": 12, "max_stay_min": 90, "ignore": ["override"]}
     with hours as in a station's description; see docs/what-if.md.
     """
+    if form is Format.XLSX and file is None:
+        err.print("refused: a workbook needs a file; say --out FILE")
+        raise typer.Exit(2)
     need_folder(file)
 
     async def act(held: Runtime) -> tuple[WhatIfIn, WhatIf, datetime]:
@@ -81,9 +77,14 @@ def replay_scans(
     with plain_refusals(), whole(file) as into:
         supposed = _read(change)
         asked, found, at = run(act, writes=False)
-        text = as_csv(found) if form is Form.CSV else as_json(asked, found, Language.EN, at=at)
-        with sink(into) as written:
-            written.write(text)
+        if form is Format.XLSX and into is not None:
+            as_workbook(found, into, about(asked, found, at=at))
+        else:
+            text = (
+                as_csv(found) if form is Format.CSV else as_json(asked, found, Language.EN, at=at)
+            )
+            with sink(into) as written:
+                written.write(text)
     said = out if file else err
     said.print(f"wrote {len(found.rows):,} rows" + (f" to {file}" if file else ""))
     for line in _facts(asked, found, at=at):

@@ -5,7 +5,7 @@ length costs time, and no memory. Whatever computes or writes many rows does so 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -192,17 +192,26 @@ def local(at: datetime | None) -> str:
     return "—" if at is None else at.astimezone(ZoneInfo(CITY_ZONE)).isoformat(timespec="seconds")
 
 
+def about_asked(said: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say on a file what was asked, by its echo."""
+    return [
+        ("报表 report", said["report"]),
+        ("起 from", said["from"]),
+        ("止（不含）to", said["to"]),
+        ("行 by", said["by"] + (f" / {said['bucket']}" if said["bucket"] else "")),
+        *((title, said[name]) for title, name in _ONLY if said.get(name)),
+    ]
+
+
+EMPTY_CELL = ("空格 empty cell", "没有数据，不是零。No data, which is not zero.")
+
+
 def _about(answer: Answer) -> list[tuple[str, str]]:
     """Say on the file itself what it is, of when, and how complete."""
-    made = local(answer.at)
-    asked, known, said = answer.asked, answer.known, answer.asked.echo()
+    known, said = answer.known, answer.asked.echo()
     return [
-        ("报表 report", asked.report.value),
-        ("起 from", asked.period.from_day.isoformat()),
-        ("止（不含）to", asked.period.to_day.isoformat()),
-        ("行 by", asked.by.value + (f" / {asked.bucket.value}" if asked.bucket else "")),
-        *((title, said[name]) for title, name in _ONLY if said.get(name)),
-        ("生成时间 generated_at", made),
+        *about_asked(said),
+        ("生成时间 generated_at", local(answer.at)),
         *(
             [("对比期 before", f"{said['before_from']} – {said['before_to']}")]
             if "before_from" in said
@@ -226,5 +235,5 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             (f"无驿站的拒绝 refused_without_station.{reason}", f"{count:,}")
             for reason, count in (answer.nowhere or {}).items()
         ),
-        ("空格 empty cell", "没有数据，不是零。No data, which is not zero."),
+        EMPTY_CELL,
     ]

@@ -1,4 +1,4 @@
-"""The rows of a what-if as one table: each with its figures side by side, as CSV.
+"""The rows of a what-if as one table: each with its figures side by side, as CSV or a workbook.
 
 What became of what is one column for each pair that any row has, such as
 `moved.station_closed.granted`.
@@ -6,10 +6,14 @@ What became of what is one column for each pair that any row has, such as
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from app.reports.export import csv_text, csv_titled, title_of
+from app.places.rules import CITY_ZONE
+from app.reports.export import csv_text, csv_titled, spread_titles
 from app.reports.whatif import Figures, Row, WhatIf
+from app.reports.workbook import Workbook
 
 PLACE_AND_TIME = tuple(each.name for each in fields(Row) if each.name != "figures")
 
@@ -27,20 +31,47 @@ TITLES: Mapping[str, str] = {
 }
 """What each figure's column is called in Chinese."""
 
-_MOVED = "结果改变"
+_MOVED = "moved."
+"""What names of columns begin with that count one answer which became another."""
 
 Pair = tuple[str, str]
 
 
 def as_csv(found: WhatIf) -> bytes:
     """Write the rows; what they do not say is to be told beside them."""
-    pairs = [(one.before, one.after) for one in found.totals.moved]
-    moved = [f"moved.{before}.{after}" for before, after in pairs]
-    titles = [f"{title_of(name)} ({name})" for name in PLACE_AND_TIME]
-    titles += [f"{title} ({name})" for name, title in TITLES.items()]
-    titles += [f"{_MOVED} ({name})" for name in moved]
-    columns = [*PLACE_AND_TIME, *TITLES, *moved]
+    pairs = _pairs(found)
+    columns = _columns(pairs)
+    titles = [title for column in columns for title in _titles_of(column)]
     return (csv_titled(titles) + csv_text(columns, _rows(found, pairs))).encode()
+
+
+def as_workbook(found: WhatIf, path: Path, about: Sequence[tuple[str, str]]) -> None:
+    """Write the rows as a workbook, with a page that says what they do not."""
+    pairs, zone = _pairs(found), ZoneInfo(CITY_ZONE)
+    book = Workbook(path, _columns(pairs), shares={"known_share"}, zone=zone, titles_of=_titles_of)
+    try:
+        book.add(list(zip(*_rows(found, pairs), strict=True)))
+        book.finish(about)
+    finally:
+        book.close()
+
+
+def _pairs(found: WhatIf) -> Sequence[Pair]:
+    return [(one.before, one.after) for one in found.totals.moved]
+
+
+def _columns(pairs: Sequence[Pair]) -> Sequence[str]:
+    moved = (f"{_MOVED}{before}.{after}" for before, after in pairs)
+    return [*PLACE_AND_TIME, *TITLES, *moved]
+
+
+def _titles_of(column: str) -> Sequence[str]:
+    """Give a column's title; `unmet_demand_before` means another thing in a report."""
+    if column in TITLES:
+        return [f"{TITLES[column]} ({column})"]
+    if column.startswith(_MOVED):
+        return [f"结果改变 ({column})"]
+    return spread_titles(column)
 
 
 def _rows(found: WhatIf, pairs: Sequence[Pair]) -> Iterator[Sequence[Any]]:

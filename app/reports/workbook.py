@@ -4,7 +4,7 @@ Numbers are numbers, shares are percentages, times are local times, and a text i
 begins with. It is written row by row, so that its length costs disk and not memory.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
 from pathlib import Path
@@ -34,11 +34,18 @@ class Workbook:
     """A workbook that is being written: a header, rows as they come, and what they are."""
 
     def __init__(
-        self, path: Path, columns: Sequence[str], *, shares: Collection[str], zone: ZoneInfo
+        self,
+        path: Path,
+        columns: Sequence[str],
+        *,
+        shares: Collection[str],
+        zone: ZoneInfo,
+        titles_of: Callable[[str], Sequence[str]] = spread_titles,
     ) -> None:
         """Begin it; `shares` are the columns whose figures are parts of one.
 
-        Times are shown in `zone`, for Excel knows none.
+        Times are shown in `zone`, for Excel knows none. `titles_of` gives the titles of a column's
+        cells, as many as its values spread to.
         """
         import xlsxwriter  # Here: a server that nobody asks for a workbook does without.
 
@@ -59,8 +66,8 @@ class Workbook:
         self._sheet = book.add_worksheet("报表")
         self._last = 0
         self._is_closed = False
-        titles = [title for column in columns for title in spread_titles(column)]
-        names = [column for column in columns for _ in spread_titles(column)]
+        titles = [title for column in columns for title in titles_of(column)]
+        names = [column for column in columns for _ in titles_of(column)]
         for index, (name, title) in enumerate(zip(names, titles, strict=True)):
             width = WIDTHS.get(name, max(10, min(18, len(title))))
             self._sheet.set_column(index, index, width)

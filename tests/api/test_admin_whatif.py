@@ -1,13 +1,17 @@
 """What-if over HTTP: what is echoed, assumed, scoped and refused; what is read besides scans."""
 
+import csv
+import io
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import openpyxl
 import pytest
 import sqlalchemy as sa
 
-from app.api.admin.whatif import FiguresOut, RowOut, WhatIfOut
+from app.api.admin.whatif import TOLD_BESIDE, FiguresOut, RowOut, WhatIfOut
 from app.api.words import ASSUMPTIONS, Language
 from app.audit import Action, AuditEntry
 from app.db.types import new_id
@@ -16,6 +20,7 @@ from app.doors.tables import Controller, ControllerOutage, Scan
 from app.people.rules import Role
 from app.places.rules import Because, ChangeKind, Kind, Tier, local_day, local_hour
 from app.places.tables import ModeChange, Station, Unit
+from app.reports.export import BOM
 from app.reports.whatif import Assumption
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit
@@ -194,6 +199,56 @@ async def test_of_one_station_the_scans_that_moved_are_told_and_that_is_in_the_t
         "station": str(far.id),
         "change": change,
     }
+
+
+async def test_it_is_taken_away_as_a_file_that_says_what_it_is_and_stands_in_the_trail(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    change = {"access_hours": until("23:00")}
+    body = {"from": "2026-11-23", "to": "2026-11-24", "change": change}
+    at_once = await asks(client, city.chief, change)
+
+    async def taken(form: str, **more: Any) -> httpx.Response:
+        return await client.post(
+            "/v1/admin/reports/what-if",
+            params={"format": form},
+            json=body | more,
+            headers=city.chief.headers,
+        )
+
+    async def trail() -> list[Any]:
+        async with runtime.database.read() as tx:
+            return list(await tx.scalars(sa.select(AuditEntry.after).order_by(AuditEntry.id)))
+
+    files = {form: await taken(form) for form in ("csv", "xlsx")}
+    for form, file in files.items():
+        assert file.status_code == 200, file.text
+        told = file.headers["Content-Disposition"]
+        assert told == f'attachment; filename="what-if-2026-11-23-2026-11-24.{form}"'
+        for fact in TOLD_BESIDE:
+            said = json.loads(file.headers[f"Report-{fact.replace('_', '-').title()}"])
+            wanted = at_once.json()[fact]
+            if fact == "assumes":
+                wanted = [each["code"] for each in wanted]
+            assert said == wanted, fact
+    assert await trail() == [body, body]
+    assert files["csv"].headers["Content-Type"] == "text/csv; charset=utf-8"
+    text = files["csv"].content.decode()
+    assert text.startswith(BOM)
+    table = list(csv.reader(io.StringIO(text.removeprefix(BOM), newline="")))
+    book = openpyxl.load_workbook(io.BytesIO(files["xlsx"].content))
+    cells = [list(row) for row in book["报表"].iter_rows(values_only=True)]
+    assert cells[0] == table[0]
+    names = [str(title).rpartition("(")[2].rstrip(")") for title in cells[0]]
+    rows = [dict(zip(names, row, strict=True)) for row in cells[1:]]
+    assert [(row["station"], row["newly_let_in"]) for row in rows] == [("CQ0001", 1), ("CQ0002", 1)]
+    assert rows[0]["moved.station_closed.granted"] == 1
+    said = dict(book["说明"].iter_rows(values_only=True))
+    assert json.loads(said["假设 change"]) == change
+    assert said["重新判断的扫码 scans"] == "3"
+    narrow = await taken("csv", station=str(city.stations[0].id))
+    assert f"-{city.stations[0].id}.csv" in narrow.headers["Content-Disposition"]
+    assert (await taken("pdf")).status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,9 +29,9 @@ from app.errors import Unavailable
 from app.people.admins import get_station
 from app.places import stations
 from app.places.stations import StationNotFound
-from app.reports.answers import Answer, as_workbook
 from app.reports.asked import Format
 from app.reports.drawing import SheetFailed, printed
+from app.reports.rules import Period
 from app.reports.scope import PeriodInvalid
 from app.reports.sheet import Terms, gather, month_of
 
@@ -85,25 +85,39 @@ async def station_sheet(
     return Response(pdf, media_type="application/pdf", headers=headers)
 
 
-def attached_csv(answer: Answer, text: AsyncIterator[bytes]) -> Response:
-    """Send the report as a file that leaves the house, as it is written."""
-    return StreamingResponse(
-        text, media_type="text/csv; charset=utf-8", headers=_attached(answer, Format.CSV)
-    )
+def file_name(
+    report: str,
+    period: Period,
+    form: Format,
+    *,
+    unit: uuid.UUID | None,
+    station: uuid.UUID | None,
+) -> str:
+    """Name the file of a report of one unit, one station or all."""
+    place = "".join(f"-{id}" for id in (unit, station) if id is not None)
+    return f"{report}-{period.from_day}-{period.to_day}{place}.{form}"
 
 
-async def attached_workbook(held: Held, answer: Answer) -> Response:
-    """Send the report as a workbook."""
+def attached_csv(name: str, facts: Mapping[str, Any], text: AsyncIterator[bytes]) -> Response:
+    """Send rows as a file that leaves the house, as it is written."""
+    headers = _attached(name, facts)
+    return StreamingResponse(text, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def attached_workbook(
+    name: str, facts: Mapping[str, Any], write: Callable[[Path], Awaitable[None]]
+) -> Response:
+    """Send what `write` writes as a workbook."""
     handle, text = tempfile.mkstemp(suffix=".xlsx")
     os.close(handle)
     path = Path(text)
     try:
-        await as_workbook(held.database.read, answer, path)
+        await write(path)
     except BaseException:
         await asyncio.to_thread(path.unlink, missing_ok=True)
         raise
     gone = BackgroundTask(path.unlink, missing_ok=True)
-    headers = _attached(answer, Format.XLSX)
+    headers = _attached(name, facts)
     return FileResponse(path, media_type=XLSX_TYPE, headers=headers, background=gone)
 
 
@@ -123,10 +137,7 @@ def described_headers(schemas: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _attached(answer: Answer, form: Format) -> dict[str, str]:
-    asked = answer.asked
-    place = "".join(f"-{id}" for id in (asked.unit, asked.station) if id is not None)
-    name = f"{asked.report}-{asked.period.from_day}-{asked.period.to_day}{place}.{form}"
+def _attached(name: str, facts: Mapping[str, Any]) -> dict[str, str]:
     # A table has no room for them, and without them what is not final looks final.
-    facts = {header_of(fact): to_json(value).decode() for fact, value in answer.facts.items()}
-    return {"Content-Disposition": f'attachment; filename="{name}"'} | facts
+    told = {header_of(fact): to_json(value).decode() for fact, value in facts.items()}
+    return {"Content-Disposition": f'attachment; filename="{name}"'} | told

@@ -7,12 +7,19 @@ waiting: the guard's write ends first.
 import asyncio
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from app.api.admin.files import XLSX_TYPE, attached_csv, attached_workbook, described_headers
+from app.api.admin.files import (
+    XLSX_TYPE,
+    attached_csv,
+    attached_workbook,
+    described_headers,
+    file_name,
+)
 from app.api.admin.readers import Reader
 from app.api.deps import Held, Now
 from app.api.guards import AdminForbidden, NotSignedIn
@@ -21,7 +28,7 @@ from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
-from app.reports.answers import answer, as_csv, as_json
+from app.reports.answers import answer, as_csv, as_json, as_workbook
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.catalogue import described
 from app.reports.comparing import ComparisonInvalid
@@ -206,6 +213,10 @@ async def report(
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=asked.echo())
+    name, read = (
+        file_name(report, asked.period, form, unit=unit, station=station),
+        held.database.read,
+    )
     if form is Format.CSV:
-        return attached_csv(found, as_csv(held.database.read, found))
-    return await attached_workbook(held, found)
+        return attached_csv(name, found.facts, as_csv(read, found))
+    return await attached_workbook(name, found.facts, partial(as_workbook, read, found))

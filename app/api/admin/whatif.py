@@ -1,16 +1,26 @@
-"""HTTP for what-if: the recorded scans of a period, decided again under other rules."""
+"""HTTP for what-if: the recorded scans of a period, decided again, as JSON or a file."""
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 from pydantic import Field
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.api.admin.files import (
+    XLSX_TYPE,
+    attached_csv,
+    attached_workbook,
+    described_headers,
+    file_name,
+)
 from app.api.admin.readers import Reader
 from app.api.admin.source import CompletenessOut
 from app.api.admin.stations import Capacity, Hours, MaxStay
@@ -27,15 +37,20 @@ from app.places.rules import CITY_ZONE, local_day, parse_hours
 from app.places.stations import StationNotFound
 from app.places.tables import OperatingModel
 from app.places.units import UnitNotFound
-from app.reports.asked import period_of, places_within
+from app.reports.answers import EMPTY_CELL, about_asked, local
+from app.reports.asked import Format, period_of, places_within
 from app.reports.rollup import retained_since
 from app.reports.rules import Bucket, By, Class, Completeness, completeness
 from app.reports.rules.suppositions import Ignored, OtherHours, Supposition
 from app.reports.scope import PeriodInvalid, Scope
 from app.reports.whatif import Assumption, Wanted, WhatIf, what_if
+from app.reports.whatif_table import as_csv, as_workbook
 from app.settings import Settings
 
 router = APIRouter(tags=["admin: reports"])
+
+REPORT = "what-if"
+"""What it is called among the reports."""
 
 
 class ChangeIn(In):
@@ -140,29 +155,71 @@ class WhatIfOut(Out):
     generated_at: datetime
 
 
+TOLD_BESIDE: Mapping[str, Any] = {
+    "completeness": {"type": "object"},
+    "scans": {"type": "integer"},
+    "scans_moved": {"type": "integer"},
+    "without_mode": {"type": "integer"},
+    "without_station": {"type": ["integer", "null"]},
+    "amended_since": {"type": ["integer", "null"]},
+    "stays": {"type": "object"},
+    "assumes": {"type": "array", "items": {"type": "string"}, "description": "Their codes."},
+    "generated_at": {"type": "string", "format": "date-time"},
+}
+"""What the JSON says of its rows and a table cannot: of files, headers tell it."""
+
+
 @router.post(
     "/v1/admin/reports/what-if",
     response_model=WhatIfOut,
-    responses=problems(NotSignedIn, AdminForbidden, UnitNotFound, StationNotFound, PeriodInvalid),
+    responses={
+        **problems(NotSignedIn, AdminForbidden, UnitNotFound, StationNotFound, PeriodInvalid),
+        200: {
+            "headers": described_headers(TOLD_BESIDE),
+            "content": {
+                "text/csv": {"schema": {"type": "string"}},
+                XLSX_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            },
+        },
+    },
 )
-async def replay_scans(body: WhatIfIn, admin: Reader, held: Held, at: Now, lang: Lang) -> Response:
+async def replay_scans(
+    body: WhatIfIn,
+    admin: Reader,
+    held: Held,
+    at: Now,
+    lang: Lang,
+    form: Annotated[Format, Query(alias="format", description="JSON, or a file: CSV or Excel.")] = (
+        Format.JSON
+    ),
+) -> Response:
     """Decide the recorded scans of at most 366 days again under other rules; changes nothing.
 
     Of one station and at most 31 days it lists the scans that would have come to another answer;
-    they name no worker. One replay runs at a time in each process.
+    they name no worker. A file has the rows. One replay runs at a time in each process.
     """
     async with held.database.read() as tx:
         wanted = await wanted_of(tx, admin, body, held.settings, at=at)
     async with held.rehearsal:
         calendar = await held.calendar.fresh(held.database)
         found = await what_if(held.database, calendar.current, wanted)
-    if found.moved_scans is not None:
+    if form is not Format.JSON or found.moved_scans is not None:
         async with held.database.write() as tx:
-            subject = Subject("report", "what-if", unit_path=admin.unit_path)
+            subject = Subject("report", REPORT, unit_path=admin.unit_path)
             after = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
             await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
-    text = await asyncio.to_thread(as_json, body, found, lang, at=at)
-    return Response(text, media_type="application/json")
+    if form is Format.JSON:
+        text = await asyncio.to_thread(as_json, body, found, lang, at=at)
+        return Response(text, media_type="application/json")
+    name = file_name(REPORT, wanted.scope.period, form, unit=body.unit, station=body.station)
+    facts = facts_of(body, found, at=at)
+    if form is Format.CSV:
+        return attached_csv(name, facts, _whole(await asyncio.to_thread(as_csv, found)))
+
+    async def write(path: Path) -> None:
+        await asyncio.to_thread(as_workbook, found, path, about(body, found, at=at))
+
+    return await attached_workbook(name, facts, write)
 
 
 @router.get("/v1/admin/reports/what-if", include_in_schema=False)
@@ -201,12 +258,46 @@ def known_of(asked: WhatIfIn, *, at: datetime) -> Completeness:
     return completeness(days, local_day(at, CITY_ZONE))
 
 
+async def _whole(text: bytes) -> AsyncIterator[bytes]:
+    yield text
+
+
+def facts_of(asked: WhatIfIn, found: WhatIf, *, at: datetime) -> dict[str, Any]:
+    """Say what is to be known of the rows, as `TOLD_BESIDE` describes it."""
+    own = {"completeness": asdict(known_of(asked, at=at)), "generated_at": at}
+    return {name: own[name] if name in own else getattr(found, name) for name in TOLD_BESIDE}
+
+
+def about(asked: WhatIfIn, found: WhatIf, *, at: datetime) -> list[tuple[str, str]]:
+    """Say on a workbook itself what was supposed, of when, and what is taken for granted."""
+    known = known_of(asked, at=at)
+    supposed = asked.change.model_dump(mode="json", exclude_unset=True)
+    counts = {
+        "重新判断的扫码 scans": found.scans,
+        "结果会变的扫码 scans_moved": found.scans_moved,
+        "没有记录模式而略去 without_mode": found.without_mode,
+        "认不出驿站 without_station": found.without_station,
+        "与当时记录不一致 amended_since": found.amended_since,
+        "按停留中位数 stays.by_median": found.stays.by_median,
+        "按最长停留 stays.by_longest": found.stays.by_longest,
+    }
+    return [
+        *about_asked({"report": REPORT, **asked.model_dump(mode="json", by_alias=True)}),
+        ("假设 change", to_json(supposed).decode()),
+        ("生成时间 generated_at", local(at)),
+        ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
+        *((title, f"{count:,}") for title, count in counts.items() if count is not None),
+        *((f"前提 {each}", " ".join(ASSUMPTIONS[each].values())) for each in found.assumes),
+        EMPTY_CELL,
+    ]
+
+
 def as_json(asked: WhatIfIn, found: WhatIf, lang: Language, *, at: datetime) -> bytes:
     """Write the answer, as `WhatIfOut` describes it."""
     says = [{"code": each, "says": ASSUMPTIONS[each][lang]} for each in found.assumes]
     return to_json(
         {
-            "report": "what-if",
+            "report": REPORT,
             "from": asked.from_day,
             "to": asked.to_day,
             "by": asked.by,
