@@ -115,6 +115,7 @@ window.yizhanFigures = function (t, lang) {
     switch (field.unit) {
       case 'share': return percent(value);
       case 'count': return grouped(value, 0);
+      case 'gain': return (value > 0 ? '+' : '') + grouped(value, 0);
       case 'hours': return measured(value, 1);
       case 'seconds': return measured(value / 60, 1);
       case 'milliseconds': return grouped(value, 0);

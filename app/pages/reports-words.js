@@ -52,7 +52,7 @@ window.REPORT_WORDS = {
     },
     ahead: '接下来 24 小时预计在站人数', aheadNothing: '同类日子还不足 4 天，无法预计。过几天再看。', aheadHour: '小时', aheadPersons: '预计人数', aheadRange: '第 20–80 百分位', aheadDays: '依据天数',
     skill: '近 {days} 天试算：平均差 {mae} 人；照搬上周同一时刻平均差 {week} 人。', noSkill: '历史还不够试算这样的预计有多准。',
-    waitRetry: '请等待 {s} 秒再试。'
+    waitRetry: '请等待 {s} 秒再试。', supposed: '假如改变规则，会怎样？'
   },
   en: {
     reports: 'Reports', skip: 'Skip to the report', adminSignIn: 'Administrators: sign in', username: 'User name', password: 'Password', totp: 'Second factor (only if you have one)',
@@ -105,7 +105,7 @@ window.REPORT_WORDS = {
     },
     ahead: 'Persons inside to be expected, next 24 hours', aheadNothing: 'There are fewer than 4 days like these yet, so nothing can be expected. Look again in some days.', aheadHour: 'Hour', aheadPersons: 'Expected', aheadRange: 'P20–P80', aheadDays: 'Days like it',
     skill: 'Tried on the last {days} days: {mae} persons off on average; last week\'s value would be {week} off.', noSkill: 'There is too little history to try how good this is.',
-    waitRetry: 'Please wait {s} s and try again.'
+    waitRetry: 'Please wait {s} s and try again.', supposed: 'What if the rules were others?'
   }
 };
 

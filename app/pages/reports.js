@@ -36,6 +36,7 @@
   var asking = null;
   var cameFrom = null;
   var drawTimer = null;
+  var supposed = null;
 
   function inLang() { return lang; }
   function $(id) { return document.getElementById(id); }
@@ -89,6 +90,8 @@
   function signedOut(note) {
     if (asking) { asking.abort(); }
     panel.close();
+    $('supposed').open = false;
+    if (supposed) { supposed.forget(); }
     only('login');
     $('login-note').textContent = note || '';
     $('who').textContent = '';
@@ -267,9 +270,10 @@
     select.value = value || '';
   }
   function everything() { return seen.isCity ? t('wholeCity') : t('everything') + (seen.name ? '（' + seen.name + '）' : ''); }
-  function scopeName() {
-    if (chosen.station) { var station = places.known.station[chosen.station]; return station ? station.name + ' ' + station.code : chosen.station; }
-    if (chosen.unit) { return places.known.unit[chosen.unit] ? places.known.unit[chosen.unit].name : ''; }
+  function scopeName(of) {
+    of = of || chosen;
+    if (of.station) { var station = places.known.station[of.station]; return station ? station.name + ' ' + station.code : of.station; }
+    if (of.unit) { return places.known.unit[of.unit] ? places.known.unit[of.unit].name : ''; }
     return everything();
   }
   function sayScope() { if (document.activeElement !== $('scope')) { $('scope').value = scopeName(); } }
@@ -313,7 +317,8 @@
     ['table', 'count', 'notes', 'drawing'].forEach(function (id) { $(id).textContent = ''; });
     $('filter').value = '';
     sayTitle();
-    var wrong = chosen.to <= chosen.from ? t('badOrder') : figures.daysBetween(chosen.from, chosen.to) > LONGEST_DAYS ? t('tooLong') : '';
+    if (supposed) { supposed.moved(); }
+    var wrong = wrongPeriod();
     if (wrong) { $('state').textContent = ''; fail(wrong); return; }
     $('state').textContent = t('receiving');
     $('result').setAttribute('aria-busy', 'true');
@@ -339,6 +344,7 @@
       });
     });
   }
+  function wrongPeriod() { return chosen.to <= chosen.from ? t('badOrder') : figures.daysBetween(chosen.from, chosen.to) > LONGEST_DAYS ? t('tooLong') : ''; }
   function hasTotal() {
     var what = describedAs(chosen.report);
     return (chosen.by !== 'all' || chosen.bucket) && what.by.indexOf('all') >= 0 && !hasKinds() && !(chosen.station && chosen.by === 'station' && !chosen.bucket);
@@ -607,16 +613,20 @@
     call('GET', path, undefined, { asFile: true, progress: function (bytes) { $('download').textContent = figures.fill(t('got'), { size: figures.size(bytes) }); } }).then(function (answer) {
       busy(false);
       if (answer.status !== 200) { $('download').classList.add('error'); $('download').textContent = problem(answer); return; }
-      var name = /filename="([^"]+)"/.exec(answer.headers.get('Content-Disposition') || '');
-      var link = made('a');
-      link.href = URL.createObjectURL(answer.body);
-      link.download = name ? name[1] : chosen.report + '.' + form;
-      document.body.appendChild(link);
-      link.click();
-      link.remove();
-      setTimeout(function () { URL.revokeObjectURL(link.href); }, 60000);
-      $('download').textContent = figures.fill(t('saved'), { name: link.download });
+      $('download').textContent = figures.fill(t('saved'), { name: keep(answer, chosen.report + '.' + form) });
     });
+  }
+  /* Saves a file under the name that it came with, and gives that name. */
+  function keep(answer, unnamed) {
+    var name = /filename="([^"]+)"/.exec(answer.headers.get('Content-Disposition') || '');
+    var link = made('a');
+    link.href = URL.createObjectURL(answer.body);
+    link.download = name ? name[1] : unnamed;
+    document.body.appendChild(link);
+    link.click();
+    link.remove();
+    setTimeout(function () { URL.revokeObjectURL(link.href); }, 60000);
+    return link.download;
   }
 
   var table = window.yizhanTable($('table'), figures, t, {
@@ -651,6 +661,7 @@
     sayWho();
     paint();
     sayTitle();
+    if (supposed) { supposed.speak(); }
     $('ahead').open = false;
     if (told) { tell(); } else { load(); }
   });
@@ -686,6 +697,16 @@
   $('columns').addEventListener('click', function () { note({ columns: chosen.columns === 'all' ? '' : 'all' }); tell(); });
   $('more').addEventListener('click', table.more);
   $('ahead').addEventListener('toggle', function () { if ($('ahead').open) { ahead.show(aheadOf()); } });
+  /* Few ask it: what it needs comes when it is first opened. */
+  $('supposed').addEventListener('toggle', function () {
+    if (supposed || !$('supposed').open) { return; }
+    import('/pages/supposed.js').then(function () {
+      supposed = supposed || window.yizhanSupposed($('supposed-told'), figures, t, client, {
+        chosen: function () { return { from: chosen.from, to: chosen.to, by: chosen.by, bucket: chosen.bucket, unit: chosen.unit, station: chosen.station, wrong: wrongPeriod() }; },
+        place: placeAsked, title: function (of) { return scopeName(of) + ' · ' + spanText(of); }, keep: keep, most: MOST_BYTES
+      });
+    }, function () { $('supposed').open = false; fail(t('networkNow')); });
+  });
   $('print').addEventListener('click', function () { window.print(); });
   document.querySelectorAll('[data-file]').forEach(function (button) {
     button.addEventListener('click', function () { download(button.getAttribute('data-file')); });
