@@ -147,6 +147,15 @@ def told_now(receive: Receive) -> Message | None:
     return None
 
 
+def hung_up(receive: Receive) -> bool:
+    """Say whether the caller is gone."""
+    for _ in range(2):  # The first look takes the request's empty body.
+        told = told_now(receive)
+        if told is None or told["type"] == "http.disconnect":
+            return told is not None
+    return False
+
+
 def _beginning_with(first: Message, receive: Receive) -> Receive:
     told = [first]
 

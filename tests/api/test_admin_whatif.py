@@ -1,8 +1,10 @@
 """What-if over HTTP: what is echoed, assumed, scoped and refused; what is read besides scans."""
 
+import asyncio
 import csv
 import io
 import json
+from collections.abc import MutableMapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +12,7 @@ import httpx
 import openpyxl
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
 
 from app.api.admin.whatif import TOLD_BESIDE, FiguresOut, RowOut, WhatIfOut
 from app.api.words import ASSUMPTIONS, Language
@@ -21,6 +24,7 @@ from app.people.rules import Role
 from app.places.rules import Because, ChangeKind, Kind, Tier, local_day, local_hour
 from app.places.tables import ModeChange, Station, Unit
 from app.reports.export import BOM
+from app.reports.rules.replay import Replay
 from app.reports.whatif import Assumption
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit
@@ -249,6 +253,58 @@ async def test_it_is_taken_away_as_a_file_that_says_what_it_is_and_stands_in_the
     narrow = await taken("csv", station=str(city.stations[0].id))
     assert f"-{city.stations[0].id}.csv" in narrow.headers["Content-Disposition"]
     assert (await taken("pdf")).status_code == 422
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_a_replay_ends_when_its_caller_hangs_up(
+    app: FastAPI, city: City, monkeypatch: pytest.MonkeyPatch, hangs_up: bool
+) -> None:
+    """The next one need not wait minutes for an answer that nobody hears."""
+    monkeypatch.setattr("app.reports.whatif.STATIONS", 1)
+    replayed: list[int] = []
+    finish = Replay.finish
+
+    def counts(replay: Replay) -> None:
+        replayed.append(1)
+        finish(replay)
+
+    monkeypatch.setattr(Replay, "finish", counts)
+    change = {"access_hours": until("23:00")}
+    body = json.dumps({"from": "2026-11-23", "to": "2026-11-24", "change": change}).encode()
+    told = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if told:
+            return told.pop()
+        if not (hangs_up and replayed):
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    headers = {**city.chief.headers, "Content-Type": "application/json"}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/admin/reports/what-if",
+        "raw_path": b"/v1/admin/reports/what-if",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("testserver", 80),
+    }
+    await app(scope, receive, send)
+    if hangs_up:
+        assert (sent[0]["status"], replayed) == (499, [1])
+    else:
+        assert sent[0]["status"] == 200
+        assert len(replayed) > 1
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 from pydantic_core import to_json
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import ClientDisconnect
 
 from app.api.admin.files import (
     XLSX_TYPE,
@@ -25,6 +26,7 @@ from app.api.admin.readers import Reader
 from app.api.admin.source import CompletenessOut
 from app.api.admin.stations import Capacity, Hours, MaxStay
 from app.api.deps import Held, Lang, Now
+from app.api.edge import hung_up
 from app.api.guards import AdminForbidden, NotSignedIn
 from app.api.problems import problems
 from app.api.shapes import In, LocalDay, Out
@@ -51,6 +53,8 @@ router = APIRouter(tags=["admin: reports"])
 
 REPORT = "what-if"
 """What it is called among the reports."""
+CLIENT_CLOSED_REQUEST = 499
+"""Nobody hears it; so proxies write down that the caller left first."""
 
 
 class ChangeIn(In):
@@ -186,6 +190,7 @@ TOLD_BESIDE: Mapping[str, Any] = {
 async def replay_scans(
     body: WhatIfIn,
     admin: Reader,
+    request: Request,
     held: Held,
     at: Now,
     lang: Lang,
@@ -196,13 +201,23 @@ async def replay_scans(
     """Decide the recorded scans of at most 366 days again under other rules; changes nothing.
 
     Of one station and at most 31 days it lists the scans that would have come to another answer;
-    they name no worker. A file has the rows. One replay runs at a time in each process.
+    they name no worker. A file has the rows. One replay runs at a time in each process, and ends
+    when its caller hangs up.
     """
+
+    def require_caller(_stations: int = 0) -> None:
+        if hung_up(request.receive):
+            raise ClientDisconnect
+
     async with held.database.read() as tx:
         wanted = await wanted_of(tx, admin, body, held.settings, at=at)
-    async with held.rehearsal:
-        calendar = await held.calendar.fresh(held.database)
-        found = await what_if(held.database, calendar.current, wanted)
+    try:
+        async with held.rehearsal:
+            require_caller()  # Perhaps he waited for another's replay, and not to its end.
+            calendar = await held.calendar.fresh(held.database)
+            found = await what_if(held.database, calendar.current, wanted, require_caller)
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     if form is not Format.JSON or found.moved_scans is not None:
         async with held.database.write() as tx:
             subject = Subject("report", REPORT, unit_path=admin.unit_path)

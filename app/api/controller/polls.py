@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.controller.key import CredentialRefused, Lenient, Polling, key
 from app.api.deps import Held, Now, WriteTx
-from app.api.edge import told_now
+from app.api.edge import hung_up
 from app.api.problems import expected_failures, problem_response, problems
 from app.api.shapes import VISIBLE, Key, Out
 from app.doors import commands
@@ -115,7 +115,7 @@ async def next_commands(
     wait_s = min(wait, held.settings.max_wait_s)
     seen = await _await_work(held, controller, wait_s, config_version, boot_id)
     # The end of a poll that nobody waits for any more is no sign of life.
-    if not _hung_up(request.receive):
+    if not hung_up(request.receive):
         held.controllers.heard(controller.controller_id, held.now())
     if isinstance(seen, Problem):
         return problem_response(seen)
@@ -142,15 +142,6 @@ async def next_commands(
             "server_time": held.now().isoformat(),
         }
     )
-
-
-def _hung_up(receive: Receive) -> bool:
-    """Say whether the caller is gone."""
-    for _ in range(2):  # The first look takes the request's empty body.
-        told = told_now(receive)
-        if told is None or told["type"] == "http.disconnect":
-            return told is not None
-    return False
 
 
 async def _await_work(
