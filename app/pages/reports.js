@@ -165,6 +165,10 @@
 
   /* --- The choices: they stand in the address, so that a link tells them and the back button works. --- */
 
+  function reportName(one) { return lang === 'zh' ? one.title : figures.plain(one.report); }
+  /* What the catalogue says of a thing, in the language of the page. */
+  function inCatalogue(one, what) { return lang === 'zh' ? one[what + '_zh'] : one[what]; }
+  function sentence(text) { return lang === 'zh' ? text + '。' : text.charAt(0).toUpperCase() + text.slice(1) + '.'; }
   function describedAs(report) { return catalogue.filter(function (one) { return one.report === report; })[0]; }
   function presets() {
     var today = figures.today(), first = today.slice(0, 8) + '01', last = figures.plus(first, -1).slice(0, 8) + '01';
@@ -231,7 +235,7 @@
     var nav = $('reports');
     nav.textContent = '';
     catalogue.forEach(function (one) {
-      var link = made('a', lang === 'zh' ? one.title : figures.word('report', one.report));
+      var link = made('a', reportName(one));
       link.href = address({ report: one.report, sort: '', source: '', row: '', figure: '', columns: '' });
       link.setAttribute('data-report', one.report);
       if (one.report === chosen.report) { link.setAttribute('aria-current', 'page'); }
@@ -250,8 +254,8 @@
     });
     $('from').value = chosen.from;
     $('to').value = figures.plus(chosen.to, -1);
-    choices('by', what.by.map(function (by) { return [by, figures.word('by', by)]; }), chosen.by);
-    choices('bucket', [['', t('noBucket')]].concat(what.buckets.map(function (bucket) { return [bucket, figures.word('bucket', bucket)]; })), chosen.bucket || '');
+    choices('by', what.by.map(function (by) { return [by, figures.word('by', by)]; }), chosen.by, inCatalogue(what, 'dimensions'));
+    choices('bucket', [['', t('noBucket')]].concat(what.buckets.map(function (bucket) { return [bucket, figures.word('bucket', bucket)]; })), chosen.bucket || '', inCatalogue(what, 'dimensions'));
     choices('figure', what.figures.map(function (name) { return [name, figures.rankedTitle(name)]; }), chosen.figure);
     show('by-field', what.by.length > 1);
     show('bucket-field', what.buckets.length > 0 && PLACES.indexOf(chosen.by) >= 0);
@@ -260,11 +264,16 @@
     $('compare').checked = chosen.compare === 'before';
     sayScope();
   }
-  function choices(id, pairs, value) {
+  function choices(id, pairs, value, meanings) {
     var select = $(id);
     select.textContent = '';
-    pairs.forEach(function (pair) { select.appendChild(option(pair[0], pair[1])); });
+    pairs.forEach(function (pair) {
+      var one = option(pair[0], pair[1]);
+      if (meanings && meanings[pair[0]]) { one.title = meanings[pair[0]]; }
+      select.appendChild(one);
+    });
     select.value = value || '';
+    select.title = meanings && meanings[value] ? meanings[value] : '';
   }
   function everything() { return seen.isCity ? t('wholeCity') : t('everything') + (seen.name ? '（' + seen.name + '）' : ''); }
   function scopeName() {
@@ -347,9 +356,9 @@
   function periodText() { return figures.fill(t('range'), { from: figures.date(chosen.from), to: figures.date(figures.plus(chosen.to, -1)), days: figures.daysBetween(chosen.from, chosen.to) }); }
   function sayTitle() {
     var what = describedAs(chosen.report);
-    var name = lang === 'zh' ? what.title : figures.word('report', what.report);
+    var name = reportName(what);
     $('title').textContent = name + ' · ' + scopeName();
-    $('says').textContent = lang === 'zh' ? what.says_zh + '。' : what.says.charAt(0).toUpperCase() + what.says.slice(1) + '.';
+    $('says').textContent = sentence(inCatalogue(what, 'says'));
     document.title = name + ' · ' + scopeName() + ' · ' + t('brand');
   }
 
@@ -361,7 +370,7 @@
       found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
         ['_over', '_before', '_change'].forEach(function (ending) {
-          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator, formula: field.formula, formula_zh: field.formula_zh };
+          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator };
           if (one.isRate && ending !== '_change') { one.numerator = ended(field.numerator, ending); one.denominator = ended(field.denominator, ending); }
           found.push(one);
         });
@@ -431,7 +440,7 @@
     }
     if (told.report === 'ranking') { found.push(t('rankingNote')); }
     var what = describedAs(told.report);
-    found.push(lang === 'zh' ? what.privacy_zh + '。' : what.privacy.charAt(0).toUpperCase() + what.privacy.slice(1) + '.');
+    found.push(sentence(inCatalogue(what, 'privacy')));
     if (seen.kind !== 'seesCity') { found.push(figures.fill(t(seen.kind), { name: seen.name })); }
     box.textContent = '';
     found.forEach(function (text) { box.appendChild(made('p', text, 'sub')); });
@@ -455,9 +464,10 @@
     return text.charAt(0).toUpperCase() + text.slice(1);
   }
   function formulaOf(field) {
-    if (field.ending === '_change') { return t(field.isRate ? 'rateChangeIs' : 'changeIs'); }
-    if (field.ending === '_before') { return figures.fill(t(field.isRate ? 'rateBeforeIs' : 'beforeIs'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }); }
-    return lang === 'zh' ? field.formula_zh : field.formula;
+    if (field.ending) {
+      return inCatalogue(describedAs(chosen.report), 'endings')[field.ending].replace(/`(_[a-z]+)`/g, function (all, ending) { return figures.endingTitle(ending, field.isRate); });
+    }
+    return inCatalogue(field, 'formula');
   }
   /* Beside rows of whole branches: of what the unit above them keeps itself. */
   function isOwn(row) { return chosen.by === 'branch' && /（本级）$/.test(row.name); }
@@ -559,12 +569,12 @@
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
     var found = {
       field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
-      period: spanText(span),
+      period: spanText(field.ending === '_before' ? { from: told.before_from, to: told.before_to } : span),
       byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
       var home = catalogue.filter(function (one) { return one.report !== 'ranking' && one.fields.some(function (each) { return each.name === chosen.figure; }); })[0] || catalogue[0];
-      found.elsewhere = { name: lang === 'zh' ? home.title : figures.word('report', home.report), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
+      found.elsewhere = { name: reportName(home), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
       return found;
     }
     var cut = isTotal ? { by: 'all', bucket: '' } : {};

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
+from app.reports.dimensions import DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
 from app.reports.ranking import Ranked
-from app.reports.rules import Bucket, By
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import rate_of
 from app.reports.rules.suppression import K
@@ -50,10 +50,12 @@ class Described:
     """Into what pieces of time a row can be cut."""
     dimensions: Mapping[str, str]
     """What these mean."""
+    dimensions_zh: Mapping[str, str]
     compared: Sequence[str]
     """The figures that can be set beside those of the period before."""
     endings: Mapping[str, str]
     """What is said of a figure under its name with such an ending, where it is compared."""
+    endings_zh: Mapping[str, str]
     figures: Sequence[str]
     """By what it can be asked for; only of the ranking."""
     privacy: str
@@ -475,67 +477,6 @@ PRIVACY_OF: Mapping[str, str] = {
     ),
     "controllers": "counts of commands and states of devices, which name no worker",
 }
-PRIVACY_ZH_OF: Mapping[str, str] = {
-    "occupations": (
-        f"不同的人少于 {K} 个的格子不显示（含 0），能推算出它们的格子也不显示；"
-        "只按已结束的整月和组织树上的地点"
-    ),
-    "facilities": "只有地点上物件的次数与时间，不含任何人",
-    "promise": "只有地点的时间，与人无关",
-    "ranking": (
-        "只列出您范围内的驿站；对其他驿站只说有多少个比它少，同类少于 "
-        f"{FEWEST_PEERS} 个则什么都不说"
-    ),
-    "controllers": "只有指令的次数和设备的状态，不含任何人",
-}
-
-
-DIMENSIONS: Mapping[str, str] = {
-    By.STATION: "one station",
-    By.UNIT: "the stations that hang on one unit directly",
-    By.BRANCH: "a unit directly below the place that is asked about, with everything below it",
-    By.OPERATING_MODEL: "stations that are kept going by the same kind of keeper",
-    By.ALL: "all stations that are asked about",
-    By.HOUR: "one of the 24 hours of the day; as a bucket, every hour of every day",
-    By.DAY: "a local day",
-    By.WEEKDAY: "a day of the week, of all weeks together",
-    By.DAY_CLASS: "workdays, weekends, public holidays, or days at work to make up for these",
-    By.WEEK: "a week from Monday on",
-    By.MONTH: "a calendar month",
-    Bucket.HOUR_OF_DAY: "one of the 24 hours of the day, of all days together",
-}
-"""What a row is of, or a piece of it."""
-
-ENDINGS: Mapping[str, str] = {
-    "_over": (
-        "what came on the days that are over; of a share or a mean, that of the sums, before "
-        "these are rounded, of days of which all its parts are known"
-    ),
-    "_before": (
-        "what the period before comes to with the workdays, weekends and holidays among these "
-        "days: of each class as much for a known day as came then; null where these days are of "
-        "a class that the period before had none of, or of which nothing is known. The parts of "
-        "a share stand beside it with the same endings, each of all days of which it is known "
-        "itself"
-    ),
-    "_change": (
-        "`_over` / `_before` - 1; of a share too, so a part of itself and no points: from 80 % "
-        "to 84 % is 0.05"
-    ),
-}
-"""What is set beside a figure that is compared."""
-
-CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
-    "occupations": ([By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH], [Bucket.MONTH]),
-    "ranking": ([By.STATION], []),
-    "controllers": ([By.STATION], []),
-}
-"""Reports that are not cut in every way."""
-
-
-def cuts_of(report: str) -> tuple[Sequence[By], Sequence[Bucket]]:
-    """Say by what a report has rows, and by what these are cut."""
-    return CUTS_OF.get(report, (list(By), list(Bucket)))
 
 
 def described() -> Sequence[Described]:
@@ -543,6 +484,8 @@ def described() -> Sequence[Described]:
     found = []
     for report, (row, says) in SAYS.items():
         by, buckets = cuts_of(report)
+        dimensions = {each.value: DIMENSIONS[each.value] for each in (*by, *buckets)}
+        endings = ENDINGS if report in COMPARED else {}
         names: Sequence[str] = row._fields  # type: ignore[attr-defined]  # Rows are named tuples.
         found.append(
             Described(
@@ -552,12 +495,14 @@ def described() -> Sequence[Described]:
                 says_zh=chinese.REPORTS[report][1],
                 by=[each.value for each in by],
                 buckets=[each.value for each in buckets],
-                dimensions={each.value: DIMENSIONS[each.value] for each in (*by, *buckets)},
+                dimensions={name: said.english for name, said in dimensions.items()},
+                dimensions_zh={name: said.chinese for name, said in dimensions.items()},
                 compared=COMPARED.get(report, ()),
-                endings=ENDINGS if report in COMPARED else {},
+                endings={name: said.english for name, said in endings.items()},
+                endings_zh={name: said.chinese for name, said in endings.items()},
                 figures=[each.value for each in Ranked] if report == "ranking" else [],
                 privacy=PRIVACY_OF.get(report, PRIVACY),
-                privacy_zh=PRIVACY_ZH_OF.get(report, chinese.PRIVACY),
+                privacy_zh=chinese.PRIVACY_OF.get(report, chinese.PRIVACY),
                 fields=[field_of(report, name) for name in names],
             )
         )
@@ -624,6 +569,9 @@ def page() -> str:
         "be sent, and be opened by whoever may see the same.",
         "",
     ]
+    lines += ["A row, or a piece of one, is of", ""]
+    lines += [f"- `{name}`: {said.english} ({said.chinese})." for name, said in DIMENSIONS.items()]
+    lines += [""]
     for one in described():
         lines += [f"## {one.report}", "", f"{one.says[0].upper()}{one.says[1:]}.", ""]
         lines += [f"A row for each: {', '.join(one.by)}."]

@@ -112,8 +112,10 @@ class DescribedOut(Out):
     by: list[str]
     buckets: list[str]
     dimensions: dict[str, str]
+    dimensions_zh: dict[str, str]
     compared: list[str]
     endings: dict[str, str]
+    endings_zh: dict[str, str]
     figures: list[str]
     privacy: str
     privacy_zh: str
