@@ -17,7 +17,7 @@
     controllers: ['online', 'seen_at', 'firmware', 'commands', 'executed', 'refused', 'failed', 'expired', 'unknown', 'pickup_p50_ms', 'pickup_p95_ms', 'known_share']
   };
   /* What names a row, and stands in its head. */
-  var NAMES = ['station', 'unit', 'name', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind', 'occupation', 'suppressed', 'beyond_retention', 'figure'];
+  var NAMES = ['station', 'unit', 'name', 'is_own', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind', 'occupation', 'suppressed', 'beyond_retention', 'figure'];
   /* By these a row is asked for again: where its figures come from. */
   var ROW_NAMES = ['station', 'unit', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind'];
   var NO_FIGURES = ['text', 'id', 'date', 'truth'];
@@ -416,7 +416,7 @@
     box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + counted.join(comma) + stop));
     var fresh = [told.rolled_up_to ? figures.fill(t('counted'), { at: figures.time(told.rolled_up_to) }) : t('notCounted')];
     if (told.recounting) { fresh.push(t('recounting')); }
-    if (!told.calendar_known) { fresh.push(t('calendarUnknown')); }
+    if (told.calendar_known === false) { fresh.push(t('calendarUnknown')); }
     if (days.days_begun) { fresh.push(t('begunNote')); }
     if (days.days_counted < days.days_over) { fresh.push(figures.fill(t('uncounted'), { n: days.days_over - days.days_counted })); }
     box.appendChild(made('p', fresh.join(lang === 'zh' ? '；' : '; ') + stop));
@@ -470,7 +470,7 @@
     return inCatalogue(field, 'formula');
   }
   /* Beside rows of whole branches: of what the unit above them keeps itself. */
-  function isOwn(row) { return chosen.by === 'branch' && /（本级）$/.test(row.name); }
+  function isOwn(row) { return chosen.by === 'branch' && row.is_own && told.rows.some(function (one) { return !one.is_own; }); }
   /* A row's name leads into it: a station by day, a unit by station, a month by day. */
   function into(row) {
     var what = describedAs(chosen.report), clear = { sort: '', source: '', row: '', bucket: '', compare: '' };
@@ -483,7 +483,7 @@
     if (chosen.by === 'branch' && row.unit) {
       /* Further down; where nothing is below any more, to the stations. */
       if (row.unit !== chosen.unit) { return to({ unit: row.unit, station: '', by: 'branch' }); }
-      return told.rows.every(function (one) { return one.unit === row.unit; }) ? to({ by: 'station' }) : null;
+      return row.is_own ? to({ by: 'station' }) : null;
     }
     var span = spanOf(row);
     if (isCut && (chosen.by === 'month' || chosen.by === 'week') && span.isWhole) { return to({ from: span.from, to: span.to, by: 'day' }); }

@@ -78,6 +78,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "row, beside those of whole branches, is of just the stations that hang on it directly",
         "text",
     ),
+    "is_own": (
+        "of a unit's row: whether it is of just the stations that hang on the unit directly, as by "
+        "`unit` every row is, and not of everything below it; null where a row is not about a unit",
+        "truth",
+    ),
     "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
     "day": (
         "local day, 00:00 to 24:00 in the station's zone; of a week its Monday, of a month its "
@@ -561,8 +566,12 @@ def page() -> str:
         "`Report-Generated-At`, and, of `access` for the whole city,",
         "`Report-Refused-Without-Station`: refusals that name no station. A workbook says the same",
         "on its second sheet, and `yizhan report` on the terminal. While `Report-Recounting` is",
-        "`true`, some figures may still change; where `Report-Calendar-Known` is `false`, holidays",
-        "of a year are not imported, and its days are of the class of their weekday.",
+        "`true`, some figures may still change.",
+        "",
+        "Which days are holidays matters where rows are cut by `day_class`, and with",
+        "`compare=before`. Where then `calendar_known` is `false`, holidays of a year are not",
+        "imported, and its days are of the class of their weekday. In any other report it is",
+        "`null`: modes and promises are counted as they were recorded, whatever came since.",
         "",
         "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
         "API as any other client; its choices stand in its address, so that a link to a figure can",

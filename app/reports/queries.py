@@ -234,9 +234,9 @@ def _named(part: Part, sums: Sums) -> list[Column]:
         [base.weekday for base in bases],
         [None if base.day_class is None else base.day_class.value for base in bases],
     )
-    _, stations, units, names, models, *_ = zip(*places, strict=True)
+    _, stations, units, names, are_own, models, *_ = zip(*places, strict=True)
     return [
-        *(_repeated(column, count) for column in (stations, units, names, models)),
+        *(_repeated(column, count) for column in (stations, units, names, are_own, models)),
         *(label * len(places) for label in labels),
         part.known.shares.tolist(),
         _reported(part, sums),

@@ -250,6 +250,25 @@ def test_a_branch_is_opened_as_far_down_as_there_is_something(
     expect(names).to_have_text(["解放碑驿站"])
 
 
+def test_a_unit_leads_further_down_whatever_it_is_called(city: City, desk: BrowserContext) -> None:
+    page = opened(desk, city, report="visits", by="station", **city.that_day)
+    own = "重庆市总工会（本级）"
+
+    def renamed(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        near, far = body["rows"]
+        near["name"] += "（本级）"
+        far |= {"name": own, "is_own": True}
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/v1/admin/reports/visits?*by=branch*", renamed)
+    page.select_option("#by", "branch")
+    names = page.locator("#table tbody tr:not(.total) th")
+    expect(names).to_have_text(["渝中区总工会（本级）", own])
+    expect(names.locator("a")).to_have_text(["渝中区总工会（本级）"])
+
+
 def test_any_figure_says_where_it_comes_from_down_to_the_rows(
     city: City, desk: BrowserContext
 ) -> None:
