@@ -49,8 +49,9 @@ class Answer:
     """Of its columns."""
     known: Completeness
     counted: Progress
-    calendar_known: bool
-    """Whether it is known of all days if they are holidays or days at work to make up for one."""
+    calendar_known: bool | None
+    """Whether it is known of all days if they are holidays or days at work to make up for one;
+    None where rows are neither cut by such days nor compared on them."""
     nowhere: dict[str, int] | None
     """Of `access` for the whole city: refusals that name no station, by reason."""
     at: datetime
@@ -129,7 +130,7 @@ async def answer(
     if asked.report is Report.ACCESS and is_whole_city:
         nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     known = counted.completeness(asked.period.days, scope.at, CITY_ZONE)
-    calendar_known = asked.is_known(scope.calendar)
+    calendar_known = asked.calendar_known(scope.calendar)
     return Answer(asked, names, known, counted, calendar_known, nowhere, scope.at, made, columns)
 
 
@@ -216,11 +217,9 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             else []
         ),
         *(
-            []
-            if answer.calendar_known
-            else [
-                ("日历未知 calendar_known", "节假日未导入，按星期算。Holidays unknown: weekdays.")
-            ]
+            [("日历未知 calendar_known", "节假日未导入，按星期算。Holidays unknown: weekdays.")]
+            if answer.calendar_known is False
+            else []
         ),
         *(
             (f"无驿站的拒绝 refused_without_station.{reason}", f"{count:,}")

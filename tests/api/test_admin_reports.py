@@ -337,15 +337,24 @@ async def test_a_report_says_when_nobody_knows_which_of_its_days_are_holidays(
     imported = await client.post("/v1/admin/calendar", content=year, headers=headers)
     assert imported.status_code == 200
     january = {"from": "2025-01-01", "to": "2025-02-01", "by": "all"}
-    asked = [(january, True), (january | {"compare": "before"}, False)]
-    asked += [({"from": "2027-01-01", "to": "2027-01-02", "by": "day_class"}, False)]
+    unknown = {"from": "2027-01-01", "to": "2027-01-02"}
+    asked: list[tuple[dict[str, str], bool | None]] = [
+        (january | {"bucket": "day_class"}, True),
+        (january | {"compare": "before"}, False),
+        (unknown | {"by": "day_class"}, False),
+        # Nothing in these depends on which days are holidays, so nobody is warned.
+        (january, None),
+        (unknown | {"by": "day"}, None),
+        (unknown | {"by": "all", "bucket": "hour_of_day"}, None),
+    ]
     for query, is_known in asked:
         answer = await asks(client, city.auditor, **query)
         assert answer.json()["calendar_known"] is is_known, query
         as_xlsx = await asks(client, city.auditor, format="xlsx", **query)
         page = openpyxl.load_workbook(io.BytesIO(as_xlsx.content))["说明"]
         about = [row[0].value for row in page.iter_rows()]
-        assert ("日历未知 calendar_known" in about) is not is_known
+        assert ("日历未知 calendar_known" in about) is (is_known is False)
+        assert told_beside(as_xlsx)["calendar_known"] is is_known
 
 
 async def test_a_report_says_the_same_of_itself_in_every_format(

@@ -75,9 +75,11 @@ REPORT_SCHEMA: dict[str, Any] = {
             "description": "Whether something is being counted anew just now.",
         },
         "calendar_known": {
-            "type": "boolean",
-            "description": "Whether the calendar has every day of the period, and of the one "
-            "before where that is compared; of other years a day is as its weekday says.",
+            "type": ["boolean", "null"],
+            "description": "Where rows are cut by `day_class`, or compared on the same mix of "
+            "days: whether the calendar has every day of the period, and of the one before where "
+            "that is compared; of other years a day is as its weekday says. `null` where nothing "
+            "in the answer depends on which days are holidays.",
         },
         "generated_at": {"type": "string", "format": "date-time"},
     },
