@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
+from app.reports.comparing import MOST_ROWS
 from app.reports.dimensions import DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
 from app.reports.ranking import Ranked
@@ -602,6 +603,9 @@ def page() -> str:
             lines += ["`before_known_share` and `before_reported_share` say of the period before"]
             lines += ["what `known_share` and `reported_share` say of this one: a station that was"]
             lines += ["not heard then has few visits then, and a change that is none."]
+            lines += [f"JSON compares at most {MOST_ROWS:,} rows; of more it is refused before"]
+            lines += ["it is computed. CSV and workbooks are written part by part, and have what"]
+            lines += ["other reports may have."]
         lines += ["", "| field | 名称 | formula | in | of | by |", "|---|---|---|---|---|---|"]
         lines += [
             f"| `{field.name}` | {field.title} | {field.formula} | {field.unit} "

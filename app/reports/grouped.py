@@ -46,6 +46,11 @@ class Place(NamedTuple):
     sources: Sequence[uuid.UUID]
     """The stations and units whose rollups are summed: as few as there are."""
 
+    @property
+    def key(self) -> tuple[str | None, str | None, str | None]:
+        """Which place it is, in whatever period."""
+        return self.station, self.unit, self.operating_model
+
 
 @dataclass(frozen=True, slots=True)
 class Lives:

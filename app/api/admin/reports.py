@@ -24,7 +24,7 @@ from app.places.units import UnitNotFound
 from app.reports.answers import answer, as_csv, as_json
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.catalogue import described
-from app.reports.comparing import ComparisonInvalid
+from app.reports.comparing import MOST_ROWS, ComparisonInvalid
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
 from app.reports.scope import PeriodInvalid
@@ -178,7 +178,11 @@ async def report(
     bucket: Annotated[Bucket | None, Query(description="Cut each row into pieces of time.")] = None,
     compare: Annotated[
         Compare | None,
-        Query(description="Beside each figure: the period before on the same mix of days."),
+        Query(
+            description="Beside each figure: the period before on the same mix of days. As JSON "
+            f"of at most {MOST_ROWS:,} rows: places, times 24 by `hour_of_day`, times the kinds of "
+            "facilities; of more it is refused before it is computed. Files have no such limit."
+        ),
     ] = None,
     figure: Annotated[
         Ranked | None, Query(description="Of `ranking`: by what; visits by default.")
