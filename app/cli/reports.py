@@ -95,7 +95,7 @@ def _facts(found: Answer) -> Iterator[str]:
     yield f"rolled_up_to: {local(found.counted.rolled_up_to)}"
     if found.counted.recounting:
         yield "recounting: some days are being counted anew, figures may still change"
-    if not found.calendar_known:
+    if found.calendar_known is False:
         yield "calendar_known: no, holidays of a year are not imported, days are as their weekdays"
     for reason, count in (found.nowhere or {}).items():
         yield f"refused_without_station.{reason}: {count:,}"

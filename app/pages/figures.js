@@ -78,10 +78,11 @@ window.yizhanFigures = function (t, lang) {
     if (zh()) { text = field.title.replace(/（(秒|小时|毫秒|分钟)）$/, ''); } else { text = window.ENGLISH[base] || plain(base); }
     return text;
   }
+  function endingTitle(ending, isRate) { return t({ _over: 'daysOver', _before: 'before', _change: isRate ? 'rateChange' : 'change' }[ending]); }
   function measure(field) { return window.UNITS[field.unit] ? pick(window.UNITS[field.unit]) : ''; }
   /* What stands below the title: in what it is measured, or what is compared. */
   function unit(field) {
-    if (field.ending) { return t({ _over: 'daysOver', _before: 'before', _change: field.isRate ? 'rateChange' : 'change' }[field.ending]); }
+    if (field.ending) { return endingTitle(field.ending, field.isRate); }
     return measure(field);
   }
 
@@ -184,6 +185,6 @@ window.yizhanFigures = function (t, lang) {
   function size(bytes) { return bytes < 1048576 ? Math.max(1, Math.round(bytes / 1024)) + ' KB' : (bytes / 1048576).toFixed(1) + ' MB'; }
 
   return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, clock: clock, today: today, plus: plus, daysBetween: daysBetween,
-    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
+    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, endingTitle: endingTitle, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
     rankedTitle: rankedTitle, place: place, when: when, sort: sort, named: named, key: key, size: size, pick: pick, plain: plain };
 };

@@ -11,7 +11,7 @@ window.REPORT_WORDS = {
     period: '时间', fromDay: '从', toDay: '到', inclusive: '（含当天）', thisMonth: '本月', lastMonth: '上月', lastDays: '最近 7 天', thisYear: '今年',
     by: '每行是', bucket: '再按时间拆分', noBucket: '不拆分', rankBy: '按哪项指标排名', compare: '与前期比较',
     compareNote: '前期：{from} 至 {to}，折算成与本期相同的工作日、周末和节假日天数。',
-    says: '{says}。', range: '{from} 至 {to}（含），共 {days} 天', over: '已结束 {n} 天', begun: '进行中 {n} 天', toCome: '还没到 {n} 天',
+    range: '{from} 至 {to}（含），共 {days} 天', over: '已结束 {n} 天', begun: '进行中 {n} 天', toCome: '还没到 {n} 天',
     counted: '统计到 {at} 为止的变化', notCounted: '还没有统计过，请一分钟后刷新', recounting: '有些数据正在重新统计，过一会儿刷新可能会变', calendarUnknown: '有的年份还没有导入节假日，日期类别按星期算',
     uncounted: '已结束的日子里有 {n} 天还没统计完', begunNote: '进行中的日子数字还会增加',
     noStations: '这个范围里没有驿站。请在“范围”里另选一个。', nothingYet: '这段时间还没有任何可知的数据：还没到、还没统计，或驿站还没登记。这不是零。请换一段时间。',
@@ -33,7 +33,7 @@ window.REPORT_WORDS = {
     rowsStation: '明细行一次只列一个驿站。请先在表中选一个驿站，或按驿站拆开看。', rowsShort: '明细行一次最多列 31 天。请选短一点的时间。',
     rowsNone: '这个数没有逐条的明细：它是时间或状态的累计。', rowsEmpty: '没有一条明细。', rowsPrivacy: '明细不含姓名、电话和职业。', rowsPrivate: '为保护个人，只给公式，不给计数和明细。',
     rowsElsewhere: '排名用的是别的报表里的数。', openReport: '打开“{name}”报表', moreRows: '再列 {n} 条', byStation: '按驿站拆开看',
-    beforeIs: '前期（{from} 至 {to}）每类日子的平均，乘以本期同类日子的天数', before: '前期', daysOver: '本期已结束的日子', change: '变化', rateChange: '相对变化', heardIs: '有控制器的时间里，{share} 收到了它的信号', unsure: '浅色：可知时间不到 95%', unknown: '灰底：没有数据', changeIs: '本期已结束的日子 / 前期 − 1', rateBeforeIs: '分子和分母各取前期（{from} 至 {to}）每类日子的平均，乘以本期同类日子的天数，再相除', rateChangeIs: '本期已结束的日子 / 前期 − 1：变化占前期数值的百分之几，不是百分点', beforeNote: '下面是前期的计数和明细。',
+    before: '前期', daysOver: '本期已结束的日子', change: '变化', rateChange: '相对变化', heardIs: '有控制器的时间里，{share} 收到了它的信号', unsure: '浅色：可知时间不到 95%', unknown: '灰底：没有数据', beforeNote: '下面是前期的计数和明细。',
     noValue: '没有数据，这不是 0：公式里写着什么时候为空，完整度写着哪些时间可知。',
     differs: '刚刚查到的是 {now}，与表中不同：统计在这期间更新了。', exact: '精确值 {value}', of: '分子', per: '分母', loadingSource: '正在查…', page: '已列 {n} 条',
     weekOf: '{day} 起的一周', yes: '是', no: '否', top: '其余 {n}',
@@ -64,7 +64,7 @@ window.REPORT_WORDS = {
     period: 'When', fromDay: 'from', toDay: 'to', inclusive: '(inclusive)', thisMonth: 'This month', lastMonth: 'Last month', lastDays: 'Last 7 days', thisYear: 'This year',
     by: 'A row for each', bucket: 'Cut by time', noBucket: 'not cut', rankBy: 'Ranked by', compare: 'Compare with before',
     compareNote: 'Before: {from} to {to}, weighed to the same workdays, weekends and holidays as this period.',
-    says: '{says}.', range: '{from} to {to} inclusive, {days} days', over: '{n} over', begun: '{n} going on', toCome: '{n} to come',
+    range: '{from} to {to} inclusive, {days} days', over: '{n} over', begun: '{n} going on', toCome: '{n} to come',
     counted: 'Counted: all changes up to {at}', notCounted: 'Nothing was counted yet; reload in a minute', recounting: 'some of it is being counted anew and may change soon', calendarUnknown: 'holidays of a year are not imported yet, so classes of days are by weekday',
     uncounted: 'of the days that are over, {n} are not counted yet', begunNote: 'figures of a day going on will grow',
     noStations: 'There are no stations here. Choose another place under “Where”.', nothingYet: 'Nothing is known of this period yet: it is to come, not counted, or before the stations were registered. That is not zero. Choose other days.',
@@ -86,7 +86,7 @@ window.REPORT_WORDS = {
     rowsStation: 'Rows are listed of one station at a time. Choose a station first, or look station by station.', rowsShort: 'Rows are listed of at most 31 days. Choose a shorter period.',
     rowsNone: 'There are no single rows behind this figure: it sums up time or states.', rowsEmpty: 'There is not one row.', rowsPrivacy: 'Rows name no worker, number or occupation.', rowsPrivate: 'To protect people only the formula is given, no counts and no rows.',
     rowsElsewhere: 'The ranking takes its figures from other reports.', openReport: 'Open the report “{name}”', moreRows: 'List {n} more', byStation: 'Look station by station',
-    beforeIs: 'mean of each kind of day of the period before ({from} to {to}), times the days of that kind in this period', before: 'before', daysOver: 'days that are over', change: 'change', rateChange: 'relative change', heardIs: 'of the time with a controller, it was heard {share}', unsure: 'pale: known for less than 95 % of the time', unknown: 'grey: no data', changeIs: 'days of this period that are over / period before − 1', rateBeforeIs: 'numerator and denominator, each as the mean of each kind of day of the period before ({from} to {to}), times the days of that kind in this period; then the one by the other', rateChangeIs: 'days of this period that are over / period before − 1: a part of the value before, and not percentage points', beforeNote: 'Below are the counts and rows of the period before.',
+    before: 'before', daysOver: 'days that are over', change: 'change', rateChange: 'relative change', heardIs: 'of the time with a controller, it was heard {share}', unsure: 'pale: known for less than 95 % of the time', unknown: 'grey: no data', beforeNote: 'Below are the counts and rows of the period before.',
     noValue: 'No data, which is not 0: the formula says when, and the completeness which time is known.',
     differs: 'Just now it comes to {now}, unlike the table: it was counted anew meanwhile.', exact: 'exactly {value}', of: 'numerator', per: 'denominator', loadingSource: 'Looking…', page: '{n} listed',
     weekOf: 'week of {day}', yes: 'yes', no: 'no', top: '{n} more',
@@ -111,7 +111,6 @@ window.REPORT_WORDS = {
 
 /* Values that the API names by a word: [Chinese, English]. */
 window.VALUES = {
-  report: { visits: ['到访', 'Visits'], access: ['扫码开门', 'Access'], occupancy: ['在站人数', 'Occupancy'], facilities: ['设施使用', 'Facilities'], promise: ['兑现承诺', 'Promise'], occupations: ['职业构成', 'Occupations'], ranking: ['同类排名', 'Ranking'], controllers: ['控制器', 'Controllers'] },
   by: { station: ['驿站', 'station'], unit: ['工会组织', 'unit'], branch: ['下级工会（含以下）', 'branch below'], operating_model: ['运营模式', 'operating model'], all: ['合计', 'total'], hour: ['小时（一天中）', 'hour of the day'], day: ['日', 'day'], weekday: ['星期', 'day of the week'], day_class: ['日期类别', 'class of day'], week: ['周', 'week'], month: ['月', 'month'] },
   bucket: { hour: ['按每天每小时', 'by hour of each day'], day: ['按日', 'by day'], week: ['按周', 'by week'], month: ['按月', 'by month'], hour_of_day: ['按一天中的小时', 'by hour of the day'], weekday: ['按星期', 'by weekday'], day_class: ['按日期类别', 'by class of day'] },
   role: { city_admin: ['市级管理员', 'city administrator'], unit_admin: ['工会管理员', 'unit administrator'], station_keeper: ['驿站管理员', 'station keeper'], auditor: ['审计员', 'auditor'] },

@@ -17,7 +17,7 @@
     controllers: ['online', 'seen_at', 'firmware', 'commands', 'executed', 'refused', 'failed', 'expired', 'unknown', 'pickup_p50_ms', 'pickup_p95_ms', 'known_share']
   };
   /* What names a row, and stands in its head. */
-  var NAMES = ['station', 'unit', 'name', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind', 'occupation', 'suppressed', 'beyond_retention', 'figure'];
+  var NAMES = ['station', 'unit', 'name', 'is_own', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind', 'occupation', 'suppressed', 'beyond_retention', 'figure'];
   /* By these a row is asked for again: where its figures come from. */
   var ROW_NAMES = ['station', 'unit', 'operating_model', 'day', 'hour', 'weekday', 'day_class', 'kind'];
   var NO_FIGURES = ['text', 'id', 'date', 'truth'];
@@ -168,6 +168,10 @@
 
   /* --- The choices: they stand in the address, so that a link tells them and the back button works. --- */
 
+  function reportName(one) { return lang === 'zh' ? one.title : figures.plain(one.report); }
+  /* What the catalogue says of a thing, in the language of the page. */
+  function inCatalogue(one, what) { return lang === 'zh' ? one[what + '_zh'] : one[what]; }
+  function sentence(text) { return lang === 'zh' ? text + '。' : text.charAt(0).toUpperCase() + text.slice(1) + '.'; }
   function describedAs(report) { return catalogue.filter(function (one) { return one.report === report; })[0]; }
   function presets() {
     var today = figures.today(), first = today.slice(0, 8) + '01', last = figures.plus(first, -1).slice(0, 8) + '01';
@@ -234,7 +238,7 @@
     var nav = $('reports');
     nav.textContent = '';
     catalogue.forEach(function (one) {
-      var link = made('a', lang === 'zh' ? one.title : figures.word('report', one.report));
+      var link = made('a', reportName(one));
       link.href = address({ report: one.report, sort: '', source: '', row: '', figure: '', columns: '' });
       link.setAttribute('data-report', one.report);
       if (one.report === chosen.report) { link.setAttribute('aria-current', 'page'); }
@@ -253,8 +257,8 @@
     });
     $('from').value = chosen.from;
     $('to').value = figures.plus(chosen.to, -1);
-    choices('by', what.by.map(function (by) { return [by, figures.word('by', by)]; }), chosen.by);
-    choices('bucket', [['', t('noBucket')]].concat(what.buckets.map(function (bucket) { return [bucket, figures.word('bucket', bucket)]; })), chosen.bucket || '');
+    choices('by', what.by.map(function (by) { return [by, figures.word('by', by)]; }), chosen.by, inCatalogue(what, 'dimensions'));
+    choices('bucket', [['', t('noBucket')]].concat(what.buckets.map(function (bucket) { return [bucket, figures.word('bucket', bucket)]; })), chosen.bucket || '', inCatalogue(what, 'dimensions'));
     choices('figure', what.figures.map(function (name) { return [name, figures.rankedTitle(name)]; }), chosen.figure);
     show('by-field', what.by.length > 1);
     show('bucket-field', what.buckets.length > 0 && PLACES.indexOf(chosen.by) >= 0);
@@ -263,11 +267,16 @@
     $('compare').checked = chosen.compare === 'before';
     sayScope();
   }
-  function choices(id, pairs, value) {
+  function choices(id, pairs, value, meanings) {
     var select = $(id);
     select.textContent = '';
-    pairs.forEach(function (pair) { select.appendChild(option(pair[0], pair[1])); });
+    pairs.forEach(function (pair) {
+      var one = option(pair[0], pair[1]);
+      if (meanings && meanings[pair[0]]) { one.title = meanings[pair[0]]; }
+      select.appendChild(one);
+    });
     select.value = value || '';
+    select.title = meanings && meanings[value] ? meanings[value] : '';
   }
   function everything() { return seen.isCity ? t('wholeCity') : t('everything') + (seen.name ? '（' + seen.name + '）' : ''); }
   function scopeName(of) {
@@ -353,9 +362,9 @@
   function periodText() { return figures.fill(t('range'), { from: figures.date(chosen.from), to: figures.date(figures.plus(chosen.to, -1)), days: figures.daysBetween(chosen.from, chosen.to) }); }
   function sayTitle() {
     var what = describedAs(chosen.report);
-    var name = lang === 'zh' ? what.title : figures.word('report', what.report);
+    var name = reportName(what);
     $('title').textContent = name + ' · ' + scopeName();
-    $('says').textContent = lang === 'zh' ? what.says_zh + '。' : what.says.charAt(0).toUpperCase() + what.says.slice(1) + '.';
+    $('says').textContent = sentence(inCatalogue(what, 'says'));
     document.title = name + ' · ' + scopeName() + ' · ' + t('brand');
   }
 
@@ -367,7 +376,7 @@
       found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
         ['_over', '_before', '_change'].forEach(function (ending) {
-          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator, formula: field.formula, formula_zh: field.formula_zh };
+          var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator };
           if (one.isRate && ending !== '_change') { one.numerator = ended(field.numerator, ending); one.denominator = ended(field.denominator, ending); }
           found.push(one);
         });
@@ -413,7 +422,7 @@
     box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + counted.join(comma) + stop));
     var fresh = [told.rolled_up_to ? figures.fill(t('counted'), { at: figures.time(told.rolled_up_to) }) : t('notCounted')];
     if (told.recounting) { fresh.push(t('recounting')); }
-    if (!told.calendar_known) { fresh.push(t('calendarUnknown')); }
+    if (told.calendar_known === false) { fresh.push(t('calendarUnknown')); }
     if (days.days_begun) { fresh.push(t('begunNote')); }
     if (days.days_counted < days.days_over) { fresh.push(figures.fill(t('uncounted'), { n: days.days_over - days.days_counted })); }
     box.appendChild(made('p', fresh.join(lang === 'zh' ? '；' : '; ') + stop));
@@ -437,7 +446,7 @@
     }
     if (told.report === 'ranking') { found.push(t('rankingNote')); }
     var what = describedAs(told.report);
-    found.push(lang === 'zh' ? what.privacy_zh + '。' : what.privacy.charAt(0).toUpperCase() + what.privacy.slice(1) + '.');
+    found.push(sentence(inCatalogue(what, 'privacy')));
     if (seen.kind !== 'seesCity') { found.push(figures.fill(t(seen.kind), { name: seen.name })); }
     box.textContent = '';
     found.forEach(function (text) { box.appendChild(made('p', text, 'sub')); });
@@ -461,12 +470,13 @@
     return text.charAt(0).toUpperCase() + text.slice(1);
   }
   function formulaOf(field) {
-    if (field.ending === '_change') { return t(field.isRate ? 'rateChangeIs' : 'changeIs'); }
-    if (field.ending === '_before') { return figures.fill(t(field.isRate ? 'rateBeforeIs' : 'beforeIs'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }); }
-    return lang === 'zh' ? field.formula_zh : field.formula;
+    if (field.ending) {
+      return inCatalogue(describedAs(chosen.report), 'endings')[field.ending].replace(/`(_[a-z]+)`/g, function (all, ending) { return figures.endingTitle(ending, field.isRate); });
+    }
+    return inCatalogue(field, 'formula');
   }
   /* Beside rows of whole branches: of what the unit above them keeps itself. */
-  function isOwn(row) { return chosen.by === 'branch' && /（本级）$/.test(row.name); }
+  function isOwn(row) { return chosen.by === 'branch' && row.is_own && told.rows.some(function (one) { return !one.is_own; }); }
   /* A row's name leads into it: a station by day, a unit by station, a month by day. */
   function into(row) {
     var what = describedAs(chosen.report), clear = { sort: '', source: '', row: '', bucket: '', compare: '' };
@@ -479,7 +489,7 @@
     if (chosen.by === 'branch' && row.unit) {
       /* Further down; where nothing is below any more, to the stations. */
       if (row.unit !== chosen.unit) { return to({ unit: row.unit, station: '', by: 'branch' }); }
-      return told.rows.every(function (one) { return one.unit === row.unit; }) ? to({ by: 'station' }) : null;
+      return row.is_own ? to({ by: 'station' }) : null;
     }
     var span = spanOf(row);
     if (isCut && (chosen.by === 'month' || chosen.by === 'week') && span.isWhole) { return to({ from: span.from, to: span.to, by: 'day' }); }
@@ -565,12 +575,12 @@
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
     var found = {
       field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
-      period: spanText(span),
+      period: spanText(field.ending === '_before' ? { from: told.before_from, to: told.before_to } : span),
       byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
       var home = catalogue.filter(function (one) { return one.report !== 'ranking' && one.fields.some(function (each) { return each.name === chosen.figure; }); })[0] || catalogue[0];
-      found.elsewhere = { name: lang === 'zh' ? home.title : figures.word('report', home.report), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
+      found.elsewhere = { name: reportName(home), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
       return found;
     }
     var cut = isTotal ? { by: 'all', bucket: '' } : {};

@@ -20,6 +20,7 @@ from app.places.rules import CITY_ZONE
 from app.reports import comparing, occupations, queries
 from app.reports.asked import COLUMNS, Asked, Report
 from app.reports.catalogue import is_share
+from app.reports.comparing import Pair
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, frame
 from app.reports.progress import Progress, progress
@@ -49,13 +50,14 @@ class Answer:
     """Of its columns."""
     known: Completeness
     counted: Progress
-    calendar_known: bool
-    """Whether it is known of all days if they are holidays or days at work to make up for one."""
+    calendar_known: bool | None
+    """Whether it is known of all days if they are holidays or days at work to make up for one;
+    None where rows are neither cut by such days nor compared on them."""
     nowhere: dict[str, int] | None
     """Of `access` for the whole city: refusals that name no station, by reason."""
     at: datetime
-    made: Frame | None
-    """Where the rows are yet to be computed."""
+    made: Frame | Pair | None
+    """Where the rows are yet to be computed, perhaps beside those of the period before."""
     columns: Columns = ()
     """Else the rows, by columns."""
 
@@ -88,7 +90,12 @@ class Answer:
         if self.made is None:
             yield self.columns
             return
-        async for columns in queries.streamed(read, self.made, REPORTS[self.asked.report]):
+        portions = (
+            comparing.streamed(read, self.made)
+            if isinstance(self.made, Pair)
+            else queries.streamed(read, self.made, REPORTS[self.asked.report])
+        )
+        async for columns in portions:
             yield columns
 
 
@@ -106,37 +113,29 @@ async def answer(
     Raises PeriodInvalid.
     """
     names: Sequence[str] = COLUMNS[asked.report]
-    made: Frame | None = None
+    made: Frame | Pair | None = None
     columns: Columns = ()
-    is_summed = asked.report in REPORTS and asked.compare is None
-    if is_summed and streams:
+    if asked.compare is not None:
+        names = [*names, *comparing.columns_of(asked.report)]
+        made = await comparing.pair(tx, scope, asked.report, is_at_once=not streams)
+    elif asked.report in REPORTS and streams:
         made = await frame(tx, scope, most=MOST_STREAMED)
-    elif is_summed:
+    elif asked.report in REPORTS:
         columns = await queries.columns(tx, scope, REPORTS[asked.report])
     elif asked.report is Report.OCCUPATIONS:
         columns = await occupations.columns(tx, scope)
     elif asked.report is Report.RANKING:
         columns = await ranking(tx, scope, asked.figure or Ranked.VISITS)
     else:
-        rows = await _rows(tx, asked, scope, silence)
-        if asked.compare is not None:
-            beside = await comparing.compared(tx, scope, asked.report, rows)
-            names = [*names, *beside.columns]
-            rows = [(*row, *more) for row, more in zip(rows, beside.rows, strict=True)]
+        rows = await queries.controllers(tx, scope, silent_since=scope.at - silence)
         columns = list(zip(*rows, strict=True))
     counted = await progress(tx)
     nowhere = None
     if asked.report is Report.ACCESS and is_whole_city:
         nowhere = await queries.refused_nowhere(tx, asked.period, CITY_ZONE)
     known = counted.completeness(asked.period.days, scope.at, CITY_ZONE)
-    calendar_known = asked.is_known(scope.calendar)
+    calendar_known = asked.calendar_known(scope.calendar)
     return Answer(asked, names, known, counted, calendar_known, nowhere, scope.at, made, columns)
-
-
-async def _rows(tx: AsyncSession, asked: Asked, scope: Scope, silence: timedelta) -> Sequence[Any]:
-    if asked.report is Report.CONTROLLERS:
-        return await queries.controllers(tx, scope, silent_since=scope.at - silence)
-    return await queries.rows(tx, scope, REPORTS[asked.report])
 
 
 async def as_csv(read: ReadTx, answer: Answer, note: Note = unheard) -> AsyncIterator[bytes]:
@@ -225,11 +224,9 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             else []
         ),
         *(
-            []
-            if answer.calendar_known
-            else [
-                ("日历未知 calendar_known", "节假日未导入，按星期算。Holidays unknown: weekdays.")
-            ]
+            [("日历未知 calendar_known", "节假日未导入，按星期算。Holidays unknown: weekdays.")]
+            if answer.calendar_known is False
+            else []
         ),
         *(
             (f"无驿站的拒绝 refused_without_station.{reason}", f"{count:,}")

@@ -106,8 +106,16 @@ class Asked:
             "before_to": before.to_day.isoformat(),
         }
 
-    def is_known(self, calendar: Calendar) -> bool:
-        """Say whether the calendar has every day that is asked about."""
+    @property
+    def is_by_class(self) -> bool:
+        """Whether anything in the answer depends on which days are holidays."""
+        is_cut = self.by == By.DAY_CLASS or self.bucket == Bucket.DAY_CLASS
+        return is_cut or self.compare is not None
+
+    def calendar_known(self, calendar: Calendar) -> bool | None:
+        """Say whether the calendar has every day; None where the answer does not depend on it."""
+        if not self.is_by_class:
+            return None
         before = [] if self.compare is None else [period_before(self.period)]
         return is_known(calendar, self.period, *before)
 

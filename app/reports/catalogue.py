@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
+from app.reports.comparing import MOST_ROWS
+from app.reports.dimensions import DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
 from app.reports.ranking import Ranked
-from app.reports.rules import Bucket, By
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import rate_of
 from app.reports.rules.suppression import K
@@ -50,10 +51,12 @@ class Described:
     """Into what pieces of time a row can be cut."""
     dimensions: Mapping[str, str]
     """What these mean."""
+    dimensions_zh: Mapping[str, str]
     compared: Sequence[str]
     """The figures that can be set beside those of the period before."""
     endings: Mapping[str, str]
     """What is said of a figure under its name with such an ending, where it is compared."""
+    endings_zh: Mapping[str, str]
     figures: Sequence[str]
     """By what it can be asked for; only of the ranking."""
     privacy: str
@@ -75,6 +78,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "name of the station or unit as it is now; by `branch`, （本级） behind it says that the "
         "row, beside those of whole branches, is of just the stations that hang on it directly",
         "text",
+    ),
+    "is_own": (
+        "of a unit's row: whether it is of just the stations that hang on the unit directly, as by "
+        "`unit` every row is, and not of everything below it; null where a row is not about a unit",
+        "truth",
     ),
     "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
     "day": (
@@ -475,67 +483,6 @@ PRIVACY_OF: Mapping[str, str] = {
     ),
     "controllers": "counts of commands and states of devices, which name no worker",
 }
-PRIVACY_ZH_OF: Mapping[str, str] = {
-    "occupations": (
-        f"不同的人少于 {K} 个的格子不显示（含 0），能推算出它们的格子也不显示；"
-        "只按已结束的整月和组织树上的地点"
-    ),
-    "facilities": "只有地点上物件的次数与时间，不含任何人",
-    "promise": "只有地点的时间，与人无关",
-    "ranking": (
-        "只列出您范围内的驿站；对其他驿站只说有多少个比它少，同类少于 "
-        f"{FEWEST_PEERS} 个则什么都不说"
-    ),
-    "controllers": "只有指令的次数和设备的状态，不含任何人",
-}
-
-
-DIMENSIONS: Mapping[str, str] = {
-    By.STATION: "one station",
-    By.UNIT: "the stations that hang on one unit directly",
-    By.BRANCH: "a unit directly below the place that is asked about, with everything below it",
-    By.OPERATING_MODEL: "stations that are kept going by the same kind of keeper",
-    By.ALL: "all stations that are asked about",
-    By.HOUR: "one of the 24 hours of the day; as a bucket, every hour of every day",
-    By.DAY: "a local day",
-    By.WEEKDAY: "a day of the week, of all weeks together",
-    By.DAY_CLASS: "workdays, weekends, public holidays, or days at work to make up for these",
-    By.WEEK: "a week from Monday on",
-    By.MONTH: "a calendar month",
-    Bucket.HOUR_OF_DAY: "one of the 24 hours of the day, of all days together",
-}
-"""What a row is of, or a piece of it."""
-
-ENDINGS: Mapping[str, str] = {
-    "_over": (
-        "what came on the days that are over; of a share or a mean, that of the sums, before "
-        "these are rounded, of days of which all its parts are known"
-    ),
-    "_before": (
-        "what the period before comes to with the workdays, weekends and holidays among these "
-        "days: of each class as much for a known day as came then; null where these days are of "
-        "a class that the period before had none of, or of which nothing is known. The parts of "
-        "a share stand beside it with the same endings, each of all days of which it is known "
-        "itself"
-    ),
-    "_change": (
-        "`_over` / `_before` - 1; of a share too, so a part of itself and no points: from 80 % "
-        "to 84 % is 0.05"
-    ),
-}
-"""What is set beside a figure that is compared."""
-
-CUTS_OF: Mapping[str, tuple[Sequence[By], Sequence[Bucket]]] = {
-    "occupations": ([By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH], [Bucket.MONTH]),
-    "ranking": ([By.STATION], []),
-    "controllers": ([By.STATION], []),
-}
-"""Reports that are not cut in every way."""
-
-
-def cuts_of(report: str) -> tuple[Sequence[By], Sequence[Bucket]]:
-    """Say by what a report has rows, and by what these are cut."""
-    return CUTS_OF.get(report, (list(By), list(Bucket)))
 
 
 def described() -> Sequence[Described]:
@@ -543,6 +490,8 @@ def described() -> Sequence[Described]:
     found = []
     for report, (row, says) in SAYS.items():
         by, buckets = cuts_of(report)
+        dimensions = {each.value: DIMENSIONS[each.value] for each in (*by, *buckets)}
+        endings = ENDINGS if report in COMPARED else {}
         names: Sequence[str] = row._fields  # type: ignore[attr-defined]  # Rows are named tuples.
         found.append(
             Described(
@@ -552,12 +501,14 @@ def described() -> Sequence[Described]:
                 says_zh=chinese.REPORTS[report][1],
                 by=[each.value for each in by],
                 buckets=[each.value for each in buckets],
-                dimensions={each.value: DIMENSIONS[each.value] for each in (*by, *buckets)},
+                dimensions={name: said.english for name, said in dimensions.items()},
+                dimensions_zh={name: said.chinese for name, said in dimensions.items()},
                 compared=COMPARED.get(report, ()),
-                endings=ENDINGS if report in COMPARED else {},
+                endings={name: said.english for name, said in endings.items()},
+                endings_zh={name: said.chinese for name, said in endings.items()},
                 figures=[each.value for each in Ranked] if report == "ranking" else [],
                 privacy=PRIVACY_OF.get(report, PRIVACY),
-                privacy_zh=PRIVACY_ZH_OF.get(report, chinese.PRIVACY),
+                privacy_zh=chinese.PRIVACY_OF.get(report, chinese.PRIVACY),
                 fields=[field_of(report, name) for name in names],
             )
         )
@@ -616,14 +567,21 @@ def page() -> str:
         "`Report-Generated-At`, and, of `access` for the whole city,",
         "`Report-Refused-Without-Station`: refusals that name no station. A workbook says the same",
         "on its second sheet, and `yizhan report` on the terminal. While `Report-Recounting` is",
-        "`true`, some figures may still change; where `Report-Calendar-Known` is `false`, holidays",
-        "of a year are not imported, and its days are of the class of their weekday.",
+        "`true`, some figures may still change.",
+        "",
+        "Which days are holidays matters where rows are cut by `day_class`, and with",
+        "`compare=before`. Where then `calendar_known` is `false`, holidays of a year are not",
+        "imported, and its days are of the class of their weekday. In any other report it is",
+        "`null`: modes and promises are counted as they were recorded, whatever came since.",
         "",
         "The page at `/admin/reports` shows all of it, in Chinese and English. It speaks the same",
         "API as any other client; its choices stand in its address, so that a link to a figure can",
         "be sent, and be opened by whoever may see the same.",
         "",
     ]
+    lines += ["A row, or a piece of one, is of", ""]
+    lines += [f"- `{name}`: {said.english} ({said.chinese})." for name, said in DIMENSIONS.items()]
+    lines += [""]
     for one in described():
         lines += [f"## {one.report}", "", f"{one.says[0].upper()}{one.says[1:]}.", ""]
         lines += [f"A row for each: {', '.join(one.by)}."]
@@ -645,6 +603,9 @@ def page() -> str:
             lines += ["`before_known_share` and `before_reported_share` say of the period before"]
             lines += ["what `known_share` and `reported_share` say of this one: a station that was"]
             lines += ["not heard then has few visits then, and a change that is none."]
+            lines += [f"JSON compares at most {MOST_ROWS:,} rows; of more it is refused before"]
+            lines += ["it is computed. CSV and workbooks are written part by part, and have what"]
+            lines += ["other reports may have."]
         lines += ["", "| field | 名称 | formula | in | of | by |", "|---|---|---|---|---|---|"]
         lines += [
             f"| `{field.name}` | {field.title} | {field.formula} | {field.unit} "

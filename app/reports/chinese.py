@@ -5,6 +5,9 @@ Fields keep their names in formulas, so that both languages speak of the same co
 
 from collections.abc import Mapping
 
+from app.reports.rules.ranking import FEWEST_PEERS
+from app.reports.rules.suppression import K
+
 REPORTS: Mapping[str, tuple[str, str]] = {
     "visits": ("到访", "谁来了、什么时候来、待了多久，以及谁没能进来"),
     "access": ("扫码开门", "扫码得到什么结果，门开得多快"),
@@ -18,6 +21,19 @@ REPORTS: Mapping[str, tuple[str, str]] = {
 """What each report is called, and what it says."""
 
 PRIVACY = "只有地点和时间的次数与比率，不含任何人；服务人数只是一个数，超出保留期则为空"
+PRIVACY_OF: Mapping[str, str] = {
+    "occupations": (
+        f"不同的人少于 {K} 个的格子不显示（含 0），能推算出它们的格子也不显示；"
+        "只按已结束的整月和组织树上的地点"
+    ),
+    "facilities": "只有地点上物件的次数与时间，不含任何人",
+    "promise": "只有地点的时间，与人无关",
+    "ranking": (
+        "只列出您范围内的驿站；对其他驿站只说有多少个比它少，同类少于 "
+        f"{FEWEST_PEERS} 个则什么都不说"
+    ),
+    "controllers": "只有指令的次数和设备的状态，不含任何人",
+}
 
 FORMULAS: Mapping[str, str] = {
     "station": "驿站编号；一行不止一个驿站时为空",
@@ -26,6 +42,10 @@ FORMULAS: Mapping[str, str] = {
         "下级组织各有一行；按下级工会（branch）时含其以下全部驿站，仅所查组织本级一行只含直属驿站；没有驿站的组织没有行"
     ),
     "name": "驿站或组织现在的名称；按下级工会时，与下级组织并列的（本级）只含直属该组织的驿站",
+    "is_own": (
+        "组织的一行：是否只含直属该组织的驿站（按工会组织时都是），而不含其以下全部驿站；"
+        "一行不是一个组织时为空"
+    ),
     "operating_model": "这一行的驿站由谁运营；其他行为空",
     "day": "当地日期，从驿站所在时区的 0:00 到 24:00；周取星期一，月取一日，即使统计期从其后开始",
     "hour": "当地小时，0 到 23",

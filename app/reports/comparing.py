@@ -1,9 +1,10 @@
 """Rows of a report beside those of the period before, on the same mix of days (metrics 48)."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,10 @@ from app.errors import Invalid
 from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import FacilityKind
 from app.reports.columns import Column, Ints
-from app.reports.frame import Part, frame
+from app.reports.frame import AT_ONCE, MOST_STREAMED, Frame, Part, frame
 from app.reports.progress import progress
-from app.reports.queries import REPORTS, exact_of
-from app.reports.rules import Bucket, By, Class, Period, rate
+from app.reports.queries import REPORTS, Columns, exact_of, fewest, rows_of
+from app.reports.rules import Bucket, By, Class, rate
 from app.reports.rules.comparison import (
     OnDays,
     change,
@@ -29,7 +30,7 @@ from app.reports.rules.comparison import (
 from app.reports.rules.counters import C
 from app.reports.rules.day import DAY_MS
 from app.reports.rules.rates import MS_PER_HOUR, half_up, rate_of
-from app.reports.scope import Scope
+from app.reports.scope import PeriodInvalid, Scope
 from app.reports.sums import Sums
 
 FIGURES: Mapping[str, Sequence[str]] = {
@@ -152,7 +153,7 @@ OF_MODES = frozenset(
 Key = tuple[Any, ...]
 """Which row: its place and hour of the day, and its kind of facility."""
 MOST_ROWS = 50_000
-"""How many rows are compared at once."""
+"""How many rows a comparison may have in one answer; what is written row by row may have more."""
 
 
 class ComparisonInvalid(Invalid):
@@ -165,7 +166,6 @@ class Compared:
 
     columns: Sequence[str]
     rows: Sequence[Sequence[float | None]]
-    before: Period
 
 
 def columns_of(report: str) -> Sequence[str]:
@@ -192,26 +192,89 @@ def check(report: str, by: By, bucket: Bucket | None) -> None:
         )
 
 
-async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any]) -> Compared:
-    """Compare every row with itself in the period before; only days that are over count.
+@dataclass(frozen=True)
+class Pair:
+    """A report, and what of its places is set beside it, before anything is counted."""
 
-    Raises ComparisonInvalid.
+    report: str
+    made: Frame
+    """Of the report itself."""
+    now: Frame
+    """The same places, by the classes of the days that are over."""
+    then: Frame
+    """The same in the period before."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, for each kind of thing."""
+        return self.made.rows
+
+    def parts(self) -> Sequence[tuple[int, int]]:
+        """Cut the places `[first, end)` into portions that are computed together, in order."""
+        most = max(each.slots.count for each in (self.made, self.now, self.then))
+        step, count = max(1, AT_ONCE // max(1, most)), len(self.made.places)
+        return [(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+async def pair(tx: AsyncSession, scope: Scope, report: str, *, is_at_once: bool) -> Pair:
+    """Say which rows a report has, and which there were before; only days that are over count.
+
+    Raises PeriodInvalid where there are too many of them, before any is computed.
     """
-    if len(rows) > MOST_ROWS:
-        raise ComparisonInvalid(
-            f"at most {MOST_ROWS} rows are compared at once: ask for fewer stations"
+    made = await frame(tx, scope, most=MOST_STREAMED)
+    if is_at_once and (rows := await fewest(tx, made, REPORTS[report])) > MOST_ROWS:
+        raise PeriodInvalid(
+            f"beside the period before, JSON has at most {MOST_ROWS:,} rows, and this would be "
+            f"{rows:,}: ask for CSV, for one unit or station, or without a bucket"
         )
     counted_at = (await progress(tx)).counted_at or datetime.fromtimestamp(0, UTC)
     until = local_day(min(counted_at, scope.at), CITY_ZONE)
-    before = period_before(scope.period)
-    asked = replace(scope, period=before)
-    now = await _by_class(tx, scope, report, rows, until)
-    then = await _by_class(tx, asked, report, rows, until)
-    found = await asyncio.to_thread(_beside, report, rows, now, then)
-    return Compared(columns_of(report), found, before)
+    asked = replace(scope, period=period_before(scope.period))
+    before = (await frame(tx, asked, most=2 * MOST_STREAMED)).at_places(made.places)
+    now, then = (
+        replace(
+            each,
+            slots=mixed(each.scope.period, scope.calendar, until=until, by_hour=made.slots.by_hour),
+        )
+        for each in (made, before)
+    )
+    return Pair(report, made, now, then)
 
 
-def _beside(
+async def streamed(
+    read_tx: Callable[[], AbstractAsyncContextManager[AsyncSession]], pair: Pair
+) -> AsyncIterator[Columns]:
+    """Compute a report and the period before a part at a time, each in a short read; by columns."""
+    for first, end in pair.parts():
+        async with read_tx() as tx:
+            rows = await rows_of(tx, Part(pair.made, first, end), REPORTS[pair.report])
+            beside = await _beside(tx, pair, rows, first, end)
+        yield await asyncio.to_thread(_columns, rows, beside)
+
+
+def _columns(rows: Sequence[Any], beside: Sequence[Sequence[Any]]) -> Columns:
+    return list(zip(*((*row, *more) for row, more in zip(rows, beside, strict=True)), strict=True))
+
+
+async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any]) -> Compared:
+    """Compare few rows, each with itself in the period before; only days that are over count."""
+    found = await pair(tx, scope, report, is_at_once=True)
+    beside = await _beside(tx, found, rows, 0, len(found.made.places))
+    return Compared(columns_of(report), beside)
+
+
+async def _beside(
+    tx: AsyncSession, pair: Pair, rows: Sequence[Any], first: int, end: int
+) -> Sequence[Sequence[float | None]]:
+    """Give what is set beside the rows of some places."""
+    now, then = [
+        await _by_class(tx, Part(each, first, end), pair.report, rows)
+        for each in (pair.now, pair.then)
+    ]
+    return await asyncio.to_thread(_row_by_row, pair.report, rows, now, then)
+
+
+def _row_by_row(
     report: str, rows: Sequence[Any], now: "_Cut", then: "_Cut"
 ) -> Sequence[Sequence[float | None]]:
     found = []
@@ -326,19 +389,13 @@ class _Cut:
         return found
 
 
-async def _by_class(
-    tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any], until: date
-) -> _Cut:
-    cut = await frame(tx, scope)
-    by_hour = cut.slots.by_hour
-    made = replace(cut, slots=mixed(scope.period, scope.calendar, until=until, by_hour=by_hour))
+async def _by_class(tx: AsyncSession, part: Part, report: str, rows: Sequence[Any]) -> _Cut:
     found = _Cut({}, {}, {})
-    for part in made.parts() if made.slots.count else ():
-        things = _things(part, rows)
-        if REPORTS[report].has_things and not things:
-            continue
-        columns, sums = await exact_of(tx, part, REPORTS[report], things)
-        await asyncio.to_thread(_add, found, report, part, columns, sums)
+    things = _things(part, rows)
+    if not part.rows or (REPORTS[report].has_things and not things):
+        return found
+    columns, sums = await exact_of(tx, part, REPORTS[report], things)
+    await asyncio.to_thread(_add, found, report, part, columns, sums)
     return found
 
 

@@ -20,6 +20,7 @@ TITLES: Mapping[str, str] = {
     "station": "驿站编号",
     "unit": "工会组织",
     "name": "名称",
+    "is_own": "仅本级直属",
     "operating_model": "运营模式",
     "day": "日期",
     "hour": "小时",

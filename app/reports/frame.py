@@ -8,7 +8,7 @@ are rows of arrays here, and a sum of them is asked of the unit that has it, nev
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -93,6 +93,21 @@ class Frame:
             for day in base.days
             if day < self.empty_from
         }
+
+    def at_places(self, places: Sequence[Place]) -> "Frame":
+        """Give the same of places of another frame, in their order; one that is not here has no
+        time."""
+        mine = {place.key: number for number, place in enumerate(self.places)}
+        moved = np.full(len(self.places), -1)
+        found = []
+        for number, place in enumerate(places):
+            old = mine.get(place.key)
+            if old is not None:
+                moved[old] = number
+            found.append(place._replace(sources=()) if old is None else self.places[old])
+        of = moved[self.lives.place]
+        lives = [getattr(self.lives, each.name)[of >= 0] for each in fields(Lives)]
+        return replace(self, places=found, lives=replace(Lives(*lives), place=of[of >= 0]))
 
     def parts(self) -> Sequence["Part"]:
         """Cut the rows into portions that are computed together, in order."""

@@ -37,12 +37,19 @@ class Place(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
+    """Of a unit: whether it is only of what hangs on it directly. None: it is not about one."""
     operating_model: str | None
     timezone: str
     """The first of its stations' zones, by name."""
     capacity: int
     sources: Sequence[uuid.UUID]
     """The stations and units whose rollups are summed: as few as there are."""
+
+    @property
+    def key(self) -> tuple[str | None, str | None, str | None]:
+        """Which place it is, in whatever period."""
+        return self.station, self.unit, self.operating_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
         np.ones(len(rows), np.int64),
     )
     none = repeat(None)
-    places = zip(ids, codes, none, names, none, timezones, capacities, zip(ids), strict=False)
+    places = zip(ids, codes, none, names, none, none, timezones, capacities, zip(ids), strict=False)
     found.places = list(map(Place._make, places))
     return found
 
@@ -156,6 +163,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
                 None,
                 None if unit is None else str(unit),
                 _name(group, tree, is_beside=is_beside),
+                group.is_own if isinstance(group, Branch) else None,
                 group.value if isinstance(group, OperatingModel) else None,
                 min((row.timezone for row in of), default=CITY_ZONE),
                 sum(row.seats for row in of),

@@ -381,6 +381,7 @@ def _columns(
         by_place(place.station for place in part.places),
         by_place(place.unit for place in part.places),
         by_place(place.name for place in part.places),
+        by_place(place.is_own for place in part.places),
         by_slot(slot.day for slot in slots),
         np.repeat(part.known.shares, groups).tolist(),
         list(GROUPS) * len(visits),

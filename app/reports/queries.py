@@ -205,6 +205,14 @@ async def exact_of(
     return dict(zip(report.row._fields, map(exact, made), strict=True)), sums
 
 
+async def fewest(tx: AsyncSession, made: Frame, report: Report) -> int:
+    """Say how many rows a report has at least, before any is computed: of things, what stands."""
+    if not report.has_things:
+        return made.rows
+    standing = await _standing(tx, Part(made, 0, len(made.places)))
+    return sum(int(np.count_nonzero(one.units)) for one in standing.values()) * made.slots.count
+
+
 async def _known_of(tx: AsyncSession, part: Part, report: Report) -> tuple[Standing, Sums]:
     standing = await _standing(tx, part) if report.has_things else {}
     return standing, await read(tx, part, report.ask)
@@ -234,9 +242,9 @@ def _named(part: Part, sums: Sums) -> list[Column]:
         [base.weekday for base in bases],
         [None if base.day_class is None else base.day_class.value for base in bases],
     )
-    _, stations, units, names, models, *_ = zip(*places, strict=True)
+    _, stations, units, names, are_own, models, *_ = zip(*places, strict=True)
     return [
-        *(_repeated(column, count) for column in (stations, units, names, models)),
+        *(_repeated(column, count) for column in (stations, units, names, are_own, models)),
         *(label * len(places) for label in labels),
         part.known.shares.tolist(),
         _reported(part, sums),

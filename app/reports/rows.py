@@ -16,6 +16,8 @@ class VisitsRow(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
+    """Of a unit: whether it is only of what hangs on it directly."""
     operating_model: str | None
     day: date | None
     """Of a day, a week (its Monday) or a month (its first)."""
@@ -73,6 +75,7 @@ class AccessRow(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
     operating_model: str | None
     day: date | None
     hour: int | None
@@ -128,6 +131,7 @@ class OccupancyRow(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
     operating_model: str | None
     day: date | None
     hour: int | None
@@ -168,6 +172,7 @@ class FacilitiesRow(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
     operating_model: str | None
     day: date | None
     hour: int | None
@@ -206,6 +211,7 @@ class PromiseRow(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
     operating_model: str | None
     day: date | None
     hour: int | None
@@ -237,6 +243,7 @@ class OccupationsRow(NamedTuple):
     station: str | None
     unit: str | None
     name: str
+    is_own: bool | None
     day: date | None
     """The first of the month, where rows are cut by month."""
     known_share: float

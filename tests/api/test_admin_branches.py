@@ -156,6 +156,27 @@ async def test_the_city_compares_its_districts_each_with_everything_below_it(
     assert said(await rows(client, city.auditor, unit=str(city.units["市"].id))) == CITY_ROWS
 
 
+async def test_a_row_says_whether_it_is_of_a_whole_branch_whatever_the_unit_is_called(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        tx.add(far := await tx.merge(city.units["江津区"]))
+        far.name = "江津区（本级）"
+    for report in ("visits", "access", "occupancy", "promise", "occupations"):
+        query = {"from": "2026-11-01", "to": "2026-12-01"} if report == "occupations" else {}
+        found = await rows(client, city.auditor, report, **query)
+        own = {row["name"]: row["is_own"] for row in found}
+        own.pop("旧区", None)  # Had a station in the first half of the month.
+        assert own == {"渝中区": False, "江津区（本级）": False, "市（本级）": True}, report
+    answer = await asks(client, city.auditor, format="csv")
+    lines = csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff")))
+    told = {line["名称 (name)"]: line["仅本级直属 (is_own)"] for line in lines}
+    assert told == {"渝中区": "no", "江津区（本级）": "no", "市（本级）": "yes"}
+    # By `unit` every row is of what one unit keeps; a station is no unit.
+    assert {row["is_own"] for row in await rows(client, city.auditor, by="unit")} == {True}
+    assert {row["is_own"] for row in await rows(client, city.auditor, by="station")} == {None}
+
+
 async def test_a_district_compares_its_streets_and_what_it_keeps_itself(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:

@@ -337,15 +337,24 @@ async def test_a_report_says_when_nobody_knows_which_of_its_days_are_holidays(
     imported = await client.post("/v1/admin/calendar", content=year, headers=headers)
     assert imported.status_code == 200
     january = {"from": "2025-01-01", "to": "2025-02-01", "by": "all"}
-    asked = [(january, True), (january | {"compare": "before"}, False)]
-    asked += [({"from": "2027-01-01", "to": "2027-01-02", "by": "day_class"}, False)]
+    unknown = {"from": "2027-01-01", "to": "2027-01-02"}
+    asked: list[tuple[dict[str, str], bool | None]] = [
+        (january | {"bucket": "day_class"}, True),
+        (january | {"compare": "before"}, False),
+        (unknown | {"by": "day_class"}, False),
+        # Nothing in these depends on which days are holidays, so nobody is warned.
+        (january, None),
+        (unknown | {"by": "day"}, None),
+        (unknown | {"by": "all", "bucket": "hour_of_day"}, None),
+    ]
     for query, is_known in asked:
         answer = await asks(client, city.auditor, **query)
         assert answer.json()["calendar_known"] is is_known, query
         as_xlsx = await asks(client, city.auditor, format="xlsx", **query)
         page = openpyxl.load_workbook(io.BytesIO(as_xlsx.content))["说明"]
         about = [row[0].value for row in page.iter_rows()]
-        assert ("日历未知 calendar_known" in about) is not is_known
+        assert ("日历未知 calendar_known" in about) is (is_known is False)
+        assert told_beside(as_xlsx)["calendar_known"] is is_known
 
 
 async def test_a_report_says_the_same_of_itself_in_every_format(
@@ -732,6 +741,33 @@ async def test_of_days_that_are_all_over_a_share_is_the_one_of_the_row(
     for row in body["rows"]:
         for name in FIGURES[report]:
             assert row[f"{name}_over"] == row[name], name
+
+
+async def test_what_is_too_long_to_compare_at_once_is_refused_at_once_and_is_still_a_file(
+    client: httpx.AsyncClient, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every station by the hour of the day: too much for one JSON, and not for a CSV."""
+    query = {"from": "2026-11-16", "to": "2026-11-23", "compare": "before", "bucket": "hour_of_day"}
+    whole = (await asks(client, city.auditor, **query)).json()["rows"]
+    assert len(whole) == 48
+    monkeypatch.setattr("app.reports.comparing.MOST_ROWS", 47)
+    monkeypatch.setattr("app.reports.comparing.AT_ONCE", 24)
+    as_csv = await asks(client, city.auditor, **query, format="csv")
+    assert as_csv.status_code == 200, as_csv.text
+    lines = list(csv.DictReader(io.StringIO(as_csv.text.removeprefix("\ufeff"), newline="")))
+    assert [line["小时 (hour)"] for line in lines] == [str(row["hour"]) for row in whole]
+    column = next(name for name in lines[0] if name.endswith("(visits_before)"))
+    came = ["" if row["visits_before"] is None else row["visits_before"] for row in whole]
+    assert [line[column] for line in lines] == list(map(str, came))
+
+    def compute(*_: Any) -> None:
+        raise AssertionError("nothing is computed of what is refused")
+
+    monkeypatch.setattr("app.reports.comparing.exact_of", compute)
+    monkeypatch.setattr("app.reports.comparing.rows_of", compute)
+    refused = await asks(client, city.auditor, **query)
+    assert (refused.status_code, refused.json()["code"]) == (422, "period_invalid")
+    assert "at most 47 rows, and this would be 48: ask for CSV" in refused.json()["detail"]
 
 
 async def test_a_report_is_compared_with_the_period_before(

@@ -20,6 +20,7 @@ from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places.rules import CITY_ZONE, Because, Kind, local_day
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel, Station, Unit, UnitKind
+from app.reports.dimensions import DIMENSIONS, ENDINGS
 from app.reports.occupations import NOT_SAID
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
@@ -238,13 +239,34 @@ def test_a_branch_is_opened_as_far_down_as_there_is_something(
     page.select_option("#by", "branch")
     names = page.locator("#table tbody tr:not(.total) th a")
     expect(names).to_have_text(["渝中区总工会", "江津区总工会"])
-    assert page.locator("#by option:checked").inner_text() == "下级工会（含以下）"
+    chosen = page.locator("#by option:checked")
+    assert chosen.inner_text() == "下级工会（含以下）"
+    assert chosen.get_attribute("title") == DIMENSIONS[By.BRANCH].chinese
     names.first.click()
     expect(names).to_have_text(["渝中区总工会"])
     expect(page.locator("#by")).to_have_value("branch")
     names.first.click()
     expect(page.locator("#by")).to_have_value("station")
     expect(names).to_have_text(["解放碑驿站"])
+
+
+def test_a_unit_leads_further_down_whatever_it_is_called(city: City, desk: BrowserContext) -> None:
+    page = opened(desk, city, report="visits", by="station", **city.that_day)
+    own = "重庆市总工会（本级）"
+
+    def renamed(route: Route) -> None:
+        answer = route.fetch()
+        body = answer.json()
+        near, far = body["rows"]
+        near["name"] += "（本级）"
+        far |= {"name": own, "is_own": True}
+        route.fulfill(response=answer, json=body)
+
+    page.route("**/v1/admin/reports/visits?*by=branch*", renamed)
+    page.select_option("#by", "branch")
+    names = page.locator("#table tbody tr:not(.total) th")
+    expect(names).to_have_text(["渝中区总工会（本级）", own])
+    expect(names.locator("a")).to_have_text(["渝中区总工会（本级）"])
 
 
 def test_any_figure_says_where_it_comes_from_down_to_the_rows(
@@ -418,12 +440,12 @@ def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
     expect(figure(page, 0, "visits")).to_have_text(str(CAME))
     figure(page, 0, "visits_before").click()
     expect(page.locator("#source h2")).to_have_text("人次 · 前期")
-    expect(page.locator("#source .formula")).to_contain_text("每类日子的平均")
+    expect(page.locator("#source .formula")).to_contain_text(ENDINGS["_before"].chinese)
     page.keyboard.press("Escape")
     picture(page, "reports-11-compared")
     figure(page, 0, "visits_change").click()
     formula = page.locator("#source")
-    expect(formula).to_contain_text("本期已结束的日子 / 前期 − 1")
+    expect(formula).to_contain_text("本期已结束的日子 / 前期 - 1")
     expect(formula.locator("dd").first).to_have_text(f"人次 {CAME}")
     picture(page, "reports-12-change")
 
@@ -437,7 +459,7 @@ def test_a_share_before_says_what_was_divided_and_that_its_change_is_no_points(
     share.click()
     panel = page.locator("#source")
     expect(panel.locator("h2")).to_have_text("无人值守时段占比 · 前期")
-    expect(panel.locator(".formula")).to_contain_text("分子和分母各取前期")
+    expect(panel.locator(".formula")).to_contain_text("分子和分母各自这样折算再相除")
     expect(panel.locator("dd").first).to_have_text(re.compile("^无人值守时段人次 [—0-9]"))
     expect(panel.locator("dd").last).to_have_text(re.compile("^人次 [—0-9]"))
     picture(page, "reports-21-share-before")
@@ -587,7 +609,6 @@ def test_every_value_that_the_api_names_has_words_in_both_languages(
             "distinct_workers",
         ],
         "used": [one.name.lower() for one in F],
-        "report": MADE,
     }
     for kind, values in needed.items():
         for value in values:

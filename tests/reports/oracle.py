@@ -309,6 +309,7 @@ class Row:
     weekday: int | None = None
     day_class: str | None = None
     unit: Any = None
+    is_own: bool | None = None
     model: str | None = None
     is_station: bool = False
 
@@ -323,6 +324,7 @@ class Row:
         return {
             "station": self.stations[0].code if self.is_station else None,
             "unit": str(self.unit) if self.unit else None,
+            "is_own": self.is_own,
             "operating_model": self.model,
             "day": self.day,
             "hour": self.hour,
@@ -470,11 +472,11 @@ def branches_of(raw: Raw, roots: Sequence[Any]) -> list[dict[str, Any]]:
         return [s for s in raw.stations if (raw.units[s.unit_id].path + ".").startswith(path)]
 
     if len(roots) > 1:
-        return [{"stations": below(root), "unit": root} for root in roots]
+        return [{"stations": below(root), "unit": root, "is_own": False} for root in roots]
     children = [unit.id for unit in raw.units.values() if unit.parent_id == roots[0]]
     own = [station for station in raw.stations if station.unit_id == roots[0]]
-    groups = [{"stations": below(child), "unit": child} for child in children]
-    return [*groups, {"stations": own, "unit": roots[0]}]
+    groups = [{"stations": below(child), "unit": child, "is_own": False} for child in children]
+    return [*groups, {"stations": own, "unit": roots[0], "is_own": True}]
 
 
 def table_of(
@@ -497,7 +499,11 @@ def table_of(
     if by == "unit":
         units = dict.fromkeys(station.unit_id for station in there)
         groups = [
-            {"stations": [s for s in raw.stations if s.unit_id == unit], "unit": unit}
+            {
+                "stations": [s for s in raw.stations if s.unit_id == unit],
+                "unit": unit,
+                "is_own": True,
+            }
             for unit in units
         ]
     if by == "branch":

@@ -55,7 +55,10 @@ def test_chinese_says_all_that_english_says_of_the_same_fields() -> None:
     assert set(chinese.FORMULAS_OF) == set(FORMULAS_OF)
     assert set(chinese.REPORTS) == set(Report)
     for one in described():
-        for text in (one.title, one.says_zh, one.privacy_zh):
+        assert set(one.dimensions_zh) == set(one.dimensions)
+        assert set(one.endings_zh) == set(one.endings)
+        chinese_texts = (one.title, one.says_zh, one.privacy_zh)
+        for text in (*chinese_texts, *one.dimensions_zh.values(), *one.endings_zh.values()):
             assert not text.isascii()
         names = {field.name for field in one.fields}
         for field in one.fields:
@@ -74,6 +77,9 @@ async def test_an_administrator_can_ask_what_there_is(
     visits = next(one for one in answer.json() if one["report"] == "visits")
     assert visits["by"][:5] == ["station", "unit", "branch", "operating_model", "all"]
     assert visits["buckets"] == [each.value for each in Bucket]
+    assert set(visits["dimensions"]) == {*visits["by"], *visits["buckets"]}
+    assert visits["dimensions_zh"]["station"] == "一个驿站"
+    assert visits["endings_zh"]["_change"].startswith("`_over` / `_before` - 1；")
     share = next(field for field in visits["fields"] if field["name"] == "offhours_share")
     assert share["formula"] == "out_of_hours_visits / visits; null without visits"
     assert (share["numerator"], share["denominator"]) == ("out_of_hours_visits", "visits")

@@ -1,11 +1,17 @@
 """Rows beside those of the period before: whole histories, told by the reports themselves."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.places.rules import CITY_ZONE, local_day
+from app.places.tables import Station
 from app.reports import comparing, queries
 from app.reports.comparing import ADDED, FIGURES, _Cut, _Days, both
 from app.reports.queries import REPORTS
@@ -56,6 +62,36 @@ async def test_of_as_many_days_of_each_class_the_period_before_is_what_its_repor
                             assert old == pytest.approx(wanted, abs=near), (report, name)
                             seen += rate is not None and old > 0
     assert seen > 50
+
+
+async def test_a_long_comparison_comes_part_by_part_and_says_the_same(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a station was retired in between: the period before has more places then."""
+    monkeypatch.setattr("app.reports.comparing.AT_ONCE", 1)
+    async with told(runtime, 1, rounds=0) as one:
+
+        @asynccontextmanager
+        async def read() -> AsyncIterator[AsyncSession]:
+            yield one.tx
+
+        retired = sorted(at for at in await one.tx.scalars(sa.select(Station.retired_at)) if at)
+        first = local_day(retired[0], CITY_ZONE) + timedelta(days=1)
+        period = Period(first, first + timedelta(weeks=1))
+        for report in ("visits", "facilities"):
+            for by in (By.STATION, By.UNIT, By.BRANCH, By.OPERATING_MODEL, By.HOUR):
+                bucket = Bucket.HOUR_OF_DAY if by is By.STATION else None
+                scope = one.scope(by, bucket, period)
+                rows: Any = await queries.rows(one.tx, scope, REPORTS[report])
+                beside = await comparing.compared(one.tx, scope, report, rows)
+                pair = await comparing.pair(one.tx, scope, report, is_at_once=False)
+                assert len(pair.parts()) == len(pair.made.places)
+                found: list[Any] = []
+                async for columns in comparing.streamed(read, pair):
+                    found += zip(*columns, strict=True)
+                assert found == [
+                    (*row, *more) for row, more in zip(rows, beside.rows, strict=True)
+                ], (report, by)
 
 
 def test_hours_of_recorded_days_are_of_so_many_days_and_visits_of_all() -> None:

@@ -31,7 +31,7 @@ from app.places.units import UnitNotFound
 from app.reports.answers import answer, as_csv, as_json, as_workbook
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.catalogue import described
-from app.reports.comparing import ComparisonInvalid
+from app.reports.comparing import MOST_ROWS, ComparisonInvalid
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
 from app.reports.scope import PeriodInvalid
@@ -82,9 +82,11 @@ REPORT_SCHEMA: dict[str, Any] = {
             "description": "Whether something is being counted anew just now.",
         },
         "calendar_known": {
-            "type": "boolean",
-            "description": "Whether the calendar has every day of the period, and of the one "
-            "before where that is compared; of other years a day is as its weekday says.",
+            "type": ["boolean", "null"],
+            "description": "Where rows are cut by `day_class`, or compared on the same mix of "
+            "days: whether the calendar has every day of the period, and of the one before where "
+            "that is compared; of other years a day is as its weekday says. `null` where nothing "
+            "in the answer depends on which days are holidays.",
         },
         "generated_at": {"type": "string", "format": "date-time"},
     },
@@ -119,8 +121,10 @@ class DescribedOut(Out):
     by: list[str]
     buckets: list[str]
     dimensions: dict[str, str]
+    dimensions_zh: dict[str, str]
     compared: list[str]
     endings: dict[str, str]
+    endings_zh: dict[str, str]
     figures: list[str]
     privacy: str
     privacy_zh: str
@@ -181,7 +185,11 @@ async def report(
     bucket: Annotated[Bucket | None, Query(description="Cut each row into pieces of time.")] = None,
     compare: Annotated[
         Compare | None,
-        Query(description="Beside each figure: the period before on the same mix of days."),
+        Query(
+            description="Beside each figure: the period before on the same mix of days. As JSON "
+            f"of at most {MOST_ROWS:,} rows: places, times 24 by `hour_of_day`, times the kinds of "
+            "facilities; of more it is refused before it is computed. Files have no such limit."
+        ),
     ] = None,
     figure: Annotated[
         Ranked | None, Query(description="Of `ranking`: by what; visits by default.")

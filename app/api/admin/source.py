@@ -24,9 +24,10 @@ from app.places.tables import FacilityKind, FacilityStatus, OperatingModel
 from app.places.units import UnitNotFound
 from app.reports import cells, source
 from app.reports.asked import Asked, Report, period_of, scope_of
-from app.reports.catalogue import cuts_of, field_of
+from app.reports.catalogue import field_of
 from app.reports.cells import RowUnknown
 from app.reports.comparing import FIGURES
+from app.reports.dimensions import cuts_of
 from app.reports.export import COMPARED
 from app.reports.progress import progress
 from app.reports.rules import Bucket, By, Class
