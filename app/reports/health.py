@@ -128,7 +128,7 @@ def _thing(spell: Spell) -> Thing:
     )
 
 
-_OF_AN_HOUR = (
+_OF_AN_HOUR: Sequence[tuple[int, str]] = (
     (C.OPEN_MS, "open_ms"),
     (C.PROMISED_MS, "promised_ms"),
     (C.USABLE_MS, "usable_ms"),
