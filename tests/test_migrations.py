@@ -22,11 +22,11 @@ from app.places.tables import FacilitySpell, FacilityStatus
 from app.reports import spreads, vectors
 from app.reports.rules import Grain
 from app.reports.rules.counters import DWELL, REPAIR, C
-from app.reports.tables import Rollup, RollupDue
+from app.reports.tables import CITY, Rollup, RollupDue
 from app.tables import every_table
 from app.visits.tables import WalkInCount
 from tests.support.postgres import PostgresServer
-from tests.support.worlds import a_facility, a_station, an_admin
+from tests.support.worlds import a_facility, a_station, a_unit, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -225,3 +225,27 @@ async def test_what_was_withdrawn_does_not_stand_again_in_an_older_schema(empty:
     async with empty.read() as tx:
         rows = (await tx.scalars(sa.select(WalkInCount))).all()
     assert [(row.count, row.withdrawn_at, row.withdrawn_by) for row in rows] == [(30, None, None)]
+
+
+@pytest.mark.parametrize("roots", [1, 2])
+async def test_the_city_has_its_sums_or_they_are_due(empty: Database, roots: int) -> None:
+    await schema.migrate(empty)
+    at, day = datetime(2026, 11, 23, tzinfo=UTC), date(2026, 11, 22)
+    async with empty.write() as tx:
+        units = [await a_unit(tx, at=at, name=f"总工会 {number}") for number in range(roots)]
+        for unit in units:
+            whole = spreads.written([vectors.packed({C.VISITS_SCAN: 3})])[0]
+            span = {"place_id": unit.id, "grain": Grain.DAY, "from_day": day}
+            tx.add(Rollup(**span, **whole, hours=b"", peak=0.5, uniques=2, rolled_at=at))
+    await goes_back(empty, "0028")
+    await schema.migrate(empty)
+    async with empty.read() as tx:
+        rows = (await tx.scalars(sa.select(Rollup).where(Rollup.place_id == CITY))).all()
+        dues = (await tx.scalars(sa.select(RollupDue))).all()
+    if roots == 1:
+        assert [(row.from_day, row.uniques, row.peak) for row in rows] == [(day, 2, 0.5)]
+        assert [vectors.unpacked(row.counts) for row in rows] == [{C.VISITS_SCAN: 3}]
+        assert not dues
+    else:
+        assert not rows
+        assert [(due.place_id, due.grain, due.from_day) for due in dues] == [(CITY, Grain.DAY, day)]

@@ -129,6 +129,8 @@ class Roots:
 
     units: Sequence[uuid.UUID] = ()
     stations: Sequence[uuid.UUID] = ()
+    is_city: bool = False
+    """Whether they are all there are."""
 
 
 async def visible_roots(
@@ -151,7 +153,8 @@ async def visible_roots(
     if admin.station_id is not None:
         return Roots(stations=[admin.station_id])
     if admin.has_city:
-        return Roots(units=(await tx.scalars(_roots_of(Unit.parent_id.is_(None)))).all())
+        roots = await tx.scalars(_roots_of(Unit.parent_id.is_(None)))
+        return Roots(units=roots.all(), is_city=True)
     return Roots(units=(await tx.scalars(_roots_of(Unit.path == admin.unit_path))).all())
 
 

@@ -20,7 +20,7 @@ from app.doors.tables import Command, ControllerOutage, OfflineEntry, Scan
 from app.places.rules import local_day
 from app.places.tables import FacilitySpell, Station, StationModes, Unit
 from app.reports.rules import Grain, span_of
-from app.reports.tables import Rollup, RollupDue, RollupMark, RollupMember
+from app.reports.tables import CITY, Rollup, RollupDue, RollupMark, RollupMember
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
 RULES = 5
@@ -57,7 +57,7 @@ class Tree:
     """By path."""
 
     def above(self, path: str) -> Iterator[tuple[uuid.UUID, int]]:
-        """Give a branch from its end to the root: units and their depths.
+        """Give a branch from its end to the root, and the city: places and their depths.
 
         Of a path that a branch was moved away from, what still stands there.
         """
@@ -66,6 +66,7 @@ class Tree:
             unit = self.ids.get(".".join(steps[:level]))
             if unit is not None:
                 yield unit, UNIT_DAYS - level
+        yield CITY, UNIT_DAYS
 
 
 async def read_tree(tx: AsyncSession) -> Tree:

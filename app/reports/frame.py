@@ -198,15 +198,20 @@ class Part:
 
 
 def _within(since: Ints, until: Ints, pieces: "_Pieces", count: int) -> Ints:
-    """Give the time of each life within each slot; most are alike, and computed once."""
+    """Give the time of each life within each slot: by lives that are alike, or by pieces."""
     begins, begin_of = np.unique(since, return_inverse=True)
     ends, end_of = np.unique(until, return_inverse=True)
     lives, which = np.unique(begin_of * len(ends) + end_of, return_inverse=True)
+    begins, ends = begins[lives // len(ends)], ends[lives % len(ends)]
     each = np.zeros((len(lives), count), np.int64)
-    for number, life in enumerate(lives.tolist()):
-        begin, end = begins[life // len(ends)], ends[life % len(ends)]
-        overlap = np.minimum(end, pieces.ends) - np.maximum(begin, pieces.begins)
-        np.add.at(each[number], pieces.slot, np.maximum(overlap, 0))
+    if len(lives) < len(pieces.slot):
+        for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+            overlap = np.minimum(end, pieces.ends) - np.maximum(begin, pieces.begins)
+            np.add.at(each[number], pieces.slot, np.maximum(overlap, 0))
+    else:
+        for begin, end, slot in zip(*pieces, strict=True):
+            overlap = np.minimum(ends, end) - np.maximum(begins, begin)
+            each[:, slot] += np.maximum(overlap, 0)
     return each[which]
 
 

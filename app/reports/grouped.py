@@ -22,6 +22,7 @@ from app.reports.columns import Ints
 from app.reports.rules import Branch, By, branches
 from app.reports.rules.day import ms_of
 from app.reports.scope import Scope
+from app.reports.tables import CITY
 
 ALL = "全部"
 """The name of a row about all stations of the scope."""
@@ -267,7 +268,8 @@ async def _sources(
 ) -> Mapping[Any, Sequence[uuid.UUID]]:
     """Say what must be summed for each group: a unit itself, if nothing else is counted in it."""
     if scope.by not in _KEYS:
-        return {None: [*scope.roots.units, *scope.roots.stations]}
+        roots = scope.roots
+        return {None: [CITY] if roots.is_city else [*roots.units, *roots.stations]}
     found: dict[Any, list[uuid.UUID]] = {}
     if scope.by.is_unit and not scope.roots.stations:
         found = {

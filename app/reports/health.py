@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -128,7 +128,7 @@ def _thing(spell: Spell) -> Thing:
     )
 
 
-_OF_AN_HOUR = (
+_OF_AN_HOUR: Sequence[tuple[int, str]] = (
     (C.OPEN_MS, "open_ms"),
     (C.PROMISED_MS, "promised_ms"),
     (C.USABLE_MS, "usable_ms"),
@@ -193,10 +193,17 @@ def counted(day: Day) -> Mapping[int, dict[int, int]]:
 
 
 def _counts(hour: Hour) -> dict[int, int]:
-    found = {int(key): getattr(hour, name) for key, name in _OF_AN_HOUR}
+    found = {key: getattr(hour, name) for key, name in _OF_AN_HOUR}
     for kind, standing in hour.facilities.items():
-        found |= {facility(kind, key): getattr(standing, name) for key, name in _OF_A_KIND}
-        found[facility(kind, F.REPAIRS)] = len(standing.repairs_ms)
-        found[facility(kind, F.REPAIR_MS)] = sum(standing.repairs_ms)
-        found |= Counter(repairs(kind) + bucket(ms // _MINUTE_MS) for ms in standing.repairs_ms)
+        for key, name in _keys_of(kind):
+            found[key] = getattr(standing, name)
+        if ended := standing.repairs_ms:
+            found[facility(kind, F.REPAIRS)] = len(ended)
+            found[facility(kind, F.REPAIR_MS)] = sum(ended)
+            found |= Counter(repairs(kind) + bucket(ms // _MINUTE_MS) for ms in ended)
     return {key: value for key, value in found.items() if value}
+
+
+@cache
+def _keys_of(kind: str) -> Sequence[tuple[int, str]]:
+    return [(facility(kind, key), name) for key, name in _OF_A_KIND]

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.types import table_of
 from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import Station, Unit
-from app.reports import crowds, vectors
+from app.reports import crowds, tables, vectors
 from app.reports.columns import Bools, Column, Ints, rates, shown
 from app.reports.crowds import Crowd
 from app.reports.frame import Frame, Part, frame
@@ -90,7 +90,7 @@ class _Tree:
             own = Node(place.id, is_own=True)
             return own if own in self.above else None
         roots = {node.id for node in self.below[CITY]}
-        return CITY if roots == set(place.sources) else None
+        return CITY if set(place.sources) in ({tables.CITY}, roots) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ from app.reports.crowds import Crowd
 from app.reports.raw import Cell, StationDay, read_days
 from app.reports.rules import Grain, span_end, span_of
 from app.reports.rules.day import count, quarter_edges
-from app.reports.tables import Renumbering, Rollup, RollupDue, RollupMember
+from app.reports.tables import CITY, Renumbering, Rollup, RollupDue, RollupMember
 
 log = logging.getLogger(__name__)
 
@@ -330,9 +330,10 @@ _PARTS = tuple(
 async def _unit_days(
     tx: AsyncSession, units: Sequence[uuid.UUID], day: date, at: datetime
 ) -> list[Mapping[str, Any]]:
-    """Sum the units directly below and the own stations."""
+    """Sum the units directly below and the own stations; of the city, the roots."""
     under: dict[uuid.UUID, uuid.UUID] = {}
-    ways: tuple[tuple[Any, Any], ...] = ((Unit, Unit.parent_id), (Station, Station.unit_id))
+    parent = sa.func.coalesce(Unit.parent_id, CITY) if CITY in units else Unit.parent_id
+    ways: tuple[tuple[Any, Any], ...] = ((Unit, parent), (Station, Station.unit_id))
     for kind, above in ways:
         rows = await tx.execute(sa.select(kind.id, above).where(above.in_(units)))
         under.update((child, unit) for child, unit in rows)
@@ -359,7 +360,7 @@ async def _unit_days(
 
 
 async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.UUID, str]:
-    """Give the zone by which a unit's peak is told: the first of the stations below it."""
+    """Give the zone by which a place's peak is told: the first of the stations below it."""
     paths = {
         row.path: row.id
         for row in await tx.execute(sa.select(Unit.path, Unit.id).where(Unit.id.in_(units)))
@@ -372,6 +373,7 @@ async def _zones(tx: AsyncSession, units: Sequence[uuid.UUID]) -> Mapping[uuid.U
     )
     found: defaultdict[uuid.UUID, str] = defaultdict(lambda: CITY_ZONE)
     for path, timezone in rows:
+        found[CITY] = timezone
         for own, unit in paths.items():
             if is_within(path, own):
                 found[unit] = timezone

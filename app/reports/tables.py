@@ -9,14 +9,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db.types import Base, closed_enum, only_where
 from app.reports.rules import Grain
 
+CITY = uuid.UUID(int=0)
+"""The place above every root unit: sums of all, also where there are several roots."""
+
 
 class Rollup(Base):
-    """What was counted at a place in a span: a station, or a unit with everything below it."""
+    """What was counted in a span: at a station, at a unit and all below it, or in the city."""
 
     __tablename__ = "rollups"
 
     place_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    """A station's or a unit's."""
+    """A station's or a unit's, or CITY."""
     grain: Mapped[Grain] = mapped_column(closed_enum(Grain), primary_key=True)
     from_day: Mapped[date] = mapped_column(primary_key=True)
     counts: Mapped[bytes]

@@ -17,16 +17,18 @@ from app.db.types import new_id
 from app.doors.rules import Reason
 from app.doors.rules.journal import EventType, Quality
 from app.doors.tables import JournalEntry, OfflineEntry
+from app.people.admins import Roots
 from app.people.tables import Occupation
-from app.places.rules import Because, Kind
+from app.places.rules import Because, Calendar, Kind
 from app.places.tables import Station, Unit
-from app.reports import changes, crowds, rollup, vectors
+from app.reports import changes, crowds, queries, rollup, vectors
 from app.reports.progress import progress
 from app.reports.rollup import Terms, roll_up
-from app.reports.rules import Grain, span_of
+from app.reports.rules import By, Grain, Period, span_end, span_of
 from app.reports.rules.counters import C
+from app.reports.scope import Scope
 from app.reports.source import MADE
-from app.reports.tables import Rollup, RollupDue
+from app.reports.tables import CITY, Rollup, RollupDue
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit, VoidBecause
 from tests.reports.histories import AT, Author
@@ -536,6 +538,64 @@ async def test_sets_go_with_the_visits_they_came_from_and_exact_numbers_stay(
     counted = await roll(runtime, later)
     row = counted[city.id, Grain.YEAR, date(2026, 1, 1)]
     assert (row.crowd, row.uniques) == (None, 3)
+
+
+async def test_the_city_keeps_its_own_number_of_workers_when_it_has_several_roots(
+    runtime: Runtime,
+) -> None:
+    """A worker who went to stations of two unions is one worker of the city, for good."""
+    then = NOON - timedelta(days=250)
+    async with runtime.database.write() as tx:
+        first, _, one = await a_street(tx)
+        second, _, other = await a_street(tx)
+        both, mine, yours = [await a_worker(tx, runtime, at=then) for _ in range(3)]
+        for number, (station, worker) in enumerate(
+            [(one, both), (other, both), (one, mine), (other, yours)]
+        ):
+            at = then + timedelta(hours=number)
+            tx.add(a_visit(station, at, written=at, worker_id=worker.id))
+    await roll(runtime, then + timedelta(days=5))
+    await privacy.retain(runtime.database, at=NOON, retention_days=180)
+    counted = await roll(runtime)
+    month = span_of(Grain.MONTH, (then + timedelta(hours=8)).date())
+    for place, workers, visits in ((first.id, 2, 2), (second.id, 2, 2), (CITY, 3, 4)):
+        row = counted[place, Grain.MONTH, month]
+        assert (row.uniques, row.crowd, visits_of(row)) == (workers, None, visits)
+    calendar = Calendar({}, frozenset())
+    async with runtime.database.read() as tx:
+        of_all = Scope(
+            stations=sa.select(Station.id),
+            roots=Roots(units=[first.id, second.id], is_city=True),
+            period=Period(month, span_end(Grain.MONTH, month)),
+            by=By.MONTH,
+            at=NOON + timedelta(hours=2),
+            retained_since=rollup.retained_since(NOON, timedelta(days=180)),
+            calendar=calendar,
+        )
+        (told,) = await queries.visits(tx, of_all)
+        assert (told.visits, told.unique_workers, told.beyond_retention) == (4, 3, False)
+
+
+async def test_a_root_that_is_hung_up_below_another_changes_nothing_of_the_city(
+    runtime: Runtime,
+) -> None:
+    async with runtime.database.write() as tx:
+        first, _, one = await a_street(tx)
+        second, _, other = await a_street(tx)
+        for station in (one, other):
+            tx.add(a_visit(station, NOON, written=NOON))
+    before = await roll(runtime)
+    async with runtime.database.write() as tx:
+        # Moving a whole tree is no work of the product: a root stays one. This is a hand's.
+        await tx.execute(sa.update(Unit).where(Unit.id == second.id).values(parent_id=first.id))
+        for unit in (
+            await tx.scalars(sa.select(Unit).where(Unit.path.startswith(second.path)))
+        ).all():
+            unit.path = f"{first.path}.9{unit.path[len(second.path) :]}"
+    counted = await roll(runtime, NOON + timedelta(hours=3))
+    assert visits_of(before[first.id, Grain.DAY, DAY]) == 1
+    for place in (first.id, CITY):
+        assert visits_of(counted[place, Grain.DAY, DAY]) == 2
 
 
 FIRST = datetime(2027, 1, 1, 4, tzinfo=UTC)
