@@ -134,6 +134,11 @@ def medians(days: Sequence[Means | None], bins: int) -> Means:
     return [middle(known_at(days, number)) for number in range(bins)]
 
 
+def known_days(days: Sequence[Means | None], bins: int) -> Sequence[int]:
+    """Count the days behind the median of every quarter or hour."""
+    return [len(known_at(days, number)) for number in range(bins)]
+
+
 def usual_levels(days: Sequence[Means | None], capacity: int) -> Sequence[Level | None]:
     """Say how full a station usually is, by hour: the level of the mean, never the mean itself."""
     found: list[Level | None] = []

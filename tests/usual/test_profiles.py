@@ -217,6 +217,13 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
     await put_inside(runtime, usual_two, 5)
     one = await told(client, f"/v1/admin/stations/{usual_two.id}/occupancy", admin)
     assert (one["inside"], one["busy_vs_capacity"], one["busy_vs_usual"]) == (5, 0.25, 2.5)
+    assert one["usual"] == {
+        "day_class": "workday",
+        "quarter": "23:30:00",
+        "median": 2,
+        "days": 8,
+        "made_at": "2026-11-23T15:40:00Z",
+    }
     assert (one["level"], one["reserved"]) == ("较少", 0)
     assert (one["is_known"], one["unknown_because"]) == (True, None)
     listed = await told(client, "/v1/admin/occupancy", admin)
@@ -224,6 +231,27 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
     assert listed[1] == one | {"id": str(usual_two.id), "code": "B", "name": "解放碑驿站"}
     assert listed[0]["id"] == str(new.id)
     assert (listed[0]["busy_vs_capacity"], listed[0]["busy_vs_usual"]) == (None, None)
+    assert (listed[0]["usual"]["median"], listed[0]["usual"]["days"]) == (None, 0)
+
+
+async def test_what_a_station_is_compared_with_is_told_also_where_it_is_not_known_how_full_it_is(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        station = await a_station(tx, at=early)  # No controller.
+        for number in (3, 4, 5):  # Friday, Thursday, Wednesday: too few for a median.
+            await a_day(tx, station, TODAY - timedelta(days=number), {23: 2})
+        admin = await an_admin(tx, at=runtime.now())
+    path = f"/v1/admin/stations/{station.id}/occupancy"
+    assert (await told(client, path, admin))["usual"] is None
+    await make(runtime)
+    one = await told(client, path, admin)
+    assert (one["is_known"], one["busy_vs_usual"]) == (False, None)
+    assert (one["usual"]["median"], one["usual"]["days"]) == (None, 3)
+    async with runtime.database.write() as tx:  # As a profile of an earlier version is.
+        await tx.execute(sa.update(UsualProfile).values(median_days=sa.null()))
+    assert (await told(client, path, admin))["usual"]["days"] is None
 
 
 async def test_the_live_list_is_paged_and_costs_the_same_however_many_it_shows(
