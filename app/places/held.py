@@ -176,6 +176,8 @@ def recorded_since(since: datetime) -> sa.ColumnElement[bool]:
         # Whatever the zone: by the key only a few days of a station are looked at.
         StationModes.local_day >= since.astimezone(UTC).date() - _DAY,
         StationModes.recorded_until > since,
+        # So it was changed since, and of all stations it is found by that among years of days.
+        StationModes.changed_at > since,
     )
 
 
