@@ -5,7 +5,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -202,6 +202,13 @@ async def by_station(
     return {row.station_id: row for row in rows if row.day_class is stations[row.station_id]}
 
 
+async def of_station(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[UsualProfile]:
+    """Give the profiles of a station, as the classes are ordered; none before they are made."""
+    rows = await tx.scalars(sa.select(UsualProfile).where(UsualProfile.station_id == station_id))
+    order = list(UsualClass)
+    return sorted(rows, key=lambda row: order.index(row.day_class))
+
+
 def today_at(station: Station, calendar: Calendar, at: datetime) -> UsualClass:
     """Say which days it is like at a station."""
     return class_of(local_day(at, station.timezone), calendar)
@@ -212,8 +219,8 @@ class UsualNow:
     """How many are usually inside a station at this time of such a day, and what that stands on."""
 
     day_class: UsualClass
-    quarter: time
-    """When the quarter hour begins, on the station's clock."""
+    quarter: str
+    """When the quarter hour begins, on the station's clock, such as 23:30."""
     median: float | None
     """Persons; None: fewer than four of the days are known."""
     days: int | None
@@ -235,7 +242,7 @@ async def usual_now(
             number = local.hour * QUARTERS + begins
             found[station.id] = UsualNow(
                 profile.day_class,
-                time(local.hour, begins * 60 // QUARTERS),
+                f"{local.hour:02d}:{begins * 60 // QUARTERS:02d}",
                 profile.medians[number],
                 None if profile.median_days is None else profile.median_days[number],
                 profile.made_at,

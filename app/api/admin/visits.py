@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -50,8 +50,8 @@ class UsualNowOut(Out):
     model_config = ConfigDict(from_attributes=True, frozen=True)
 
     day_class: UsualClass
-    quarter: time
-    """When the quarter hour begins, on the station's clock."""
+    quarter: str
+    """When the quarter hour begins, on the station's clock, such as 23:30."""
     median: float | None
     """Persons inside then, on the last eight days of the class; None: fewer than four are known."""
     days: int | None
