@@ -39,6 +39,7 @@ from app.places.rules import (
     Kind,
     Mode,
     StationRules,
+    Window,
     local_day,
     mode_at,
     mode_windows,
@@ -158,7 +159,8 @@ class Feed:
             if part is Part.STANDING:
                 standing = await read_standing(tx)
             else:
-                seen = await read_live(tx, calendar, at=at)
+                silence = self._controllers.silence
+                seen = await read_live(tx, calendar, silence=silence, at=at)
         if part is Part.STANDING:
             documents = await asyncio.to_thread(standing_documents, standing, self._public_url)
         else:
@@ -299,7 +301,9 @@ class Live:
     inside: Mapping[uuid.UUID, int]
 
 
-async def read_live(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Live:
+async def read_live(
+    tx: AsyncSession, calendar: Calendar, *, silence: timedelta, at: datetime
+) -> Live:
     """Read what holds at all stations in use: five statements, however many there are."""
     stations = await _rows(
         tx,
@@ -339,13 +343,14 @@ async def read_live(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Li
     )
     zones = {row.timezone for row in stations}
     today = {zone: class_of(local_day(at, zone), calendar) for zone in zones}
-    signs = live.signs(set(today.values())).where(Station.retired_at.is_(None))
+    classes = set(today.values())
+    signs = live.signs(classes, silence=silence, since=at - LATELY, at=at)
     return Live(
         stations,
         _by_station(changes),
         _by_station(facilities),
         today,
-        await _rows(tx, signs),
+        await _rows(tx, signs.where(Station.retired_at.is_(None))),
         await occupancy.inside_everywhere(tx, at=at),
     )
 
@@ -361,21 +366,23 @@ def live_documents(
     rows: Live, heard: Mapping[uuid.UUID, bool], calendar: Calendar, at: datetime
 ) -> Mapping[FeedFile, Document]:
     """Write out what holds at an instant."""
-    coverage = live.coverage_by_class(rows.signs)
+    told, coverage = live.told_by_station(rows.signs), live.coverage_by_class(rows.signs)
+    recorded = live.recorded_by_station(rows.signs)
     # Most stations share their hours: what holds by the same rules is worked out once.
-    known: dict[tuple[StationRules, int], tuple[Mode, Sequence[Kind]]] = {}
+    known: dict[tuple[StationRules, tuple[Window, ...], int], tuple[Mode, Sequence[Kind]]] = {}
     stations, alerts = [], []
     for row in rows.stations:
         changes = rows.changes.get(row.id, ())
         rules = station_rules(row, changes)
-        key = rules, row.max_stay_min
+        key = rules, recorded.get(row.id, ()), row.max_stay_min
         if key not in known:
             stay = timedelta(minutes=row.max_stay_min)
-            known[key] = mode_at(rules, calendar, at), held_lately(rules, calendar, at, stay=stay)
+            held = held_lately(key[1], rules, calendar, at, stay=stay)
+            known[key] = mode_at(rules, calendar, at), held
         mode, held = known[key]
         unknown = unknown_because(
             held,
-            heard=heard.get(row.id),
+            has_told=told.get(row.id),
             coverage=coverage.get((row.id, rows.today[row.timezone])),
         )
         stations.append(

@@ -101,8 +101,10 @@ class UsualOut(Out):
     suppressed: bool
     """Whether any hour is hidden."""
     k: int
+    like_days: int
+    """So many such days were counted in eight weeks."""
     says: str | None
-    """How it usually is at this hour."""
+    """How it usually is at this hour of such days."""
     made_at: datetime
 
 
@@ -281,24 +283,44 @@ async def get_station(
         "staffed_hours": station.staffed_hours,
         "access_hours": station.access_hours,
         "facilities": things[station.id],
-        "usual": await _usual(tx, station, calendar, lang, at),
+        "usual": await _usual_today(tx, station, calendar, lang, at),
     }
 
 
-async def _usual(
+@router.get(
+    "/v1/stations/{code}/usual", response_model=list[UsualOut], responses=problems(StationNotFound)
+)
+async def station_usual(
+    code: Code,
+    tx: ReadTx,
+    at: Now,
+    lang: Lang,
+    hour: Annotated[
+        int | None, Query(ge=0, le=23, description="Of which hour is said how it usually is.")
+    ] = None,
+) -> Any:
+    """Say what is usual at a station on days of each class; by default of this hour."""
+    station = await stations.get_by_code(tx, code)
+    asked = local_hour(at, station.timezone) if hour is None else hour
+    return [_usual(one, asked, lang) for one in await profiles.of_station(tx, station.id)]
+
+
+async def _usual_today(
     tx: AsyncSession, station: Station, calendar: Calendar, lang: Language, at: datetime
 ) -> dict[str, Any] | None:
     today = profiles.today_at(station, calendar, at)
     profile = (await profiles.by_station(tx, {station.id: today})).get(station.id)
-    if profile is None:
-        return None
-    hour = local_hour(at, station.timezone)
+    return None if profile is None else _usual(profile, local_hour(at, station.timezone), lang)
+
+
+def _usual(profile: UsualProfile, hour: int, lang: Language) -> dict[str, Any]:
     return {
         "day_class": profile.day_class,
         "levels": profile.levels,
         "hidden_hours": profile.hidden_hours,
         "suppressed": bool(profile.hidden_hours),
         "k": K_PUBLIC,
+        "like_days": profile.days,
         "says": _says(profile, hour, lang),
         "made_at": profile.made_at,
     }
@@ -306,9 +328,9 @@ async def _usual(
 
 def _says(profile: UsualProfile, hour: int, lang: Language) -> str | None:
     if hour in profile.hidden_hours:
-        return too_little(hour, lang)
+        return too_little(profile.day_class, hour, lang)
     level = profile.levels[hour]
-    return None if level is None else usually(Level(level), hour, lang)
+    return None if level is None else usually(Level(level), profile.day_class, hour, lang)
 
 
 @router.get("/v1/stations/{code}/mode", response_model=ModeOut, responses=problems(StationNotFound))

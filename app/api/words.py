@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from app.doors.rules import Reason
 from app.reports.whatif import Assumption
+from app.usual.rules import UsualClass
 from app.visits.rules import Level
 
 
@@ -168,43 +169,50 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
 """What a what-if takes for granted."""
 
 
+ON_DAYS: dict[UsualClass, dict[Language, str]] = {
+    UsualClass.WORKDAY: {Language.ZH: "工作日", Language.EN: "on workdays"},
+    UsualClass.WEEKEND: {Language.ZH: "周末", Language.EN: "at weekends"},
+    UsualClass.PUBLIC_HOLIDAY: {Language.ZH: "节假日", Language.EN: "on public holidays"},
+}
+"""Of which days a sentence is."""
+
 USUALLY: dict[Level, dict[Language, str]] = {
     Level.EMPTY: {
-        Language.ZH: "{hour:02d}:00 左右通常空闲。",
-        Language.EN: "Usually quiet at {hour:02d}:00.",
+        Language.ZH: "{days} {hour:02d}:00 左右通常空闲。",
+        Language.EN: "Usually quiet at {hour:02d}:00 {days}.",
     },
     Level.FEW: {
-        Language.ZH: "{hour:02d}:00 左右通常人较少。",
-        Language.EN: "Usually not busy at {hour:02d}:00.",
+        Language.ZH: "{days} {hour:02d}:00 左右通常人较少。",
+        Language.EN: "Usually not busy at {hour:02d}:00 {days}.",
     },
     Level.MANY: {
-        Language.ZH: "{hour:02d}:00 左右通常人较多。",
-        Language.EN: "Usually busy at {hour:02d}:00.",
+        Language.ZH: "{days} {hour:02d}:00 左右通常人较多。",
+        Language.EN: "Usually busy at {hour:02d}:00 {days}.",
     },
     Level.FULL: {
-        Language.ZH: "{hour:02d}:00 左右通常已满。",
-        Language.EN: "Usually full at {hour:02d}:00.",
+        Language.ZH: "{days} {hour:02d}:00 左右通常已满。",
+        Language.EN: "Usually full at {hour:02d}:00 {days}.",
     },
 }
 """How a station usually is at an hour; a test checks that every level has its words."""
 
 
-def usually(level: Level, hour: int, lang: Language) -> str:
-    """Say how full a station usually is at an hour of its day."""
-    return USUALLY[level][lang].format(hour=hour)
+def usually(level: Level, day_class: UsualClass, hour: int, lang: Language) -> str:
+    """Say how full a station usually is at an hour of such days."""
+    return USUALLY[level][lang].format(days=ON_DAYS[day_class][lang], hour=hour)
 
 
 TOO_LITTLE = {
-    Language.ZH: "{hour:02d}:00 左右的扫码记录太少，不公布。",
-    Language.EN: "Too little is recorded of {hour:02d}:00 to be shown.",
+    Language.ZH: "{days} {hour:02d}:00 左右的扫码记录太少，不公布。",
+    Language.EN: "Too little is recorded of {hour:02d}:00 {days} to be shown.",
 }
 """What is said of an hour whose level is hidden: no more than that it is. Where the door stands
 open, few scan and many may sit."""
 
 
-def too_little(hour: int, lang: Language) -> str:
-    """Say that an hour is hidden."""
-    return TOO_LITTLE[lang].format(hour=hour)
+def too_little(day_class: UsualClass, hour: int, lang: Language) -> str:
+    """Say that an hour of such days is hidden."""
+    return TOO_LITTLE[lang].format(days=ON_DAYS[day_class][lang], hour=hour)
 
 
 def sentence(

@@ -27,9 +27,9 @@ from app.audit import Action, Actor, record
 from app.db.engine import Database
 from app.db.types import new_id
 from app.db.wakeups import LocalWakeups
-from app.doors import contacts
+from app.doors import contacts, outages
 from app.doors.rules.journal import EventType
-from app.doors.tables import Controller, ControllerOutage, Door, JournalEntry
+from app.doors.tables import Controller, Door, JournalEntry
 from app.places import held, stations
 from app.places.rules import Calendar, ChangeKind, Kind, Tier, inherited, staffed_time
 from app.places.standing import list_changes, station_rules
@@ -90,7 +90,8 @@ async def watch(
     at = now()
     async with database.read() as tx:
         awaited = await _awaited(tx, calendar, at=at)
-        looked_at = await _heard(tx, silence=silence, at=at)
+        told = outages.has_told(silence=silence, at=at)
+        looked_at = set(await tx.scalars(sa.select(Controller.station_id).where(told)))
         looked_at |= set(await tx.scalars(sa.select(ModeChange.station_id).where(_live(at))))
         over = await _over(tx, at=at)
     for one in awaited:
@@ -183,24 +184,6 @@ async def _awaited(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Seq
                 found.append(Awaited(row.id, time.from_at, time.until_at, after_min))
         await asyncio.sleep(0)
     return found
-
-
-async def _heard(tx: AsyncSession, *, silence: timedelta, at: datetime) -> frozenset[uuid.UUID]:
-    """Find the stations whose controller is heard, and has had the time to tell what it kept."""
-    returned = sa.exists().where(
-        ControllerOutage.controller_id == Controller.id,
-        ControllerOutage.station_id == Controller.station_id,
-        ControllerOutage.until_at > at - silence,
-    )
-    found = await tx.scalars(
-        sa.select(Controller.station_id).where(
-            Controller.retired_at.is_(None),
-            Controller.frozen_at.is_(None),
-            Controller.seen_at > at - silence,
-            ~returned,
-        )
-    )
-    return frozenset(found.all())
 
 
 async def _sign(tx: AsyncSession, awaited: Awaited, *, before: datetime) -> datetime | None:

@@ -119,6 +119,11 @@ class ControllerDesk:
         async with self._database.read() as tx:
             return await _credentials(tx, digests, at=self._now())
 
+    @property
+    def silence(self) -> timedelta:
+        """A controller that was not heard for so long is offline."""
+        return self._silence
+
     def heard(self, controller_id: uuid.UUID, at: datetime) -> None:
         """Note that a request began or ended."""
         before = self._heard.get(controller_id)

@@ -233,6 +233,27 @@ async def deaf_times(
     ]
 
 
+def has_told(*, silence: timedelta, at: datetime) -> sa.ColumnElement[bool]:
+    """Say of controllers whether what they did not tell did not happen.
+
+    One that is silent, or frozen, may tell of it later; and one that was silent until just now has
+    not had the time to tell what it kept. It is by what processes wrote down, the same in all.
+    """
+    returned = sa.exists().where(
+        ControllerOutage.controller_id == Controller.id,
+        ControllerOutage.station_id == Controller.station_id,
+        ControllerOutage.until_at > at - silence,
+        # An empty one was none.
+        ControllerOutage.from_at < ControllerOutage.until_at,
+    )
+    return sa.and_(
+        Controller.retired_at.is_(None),
+        Controller.frozen_at.is_(None),
+        Controller.seen_at > at - silence,
+        ~returned,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A controller's time at its station, and its silences that are over."""

@@ -1,4 +1,4 @@
-/* The next 24 hours at a station or in a unit: what is usual on such days, and how far off that was lately. */
+/* How a station is now, or why nobody knows; and the next 24 hours at a station or in a unit: what is usual on such days, and how far off that was lately. */
 'use strict';
 window.yizhanAhead = function (box, figures, t, call, problem) {
   var run = 0;
@@ -11,7 +11,22 @@ window.yizhanAhead = function (box, figures, t, call, problem) {
   function between(hour) {
     return hour.low === null ? '' : figures.measured(hour.low, 1) + '–' + figures.measured(hour.high, 1);
   }
-  function tell(body) {
+  function persons(value) { return figures.fill(t('nowPersons'), { n: value }); }
+  /* A level only where it is known; what was counted is a number less than all, else. */
+  function tellNow(node, body) {
+    var usual = body.usual, counted = persons(figures.grouped(body.inside, 0));
+    var level = !body.is_known ? t('nowUnknown') : body.level === null ? t('nowNoPlaces') : figures.word('level', body.level);
+    node.textContent = '';
+    node.appendChild(made('span', figures.fill(t('nowAt'), { time: figures.time(body.as_of).slice(11) }), 'sub'));
+    node.appendChild(made('strong', level, body.is_known && body.level !== null ? 'level' : 'level none'));
+    if (!body.is_known) { node.appendChild(made('p', figures.word('unknown_because', body.unknown_because), 'sub')); }
+    node.appendChild(made('p', figures.fill(t(body.is_known ? 'nowInside' : 'nowCounted'), { persons: counted, capacity: figures.grouped(body.capacity, 0) }), 'sub'));
+    if (!usual) { node.appendChild(made('p', t('nowUsualNone'), 'sub')); return; }
+    var behind = { day: figures.word('day_class', usual.day_class), quarter: usual.quarter, days: usual.days === null ? figures.DASH : figures.grouped(usual.days, 0), made: figures.time(usual.made_at), median: usual.median === null ? '' : persons(figures.measured(usual.median, 1)) };
+    var compared = body.busy_vs_usual === null ? '' : ' ' + figures.fill(t('nowTimes'), { times: figures.measured(body.busy_vs_usual, 1) });
+    node.appendChild(made('p', figures.fill(t(usual.median === null ? 'nowUsualFew' : 'nowUsual'), behind) + compared, 'sub'));
+  }
+  function tell(box, body) {
     var drawing = made('div'), skill = body.skill;
     box.textContent = '';
     if (body.hours.every(function (hour) { return hour.persons === null; })) { box.appendChild(made('p', t('aheadNothing'), 'note')); return; }
@@ -38,16 +53,23 @@ window.yizhanAhead = function (box, figures, t, call, problem) {
     box.appendChild(scroller);
   }
   return {
-    show: function (path) {
+    /* A branch has no level: its stations have. */
+    show: function (place) {
       var mine = ++run;
       box.textContent = '';
-      box.appendChild(made('p', t('receiving'), 'sub'));
-      call('GET', path).then(function (answer) {
-        if (mine !== run) { return; }
-        if (answer.status === 200) { tell(answer.body); return; }
-        box.textContent = '';
-        box.appendChild(made('p', problem(answer), 'error'));
-      });
+      function part(path, kind, told) {
+        var node = made('div', undefined, kind);
+        node.appendChild(made('p', t('receiving'), 'sub'));
+        box.appendChild(node);
+        call('GET', path).then(function (answer) {
+          if (mine !== run) { return; }
+          if (answer.status === 200) { told(node, answer.body); return; }
+          node.textContent = '';
+          node.appendChild(made('p', problem(answer), 'error'));
+        });
+      }
+      if (place.isStation) { part(place.path + '/occupancy', 'now', tellNow); }
+      part(place.path + '/forecast', '', tell);
     }
   };
 };

@@ -50,6 +50,8 @@ window.REPORT_WORDS = {
       sheet_unavailable: '月报暂时画不出来。请过一会儿再试。', database_unavailable: '系统忙。请过一会儿再试。', internal_error: '系统出错了。请再试一次；还不行就联系维护人员。',
       not_signed_in: '请先登录。'
     },
+    nowAhead: '现在，和接下来 24 小时预计在站人数', nowAt: '现在（{time}）', nowUnknown: '情况未知', nowNoPlaces: '没有登记座位数', nowPersons: '{n} 人', nowInside: '在站 {persons}，座位 {capacity} 个。', nowCounted: '只计到在站 {persons}，实际可能更多；座位 {capacity} 个。',
+    nowUsual: '同类日子（{day}）{quarter} 起的这一刻钟，在站人数的中位数是 {median}：最近 8 天中已知的 {days} 天，{made} 算出。', nowTimes: '现在是平时的 {times} 倍（平时不足 1 人的按 1 人算）。', nowUsualFew: '同类日子（{day}）{quarter} 起的这一刻钟，最近 8 天中只有 {days} 天已知，不足 4 天，无法与平时比较。', nowUsualNone: '还没有算出平时的情况，无法比较。',
     ahead: '接下来 24 小时预计在站人数', aheadNothing: '同类日子还不足 4 天，无法预计。过几天再看。', aheadHour: '小时', aheadPersons: '预计人数', aheadRange: '第 20–80 百分位', aheadDays: '依据天数',
     skill: '近 {days} 天试算：平均差 {mae} 人；照搬上周同一时刻平均差 {week} 人。', noSkill: '历史还不够试算这样的预计有多准。',
     waitRetry: '请等待 {s} 秒再试。', supposed: '假如改变规则，会怎样？'
@@ -103,6 +105,8 @@ window.REPORT_WORDS = {
       sheet_unavailable: 'The sheet cannot be drawn just now. Please try again in a while.', database_unavailable: 'The system is busy. Please try again in a while.', internal_error: 'Something went wrong on our side. Try again; if it stays, tell those who run the system.',
       not_signed_in: 'Please sign in.'
     },
+    nowAhead: 'Now, and persons inside to be expected, next 24 hours', nowAt: 'Now ({time})', nowUnknown: 'Not known', nowNoPlaces: 'No seats are entered', nowPersons: '{n}', nowInside: 'Persons inside: {persons}; seats: {capacity}.', nowCounted: 'Persons counted inside: {persons}; there may be more. Seats: {capacity}.',
+    nowUsual: 'On such days ({day}), the quarter hour from {quarter}, the median of persons inside is {median}: of the last 8 days {days} are known; made {made}.', nowTimes: 'Now it is {times} times as usual (less than one person counts as one).', nowUsualFew: 'On such days ({day}), of the quarter hour from {quarter}, only {days} of the last 8 days are known: fewer than 4, too few to compare with.', nowUsualNone: 'What is usual is not made out yet: nothing to compare with.',
     ahead: 'Persons inside to be expected, next 24 hours', aheadNothing: 'There are fewer than 4 days like these yet, so nothing can be expected. Look again in some days.', aheadHour: 'Hour', aheadPersons: 'Expected', aheadRange: 'P20–P80', aheadDays: 'Days like it',
     skill: 'Tried on the last {days} days: {mae} persons off on average; last week\'s value would be {week} off.', noSkill: 'There is too little history to try how good this is.',
     waitRetry: 'Please wait {s} s and try again.', supposed: 'What if the rules were others?'
@@ -116,6 +120,14 @@ window.VALUES = {
   role: { city_admin: ['市级管理员', 'city administrator'], unit_admin: ['工会管理员', 'unit administrator'], station_keeper: ['驿站管理员', 'station keeper'], auditor: ['审计员', 'auditor'] },
   unit_kind: { city: ['市级', 'city'], district: ['区县', 'district'], street: ['街道乡镇', 'street'], industry: ['产业', 'industry'] },
   operating_model: { union_built: ['工会自建', 'Union-built'], commerce_supported: ['以商养站', 'Commerce-supported'], enterprise_partnered: ['头部企业共建', 'Enterprise-partnered'], idle_premises: ['闲置资产再利用', 'Idle premises'] },
+  level: { '空闲': ['空闲', 'Quiet'], '较少': ['较少', 'Not busy'], '较多': ['较多', 'Busy'], '已满': ['已满', 'Full'] },
+  unknown_because: {
+    closed: ['现在不开放，不显示空位。', 'It is closed now: a level would tell of room.'],
+    no_controller: ['现在要扫码开门，而驿站没有控制器。', 'It opens by scan now, and has no controller.'],
+    controller_silent: ['门的控制器没有信号，或刚恢复、还没有补报：其间谁进了门，没有人知道。', 'The door\'s controller is silent, or has just come back and not told yet: who came in meanwhile, nobody knows.'],
+    hardly_counted: ['门敞开着，或刚才敞开过，而在这样的日子进门的人很少扫码。', 'The door stands open, or did just now, and on such days few of those who come in scan.'],
+    not_counted_yet: ['门敞开着，或刚才敞开过，而这样的日子还没有统计够 4 天，不知道进门的人有多少会扫码。', 'The door stands open, or did just now, and fewer than 4 such days are counted yet: how many of those who come in scan is not known.']
+  },
   day_class: { workday: ['工作日', 'Workday'], weekend: ['周末', 'Weekend'], public_holiday: ['法定节假日', 'Public holiday'], makeup_workday: ['调休工作日', 'Make-up workday'] },
   kind: { water: ['饮水机', 'Water'], microwave: ['微波炉', 'Microwave'], charger: ['充电', 'Charger'], battery_swap: ['换电柜', 'Battery swap'], air_conditioner: ['空调', 'Air conditioner'], first_aid: ['急救药箱', 'First aid'], aed: ['除颤仪 AED', 'AED'], books: ['书屋', 'Books'], legal_aid: ['法律援助', 'Legal aid'], toilet: ['卫生间', 'Toilet'], locker: ['工具柜', 'Locker'], laundry: ['洗衣', 'Laundry'], haircut: ['理发', 'Haircut'], coffee: ['咖啡', 'Coffee'], meals: ['餐食', 'Meals'], nursing_room: ['母婴室', 'Nursing room'], rest: ['休息位', 'Seats to rest'] },
   occupation: { not_said: ['没有填', 'Not said'] },

@@ -406,7 +406,9 @@
     show('sheet', !!chosen.station);
     $('sheet').textContent = figures.fill(t('sheet'), { month: figures.month(chosen.from) });
     if (!rows.length) { return; }
-    show('ahead', chosen.report === 'occupancy' && !!aheadOf());
+    var place = aheadOf();
+    show('ahead', chosen.report === 'occupancy' && !!place);
+    $('ahead').firstElementChild.textContent = t(place && place.isStation ? 'nowAhead' : 'ahead');
     chartChoices();
     drawTable();
     reopen();
@@ -555,7 +557,7 @@
   /* A forecast is of one unit's branch or one station: of all that is seen, its top. */
   function aheadOf() {
     var station = told.place.station || (told.place.unit ? '' : seen.station), unit = told.place.unit || seen.unit;
-    return station ? '/v1/admin/stations/' + station + '/forecast' : unit ? '/v1/admin/units/' + unit + '/forecast' : '';
+    return station ? { isStation: true, path: '/v1/admin/stations/' + station } : unit ? { isStation: false, path: '/v1/admin/units/' + unit } : null;
   }
 
   /* --- Where does this come from --- */

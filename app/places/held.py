@@ -169,6 +169,25 @@ async def seats(
     return found
 
 
+def recorded_since(since: datetime) -> sa.ColumnElement[bool]:
+    """Join to stations the rows that tell of the time since an instant: a day or two of each."""
+    return sa.and_(
+        StationModes.station_id == Station.id,
+        # Whatever the zone: by the key only a few days of a station are looked at.
+        StationModes.local_day >= since.astimezone(UTC).date() - _DAY,
+        StationModes.recorded_until > since,
+        # So it was changed since, and of all stations it is found by that among years of days.
+        StationModes.changed_at > since,
+    )
+
+
+def windows_of(midnight_at: datetime, written: Sequence[Any]) -> Iterator[Window]:
+    """Give the windows that a row has of its day."""
+    for from_ms, until_ms, kind, because in written:
+        since, until = midnight_at + from_ms * _MS, midnight_at + until_ms * _MS
+        yield Window(since, until, Kind(kind), Because(because))
+
+
 async def kind_at(
     tx: AsyncSession, station_id: uuid.UUID, calendar: Calendar, *, at: datetime
 ) -> Kind:

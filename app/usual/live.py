@@ -8,11 +8,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.doors import outages
 from app.doors.desk import ControllerDesk
 from app.doors.tables import Controller
-from app.places.rules import Calendar, Kind, StationRules
+from app.places import held
+from app.places.rules import Calendar, Kind, StationRules, Window
 from app.places.standing import list_changes, station_rules
-from app.places.tables import Station
+from app.places.tables import Station, StationModes
 from app.usual.profiles import today_at
 from app.usual.rules import Unknown, UsualClass, held_lately, unknown_because
 from app.usual.tables import UsualProfile
@@ -20,18 +22,25 @@ from app.usual.tables import UsualProfile
 _MOMENT = timedelta(seconds=1)
 
 
-def signs(classes: Collection[UsualClass]) -> sa.Select[Any, Any, Any, Any, Any]:
-    """Select what tells of who comes to a station: its controller, and how far people scan.
+def signs(
+    classes: Collection[UsualClass], *, silence: timedelta, since: datetime, at: datetime
+) -> sa.Select[*tuple[Any, ...]]:
+    """Select what tells of who comes to a station.
 
-    A line for each class of days that has a profile; at least one.
+    Its controller, how far people scan, and which modes are recorded since an instant. A line for
+    each class of days that has a profile and each day that is recorded; at least one.
     """
     return (
         sa.select(
             Station.id,
             Controller.id.label("controller_id"),
             Controller.seen_at,
+            Controller.frozen_at,
+            outages.has_told(silence=silence, at=at).label("has_told"),
             UsualProfile.day_class,
             UsualProfile.free_coverage,
+            StationModes.midnight_at,
+            StationModes.windows,
         )
         .outerjoin(
             Controller,
@@ -41,17 +50,39 @@ def signs(classes: Collection[UsualClass]) -> sa.Select[Any, Any, Any, Any, Any]
             UsualProfile,
             sa.and_(UsualProfile.station_id == Station.id, UsualProfile.day_class.in_(classes)),
         )
+        .outerjoin(StationModes, held.recorded_since(since))
     )
 
 
 def heard_by_station(
     rows: Iterable[Any], controllers: ControllerDesk, *, at: datetime
 ) -> Mapping[uuid.UUID, bool]:
-    """Say of the stations that have a controller whether it is heard; rows are `signs`."""
+    """Say of the stations that have a controller whether a scan reaches it; rows are `signs`."""
     return {
-        row.id: controllers.is_heard(row.controller_id, row.seen_at, at=at)
+        row.id: row.frozen_at is None
+        and controllers.is_heard(row.controller_id, row.seen_at, at=at)
         for row in rows
         if row.controller_id is not None
+    }
+
+
+def told_by_station(rows: Iterable[Any]) -> Mapping[uuid.UUID, bool]:
+    """Say of the stations that have a controller whether it told of all who came, as of `signs`.
+
+    That it is heard is not enough: just after a silence it has not told yet who came meanwhile.
+    """
+    return {row.id: bool(row.has_told) for row in rows if row.controller_id is not None}
+
+
+def recorded_by_station(rows: Iterable[Any]) -> Mapping[uuid.UUID, tuple[Window, ...]]:
+    """Give what is recorded to have held, in order, by station; rows are `signs`."""
+    days: dict[uuid.UUID, dict[datetime, Any]] = {}
+    for row in rows:
+        if row.midnight_at is not None:
+            days.setdefault(row.id, {})[row.midnight_at] = row.windows
+    return {
+        station: tuple(window for day in sorted(some) for window in held.windows_of(day, some[day]))
+        for station, some in days.items()
     }
 
 
@@ -73,17 +104,25 @@ async def unknown_by_station(
     longest = timedelta(minutes=max((one.max_stay_min for one in stations), default=0))
     changes = await list_changes(tx, ids, at=at - longest, horizon=longest + _MOMENT)
     today = {one.id: today_at(one, calendar, at) for one in stations}
-    rows = (await tx.execute(signs(set(today.values())).where(Station.id.in_(ids)))).all()
-    heard, coverage = heard_by_station(rows, controllers, at=at), coverage_by_class(rows)
+    asked = signs(
+        set(today.values()), silence=controllers.silence, since=at - longest, at=at
+    ).where(Station.id.in_(ids))
+    rows = (await tx.execute(asked)).all()
+    told, coverage, recorded = (
+        told_by_station(rows),
+        coverage_by_class(rows),
+        recorded_by_station(rows),
+    )
     # Most stations share their hours: what held by the same rules is worked out once.
-    known: dict[tuple[StationRules, int], Sequence[Kind]] = {}
+    known: dict[tuple[StationRules, tuple[Window, ...], int], Sequence[Kind]] = {}
     found = {}
     for one in stations:
-        key = station_rules(one, changes.get(one.id, ())), one.max_stay_min
+        rules = station_rules(one, changes.get(one.id, ()))
+        key = rules, recorded.get(one.id, ()), one.max_stay_min
         if key not in known:
             stay = timedelta(minutes=one.max_stay_min)
-            known[key] = held_lately(key[0], calendar, at, stay=stay)
+            known[key] = held_lately(key[1], rules, calendar, at, stay=stay)
         found[one.id] = unknown_because(
-            known[key], heard=heard.get(one.id), coverage=coverage.get((one.id, today[one.id]))
+            known[key], has_told=told.get(one.id), coverage=coverage.get((one.id, today[one.id]))
         )
     return found

@@ -25,11 +25,11 @@ from app.usual.rules import (
     HourOf,
     Means,
     UsualClass,
-    busy_vs_usual,
     class_of,
     free_coverage,
     hidden_hours,
     hour_means,
+    known_days,
     like_days,
     medians,
     profile_days,
@@ -41,6 +41,8 @@ from app.visits.tables import Visit
 
 AT_ONCE = 100
 """Stations whose profiles are made in one read and one write."""
+
+QUARTERS_OF_DAY = HOURS_OF_DAY * QUARTERS
 
 _OTHERS = (C.COMMISSIONED_MS, C.ONLINE_MS, C.STAFFED_MS, C.VISITS_FREE)
 _COUNTERS = ((C.QUARTER, C.QUARTER + QUARTERS), *((one, one + 1) for one in _OTHERS))
@@ -171,6 +173,7 @@ def _of_station(
     for basis, workers in zip(bases, callers, strict=True):
         levels = usual_levels([hourly.get(day) for day in basis.weeks], capacity)
         hidden = hidden_hours(levels, workers)
+        like = [by_day.get(day) for day in basis.like]
         found.append(
             {
                 "day_class": basis.day_class,
@@ -178,9 +181,8 @@ def _of_station(
                 "levels": [None if hour in hidden else level for hour, level in enumerate(levels)],
                 "hidden_hours": hidden,
                 "days": len(by_day.keys() & set(basis.weeks)),
-                "medians": list(
-                    medians([by_day.get(day) for day in basis.like], HOURS_OF_DAY * QUARTERS)
-                ),
+                "medians": list(medians(like, QUARTERS_OF_DAY)),
+                "median_days": list(known_days(like, QUARTERS_OF_DAY)),
                 "free_coverage": free_coverage([hours.get(day) for day in basis.like]),
             }
         )
@@ -200,29 +202,49 @@ async def by_station(
     return {row.station_id: row for row in rows if row.day_class is stations[row.station_id]}
 
 
+async def of_station(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[UsualProfile]:
+    """Give the profiles of a station, as the classes are ordered; none before they are made."""
+    rows = await tx.scalars(sa.select(UsualProfile).where(UsualProfile.station_id == station_id))
+    order = list(UsualClass)
+    return sorted(rows, key=lambda row: order.index(row.day_class))
+
+
 def today_at(station: Station, calendar: Calendar, at: datetime) -> UsualClass:
     """Say which days it is like at a station."""
     return class_of(local_day(at, station.timezone), calendar)
 
 
-async def busy_by_station(
-    tx: AsyncSession,
-    stations: Sequence[Station],
-    inside: Mapping[uuid.UUID, int],
-    calendar: Calendar,
-    *,
-    at: datetime,
-) -> Mapping[uuid.UUID, float | None]:
-    """Compare who is inside with what is usual on such a day at this time (metrics 25)."""
+@dataclass(frozen=True, slots=True)
+class UsualNow:
+    """How many are usually inside a station at this time of such a day, and what that stands on."""
+
+    day_class: UsualClass
+    quarter: str
+    """When the quarter hour begins, on the station's clock, such as 23:30."""
+    median: float | None
+    """Persons; None: fewer than four of the days are known."""
+    days: int | None
+    """So many of the last eight like days are known; None: nobody counted them then."""
+    made_at: datetime
+
+
+async def usual_now(
+    tx: AsyncSession, stations: Sequence[Station], calendar: Calendar, *, at: datetime
+) -> Mapping[uuid.UUID, UsualNow]:
+    """Say what is usual on such a day at this time, where a profile was made (metrics 25)."""
     profiles = await by_station(tx, {one.id: today_at(one, calendar, at) for one in stations})
     found = {}
     for station in stations:
         profile = profiles.get(station.id)
-        usual = None if profile is None else profile.medians[_quarter(station.timezone, at)]
-        found[station.id] = busy_vs_usual(inside[station.id], usual)
+        if profile is not None:
+            local = at.astimezone(ZoneInfo(station.timezone))
+            begins = local.minute * QUARTERS // 60
+            number = local.hour * QUARTERS + begins
+            found[station.id] = UsualNow(
+                profile.day_class,
+                f"{local.hour:02d}:{begins * 60 // QUARTERS:02d}",
+                profile.medians[number],
+                None if profile.median_days is None else profile.median_days[number],
+                profile.made_at,
+            )
     return found
-
-
-def _quarter(timezone: str, at: datetime) -> int:
-    local = at.astimezone(ZoneInfo(timezone))
-    return local.hour * QUARTERS + local.minute * QUARTERS // 60

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from app.places.rules import Calendar, Kind, StationRules, mode_windows
+from app.places.rules import Calendar, Kind, StationRules, Window, mode_windows
 from app.reports.rules.arithmetic import nearest_rank
 from app.reports.rules.counters import QUARTERS
 from app.reports.rules.rates import COVERAGE
@@ -37,6 +37,7 @@ HOURS_OF_DAY = 24
 
 _QUARTER_MS = 900_000
 _ONE_DAY = timedelta(days=1)
+_MOMENT = timedelta(microseconds=1)
 
 
 class UsualClass(StrEnum):
@@ -133,6 +134,11 @@ def medians(days: Sequence[Means | None], bins: int) -> Means:
     return [middle(known_at(days, number)) for number in range(bins)]
 
 
+def known_days(days: Sequence[Means | None], bins: int) -> Sequence[int]:
+    """Count the days behind the median of every quarter or hour."""
+    return [len(known_at(days, number)) for number in range(bins)]
+
+
 def usual_levels(days: Sequence[Means | None], capacity: int) -> Sequence[Level | None]:
     """Say how full a station usually is, by hour: the level of the mean, never the mean itself."""
     found: list[Level | None] = []
@@ -178,42 +184,58 @@ class Unknown(StrEnum):
     NO_CONTROLLER = "no_controller"
     """A scan would open the door, and there is no controller to open it or to tell of it."""
     CONTROLLER_SILENT = "controller_silent"
-    """Who came in since it was last heard, nobody knows."""
+    """Who came in since it was last heard, nobody knows; also just after it came back."""
     HARDLY_COUNTED = "hardly_counted"
     """The door stands open, or did lately, and too few of those who come scan."""
+    NOT_COUNTED_YET = "not_counted_yet"
+    """The door stands open, or did lately, and how many of those who come scan is not made out."""
 
 
 def held_lately(
-    rules: StationRules, calendar: Calendar, at: datetime, *, stay: timedelta
+    recorded: Sequence[Window],
+    rules: StationRules,
+    calendar: Calendar,
+    at: datetime,
+    *,
+    stay: timedelta,
 ) -> Sequence[Kind]:
     """Give what held while those came who may be inside still, in order; the last holds now.
 
-    Nobody is counted for longer than the station's longest stay after he came, so nobody who came
-    uncounted is looked for any longer either.
+    What is recorded, whatever was changed or withdrawn since; else by the rules, which nobody has
+    changed since the record ends. Nobody is counted for longer than the station's longest stay
+    after he came, so nobody who came uncounted is looked for any longer either.
     """
-    windows = mode_windows(rules, calendar, at - stay, at + timedelta(microseconds=1))
-    return [window.kind for window in windows]
+    since = at - stay
+    lately = [one for one in recorded if one.until_at > since and one.from_at <= at]
+    begins, ends = (lately[0].from_at, lately[-1].until_at) if lately else (since, since)
+    windows = mode_windows(rules, calendar, since, at + _MOMENT)
+    before = [one for one in windows if one.from_at < begins]
+    after = [one for one in windows if one.until_at > ends]
+    return [one.kind for one in (*before, *lately, *after)]
 
 
 def unknown_because(
-    held: Sequence[Kind], *, heard: bool | None, coverage: float | None
+    held: Sequence[Kind], *, has_told: bool | None, coverage: float | None
 ) -> Unknown | None:
     """Say why nobody knows how full a station is now; None: it is known.
 
-    It is known where whoever came had to be counted. `held` is what held lately, `heard` whether
-    the controller is heard (None: there is none), `coverage` how far free time is counted (None:
-    nobody knows). It does not depend on how many are inside: whether there is a level tells nothing
-    of them.
+    It is known where whoever came had to be counted. `held` is what held lately, `has_told` whether
+    the controller has told of all who came (None: there is none), `coverage` how far free time is
+    counted (None: nobody knows). It does not depend on how many are inside: whether there is a
+    level tells nothing of them.
     """
     if held[-1] in (Kind.CLOSED, Kind.STAFF_ONLY, Kind.EVACUATION):
         return Unknown.CLOSED
-    if held[-1] is Kind.SCAN and heard is None:
+    if held[-1] is Kind.SCAN and has_told is None:
         return Unknown.NO_CONTROLLER
     # Who came in by a scan lately may be inside still, whatever holds now.
-    if Kind.SCAN in held and heard is False:
+    if Kind.SCAN in held and has_told is False:
         return Unknown.CONTROLLER_SILENT
-    is_counted = coverage is not None and coverage >= COVERAGE
-    return None if is_counted or Kind.FREE not in held else Unknown.HARDLY_COUNTED
+    if Kind.FREE not in held:
+        return None
+    if coverage is None:
+        return Unknown.NOT_COUNTED_YET
+    return Unknown.HARDLY_COUNTED if coverage < COVERAGE else None
 
 
 def live_level(inside: int, capacity: int, unknown: Unknown | None) -> Level | None:

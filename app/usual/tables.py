@@ -25,6 +25,8 @@ class UsualProfile(Base):
     """So many days stand behind the levels."""
     medians: Mapped[list[float | None]] = mapped_column(Json)
     """Persons inside by quarter hour, of the last eight days: for administrators."""
+    median_days: Mapped[list[int] | None] = mapped_column(Json)
+    """So many days are known by quarter hour; None: it was made before this was counted."""
     free_coverage: Mapped[float | None]
     """The share of the last eight days' free time in hours in which somebody scanned; None: fewer
     than four had any, or it was made before this was counted."""

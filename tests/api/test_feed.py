@@ -10,7 +10,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from app import feed
+from app import feed, jobs
 from app.audit import COMMAND_LINE
 from app.doors.tables import Controller
 from app.feed import FeedFile
@@ -51,7 +51,7 @@ NOBODY_MAY_SEE = {
 }
 """Names under which a number of persons, or what only staff should read, could leak."""
 
-PLACES_OF_NUMBERS = {"lat", "lon", "latitude", "longitude", "ttl", "weekday", "k"}
+PLACES_OF_NUMBERS = {"lat", "lon", "latitude", "longitude", "ttl", "weekday", "k", "like_days"}
 PLACES_OF_NUMBERS |= {"quantity", "distance_m", "walking_minutes"}
 """The only names under which the public sees numbers; none of them is of persons."""
 
@@ -300,7 +300,9 @@ async def test_no_public_answer_tells_a_number_of_persons(
         await districts.load(tx, districts.shipped())
         await a_facility(tx, scene.station, at=runtime.now())
     await put_inside(runtime, scene.station, 43)
+    await jobs.run_once(runtime, jobs.find("usual-profiles"))
     paths = ["/v1/stations", f"/v1/stations/{scene.station.code}"]
+    paths += [f"/v1/stations/{scene.station.code}/usual"]
     paths += [f"/v1/feed/{name.value}.json" for name in FeedFile]
     for path in paths:
         body = (await client.get(path)).json()

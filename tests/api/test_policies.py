@@ -10,8 +10,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from app.api.problems import catalogue
-from app.api.words import REASONS, Language, usually
+from app.api.words import REASONS, Language, too_little, usually
 from app.doors.rules import Reason
+from app.usual.rules import UsualClass
 from app.visits.rules import Level
 
 pytestmark = pytest.mark.anyio
@@ -99,4 +100,7 @@ def test_every_reason_and_level_has_its_words_in_every_language() -> None:
         for reason in Reason:
             assert REASONS[reason][language]
         for level in Level:
-            assert "02:00" in usually(level, 2, language)
+            said = {usually(level, days, 2, language) for days in UsualClass}
+            assert len(said) == len(UsualClass)
+            assert all("02:00" in one for one in said)
+        assert len({too_little(days, 2, language) for days in UsualClass}) == len(UsualClass)

@@ -225,8 +225,10 @@ STATION = LINE | {
     "usual": {
         "day_class": str,
         "levels": [str],
+        "hidden_hours": [int],
         "suppressed": bool,
         "k": int,
+        "like_days": int,
         "says": str,
         "made_at": str,
     },

@@ -28,8 +28,10 @@ from app.reports.rules.counters import C, F
 from app.reports.rules.slots import Class
 from app.reports.source import HISTOGRAMS, MADE, Rows
 from app.runtime import Runtime
+from app.usual.rules import Unknown
 from app.visits import presence
 from app.visits.presence import Arrival
+from app.visits.rules import Level
 from app.visits.tables import EndSource
 from tests.conftest import make_settings
 from tests.support.browser import a_browser, chromium, picture
@@ -426,11 +428,51 @@ def test_what_is_to_be_expected_stands_with_the_persons_inside(
     for number, hour in enumerate(answer["hours"]):
         hour |= {"persons": number / 4, "low": number / 8, "high": number, "values": 8}
     page.route("**/forecast", lambda route: route.fulfill(json=answer))
+    expect(told.locator(".now")).to_have_count(0)  # A branch has no level.
     page.goto(city.page(report="occupancy", by="day", station="CQ0001", **city.that_day))
     with page.expect_request(re.compile(r"/v1/admin/stations/.*/forecast$")):
         page.click("#ahead summary")
     expect(told.locator("svg .bar")).to_have_count(24)
     expect(told.locator("tbody tr").last).to_contain_text(re.compile(r"5\.8.*2\.9–23\.0"))
+
+
+def test_how_a_station_is_now_stands_beside_what_is_expected_or_why_nobody_knows(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="occupancy", by="day", station="CQ0001", **city.that_day)
+    with page.expect_response(re.compile(r"/v1/admin/stations/.*/occupancy$")) as answered:
+        page.click("#ahead summary")
+    now = page.locator("#ahead-told .now")
+    expect(now).to_contain_text("情况未知")  # It has no controller.
+    expect(now).to_contain_text("现在要扫码开门，而驿站没有控制器。只计到在站 0 人，实际可能更多")
+    expect(now).to_contain_text("还没有算出平时的情况，无法比较。")
+    picture(page, "reports-13-now-unknown")
+    answer = page.request.get(answered.value.url).json()
+    answer |= {"is_known": True, "unknown_because": None, "level": "较多", "inside": 9}
+    usual = {"day_class": "workday", "quarter": "23:30", "median": 2.5, "days": 7}
+    answer |= {"busy_vs_usual": 3.6, "usual": usual | {"made_at": answer["as_of"]}}
+    page.route("**/occupancy", lambda route: route.fulfill(json=answer))
+    ahead = page.request.get(answered.value.url.replace("occupancy", "forecast")).json()
+    for number, hour in enumerate(ahead["hours"]):
+        hour |= {"persons": number / 4, "low": number / 8, "high": number, "values": 8}
+    page.route("**/forecast", lambda route: route.fulfill(json=ahead))
+    page.reload()
+    page.click("#ahead summary")
+    expect(now.locator("strong")).to_have_text("较多")
+    expect(now).to_contain_text("在站 9 人")
+    expect(now).to_contain_text("中位数是 2.5 人：最近 8 天中已知的 7 天")
+    expect(now).to_contain_text("现在是平时的 3.6 倍")
+    expect(page.locator("#ahead-told svg .bar")).to_have_count(24)
+    picture(page, "reports-14-now")
+    page.click("#lang")
+    page.click("#ahead summary")
+    expect(now.locator("strong")).to_have_text("Busy")
+    expect(now).to_contain_text("the median of persons inside is 2.5")
+    answer |= {"busy_vs_usual": None, "usual": answer["usual"] | {"median": None, "days": 3}}
+    page.click("#ahead summary")
+    page.click("#ahead summary")
+    expect(now).to_contain_text("only 3 of the last 8 days are known")
+    assert not SNAKE.search(now.inner_text())
 
 
 def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
@@ -609,6 +651,8 @@ def test_every_value_that_the_api_names_has_words_in_both_languages(
             "distinct_workers",
         ],
         "used": [one.name.lower() for one in F],
+        "level": Level,
+        "unknown_because": Unknown,
     }
     for kind, values in needed.items():
         for value in values:

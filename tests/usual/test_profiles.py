@@ -20,6 +20,7 @@ from app.reports.rules import Grain
 from app.reports.rules.counters import QUARTERS, C
 from app.reports.tables import Rollup
 from app.runtime import Runtime
+from app.usual.rules import UsualClass
 from app.usual.tables import UsualProfile
 from app.visits import presence
 from app.visits.presence import Arrival
@@ -149,7 +150,7 @@ async def test_a_station_with_few_visitors_shows_no_level_and_says_that_it_hides
     found = (await client.get("/v1/stations/QUIET")).json()["usual"]
     assert (found["suppressed"], found["k"]) == (True, 10)
     assert (found["levels"], found["hidden_hours"]) == ([None] * 24, [*range(24)])
-    assert found["says"] == "23:00 左右的扫码记录太少，不公布。"
+    assert found["says"] == "工作日 23:00 左右的扫码记录太少，不公布。"
     async with runtime.database.read() as tx:
         kept = await tx.get_one(UsualProfile, (quiet.id, "workday"))
         assert kept.levels == [None] * 24
@@ -158,7 +159,7 @@ async def test_a_station_with_few_visitors_shows_no_level_and_says_that_it_hides
     assert (found["day_class"], found["suppressed"]) == ("workday", True)
     assert found["levels"] == [None, None, "空闲", *[None] * 20, "较多"]
     assert found["hidden_hours"] == [0, 1, *range(3, 23)]
-    assert found["says"] == "23:00 左右通常人较多。"
+    assert found["says"] == "工作日 23:00 左右通常人较多。"
 
     # Nothing was ever counted there: that is no emptiness.
     found = (await client.get("/v1/stations/NEW")).json()["usual"]
@@ -177,8 +178,50 @@ async def test_what_is_usual_is_said_for_the_hour_in_the_callers_language(
     clock.advance(3 * 3600)
     path = f"/v1/stations/{station.code}"
     english = await client.get(path, headers={"Accept-Language": "en"})
-    assert english.json()["usual"]["says"] == "Usually quiet at 02:00."
-    assert (await client.get(path)).json()["usual"]["says"] == "02:00 左右通常空闲。"
+    assert english.json()["usual"]["says"] == "Usually quiet at 02:00 on workdays."
+    assert (await client.get(path)).json()["usual"]["says"] == "工作日 02:00 左右通常空闲。"
+
+
+async def test_anybody_may_ask_what_is_usual_on_other_days_under_the_same_privacy_rule(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    saturday = FRIDAY + timedelta(days=1)
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=runtime.now() - timedelta(days=100), capacity=20)
+        other = await a_station(tx, at=runtime.now())
+        for number in range(1, 57):
+            day = TODAY - timedelta(days=number)
+            await a_day(tx, station, day, {2: 1 if day.weekday() < 5 else 20, 3: 12})
+        ten = [await a_worker(tx, runtime, at=runtime.now()) for _ in range(10)]
+        await came(tx, station, 2, ten, day=FRIDAY)
+        await came(tx, station, 2, ten, day=saturday)
+        # Ten came at three, and at weekends only nine of them.
+        await came(tx, station, 3, ten, day=FRIDAY)
+        await came(tx, station, 3, ten[:9], day=saturday)
+    path = f"/v1/stations/{station.code}/usual"
+    assert (await client.get(path)).json() == []
+    await make(runtime)
+
+    english = {"Accept-Language": "en"}
+    workday, weekend, holiday = (await client.get(path, params={"hour": 2}, headers=english)).json()
+    assert [one["day_class"] for one in (workday, weekend, holiday)] == [*UsualClass]
+    assert workday["says"] == "Usually quiet at 02:00 on workdays."
+    assert weekend["says"] == "Usually full at 02:00 at weekends."
+    assert (holiday["says"], holiday["like_days"]) == (None, 0)
+    assert (workday["like_days"], weekend["like_days"]) == (40, 16)
+    assert (workday["levels"][2:4], weekend["levels"][2:4]) == (["空闲", "较多"], ["已满", None])
+    assert 3 in weekend["hidden_hours"]
+    assert 3 not in workday["hidden_hours"]
+    found = (await client.get(path, params={"hour": 3}, headers=english)).json()
+    assert found[0]["says"] == "Usually busy at 03:00 on workdays."
+    assert found[1]["says"] == "Too little is recorded of 03:00 at weekends to be shown."
+    # By default it is of this hour: 23:40.
+    now = (await client.get(path)).json()
+    assert now[0] == (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
+    assert now[1]["says"] == "周末 23:00 左右的扫码记录太少，不公布。"
+    for asked in ("24", "-1", "x"):
+        assert (await client.get(path, params={"hour": asked})).status_code == 422
+    assert (await client.get(f"/v1/stations/{other.code}x/usual")).status_code == 404
 
 
 async def test_workers_without_consent_erased_and_taken_back_count_for_none(
@@ -217,6 +260,13 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
     await put_inside(runtime, usual_two, 5)
     one = await told(client, f"/v1/admin/stations/{usual_two.id}/occupancy", admin)
     assert (one["inside"], one["busy_vs_capacity"], one["busy_vs_usual"]) == (5, 0.25, 2.5)
+    assert one["usual"] == {
+        "day_class": "workday",
+        "quarter": "23:30",
+        "median": 2,
+        "days": 8,
+        "made_at": "2026-11-23T15:40:00Z",
+    }
     assert (one["level"], one["reserved"]) == ("较少", 0)
     assert (one["is_known"], one["unknown_because"]) == (True, None)
     listed = await told(client, "/v1/admin/occupancy", admin)
@@ -224,6 +274,27 @@ async def test_administrators_see_how_busy_it_is_beside_places_and_what_is_usual
     assert listed[1] == one | {"id": str(usual_two.id), "code": "B", "name": "解放碑驿站"}
     assert listed[0]["id"] == str(new.id)
     assert (listed[0]["busy_vs_capacity"], listed[0]["busy_vs_usual"]) == (None, None)
+    assert (listed[0]["usual"]["median"], listed[0]["usual"]["days"]) == (None, 0)
+
+
+async def test_what_a_station_is_compared_with_is_told_also_where_it_is_not_known_how_full_it_is(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        station = await a_station(tx, at=early)  # No controller.
+        for number in (3, 4, 5):  # Friday, Thursday, Wednesday: too few for a median.
+            await a_day(tx, station, TODAY - timedelta(days=number), {23: 2})
+        admin = await an_admin(tx, at=runtime.now())
+    path = f"/v1/admin/stations/{station.id}/occupancy"
+    assert (await told(client, path, admin))["usual"] is None
+    await make(runtime)
+    one = await told(client, path, admin)
+    assert (one["is_known"], one["busy_vs_usual"]) == (False, None)
+    assert (one["usual"]["median"], one["usual"]["days"]) == (None, 3)
+    async with runtime.database.write() as tx:  # As a profile of an earlier version is.
+        await tx.execute(sa.update(UsualProfile).values(median_days=sa.null()))
+    assert (await told(client, path, admin))["usual"]["days"] is None
 
 
 async def test_the_live_list_is_paged_and_costs_the_same_however_many_it_shows(
@@ -240,7 +311,8 @@ async def test_the_live_list_is_paged_and_costs_the_same_however_many_it_shows(
         with statements_of(runtime.database) as sent:
             answer = await client.get(url, headers=admin.headers)
         seen += [row["code"] for row in answer.json()]
-        costs.add(len(sent))
+        # The calendar is read anew whenever its bell rings, as it does at the start.
+        costs.add(len([each for each in sent if "calendar_days" not in each]))
         url = answer.links.get("next", {}).get("url", "")
     assert seen == [f"C{number}" for number in range(5)]
     assert len(costs) == 1

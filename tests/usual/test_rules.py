@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.places.rules import (
+    Because,
     Calendar,
     Change,
     ChangeKind,
@@ -15,6 +16,7 @@ from app.places.rules import (
     Kind,
     StationRules,
     Tier,
+    Window,
     parse_hours,
 )
 from app.usual.rules import (
@@ -152,7 +154,7 @@ FREE, SCAN, CLOSED = Kind.FREE, Kind.SCAN, Kind.CLOSED
 
 
 @pytest.mark.parametrize(
-    ("held", "heard", "coverage", "found"),
+    ("held", "has_told", "coverage", "found"),
     [
         # Whoever comes in by scan is counted, as long as the door's box is heard.
         ([SCAN], True, None, None),
@@ -163,7 +165,9 @@ FREE, SCAN, CLOSED = Kind.FREE, Kind.SCAN, Kind.CLOSED
         ([FREE], False, 0.5, None),
         ([FREE], True, 0.4999, Unknown.HARDLY_COUNTED),
         ([FREE], True, 0.0, Unknown.HARDLY_COUNTED),
-        ([FREE], True, None, Unknown.HARDLY_COUNTED),
+        # Of which nothing is made out yet, that is not to be said.
+        ([FREE], True, None, Unknown.NOT_COUNTED_YET),
+        ([FREE, SCAN], True, None, Unknown.NOT_COUNTED_YET),
         # Whoever came before the door was locked may still be inside.
         ([FREE, SCAN], True, 0.1, Unknown.HARDLY_COUNTED),
         ([FREE, SCAN], True, 0.5, None),
@@ -180,9 +184,9 @@ FREE, SCAN, CLOSED = Kind.FREE, Kind.SCAN, Kind.CLOSED
     ],
 )
 def test_it_is_known_who_is_inside_where_whoever_came_had_to_be_counted(
-    held: Sequence[Kind], heard: bool | None, coverage: float | None, found: Unknown | None
+    held: Sequence[Kind], has_told: bool | None, coverage: float | None, found: Unknown | None
 ) -> None:
-    assert unknown_because(held, heard=heard, coverage=coverage) is found
+    assert unknown_because(held, has_told=has_told, coverage=coverage) is found
 
 
 def test_a_level_is_told_only_where_it_is_known() -> None:
@@ -217,7 +221,33 @@ def test_what_held_lately_goes_back_for_the_longest_stay(
     rules = StationRules(
         "Asia/Shanghai", parse_hours(OFFICE_HOURS), parse_hours(DAY_AND_NIGHT), (open_door,)
     )
-    assert held_lately(rules, CALENDAR, at, stay=timedelta(minutes=stay_min)) == found
+    assert held_lately((), rules, CALENDAR, at, stay=timedelta(minutes=stay_min)) == found
+
+
+@pytest.mark.parametrize(
+    ("at", "found"),
+    [
+        (local(2, 20), [FREE, SCAN]),
+        (local(3, 19), [FREE, SCAN, SCAN]),
+        (local(3, 20), [SCAN, SCAN]),
+        (local(3, 30), [SCAN]),
+        # The record does not go back so far: of the time before it the rules tell.
+        (local(1, 20), [SCAN, SCAN, FREE]),
+        # Another process, whose clock is ahead, has recorded what is to us to come.
+        (local(2, 19), [FREE]),
+    ],
+)
+def test_what_is_recorded_held_whatever_the_rules_say_now(
+    at: datetime, found: Sequence[Kind]
+) -> None:
+    rules = StationRules("Asia/Shanghai", None, parse_hours(DAY_AND_NIGHT))
+    recorded = [
+        Window(local(1), local(1, 10), SCAN, Because.WEEKLY),
+        Window(local(1, 10), local(2, 20), FREE, Because.OVERRIDE),
+        Window(local(2, 20), local(2, 30), SCAN, Because.WEEKLY),
+    ]
+    known = [one for one in recorded if one.from_at < at]
+    assert held_lately(known, rules, CALENDAR, at, stay=timedelta(hours=1)) == found
 
 
 def test_free_coverage_is_the_share_of_free_time_in_which_somebody_was_counted() -> None:

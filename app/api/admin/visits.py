@@ -26,7 +26,7 @@ from app.places.tables import Station, Unit
 from app.places.units import UnitNotFound
 from app.runtime import Runtime
 from app.usual import live, profiles
-from app.usual.rules import Unknown, busy_vs_capacity, live_level
+from app.usual.rules import Unknown, UsualClass, busy_vs_capacity, busy_vs_usual, live_level
 from app.visits import headcounts, occupancy
 from app.visits.headcounts import (
     HeadCount,
@@ -46,6 +46,19 @@ LAST_DAY = timedelta(days=1)
 LONGEST_SERIES = timedelta(days=31)
 
 
+class UsualNowOut(Out):
+    model_config = ConfigDict(from_attributes=True, frozen=True)
+
+    day_class: UsualClass
+    quarter: str
+    """When the quarter hour begins, on the station's clock, such as 23:30."""
+    median: float | None
+    """Persons inside then, on the last eight days of the class; None: fewer than four are known."""
+    days: int | None
+    """So many of the eight are known; None: it was made before they were counted."""
+    made_at: datetime
+
+
 class OccupancyOut(Out):
     inside: int
     """Persons of visits that count now."""
@@ -59,7 +72,9 @@ class OccupancyOut(Out):
     """None, like the next two, where it is not known, and where no places are counted."""
     busy_vs_capacity: float | None
     busy_vs_usual: float | None
-    """Beside the median of the last eight such days at this time; None also: fewer than four."""
+    """`inside / max(1, usual.median)`; None also where there is no median."""
+    usual: UsualNowOut | None
+    """What it is compared with, known or not; None: nothing was made out yet for such days."""
     as_of: datetime
 
 
@@ -76,12 +91,13 @@ async def _occupancies(
     calendar = (await held.calendar.fresh(held.database)).current
     inside = await occupancy.inside_by_station(tx, ids, at=at)
     reserved = await scans.reserved_by_station(tx, ids, clock=held.deadlines)
-    busy = await profiles.busy_by_station(tx, stations, inside, calendar, at=at)
+    usual = await profiles.usual_now(tx, stations, calendar, at=at)
     unknown = await live.unknown_by_station(tx, stations, held.controllers, calendar, at=at)
     found: list[dict[str, Any]] = []
     for station in stations:
-        persons, why = inside[station.id], unknown[station.id]
+        persons, why, usually = inside[station.id], unknown[station.id], usual.get(station.id)
         is_known = why is None
+        median = None if usually is None else usually.median
         found.append(
             {
                 "id": station.id,
@@ -96,7 +112,8 @@ async def _occupancies(
                 "busy_vs_capacity": (
                     busy_vs_capacity(persons, station.capacity) if is_known else None
                 ),
-                "busy_vs_usual": busy[station.id] if is_known else None,
+                "busy_vs_usual": busy_vs_usual(persons, median) if is_known else None,
+                "usual": usually,
                 "as_of": at,
             }
         )
