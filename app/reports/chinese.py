@@ -95,6 +95,11 @@ FORMULAS: Mapping[str, str] = {
     "claimed": "同意的扫码中，控制器取走了指令的",
     "executed": "同意的扫码中，继电器吸合了的",
     "open_success_rate": "executed / granted；没有同意则为空",
+    "refused_after_grant": (
+        "同意的扫码中，指令后来被拒绝的：取令时遇到紧急关闭或疏散，或被控制器拒绝；"
+        "granted = executed + refused_after_grant + failed + expired + unknown + live，"
+        "其中有一部分在此算法之前统计的，后五项为空"
+    ),
     "with_contact": (
         "已吸合的开门中，当时门上有门磁的，或事后有门磁证实的；没有记录的，以现在为准"
     ),
@@ -245,6 +250,12 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
         "承诺开放的时间中，开着而无人知道能不能用的：没有控制器，或没有服务器在听，也没有人点数"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
+    ("access", "failed"): "同意的扫码中，控制器取走了指令、但继电器失败的",
+    ("access", "expired"): "同意的扫码中，指令没有控制器按时取走的",
+    ("access", "unknown"): (
+        "同意的扫码中，控制器取走了指令却没有回报的：门开没开无人知道；迟到的回报仍会改正"
+    ),
+    ("access", "live"): "同意的扫码中，统计时指令还在等待或已取走的",
     ("controllers", "executed"): "其中继电器吸合了的",
     ("controllers", "refused"): "其中因紧急关闭或被控制器拒绝的",
 }
