@@ -347,8 +347,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "promised_hours": (
         "time in which the stations were promised to be open: by the hours published then and by "
-        "exceptions made before the day on which they begin, whatever overrides, emergencies and "
-        "later exceptions made of it; null where a part was counted before this was",
+        "exceptions as they stood when each day began, whatever overrides, emergencies, later "
+        "exceptions and later amendments made of it; null where a part was counted before this was",
         "hours",
     ),
     "usable_hours": (
