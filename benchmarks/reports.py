@@ -8,11 +8,11 @@ import random
 import secrets
 import statistics
 import time
-import uuid
+import zipfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from app.visits.tables import Visit
 from benchmarks import clock
 from benchmarks.ground import Ground, Group, console, serving, settled
 from benchmarks.load import Connection, nearest_rank, request
+from benchmarks.questions import RETENTION, Case, Places, cases, path_of
 from benchmarks.record import Line
 from benchmarks.world import DAY_AND_NIGHT
 
@@ -55,7 +56,6 @@ BRIEF_DAYS = 15
 FEW, MANY = 1.24, 12.4
 """Visits per station and day: one million and ten. The larger is what the union tells of 2024."""
 
-RETENTION = timedelta(days=180)
 SILENCE = timedelta(seconds=75)
 ALONE = 40_000
 """Station days of the large history that one process counts, before another one helps."""
@@ -137,14 +137,14 @@ async def _measured(ground: Ground) -> Sequence[Line]:
         waits = (settled(server.filled.settings, since=since) for server in servers)
         await asyncio.gather(*waits)
         stages.over("settled")
-        for case in _cases(b.places):
+        for case in cases(b.places):
             lines.append(await _asked(ground, case, servers))
         stages.over("asked")
         for server in servers:
             lines += _told(await _beside(ground, server))
         stages.over("beside plain SQL and DuckDB")
         for server in servers:
-            lines += _told([*await _handed_on(server), await _supposed(server)])
+            lines += _told([*await _handed_on(ground, server), await _supposed(server)])
         stages.over("handed on and supposed")
     return lines
 
@@ -394,33 +394,6 @@ async def _recounted(ground: Ground, one: Filled) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """What the reports are asked about."""
-
-    unit: uuid.UUID
-    station: uuid.UUID
-    until: date
-    """The first day without history."""
-
-    @property
-    def month(self) -> tuple[date, date]:
-        """The last whole month."""
-        end = self.until.replace(day=1)
-        return (end - timedelta(days=1)).replace(day=1), end
-
-    @property
-    def year(self) -> tuple[date, date]:
-        """The last whole year, which is closed."""
-        end = self.until.replace(month=1, day=1)
-        return end.replace(year=end.year - 1), end
-
-    @property
-    def half_year(self) -> tuple[date, date]:
-        """So many days as workers are known."""
-        return self.until - timedelta(days=RETENTION.days - 1), self.until
-
-
-@dataclass(frozen=True, slots=True)
 class Asked:
     """A server that is asked, one request after the other."""
 
@@ -491,67 +464,11 @@ async def _prepared(database: Database, token: str, filled: Filled) -> Places:
     return Places(unit, station, local_day(at, CITY_ZONE))
 
 
-def _path(report: str, period: tuple[date, date], **more: Any) -> str:
-    asked = {"from": period[0], "to": period[1]} | more
-    return f"/v1/admin/reports/{report}?" + "&".join(f"{k}={v}" for k, v in asked.items())
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A question, the same for all."""
-
-    name: str
-    path: str
-    places: Mapping[str, str] = field(default_factory=dict)
-    """Parameters that each database has its own values for: `unit` or `station`."""
-
-
-def _cases(places: Places) -> Sequence[Case]:
-    month, year = ("a month", places.month), ("a year", places.year)
-    cuts: Sequence[tuple[str, tuple[str, tuple[date, date]], str]] = (
-        ("city", month, "station"),
-        ("city", month, "day"),
-        ("city", month, "hour"),
-        ("city", year, "station"),
-        ("city", year, "unit"),
-        ("city", year, "month"),
-        ("unit", month, "station"),
-        ("unit", year, "month"),
-        ("station", month, "day"),
-        ("station", month, "hour"),
-        ("station", year, "month"),
-    )
-    found = []
-    for report in ("visits", "access", "occupancy", "facilities", "promise"):
-        found += [_case(report, *cut) for cut in cuts]
-    found.append(_case("visits", "city", year, "branch"))
-    for cut in (cuts[0], cuts[5], cuts[6], cuts[10]):
-        found.append(_case("occupations", *cut))
-    for report in ("ranking", "controllers"):
-        for cut in (cuts[0], cuts[3], cuts[6]):
-            found.append(_case(report, *cut))
-    for name, period in (
-        ("unique workers of the city over 180 days", places.half_year),
-        ("unique workers of the city in the year that is closed", places.year),
-    ):
-        found.append(Case(name, _path("visits", period, by="all")))
-    return found
-
-
-def _case(report: str, scope: str, period: tuple[str, tuple[date, date]], by: str) -> Case:
-    where = {"city": "the city", "unit": "a district", "station": "a station"}[scope]
-    name = f"{report}: {where}, {period[0]}, by {by}"
-    return Case(name, _path(report, period[1], by=by), {} if scope == "city" else {scope: ""})
-
-
 async def _asked(ground: Ground, case: Case, servers: Sequence[Asked]) -> Line:
     """Ask all in turn, so that their ratio is of neighbours."""
     most = max(ground.scaled(ASKED), 3)
     seconds: list[list[float]] = [[] for _ in servers]
-    paths = [
-        case.path + "".join(f"&{name}={getattr(one.places, name)}" for name in case.places)
-        for one in servers
-    ]
+    paths = [case.path.format(unit=one.places.unit, station=one.places.station) for one in servers]
     size = 0
     for one, path in zip(servers, paths, strict=True):
         body, _ = await one.get(path)
@@ -604,7 +521,7 @@ WHERE v.voided_at IS NULL
 async def _beside(ground: Ground, one: Asked) -> Sequence[Line]:
     """Ask for a month by station: our report, SQL over raw rows, DuckDB over the exported table."""
     first, end = one.places.month
-    body, _ = await one.get(_path("visits", (first, end), by="station"))
+    body, _ = await one.get(path_of("visits", (first, end), by="station"))
     # Of a station that was not there then, nothing can be known; to plain SQL it is nothing.
     ours = {
         row["station"]: tuple(row[name] or 0 for name in FIGURES)
@@ -681,12 +598,16 @@ def _require_equal(ours: Mapping[str, Any], rows: Sequence[Any], who: str) -> No
 # --- handing on, supposing ----------------------------------------------------------------------
 
 
-async def _handed_on(one: Asked) -> Sequence[Line]:
-    """Stream a small file and a large one; say what the server needs for them."""
+async def _handed_on(ground: Ground, one: Asked) -> Sequence[Line]:
+    """Stream a small file and a large one, and make a workbook; say what the server needs."""
     idle = one.process.memory_info().rss
     end = one.places.until
     small = await _file(one, (end - timedelta(days=4), end))
     large = await _file(one, (end - timedelta(days=CSV_DAYS), end))
+    path = ground.folder / "report.xlsx"
+    book = await _file(one, one.places.month, into=path)
+    book.rows = await asyncio.to_thread(_rows_in, path) - 1  # The titles.
+    path.unlink()
     return [
         Line(
             f"{one.filled.name}: CSV of {large.rows:,} rows (a city's stations by day), streamed",
@@ -694,7 +615,13 @@ async def _handed_on(one: Asked) -> Sequence[Line]:
             f"{large.bytes / 2**20:.0f} MiB); the process takes at most {large.mib:.0f} MiB, "
             f"{small.mib:.0f} MiB for {small.rows:,} rows, {idle / 2**20:.0f} MiB before",
             "constant memory",
-        )
+        ),
+        Line(
+            f"{one.filled.name}: XLSX of {book.rows:,} rows (a city's stations by day, a month), "
+            "the whole file",
+            f"{book.rows / book.seconds:,.0f} rows/s ({book.seconds:.0f} s, "
+            f"{book.bytes / 2**20:.0f} MiB); the process takes at most {book.mib:.0f} MiB",
+        ),
     ]
 
 
@@ -709,9 +636,11 @@ class Sent:
     """The most memory of the server meanwhile."""
 
 
-async def _file(one: Asked, period: tuple[date, date]) -> Sent:
+async def _file(one: Asked, period: tuple[date, date], *, into: Path | None = None) -> Sent:
+    """Fetch a file: a CSV, or a workbook, which is kept."""
     sent, began = Sent(), time.monotonic()
-    path = _path("visits", period, by="station", bucket="day", format="csv")
+    what = "csv" if into is None else "xlsx"
+    path = path_of("visits", period, by="station", bucket="day", format=what)
     watcher = asyncio.create_task(_memory(one.process, sent))
     address = f"http://127.0.0.1:{one.port}{path}"
     async with (
@@ -720,15 +649,27 @@ async def _file(one: Asked, period: tuple[date, date]) -> Sent:
     ):
         if answer.status_code != 200:
             raise SystemExit(f"bench: {path} answered {answer.status_code}")
-        async for piece in answer.aiter_raw():
-            sent.rows += piece.count(b"\n")
-            sent.bytes += len(piece)
+        with (into or Path(os.devnull)).open("wb") as kept:
+            async for piece in answer.aiter_raw():
+                sent.rows += piece.count(b"\n")
+                sent.bytes += len(piece)
+                kept.write(piece)
     sent.rows -= 1  # The titles.
     sent.seconds = time.monotonic() - began
     watcher.cancel()
     with suppress(asyncio.CancelledError):
         await watcher
     return sent
+
+
+def _rows_in(path: Path) -> int:
+    """Count the rows of a workbook's first sheet."""
+    with zipfile.ZipFile(path) as book, book.open("xl/worksheets/sheet1.xml") as sheet:
+        found, kept = 0, b""
+        while piece := sheet.read(2**20):
+            text = kept + piece
+            found, kept = found + text.count(b"<row "), text[-len(b"<row ") + 1 :]
+        return found
 
 
 async def _memory(process: psutil.Process, sent: Sent) -> None:

@@ -23,6 +23,7 @@ from app.places.rules import (
     Because,
     Calendar,
     Kind,
+    Published,
     StationRules,
     Window,
     local_day,
@@ -31,8 +32,8 @@ from app.places.rules import (
     promised_windows,
 )
 from app.places.rules.local_time import day_of, instant, zone
-from app.places.standing import list_changes, read_calendar, station_rules
-from app.places.tables import ModeChange, Station, StationModes
+from app.places.standing import change_of, list_changes, read_calendar, station_rules
+from app.places.tables import ModeChange, PastChange, Station, StationModes
 
 AT_ONCE = 50
 """So many stations are recorded before others have their turn."""
@@ -52,6 +53,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _STATIONS = table_of(Station)
 _CHANGES = table_of(ModeChange)
+_PAST = table_of(PastChange)
 _MODES = table_of(StationModes)
 
 
@@ -255,12 +257,14 @@ async def _record(
     rows: list[dict[str, Any]] = []
     for station in stations:
         if station.id in spans:
-            rules = station_rules(station, changes.get(station.id, ()))
+            mine = changes.get(station.id, ())
+            rules = station_rules(station, [one for one in mine if one.replaced_at is None])
+            published = [Published(change_of(one), one.written_at, one.replaced_at) for one in mine]
             since, until = spans[station.id]
             rows += [
                 written | {"station_id": station.id, "changed_at": at}
                 for written in days_of(
-                    rules, calendar, since, until, station.capacity, last.get(station.id)
+                    rules, calendar, since, until, station.capacity, published, last.get(station.id)
                 )
             ]
     statement = upsert(tx, _MODES)
@@ -296,17 +300,40 @@ def _last(station_ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
 async def _changes(
     tx: AsyncSession, spans: Mapping[uuid.UUID, tuple[datetime, datetime]]
 ) -> Mapping[uuid.UUID, Sequence[Any]]:
-    """Give the exceptions and overrides that touch what is to be recorded, by station."""
+    """Give the exceptions and overrides that touch what is to be recorded, by station.
+
+    Beside those in force, what exceptions said before they were amended or withdrawn.
+    """
     found: dict[uuid.UUID, list[Any]] = {}
-    rows = await tx.execute(
-        sa.select(_CHANGES).where(
-            _CHANGES.c.station_id.in_(spans),
-            _CHANGES.c.retired_at.is_(None),
-            _CHANGES.c.until_at > min(since for since, _ in spans.values()),
-            _CHANGES.c.from_at < max(until for _, until in spans.values()),
+    begins = min(since for since, _ in spans.values())
+    ends = max(until for _, until in spans.values())
+    c, past = _CHANGES.c, _PAST.c
+    made = c.station_id, c.tier, c.created_at
+    standing = sa.select(
+        *made,
+        c.kind,
+        c.from_at,
+        c.until_at,
+        c.changed_at.label("written_at"),
+        sa.type_coerce(sa.null(), past.replaced_at.type).label("replaced_at"),
+    ).where(
+        c.station_id.in_(spans),
+        c.retired_at.is_(None),
+        c.until_at > begins,
+        c.from_at < ends,
+    )
+    replaced = (
+        sa.select(*made, past.kind, past.from_at, past.until_at, past.written_at, past.replaced_at)
+        .join_from(_CHANGES, _PAST, past.change_id == c.id)
+        .where(
+            c.station_id.in_(spans),
+            past.until_at > begins,
+            past.from_at < ends,
+            # When the first day began, which may be a while before what is recorded of it.
+            past.replaced_at > begins - 2 * _DAY,
         )
     )
-    for row in rows:
+    for row in await tx.execute(standing.union_all(replaced)):
         found.setdefault(row.station_id, []).append(row)
     return found
 
@@ -317,18 +344,24 @@ def days_of(
     since: datetime,
     until: datetime,
     seats: int,
+    published: Sequence[Published] | None = None,
     last: Any | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Write out `[since, until)` by local days; the first continues the last record's row.
 
     A station whose zone moved west does not go back to a day that has its row: that row goes on.
+    Without what was `published`, the changes of the rules stood as they are since they were made.
     """
+    if published is None:
+        published = [Published(change, change.created_at) for change in rules.changes]
     place = zone(rules.timezone)
     day = day_of(place, since)
     if last is not None:
         day = max(day, last.local_day)
     found = mode_windows(rules, calendar, since, until)
-    promises = promised_windows(rules, calendar, since, until) if rules.changes else found
+    promises: Sequence[Window] = found
+    if published:
+        promises = promised_windows(rules, calendar, since, until, published)
     while since < until:
         ends = min(instant(place, day + _DAY, 0), until)
         midnight_at, written, promised = instant(place, day, 0), list[Any](), list[Any]()

@@ -37,16 +37,18 @@ def station_rules(station: RulesOf, changes: Sequence[Any]) -> StationRules:
         timezone=station.timezone,
         staffed=_parsed(station.staffed_hours),
         access=_parsed(station.access_hours),
-        changes=tuple(
-            Change(
-                kind=change.kind,
-                tier=change.tier,
-                from_at=change.from_at,
-                until_at=change.until_at,
-                created_at=change.created_at,
-            )
-            for change in changes
-        ),
+        changes=tuple(map(change_of, changes)),
+    )
+
+
+def change_of(row: Any) -> Change:
+    """Turn a row of a mode change into what the mode function takes."""
+    return Change(
+        kind=row.kind,
+        tier=row.tier,
+        from_at=row.from_at,
+        until_at=row.until_at,
+        created_at=row.created_at,
     )
 
 

@@ -22,7 +22,7 @@ from app.places.rules import (
     is_timezone,
     parse_hours,
 )
-from app.places.tables import ModeChange, OperatingModel, Station, Unit
+from app.places.tables import ModeChange, OperatingModel, PastChange, Station, Unit
 
 LONGEST_OVERRIDE = timedelta(days=7)
 EMERGENCIES = (ChangeKind.LOCKDOWN, ChangeKind.EVACUATION)
@@ -298,6 +298,7 @@ async def amend_change(
         raise ModeChangeNotFound
     _check(change.tier, wanted, at)
     await held.record(tx, [station.id], at=at)
+    _keep(tx, change, at=at)
     change.kind, change.note = wanted.kind, wanted.note
     change.from_at, change.until_at = wanted.from_at, wanted.until_at
     change.changed_at = at
@@ -317,10 +318,26 @@ async def retire_change(
     """Withdraw an exception or override; again changes nothing."""
     if change.retired_at is None:
         await held.record(tx, [station.id], at=at)
+        _keep(tx, change, at=at)
         change.retired_at = at
         change.changed_at = at
         await _tell(tx, wakeups, station, change, Action.MODE_CHANGE_RETIRED, actor=actor, at=at)
     return change
+
+
+def _keep(tx: AsyncSession, change: ModeChange, *, at: datetime) -> None:
+    """Keep what an exception said until now: a day that had begun was promised by it."""
+    if change.tier is Tier.EXCEPTION and change.changed_at < at:
+        tx.add(
+            PastChange(
+                change_id=change.id,
+                written_at=change.changed_at,
+                replaced_at=at,
+                kind=change.kind,
+                from_at=change.from_at,
+                until_at=change.until_at,
+            )
+        )
 
 
 async def _tell(

@@ -163,6 +163,22 @@ class ModeChange(Base):
     __table_args__ = (sa.Index("ix_mode_changes_station_id_until_at", "station_id", "until_at"),)
 
 
+class PastChange(Base):
+    """What a dated exception said until it was amended or withdrawn.
+
+    What was promised of a day is what was published when it began, whatever was made of it later.
+    """
+
+    __tablename__ = "past_mode_changes"
+
+    change_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("mode_changes.id"), primary_key=True)
+    written_at: Mapped[datetime] = mapped_column(primary_key=True)
+    replaced_at: Mapped[datetime]
+    kind: Mapped[ChangeKind] = mapped_column(closed_enum(ChangeKind))
+    from_at: Mapped[datetime]
+    until_at: Mapped[datetime]
+
+
 class StationModes(Base):
     """Which modes held at a station on a local day, as far as they are recorded (law 1).
 

@@ -198,6 +198,12 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "claimed": ("granted scans whose command a controller claimed", "count"),
     "executed": ("granted scans whose relay pulsed", "count"),
     "open_success_rate": ("executed / granted; null without grants", "share"),
+    "refused_after_grant": (
+        "granted scans whose command was refused: at the claim by a lockdown or an evacuation, or "
+        "by the controller; granted = executed + refused_after_grant + failed + expired + unknown "
+        "+ live, and these five are null where a part was counted before they were",
+        "count",
+    ),
     "with_contact": (
         "of the executed, those at a door that had a contact then, or of which one told later "
         "that it opened; where that was not recorded, that has one now",
@@ -349,8 +355,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "promised_hours": (
         "time in which the stations were promised to be open: by the hours published then and by "
-        "exceptions made before the day on which they begin, whatever overrides, emergencies and "
-        "later exceptions made of it; null where a part was counted before this was",
+        "exceptions as they stood when each day began, whatever overrides, emergencies, later "
+        "exceptions and later amendments made of it; null where a part was counted before this was",
         "hours",
     ),
     "usable_hours": (
@@ -440,6 +446,15 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
         "server to hear it, and without a count of heads"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
+    ("access", "failed"): (
+        "granted scans whose command the controller claimed, and whose relay failed"
+    ),
+    ("access", "expired"): "granted scans whose command no controller claimed in time",
+    ("access", "unknown"): (
+        "granted scans whose command a controller claimed and never acknowledged: nobody knows "
+        "whether the door opened; an acknowledgement that comes late settles it"
+    ),
+    ("access", "live"): "granted scans whose command was pending or claimed when they were counted",
     ("controllers", "executed"): "of the commands, those whose relay pulsed",
     ("controllers", "refused"): "of the commands, refused by a lockdown or by the controller",
 }

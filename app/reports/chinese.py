@@ -115,6 +115,11 @@ FORMULAS: Mapping[str, str] = {
     "claimed": "同意的扫码中，控制器取走了指令的",
     "executed": "同意的扫码中，继电器吸合了的",
     "open_success_rate": "executed / granted；没有同意则为空",
+    "refused_after_grant": (
+        "同意的扫码中，指令后来被拒绝的：取令时遇到紧急关闭或疏散，或被控制器拒绝；"
+        "granted = executed + refused_after_grant + failed + expired + unknown + live，"
+        "其中有一部分在此算法之前统计的，后五项为空"
+    ),
     "with_contact": (
         "已吸合的开门中，当时门上有门磁的，或事后有门磁证实的；没有记录的，以现在为准"
     ),
@@ -201,8 +206,8 @@ FORMULAS: Mapping[str, str] = {
     ),
     "open_faults_over_72h": "在用驿站现在处于故障状态、且已超过 72 小时的设施；按时间拆分时为空",
     "promised_hours": (
-        "承诺开放的时间：按当时公布的开放时间，以及在生效当天之前公布的特殊安排；"
-        "临时改动、紧急关闭和当天才作的安排都不改变承诺；其中有一部分在此算法之前统计的，为空"
+        "承诺开放的时间：按当时公布的开放时间，以及当天开始（0:00）时已公布且仍有效的特殊安排；"
+        "临时改动、紧急关闭，以及当天才作、才改或才撤的安排都不改变承诺；其中有一部分在此算法之前统计的，为空"
     ),
     "usable_hours": (
         "其中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的时间；"
@@ -265,6 +270,12 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
         "承诺开放的时间中，开着而无人知道能不能用的：没有控制器，或没有服务器在听，也没有人点数"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
+    ("access", "failed"): "同意的扫码中，控制器取走了指令、但继电器失败的",
+    ("access", "expired"): "同意的扫码中，指令没有控制器按时取走的",
+    ("access", "unknown"): (
+        "同意的扫码中，控制器取走了指令却没有回报的：门开没开无人知道；迟到的回报仍会改正"
+    ),
+    ("access", "live"): "同意的扫码中，统计时指令还在等待或已取走的",
     ("controllers", "executed"): "其中继电器吸合了的",
     ("controllers", "refused"): "其中因紧急关闭或被控制器拒绝的",
 }

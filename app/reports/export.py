@@ -63,6 +63,7 @@ TITLES: Mapping[str, str] = {
     "claimed": "控制器已取令",
     "executed": "已吸合开门",
     "open_success_rate": "开门成功率",
+    "refused_after_grant": "同意后被拒",
     "with_contact": "有门磁的开门",
     "opened": "门磁证实开门",
     "proven_open_rate": "门磁证实率",

@@ -73,6 +73,14 @@ LONG_OUT = timedelta(hours=72)
 """A fault that is open for longer is told apart (metrics 36)."""
 
 VISITS = (C.VISITS_FREE, C.VISITS_SCAN, C.VISITS_OFFLINE)
+NOT_EXECUTED = (
+    C.UNLOCK_REFUSED,
+    C.UNLOCK_FAILED,
+    C.UNLOCK_EXPIRED,
+    C.UNLOCK_UNKNOWN,
+    C.UNLOCK_LIVE,
+)
+"""What else becomes of a granted scan, in the order of the report's fields."""
 
 
 async def visits(tx: AsyncSession, scope: Scope) -> Sequence[VisitsRow]:
@@ -344,6 +352,9 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
     granted, walked, refused = sums[C.GRANTED], sums[C.WALK_INS], sums[C.REFUSED]
     decided = granted + walked + refused
     latencies = [percentiles(sums.buckets(begins), known) for begins in LATENCIES]
+    # Older versions did not count what became of the others: then some of the granted are missing.
+    ends = np.sum([sums[key] for key in (C.EXECUTED, *NOT_EXECUTED)], axis=0)
+    settled = known & (ends >= granted)
     return [
         *_named(part, sums),
         shown(decided, known),
@@ -356,6 +367,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.CLAIMED], known),
         shown(sums[C.EXECUTED], known),
         rates(sums[C.EXECUTED], granted, known),
+        *(shown(sums[key], settled) for key in NOT_EXECUTED),
         shown(sums[C.WITH_CONTACT], known),
         shown(sums[C.OPENED], known),
         rates(sums[C.OPENED], sums[C.WITH_CONTACT], known),

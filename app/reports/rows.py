@@ -96,6 +96,14 @@ class AccessRow(NamedTuple):
     """Grants whose relay pulsed."""
     open_success_rate: float | None
     """executed / granted."""
+    refused_after_grant: int | None
+    """Grants that were not executed, by what became of them; None where an older version counted
+    a part of them."""
+    failed: int | None
+    expired: int | None
+    unknown: int | None
+    live: int | None
+    """Not settled yet."""
     with_contact: int | None
     """Executed, at a door with a contact."""
     opened: int | None

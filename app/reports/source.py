@@ -37,7 +37,7 @@ from app.places.tables import (
     StationModes,
 )
 from app.reports.cells import Cell
-from app.reports.queries import LONG_OUT, REPORTS, controllers, rows_of
+from app.reports.queries import LONG_OUT, NOT_EXECUTED, REPORTS, controllers, rows_of
 from app.reports.rules import By
 from app.reports.rules.counters import (
     COMMAND,
@@ -225,6 +225,15 @@ def _reads_as(state: CommandState) -> sa.ColumnElement[bool]:
     return sa.and_(Command.state.in_(before), sa.or_(Command.state == state, sa.not_(LIVE)))
 
 
+IS_LIVE = sa.and_(Command.state.in_([CommandState.PENDING, CommandState.CLAIMED]), LIVE)
+
+
+def _end(counter: C, where: sa.ColumnElement[bool]) -> Made:
+    """Of the granted scans, some that were not executed; with all that says if none is missing."""
+    counters = dict.fromkeys((counter, C.GRANTED, C.EXECUTED, *NOT_EXECUTED))
+    return _commands(list(counters), sa.and_(BY_SCAN, where))
+
+
 USED = FacilityUse.ended_at.is_not(None)
 FLAGGED = sa.and_(OfflineEntry.opened.is_(True), OfflineEntry.would_have_been_refused.is_not(None))
 GRANTED = Scan.outcome == Outcome.GRANTED
@@ -287,6 +296,11 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "claimed": _commands([C.CLAIMED], sa.and_(BY_SCAN, TAKEN)),
         "executed": _commands([C.EXECUTED], EXECUTED),
         "open_success_rate": _commands([C.EXECUTED, C.GRANTED], BY_SCAN),
+        "refused_after_grant": _end(C.UNLOCK_REFUSED, _reads_as(CommandState.REFUSED)),
+        "failed": _end(C.UNLOCK_FAILED, _reads_as(CommandState.FAILED)),
+        "expired": _end(C.UNLOCK_EXPIRED, _reads_as(CommandState.EXPIRED)),
+        "unknown": _end(C.UNLOCK_UNKNOWN, _reads_as(CommandState.UNKNOWN)),
+        "live": _end(C.UNLOCK_LIVE, IS_LIVE),
         "with_contact": _commands([C.WITH_CONTACT], WITH_CONTACT),
         "opened": _commands([C.OPENED], sa.and_(BY_SCAN, OPENED)),
         "proven_open_rate": _commands([C.OPENED, C.WITH_CONTACT], WITH_CONTACT),
@@ -383,7 +397,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "commands": _commands([command(state) for state in COMMANDS], None),
         "live": _commands(
             [command(CommandState.PENDING), command(CommandState.CLAIMED)],
-            sa.and_(Command.state.in_([CommandState.PENDING, CommandState.CLAIMED]), LIVE),
+            IS_LIVE,
         ),
         **{
             state.value: _commands([command(state)], _reads_as(state))

@@ -190,11 +190,14 @@ async def test_an_override_that_reaches_back_does_not_change_what_held(runtime: 
     ]
 
 
-async def promised(runtime: Runtime, station: Station) -> list[tuple[float, float]]:
-    """When it was promised to be open on the day, in hours since its midnight."""
+async def promised(
+    runtime: Runtime, station: Station, day: date = DAY
+) -> list[tuple[float, float]]:
+    """When it was promised to be open on a day, in hours since the midnight of the first."""
     async with runtime.database.read() as tx:
-        found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY)
-    return [(hour_of(since), hour_of(until)) for since, until in found[station.id].promised]
+        row = await tx.get_one(StationModes, (station.id, day))
+    zero = round(row.midnight_at.timestamp() * 1000)
+    return [(hour_of(zero + since), hour_of(zero + until)) for since, until in row.promised or ()]
 
 
 ANNOUNCED, ON_THE_DAY = MIDNIGHT - timedelta(minutes=1), MIDNIGHT + timedelta(minutes=1)
@@ -235,6 +238,78 @@ async def test_promised_is_what_was_published_before_the_day_began(
         (8, 10),
         (16, 18),
     ]
+
+
+@pytest.mark.parametrize(
+    ("amended_at", "expected", "expected_after"),
+    [
+        # What was to be open when the day began, and was taken away at 9, is a broken promise;
+        # who looks at the hours of the day after sees them closed since the day before.
+        (MIDNIGHT + 9 * HOUR, [(8, 10), (12, 18)], []),
+        (ANNOUNCED, [(8, 10)], []),
+    ],
+)
+async def test_a_closure_that_is_extended_on_the_day_takes_away_what_was_promised(
+    runtime: Runtime,
+    amended_at: datetime,
+    expected: list[tuple[float, float]],
+    expected_after: list[tuple[float, float]],
+) -> None:
+    station = await new_station(runtime, access_hours=None)
+    begins = MIDNIGHT + 10 * HOUR
+    for until, at in ((12, MIDNIGHT - 48 * HOUR), (48, amended_at), (30, MIDNIGHT + 30 * HOUR)):
+        wanted = Wanted(ChangeKind.CLOSED, begins, MIDNIGHT + until * HOUR, "")
+        await says(runtime, station, wanted, at=at)
+    await held.record_all(runtime.database, at=MIDNIGHT + 48 * HOUR)
+    assert await promised(runtime, station) == expected
+    assert await promised(runtime, station, DAY + timedelta(days=1)) == expected_after
+    assert [one[:2] for one in await a_day(runtime, station) if one[2] == "free"] == [
+        (8, 10),
+        (32, 42),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("withdrawn_at", "expected"),
+    [(MIDNIGHT + 20 * HOUR, [(8, 18), (19, 22)]), (ANNOUNCED, [(8, 18)])],
+)
+async def test_an_evening_that_was_announced_and_is_withdrawn_on_the_day_was_promised(
+    runtime: Runtime, withdrawn_at: datetime, expected: list[tuple[float, float]]
+) -> None:
+    station = await new_station(runtime, access_hours=None)
+    wanted = Wanted(ChangeKind.STAFFED, MIDNIGHT + 19 * HOUR, MIDNIGHT + 22 * HOUR, "")
+    await says(runtime, station, wanted, at=MIDNIGHT - 48 * HOUR)
+    await says(runtime, station, None, at=withdrawn_at)
+    await held.record_all(runtime.database, at=MIDNIGHT + 24 * HOUR)
+    assert await promised(runtime, station) == expected
+
+
+async def test_a_closure_that_is_withdrawn_on_the_day_promises_nothing(runtime: Runtime) -> None:
+    """Nor does what is amended of its kind or its note alone promise or take away anything."""
+    station = await new_station(runtime, access_hours=None)
+    wanted = Wanted(ChangeKind.CLOSED, MIDNIGHT + 10 * HOUR, MIDNIGHT + 16 * HOUR, "")
+    await says(runtime, station, wanted, at=MIDNIGHT - 48 * HOUR)
+    other = Wanted(ChangeKind.STAFF_ONLY, wanted.from_at, wanted.until_at, "清洁")
+    await says(runtime, station, other, at=MIDNIGHT + 9 * HOUR)
+    await says(runtime, station, None, at=MIDNIGHT + 12 * HOUR)
+    await held.record_all(runtime.database, at=MIDNIGHT + 24 * HOUR)
+    assert await promised(runtime, station) == [(8, 10), (16, 18)]
+
+
+async def says(runtime: Runtime, station: Station, wanted: Wanted | None, *, at: datetime) -> None:
+    """Make the station's only exception, amend it, or withdraw it."""
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        change = await tx.scalar(sa.select(ModeChange))
+        terms: dict[str, Any] = {"actor": COMMAND_LINE, "at": at}
+        if change is None:
+            assert wanted is not None
+            tier = Tier.EXCEPTION
+            await stations.add_change(tx, runtime.wakeups, row, tier, wanted, **terms)
+        elif wanted is not None:
+            await stations.amend_change(tx, runtime.wakeups, row, change, wanted, **terms)
+        else:
+            await stations.retire_change(tx, runtime.wakeups, row, change, **terms)
 
 
 async def test_of_an_older_record_what_held_was_promised_but_what_nobody_foresaw(

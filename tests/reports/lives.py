@@ -196,7 +196,8 @@ class Lives:
             if chance.random() < 0.5:
                 await stations.retire_change(tx, wakeups, station, one, **terms)
             else:
-                wanted = Wanted(one.kind, one.from_at, max(at, one.from_at) + 90 * MINUTE, "")
+                until_at = max(at, one.from_at) + MINUTE * chance.choice([90, 90, 2_000])
+                wanted = Wanted(one.kind, one.from_at, until_at, "")
                 await stations.amend_change(tx, wakeups, station, one, wanted, **terms)
         else:
             tier = chance.choice(list(Tier))

@@ -635,6 +635,7 @@ def access_of(row: Row) -> dict[str, Any]:
     refused = {scan.demand_key for scan in scans if scan.outcome is Outcome.REFUSED}
     by_scan = [order for order in orders if order.scan_id]
     executed = [order for order in by_scan if order.state is CommandState.EXECUTED]
+    ends = ends_of(by_scan, row.raw.at)
     opened = [order for order in by_scan if order.opened_at]
     contact = [
         order
@@ -663,6 +664,11 @@ def access_of(row: Row) -> dict[str, Any]:
         "claimed": sum(order.claimed_at is not None for order in by_scan),
         "executed": len(executed),
         "open_success_rate": share(len(executed), outcomes[Outcome.GRANTED]),
+        "refused_after_grant": ends["refused"],
+        "failed": ends["failed"],
+        "expired": ends["expired"],
+        "unknown": ends["unknown"],
+        "live": ends["pending"] + ends["claimed"],
         "with_contact": len(contact),
         "opened": len(opened),
         "proven_open_rate": share(len(opened), len(contact)),
@@ -687,6 +693,15 @@ class Since:
         self.claimed_at = order.claimed_at - first if order.claimed_at else None
         self.pulsed_at = (order.pulsed_at or order.created_at) - first
         self.opened_at = order.opened_at - first if order.opened_at else None
+
+
+def ends_of(orders: Sequence[Command], at: datetime) -> Counter[str]:
+    """What became of commands: whoever let the time pass is over, though nobody wrote it yet."""
+    over = {CommandState.PENDING: "expired", CommandState.CLAIMED: "unknown"}
+    return Counter(
+        over[each.state] if each.state in over and each.expires_at <= at else each.state.value
+        for each in orders
+    )
 
 
 def claims_of(orders: Sequence[Command]) -> list[int]:
@@ -848,12 +863,8 @@ def controllers_of(row: Row) -> dict[str, Any]:
     (station,) = row.stations
     mine = [each for each in row.raw.controllers if each.station_id == station.id]
     box = next((each for each in mine if each.retired_at is None), None)
-    read_as = {CommandState.PENDING: "expired", CommandState.CLAIMED: "unknown"}
     orders = row.orders()
-    states = Counter(
-        (read_as.get(each.state) if each.expires_at <= row.raw.at else None) or each.state.value
-        for each in orders
-    )
+    states = ends_of(orders, row.raw.at)
     waits = claims_of(orders)
     return {
         "serial": box and box.serial,

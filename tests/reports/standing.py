@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
-from typing import Any
 from zoneinfo import ZoneInfo
 
-from app.places.rules import Calendar, Kind, StationRules, Tier, mode_at
+from app.places.rules import Calendar, Change, Kind, StationRules, Tier, mode_at
 from app.places.tables import FacilityKind, FacilityStatus, Station
 
 MS = timedelta(milliseconds=1)
@@ -129,9 +128,7 @@ class Life:
         if self.recorded is None or not self.recorded[0] <= at < self.recorded[1]:
             return None, False
         rules = self._version(at).rules
-        promise = StationRules(
-            rules.timezone, rules.staffed, rules.access, tuple(_published(rules))
-        )
+        promise = StationRules(rules.timezone, rules.staffed, rules.access, self._dated(at))
         kind, published = (
             mode_at(each, calendar, at, horizon=timedelta(minutes=1)).kind
             for each in (rules, promise)
@@ -146,6 +143,14 @@ class Life:
         if self.recorded is None or not self.recorded[0] <= at < self.recorded[1]:
             return today
         return self._version(at).seats
+
+    def _dated(self, at: datetime) -> tuple[Change, ...]:
+        """Give the exceptions of whatever rules stood last before the day began."""
+        place = ZoneInfo(self.versions[-1].rules.timezone)
+        midnight = datetime.combine(at.astimezone(place).date(), time(), place).astimezone(UTC)
+        before = [each.rules for each in self.versions if each.since < midnight]
+        dated = before[-1].changes if before else ()
+        return tuple(change for change in dated if change.tier is Tier.EXCEPTION)
 
     def _version(self, at: datetime) -> Version:
         return [each for each in self.versions if each.since <= at][-1]
@@ -171,15 +176,6 @@ class Life:
                 wall = time(clock // 60, clock % 60)
                 yield datetime.combine(day, wall, place).astimezone(UTC)
             day += timedelta(days=1)
-
-
-def _published(rules: StationRules) -> Iterable[Any]:
-    """Give the exceptions that were made before the day on which they begin."""
-    place = ZoneInfo(rules.timezone)
-    for change in rules.changes:
-        midnight = datetime.combine(change.from_at.astimezone(place).date(), time(), place)
-        if change.tier is Tier.EXCEPTION and change.created_at < midnight.astimezone(UTC):
-            yield change
 
 
 def deaf_times(spells: Sequence[Time], at: datetime) -> list[Time]:

@@ -118,3 +118,17 @@ def test_a_crowd_over_midnight_is_two_and_the_catalogue_says_so() -> None:
     says = field_of("occupancy", "crowded_minutes")
     assert "midnight" in says.formula
     assert "午夜" in says.formula_zh
+
+
+def test_an_administrator_sees_at_which_hour_doors_fail() -> None:
+    """What was opened from afar is no scan, and counts with the controller's commands alone."""
+    failed = Order(8, CommandState.FAILED, by_scan=True, claimed_ms=400)
+    lost = Order(23, CommandState.UNKNOWN, by_scan=True, claimed_ms=400)
+    orders = [failed, failed, failed._replace(by_scan=False), lost]
+    orders += [
+        Order(8, state, by_scan=True) for state in (CommandState.PENDING, CommandState.CLAIMED)
+    ]
+    hours = counted(orders=orders)
+    keys = (C.UNLOCK_FAILED, C.UNLOCK_LIVE, C.UNLOCK_UNKNOWN, C.UNLOCK_EXPIRED, C.EXECUTED)
+    assert [hours[8].get(key, 0) for key in keys] == [2, 2, 0, 0, 0]
+    assert [hours[23].get(key, 0) for key in keys] == [0, 0, 1, 0, 0]

@@ -323,6 +323,33 @@ async def test_hours_that_an_older_version_counted_have_no_greatest_number_insid
     assert 0 in {row.max_observed for row in rows if row.person_hours == 0}
 
 
+async def test_every_granted_scan_was_executed_or_something_else_became_of_it(
+    runtime: Runtime,
+) -> None:
+    """In every hour the sum holds, and an hour that an older version counted says nothing of it."""
+    ends = ["refused_after_grant", "failed", "expired", "unknown", "live"]
+    async with told(runtime, 0, rounds=1) as one:
+
+        async def hours() -> Sequence[Any]:
+            return await queries.access(one.tx, one.scope(By.STATION, Bucket.HOUR))
+
+        rows = [row for row in await hours() if row.known_share]
+        for row in rows:
+            assert row.granted == row.executed + sum(getattr(row, end) for end in ends)
+        for end in ends[:-1]:
+            assert any(getattr(row, end) for row in rows)
+        for row in await one.tx.scalars(sa.select(Rollup).where(Rollup.grain == Grain.DAY)):
+            counts = vectors.unpacked(row.hours).items()
+            kept = {key: n for key, n in counts if key % vectors.HOUR not in queries.NOT_EXECUTED}
+            row.hours = vectors.packed(kept)
+        await one.tx.commit()
+        older = [row for row in await hours() if row.known_share]
+    for row in older:
+        said = {getattr(row, end) for end in ends}
+        assert said == ({0} if row.granted == row.executed else {None})
+    assert {row.failed for row in older} == {0, None}
+
+
 async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(
     runtime: Runtime,
 ) -> None:

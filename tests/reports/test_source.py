@@ -22,7 +22,7 @@ from app.reports import queries
 from app.reports.catalogue import FORMULAS, SAYS, field_of
 from app.reports.cells import Cell, Names, RowUnknown, find
 from app.reports.frame import Part, frame
-from app.reports.queries import REPORTS, There
+from app.reports.queries import NOT_EXECUTED, REPORTS, There
 from app.reports.rules import Bucket, By, Period, class_of
 from app.reports.rules.counters import (
     DECIDE,
@@ -60,8 +60,8 @@ COUNTED = {
         "visits visits_free visits_scan visits_offline returns anonymous_visits "
         "out_of_hours_visits refused stays ended imputed_exits"
     ),
-    "access": "decided granted walk_in refused claimed executed with_contact opened "
-    "alone_opened alone_refused alone_flagged",
+    "access": "decided granted walk_in refused claimed executed refused_after_grant failed expired "
+    "unknown live with_contact opened alone_opened alone_refused alone_flagged",
     "facilities": "uses open_uses",
     "controllers": "commands live executed refused failed expired unknown",
 }
@@ -106,6 +106,8 @@ async def test_a_figure_names_just_the_counters_that_move_it(runtime: Runtime) -
     for report, made in REPORTS.items():
         values = {key: 1_000 + 97 * place for place, key in enumerate(keys_of(report))}
         values |= {key: value * 10_000_000 for key, value in values.items() if is_time(key)}
+        ends = (C.EXECUTED, *NOT_EXECUTED)
+        values |= {C.GRANTED: sum(values[end] for end in ends if end in values)}
         values |= {C.OPEN_MS: 300 * HOUR_MS}
         values |= {C.PROMISED_MS: 400 * HOUR_MS, C.UNKNOWN_MS: 90 * HOUR_MS}
         values |= {C.COMMISSIONED_MS: 500 * HOUR_MS, C.DEAF_MS: 80 * HOUR_MS}

@@ -1,6 +1,6 @@
 """The mode function: what holds at a station at an instant, why, and until when (law 1)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -91,6 +91,20 @@ class Change:
         """Keep instants in UTC: datetimes of one other zone compare by their wall clocks."""
         for name in ("from_at", "until_at", "created_at"):
             object.__setattr__(self, name, _utc(getattr(self, name)))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A change as it stood for a while, and what anybody could read of it meanwhile."""
+
+    change: Change
+    written_at: datetime
+    replaced_at: datetime | None = None
+    """When it was amended or withdrawn; None: it stands."""
+
+    def stood_before(self, at: datetime) -> bool:
+        """Say whether an instant found it written."""
+        return self.written_at < at and (self.replaced_at is None or at <= self.replaced_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,24 +223,32 @@ def mode_windows(
 
 
 def promised_windows(
-    rules: StationRules, calendar: Calendar, from_at: datetime, until_at: datetime
+    rules: StationRules,
+    calendar: Calendar,
+    from_at: datetime,
+    until_at: datetime,
+    published: Sequence[Published],
 ) -> tuple[Window, ...]:
     """Write out as windows what was promised for `[from_at, until_at)`: what was published of it.
 
-    Published are the hours, and exceptions that were made before the day on which they begin.
-    What is decided later than that, or on the spot, keeps a promise or breaks it, and so does an
-    emergency; it promises nothing.
+    Published are the hours, and of each day the exceptions as they stood when it began; windows are
+    cut there. What is decided later than that, or on the spot, keeps a promise or breaks it, and so
+    does an emergency; it promises nothing.
     """
-    place = zone(rules.timezone)
-    announced = tuple(change for change in rules.changes if _is_announced(change, place))
-    return mode_windows(replace(rules, changes=announced), calendar, from_at, until_at)
-
-
-def _is_announced(change: Change, place: ZoneInfo) -> bool:
-    if change.tier is not Tier.EXCEPTION or change.kind in _EMERGENCIES:
-        return False
-    begins = min(max(change.from_at, _EARLIEST), _LATEST)
-    return change.created_at < instant(place, day_of(place, begins), 0)
+    place, since, found = zone(rules.timezone), _utc(from_at), list[Window]()
+    dated = [
+        one
+        for one in published
+        if one.change.tier is Tier.EXCEPTION and one.change.kind not in _EMERGENCIES
+    ]
+    while since < until_at:
+        day = day_of(place, since)
+        begins = instant(place, day, 0)
+        ends = min(instant(place, day + timedelta(days=1), 0), _utc(until_at))
+        stood = tuple(one.change for one in dated if one.stood_before(begins))
+        found += mode_windows(replace(rules, changes=stood), calendar, since, ends)
+        since = ends
+    return tuple(found)
 
 
 def staffed_time(

@@ -56,6 +56,17 @@ class C(IntEnum):
     ALONE_REFUSED = 29
     ALONE_FLAGGED = 30
     """Opened alone, and would have been refused."""
+    UNLOCK_REFUSED = 31
+    """Granted scans whose command was refused: at the claim, or by the controller. With those that
+    were executed, and the next four, these are all that were granted: less in older sums."""
+    UNLOCK_FAILED = 32
+    """Granted scans whose relay failed."""
+    UNLOCK_EXPIRED = 33
+    """Granted scans whose command nobody claimed in time."""
+    UNLOCK_UNKNOWN = 34
+    """Granted scans whose command was claimed and never acknowledged."""
+    UNLOCK_LIVE = 35
+    """Granted scans whose command may still be executed."""
 
     PERSON_MS = 40
     """The integral of the persons inside."""

@@ -37,6 +37,17 @@ CROWDED = 0.9
 """Of the seats (metrics 21)."""
 CROWDED_FOR_MS = 300_000
 
+UNLOCKS: Mapping[CommandState, C] = {
+    CommandState.PENDING: C.UNLOCK_LIVE,
+    CommandState.CLAIMED: C.UNLOCK_LIVE,
+    CommandState.EXECUTED: C.EXECUTED,
+    CommandState.REFUSED: C.UNLOCK_REFUSED,
+    CommandState.FAILED: C.UNLOCK_FAILED,
+    CommandState.EXPIRED: C.UNLOCK_EXPIRED,
+    CommandState.UNKNOWN: C.UNLOCK_UNKNOWN,
+}
+"""What became of a granted scan: exactly one of these."""
+
 Counts = dict[int, int]
 ByHour = defaultdict[int, Counts]
 
@@ -366,11 +377,12 @@ def _order(order: Order, counts: Counts) -> None:
     if order.by_scan:
         if order.claimed_ms is not None:
             _add(counts, C.CLAIMED, 1)
-        if order.state is CommandState.EXECUTED:
-            _add(counts, C.EXECUTED, 1)
-            # Where the register says that there is no contact, one may have told all the same.
-            if order.has_contact or order.opened_ms is not None:
-                _add(counts, C.WITH_CONTACT, 1)
+        _add(counts, UNLOCKS[order.state], 1)
+        # Where the register says that there is no contact, one may have told all the same.
+        if order.state is CommandState.EXECUTED and (
+            order.has_contact or order.opened_ms is not None
+        ):
+            _add(counts, C.WITH_CONTACT, 1)
         if order.opened_ms is not None:
             _add(counts, C.OPENED, 1)
 
