@@ -27,7 +27,13 @@ RULES = 6
 """By which rules days are counted. Another number has every day counted anew: so that what was
 counted by an earlier version, and by this one, can be compared."""
 
-CHANGED, CLOSED = f"changed by rules {RULES}", "closed"
+
+def changed(rules: int) -> str:
+    """Name the watermark of rows that were looked at by such rules."""
+    return f"changed by rules {rules}"
+
+
+CHANGED, CLOSED = changed(RULES), "closed"
 """The watermarks: rows looked at; and days over of which every station has a row, which is written
 when all that was found is counted."""
 

@@ -326,7 +326,7 @@ def _spot_of(row: Any) -> Key:
     return (*_place_of(row), row.hour)
 
 
-def key_of(row: Any) -> Key:
+def row_key(row: Any) -> Key:
     """Say which row it is."""
     return (*_spot_of(row), getattr(row, "kind", None))
 
@@ -386,7 +386,7 @@ class _Cut:
         """Give what came of a row; of thousands, one at a time."""
         found: _Figures = {name: {} for name in ADDED[report]}
         days = self.days.get(_spot_of(row), {})
-        for each, values in self.values.get(key_of(row), {}).items():
+        for each, values in self.values.get(row_key(row), {}).items():
             known, recorded = days[each]
             for name, value in zip(ADDED[report], values, strict=True):
                 found[name][each] = OnDays(recorded if name in OF_MODES else known, value)

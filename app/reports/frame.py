@@ -21,8 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import Station
-from app.reports.columns import Ints, share
-from app.reports.grouped import Lives, Place, grouped, without_gone
+from app.reports.afterwards import After, afterwards
+from app.reports.columns import Bools, Ints, share
+from app.reports.grouped import Lives, Place, grouped
 from app.reports.progress import progress
 from app.reports.rules import Branch, By, Grain, Slot, Slots, Span, cover, slots
 from app.reports.rules.day import ms_of, quarter_edges
@@ -49,6 +50,8 @@ class Known:
     measured_ms: Ints
     """From the first of its stations to the last, once for all of them."""
     shares: npt.NDArray[np.float64]
+    is_told: Bools
+    """Whether anything of it is: also where all that happened came after a station was retired."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Frame:
     zones: Sequence[str]
     branches: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
     """Where rows are units: to which the stations of each unit belong."""
+    after: Sequence[After] = ()
+    """What happened at stations after they were retired."""
 
     @property
     def rows(self) -> int:
@@ -184,7 +189,30 @@ class Part:
                 np.add.at(known.reshape(-1, count), place, each)
             low, high = self._span(place, since, until)
             measured = np.maximum(measured, _within(low, high, pieces, count).ravel())
-        return Known(known, whole, measured, share(known, whole))
+        is_told = known > 0
+        is_told[self._told_after()] = True
+        return Known(known, whole, measured, share(known, whole), is_told)
+
+    def _told_after(self) -> Sequence[int]:
+        """Give the rows of time in which something happened at a station that was retired."""
+        frame, slots = self.frame, self.frame.slots
+        by, number = frame.scope.by, {}
+        for row, place in enumerate(self.places):
+            key = place.operating_model if by is By.OPERATING_MODEL else place.id
+            number[key] = row * slots.count
+        found: list[int] = []
+        for after in frame.after:
+            key = after.key(by)
+            branch = frame.branches.get(key)
+            first = number.get(key if branch is None else branch.unit)
+            base = frame.days.get(Span(Grain.DAY, after.day))
+            if first is None or base is None:
+                continue
+            if slots.by_hour:
+                found += [first + base * 24 + hour for hour in after.hours if hour < 24]
+            else:
+                found.append(first + base)
+        return found
 
     def _span(self, place: Ints, since: Ints, until: Ints) -> tuple[Ints, Ints]:
         """Give when the first life of each place begins, and when the last ends."""
@@ -273,11 +301,12 @@ async def frame(
         pieces = slots(scope.period, scope.by, scope.bucket, scope.calendar)
     except ValueError as error:
         raise PeriodInvalid(str(error)) from error
-    scope = await without_gone(tx, scope)
     counted_at = scope.at if is_raw else (await progress(tx)).counted_at
     until = min(scope.at, counted_at) if counted_at else datetime.fromtimestamp(0, UTC)
-    found = await grouped(tx, scope, until)
-    made = Frame(scope, pieces, found.places, found.lives, list(found.zones), found.branches)
+    scope, after, gone = await afterwards(tx, scope, until)
+    found = await grouped(tx, scope, until, gone)
+    zones = list(found.zones)
+    made = Frame(scope, pieces, found.places, found.lives, zones, found.branches, after)
     if made.rows > most:
         raise PeriodInvalid(
             f"the report would have more than {most} rows; "

@@ -5,11 +5,10 @@ Stations are grouped in the database, where they lie: a report by unit reads no 
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from itertools import repeat
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import sqlalchemy as sa
@@ -77,32 +76,16 @@ class Groups:
         return self.zones.setdefault(timezone, len(self.zones))
 
 
-async def grouped(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
-    """Find the places, and when they lived; time after `until` is not known yet."""
-    return await (_stations if scope.by is By.STATION else _groups)(tx, scope, until)
+async def grouped(
+    tx: AsyncSession, scope: Scope, until: datetime, gone: Sequence[uuid.UUID] = ()
+) -> Groups:
+    """Find the places, and when they lived; time after `until` is not known yet.
 
-
-async def without_gone(tx: AsyncSession, scope: Scope) -> Scope:
-    """Leave out stations that were retired before the period began, unless asked for by name.
-
-    Nothing is missing where there was nothing any more: with them no month would ever be complete.
+    Of stations that are gone nothing is counted, neither their time nor their seats.
     """
-    if scope.roots.stations:
-        return scope
-    retired = sa.select(Station.timezone).where(Station.retired_at.is_not(None))
-    zones = (await tx.scalars(retired.distinct())).all()
-    if not zones:
-        return scope
-    first = scope.period.from_day
-    begins = {
-        zone: sa.literal(datetime.combine(first, time(), ZoneInfo(zone)), Instant())
-        for zone in zones
-    }
-    is_there = sa.or_(
-        Station.retired_at.is_(None),
-        Station.retired_at > sa.case(begins, value=Station.timezone),
-    )
-    return replace(scope, stations=scope.stations.where(is_there))
+    if scope.by is By.STATION:
+        return await _stations(tx, scope, until)
+    return await _groups(tx, scope, until, gone)
 
 
 async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
@@ -136,9 +119,11 @@ async def _stations(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
     return found
 
 
-async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
+async def _groups(
+    tx: AsyncSession, scope: Scope, until: datetime, gone: Sequence[uuid.UUID]
+) -> Groups:
     """Group the stations where they lie: most of them have lived through all of the period."""
-    rows = (await tx.execute(_lived(scope, until))).all()
+    rows = (await tx.execute(_lived(scope, until, gone))).all()
     tree = await read_tree(tx, scope)
     found = Groups(branches=tree.branches)
     groups: dict[Any, list[Any]] = {}
@@ -174,7 +159,7 @@ async def _groups(tx: AsyncSession, scope: Scope, until: datetime) -> Groups:
     return found
 
 
-def _lived(scope: Scope, until: datetime) -> sa.Select[Any]:
+def _lived(scope: Scope, until: datetime, gone: Sequence[uuid.UUID]) -> sa.Select[Any]:
     """Select how many stations of each group lived how long, in the order of their codes."""
     start = datetime.combine(scope.period.from_day, time(), UTC) - timedelta(days=1)
     since = sa.case(
@@ -183,12 +168,14 @@ def _lived(scope: Scope, until: datetime) -> sa.Select[Any]:
     ended = sa.case(
         (Station.retired_at < until, Station.retired_at), else_=sa.literal(until, Instant())
     )
+    counts: Any = sa.case((Station.id.in_(gone), 0), else_=1) if gone else sa.literal(1)
     each = (
         sa.select(
             key_of(scope.by).label("key"),
             Station.timezone,
             since.label("since"),
             ended.label("ended"),
+            counts.label("counts"),
             Station.capacity,
             Station.code,
         )
@@ -199,8 +186,8 @@ def _lived(scope: Scope, until: datetime) -> sa.Select[Any]:
     return (
         sa.select(
             *columns,
-            sa.func.count().label("stations"),
-            sa.func.sum(each.c.capacity).label("seats"),
+            sa.func.sum(each.c.counts).label("stations"),
+            sa.func.sum(each.c.counts * each.c.capacity).label("seats"),
             sa.func.min(each.c.code).label("code"),
         )
         .group_by(*columns)

@@ -269,7 +269,7 @@ def _reported(part: Part, sums: Sums) -> Column:
 
 
 def _known(part: Part) -> Bools:
-    return part.known.known_ms > 0
+    return part.known.is_told
 
 
 def _recorded(part: Part, sums: Sums) -> Bools:

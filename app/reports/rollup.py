@@ -8,7 +8,8 @@ Raw rows stay the truth. A pass finds what changed (`changes.py`) and settles it
 
 What is read and summed is read first; then one short write settles it: a span is written only by
 whoever still finds its due row with the token he read. So a pass may be cut off at any place, run
-twice, or meet another one, and what is counted from older rows never replaces newer.
+twice, or meet another one, and what is counted from older rows never replaces newer. Of two
+versions that count by different rules only the newer one writes (`versions.py`).
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from app.db.types import table_of
 from app.db.upsert import upsert
 from app.places.rules import CITY_ZONE, is_within, local_day
 from app.places.tables import Station, Unit
-from app.reports import crowds, health, spreads, vectors
+from app.reports import crowds, health, spreads, vectors, versions
 from app.reports.changes import (
     CLOSED,
     SPANS,
@@ -96,12 +97,20 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
     """Find what changed and count it anew, everything above it included.
 
     Only when nothing is due any more, whoever found it, is the time until then known and counted.
+    Where a newer version counts, this one leaves it to that.
     """
+    async with database.write() as tx:
+        is_ours = await versions.announce(tx, at=terms.at)
+    if not is_ours:
+        log.warning("not rolled up: a version with newer rules counts here")
+        return Pass(0, 0)
     noted = await find(database, at=terms.at)
     settled = 0
     while number := await settle_some(database, terms):
         settled += number
     async with database.write() as tx:
+        if await versions.is_superseded(tx, at=terms.at):
+            return Pass(noted, settled)
         await move(tx, CLOSED, terms.at)
         await renumber(tx, at=terms.at, retention=terms.retention)
         await forget(tx, at=terms.at, retention=terms.retention)
@@ -125,7 +134,7 @@ async def find(database: Database, *, at: datetime) -> int:
 
 
 async def settle_some(database: Database, terms: Terms) -> int:
-    """Settle the lowest of what is due; gives how many spans, 0 when nothing is."""
+    """Settle the lowest of what is due; gives how many spans, 0 when none is for this version."""
     async with database.read() as tx:
         dues = await _lowest(tx)
         if not dues:
@@ -139,6 +148,8 @@ async def settle_some(database: Database, terms: Terms) -> int:
         else:
             rows = await _spans(tx, places, first.grain, first.from_day, terms.at)
     async with database.write() as tx:
+        if await versions.is_superseded(tx, at=terms.at):
+            return 0
         held = await _take(tx, dues)
         written = [row for row in rows if (row["place_id"], row["from_day"]) in held]
         if written:

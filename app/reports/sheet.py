@@ -197,7 +197,7 @@ BESIDE: Mapping[str, tuple[str, str | None]] = {
 """What is told beside those that are no rates of fields: what they are of, or leave out."""
 
 
-def _figures(now: "_Month", then: Mapping[str, Any]) -> list[Figure]:
+def _figures(now: "_MonthFigures", then: Mapping[str, Any]) -> list[Figure]:
     return [_figure(name, report, now.values, then) for name, report in SHOWN.items()]
 
 
@@ -220,8 +220,8 @@ def _parts(name: str, report: str, values: Mapping[str, Any]) -> Parts:
     return Parts(*(None if side is None else side.part for side in sides))
 
 
-async def _month(tx: AsyncSession, scope: Scope) -> "_Month":
-    found = _Month({}, {})
+async def _month(tx: AsyncSession, scope: Scope) -> "_MonthFigures":
+    found = _MonthFigures({}, {})
     for report in dict.fromkeys((*SHOWN.values(), "occupancy")):
         rows: Sequence[Any] = await queries.rows(tx, scope, queries.REPORTS[report])
         found.rows[report] = rows
@@ -229,7 +229,7 @@ async def _month(tx: AsyncSession, scope: Scope) -> "_Month":
     return found
 
 
-async def _compared(tx: AsyncSession, scope: Scope) -> "_Month":
+async def _compared(tx: AsyncSession, scope: Scope) -> "_MonthFigures":
     """Give a month's figures beside what the month before comes to, and how much is known."""
     found = await _month(tx, scope)
     for report, rows in found.rows.items():
@@ -241,7 +241,7 @@ async def _compared(tx: AsyncSession, scope: Scope) -> "_Month":
     return found
 
 
-class _Month(NamedTuple):
+class _MonthFigures(NamedTuple):
     """A month's own figures."""
 
     values: dict[str, Any]

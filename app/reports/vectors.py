@@ -41,6 +41,12 @@ def packed_hours(hours: Mapping[int, Mapping[int, int]]) -> bytes:
     )
 
 
+def hours_in(data: bytes) -> Sequence[int]:
+    """Give the hours of a vector by hour in which anything is."""
+    found: Sequence[int] = np.unique(np.frombuffer(data, ENTRY)["key"] // HOUR).tolist()
+    return found
+
+
 def unpacked(data: bytes) -> dict[int, int]:
     """Read counters."""
     entries = np.frombuffer(data, ENTRY)

@@ -90,6 +90,7 @@ class Raw:
     """What is known of how stations stood."""
     _inside: dict[Any, Counter[int]] = field(default_factory=dict)
     _hours: dict[Any, dict[Hour, list[tuple[int, int]]]] = field(default_factory=dict)
+    _afterwards: dict[Any, set[tuple[date, int | None]]] = field(default_factory=dict)
 
     @cached_property
     def workers(self) -> set[int]:
@@ -136,6 +137,37 @@ class Raw:
         """Whether it was not retired before the period began."""
         begins = datetime.combine(first, time(), self.zone(station))
         return station.retired_at is None or station.retired_at > begins
+
+    def is_told(self, station: Station, period: tuple[date, date]) -> bool:
+        """Whether it was there, or anything happened there all the same."""
+        afterwards = (period[0] <= day < period[1] for day, _ in self.afterwards(station))
+        return self.is_there(station, period[0]) or any(afterwards)
+
+    def afterwards(self, station: Station) -> set[tuple[date, int | None]]:
+        """Hours in which something happened though it was retired; None: at none of the day's."""
+        if station.id not in self._afterwards:
+            facts = [*self.visits, *self.scans, *self.alone, *self.uses, *self.heads]
+            mine = [row for row in facts if row.station_id == station.id]
+            found = {
+                (row.local_day, getattr(row, "local_hour", None))
+                for row in mine
+                if not isinstance(row, WalkInCount) or row.count
+            }
+            for command in self.commands:
+                if command.station_id == station.id:
+                    local = command.created_at.astimezone(self.zone(station))
+                    found.add((local.date(), local.hour))
+            found |= set(self.hours(station))
+            self._afterwards[station.id] = {
+                (day, hour) for day, hour in found if self._ends_later(station, day, hour)
+            }
+        return self._afterwards[station.id]
+
+    def _ends_later(self, station: Station, day: date, hour: int | None) -> bool:
+        begins = datetime.combine(day, time(hour or 0), self.zone(station))
+        length = timedelta(days=1) if hour is None else timedelta(hours=1)
+        ends = (begins + length).astimezone(UTC)
+        return station.retired_at is not None and station.retired_at < ends
 
     def until(self, visit: Visit) -> datetime:
         return visit.ended_at or min(visit.stay_until, self.at)
@@ -379,6 +411,13 @@ class Row:
         return sum(self.seconds(station) for station in self.stations)
 
     @cached_property
+    def is_told(self) -> bool:
+        """Whether any of its time is known, or something happened after a station was retired."""
+        after = [hour for station in self.stations for hour in self.raw.afterwards(station)]
+        mine = (day in self.on and self.hour in (None, hour) for day, hour in after)
+        return self.known > 0 or any(mine)
+
+    @cached_property
     def known_share(self) -> float:
         pieces = [list(self.pieces(self.raw.zone(station))) for station in self.there]
         whole = sum(int((t1 - t0).total_seconds()) for each in pieces for t0, t1 in each)
@@ -490,7 +529,7 @@ def table_of(
     """Give the rows that a report must have, in order."""
     days = [period[0] + timedelta(days=n) for n in range((period[1] - period[0]).days)]
     groups: list[dict[str, Any]] = [{"stations": raw.stations}]
-    there = [station for station in raw.stations if raw.is_there(station, period[0])]
+    there = [station for station in raw.stations if raw.is_told(station, period)]
     kind = by
     if by in ("station", "unit", "branch", "operating_model", "all"):
         kind = {"hour": "day", "hour_of_day": "all", None: "all"}.get(bucket, bucket or "")
@@ -734,8 +773,8 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         clock = time(quarter // 4, quarter % 4 * 15)
         local = [datetime.combine(day, clock, ZoneInfo(zone)) for zone in zones]
         peak_at = frozenset(each.astimezone(UTC) for each in local)
-    # Of several stations of a model there is none, those among them that are gone by now.
-    if row.model is not None and sum(s.operating_model == row.model for s in raw.stations) > 1:
+    # Of several stations of a model there is none; of one that is left of them there is.
+    if row.model is not None and len(row.stations) > 1:
         peak, peak_at = None, None
     most = None
     if row.is_station:
@@ -747,7 +786,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         if row.holds(station.id, day, hour)
     )
     return {
-        "capacity": sum(station.capacity for station in row.there),
+        "capacity": sum(s.capacity for s in (row.stations if row.is_station else row.there)),
         "measured_hours": hours(row.measured * 1000),
         "station_hours": hours(row.known * 1000),
         "person_hours": hours(persons * 60_000),
@@ -893,6 +932,6 @@ def said(row: Row, values: dict[str, Any]) -> dict[str, Any]:
     """Say nothing of what cannot be known."""
     online, commissioned = row.health("ONLINE_MS"), row.health("COMMISSIONED_MS")
     values = values | {"reported_share": share(online, commissioned)}
-    if not row.known:
+    if not row.is_told:
         values = {name: value if name in ALWAYS else None for name, value in values.items()}
     return values | {"known_share": row.known_share}

@@ -39,11 +39,11 @@ async def test_of_as_many_days_of_each_class_the_period_before_is_what_its_repor
                 before = one.scope(by, bucket, period_before(WEEKS))
                 rows: Any = await queries.rows(one.tx, scope, REPORTS[report])
                 then: Any = await queries.rows(one.tx, before, REPORTS[report])
-                of_before = {comparing.key_of(row): row for row in then}
+                of_before = {comparing.row_key(row): row for row in then}
                 beside = await comparing.compared(one.tx, scope, report, rows)
                 for row, values in zip(rows, beside.rows, strict=True):
                     found = dict(zip(beside.columns, values, strict=True))
-                    was = of_before.get(comparing.key_of(row))
+                    was = of_before.get(comparing.row_key(row))
                     for name in FIGURES[report]:
                         over, old = found[f"{name}_over"], found[f"{name}_before"]
                         assert found[f"{name}_change"] == change(over, old)

@@ -1,12 +1,12 @@
 """What is read of a day: the modes, the silence, the repairs of that very station."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import COMMAND_LINE
 from app.db.types import new_id
@@ -42,6 +42,32 @@ SILENCE = timedelta(seconds=75)
 
 def at(hours: float) -> datetime:
     return MIDNIGHT + timedelta(hours=hours)
+
+
+TODAY = Period(DAY, DAY + timedelta(days=1))
+
+
+async def asked(
+    runtime: Runtime,
+    report: Callable[[AsyncSession, Scope], Awaitable[Sequence[Any]]],
+    station: Station,
+    hours: float,
+    period: Period = TODAY,
+    by: By = By.ALL,
+) -> Sequence[Any]:
+    """Count so many hours after midnight what is due, and ask a report of a station."""
+    retention = timedelta(days=180)
+    await roll_up(runtime.database, Terms(at(hours), retention, SILENCE))
+    scope = Scope(
+        stations=sa.select(Station.id),
+        roots=Roots(stations=[station.id]),
+        period=period,
+        by=by,
+        at=at(hours),
+        retained_since=DAY - retention,
+    )
+    async with runtime.database.read() as tx:
+        return await report(tx, scope)
 
 
 async def a_place(
@@ -119,18 +145,8 @@ async def test_while_no_server_was_there_to_hear_a_controller_was_neither_up_nor
     of_the_hour: tuple[float | None, ...],
 ) -> None:
     station = await a_place(runtime, silent=silent, deaf=deaf)
-    await roll_up(runtime.database, Terms(at(25), timedelta(days=180), SILENCE))
-    scope = Scope(
-        stations=sa.select(Station.id),
-        roots=Roots(stations=[station.id]),
-        period=Period(DAY, DAY + timedelta(days=1)),
-        by=By.STATION,
-        at=at(25),
-        retained_since=DAY - timedelta(days=180),
-    )
-    async with runtime.database.read() as tx:
-        (day,) = await queries.promise(tx, scope)
-        hours = await queries.promise(tx, replace(scope, by=By.HOUR))
+    (day,) = await asked(runtime, queries.promise, station, 25, by=By.STATION)
+    hours = await asked(runtime, queries.promise, station, 25, by=By.HOUR)
     for row, wanted in ((day, of_the_day), (hours[5], of_the_hour)):
         assert (
             row.commissioned_hours,
@@ -163,18 +179,7 @@ async def test_a_day_counted_again_after_the_seats_became_more_has_those_that_it
         tx.add(visit)
 
     async def told(hours: float) -> Any:
-        terms = Terms(at=at(hours), retention=timedelta(days=180), silence=SILENCE)
-        await roll_up(runtime.database, terms)
-        scope = Scope(
-            stations=sa.select(Station.id),
-            roots=Roots(stations=[station.id]),
-            period=Period(DAY, DAY + timedelta(days=1)),
-            by=By.ALL,
-            at=at(hours),
-            retained_since=DAY - timedelta(days=180),
-        )
-        async with runtime.database.read() as tx:
-            (row,) = await queries.occupancy(tx, scope)
+        (row,) = await asked(runtime, queries.occupancy, station, hours)
         return row.seat_hours, row.person_hours, row.crowded_minutes
 
     async def touched(hours: float, **values: Any) -> None:
@@ -219,21 +224,10 @@ async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_to
     await held.record_all(runtime.database, at=at(24))
 
     async def told(period: Period, hours: float, by: By = By.ALL) -> Sequence[Any]:
-        terms = Terms(at=at(hours), retention=timedelta(days=180), silence=SILENCE)
-        await roll_up(runtime.database, terms)
-        scope = Scope(
-            stations=sa.select(Station.id),
-            roots=Roots(stations=[station.id]),
-            period=period,
-            by=by,
-            at=at(hours),
-            retained_since=DAY - timedelta(days=180),
-        )
-        async with runtime.database.read() as tx:
-            return [
-                (row.repairs, row.repair_mean_min, row.repair_median_min, row.open_faults_over_72h)
-                for row in await queries.facilities(tx, scope)
-            ]
+        return [
+            (row.repairs, row.repair_mean_min, row.repair_median_min, row.open_faults_over_72h)
+            for row in await asked(runtime, queries.facilities, station, hours, period, by)
+        ]
 
     both = Period(DAY - timedelta(days=1), DAY + timedelta(days=1))
     # Exactly 72 hours are not more.
@@ -265,20 +259,7 @@ async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it
     await held.record_all(runtime.database, at=at(24))
 
     async def told(hours: float) -> Any:
-        terms = Terms(at=at(hours), retention=timedelta(days=180), silence=SILENCE)
-        await roll_up(runtime.database, terms)
-        async with runtime.database.read() as tx:
-            (row,) = await queries.facilities(
-                tx,
-                Scope(
-                    stations=sa.select(Station.id),
-                    roots=Roots(stations=[station.id]),
-                    period=Period(DAY, DAY + timedelta(days=1)),
-                    by=By.ALL,
-                    at=at(hours),
-                    retained_since=DAY - timedelta(days=180),
-                ),
-            )
+        (row,) = await asked(runtime, queries.facilities, station, hours)
         return row.units, row.repairs, row.repair_hours
 
     assert await told(25) == (1, 1, 50.0)
@@ -311,17 +292,7 @@ async def test_a_late_word_that_it_worked_shortens_the_fault_that_began_after_it
     await held.record_all(runtime.database, at=at(24))
 
     async def repair_hours(hours: float) -> float | None:
-        await roll_up(runtime.database, Terms(at(hours), timedelta(days=180), SILENCE))
-        scope = Scope(
-            stations=sa.select(Station.id),
-            roots=Roots(stations=[station.id]),
-            period=Period(DAY, DAY + timedelta(days=1)),
-            by=By.ALL,
-            at=at(hours),
-            retained_since=DAY - timedelta(days=180),
-        )
-        async with runtime.database.read() as tx:
-            (row,) = await queries.facilities(tx, scope)
+        (row,) = await asked(runtime, queries.facilities, station, hours)
         return row.repair_hours
 
     assert await repair_hours(25) == 76
@@ -345,17 +316,7 @@ async def test_who_is_told_late_to_have_been_heard_all_along_was_not_silent(
     await held.record_all(runtime.database, at=at(24.1))
 
     async def told(hours: float) -> Any:
-        await roll_up(runtime.database, Terms(at(hours), timedelta(days=180), SILENCE))
-        scope = Scope(
-            stations=sa.select(Station.id),
-            roots=Roots(stations=[station.id]),
-            period=Period(DAY, DAY + timedelta(days=1)),
-            by=By.ALL,
-            at=at(hours),
-            retained_since=DAY - timedelta(days=180),
-        )
-        async with runtime.database.read() as tx:
-            (row,) = await queries.promise(tx, scope)
+        (row,) = await asked(runtime, queries.promise, station, hours)
         return row.online_hours, row.outages
 
     assert await told(24.2) == (20, 0)
@@ -380,17 +341,8 @@ async def test_days_after_a_silence_are_counted_anew_when_they_are_told_late(
     await held.record_all(runtime.database, at=at(48.1))
 
     async def online_hours(hours: float) -> float | None:
-        await roll_up(runtime.database, Terms(at(hours), timedelta(days=180), SILENCE))
-        scope = Scope(
-            stations=sa.select(Station.id),
-            roots=Roots(stations=[station.id]),
-            period=Period(DAY + timedelta(days=1), DAY + timedelta(days=2)),
-            by=By.ALL,
-            at=at(hours),
-            retained_since=DAY - timedelta(days=180),
-        )
-        async with runtime.database.read() as tx:
-            (row,) = await queries.promise(tx, scope)
+        next_day = Period(TODAY.to_day, TODAY.to_day + timedelta(days=1))
+        (row,) = await asked(runtime, queries.promise, station, hours, next_day)
         return row.online_hours
 
     assert await online_hours(48.2) == 0

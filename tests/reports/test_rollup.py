@@ -21,7 +21,7 @@ from app.people.admins import Roots
 from app.people.tables import Occupation
 from app.places.rules import Because, Calendar, Kind
 from app.places.tables import Station, Unit
-from app.reports import changes, crowds, queries, rollup, vectors
+from app.reports import changes, crowds, queries, rollup, vectors, versions
 from app.reports.progress import progress
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import By, Grain, Period, span_end, span_of
@@ -740,3 +740,116 @@ async def test_a_version_that_counts_by_other_rules_counts_every_day_anew(
     at += timedelta(minutes=2)
     anew = await roll(runtime, at)
     assert all(anew[key].rolled_at == at for key in before if key[2] == DAY)
+
+
+OLD, NEW = changes.RULES, changes.RULES + 1
+
+
+def count_by(rules: int, patch: pytest.MonkeyPatch) -> None:
+    """Be a process of the version that counts by such rules."""
+    patch.setattr(changes, "RULES", rules)
+    patch.setattr(changes, "CHANGED", changes.changed(rules))
+
+
+async def rolled_at(runtime: Runtime, station: Station) -> datetime:
+    async with runtime.database.read() as tx:
+        row = await tx.get_one(Rollup, (station.id, Grain.DAY, DAY))
+    return row.rolled_at
+
+
+async def test_an_older_version_leaves_the_counting_to_the_newer_one(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+    newer, older = NOON + timedelta(hours=1), NOON + timedelta(hours=2)
+    await roll(runtime, NOON)
+    count_by(NEW, monkeypatch)
+    await roll(runtime, newer)
+    async with runtime.database.write() as tx:
+        tx.add(a_visit(station, NOON, 20, written=older))
+    count_by(OLD, monkeypatch)
+    assert await roll_up(runtime.database, terms(older)) == rollup.Pass(0, 0)
+    assert await rolled_at(runtime, station) == newer
+    count_by(NEW, monkeypatch)
+    counted = await roll(runtime, older + timedelta(minutes=1))
+    assert visits_of(counted[station.id, Grain.DAY, DAY]) == 2
+
+
+async def test_an_older_version_in_the_midst_of_a_pass_writes_nothing_any_more(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it counts a day, the newer one comes, and has found nothing yet."""
+    async with runtime.database.write() as tx:
+        city, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+    real, late = rollup._station_days, NOON + timedelta(minutes=1)
+
+    async def slowly(*given: Any, **named: Any) -> Any:
+        rows = await real(*given, **named)
+        count_by(NEW, monkeypatch)
+        async with runtime.database.write() as tx:
+            assert await versions.announce(tx, at=late)
+        count_by(OLD, monkeypatch)
+        return rows
+
+    monkeypatch.setattr(rollup, "_station_days", slowly)
+    done = await roll_up(runtime.database, terms(NOON))
+    assert (done.found > 0, done.settled) == (True, 0)
+    async with runtime.database.read() as tx:
+        assert await tx.scalar(sa.select(sa.func.count()).select_from(Rollup)) == 0
+        assert (await progress(tx)).counted_at is None
+    monkeypatch.setattr(rollup, "_station_days", real)
+    count_by(NEW, monkeypatch)
+    counted = await roll(runtime, late)
+    assert visits_of(counted[city.id, Grain.YEAR, date(2026, 1, 1)]) == 1
+
+
+async def test_where_the_newer_version_was_taken_back_the_older_one_counts_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the newer one counts all of that anew when it returns."""
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+    count_by(NEW, monkeypatch)
+    await roll(runtime, NOON)
+    count_by(OLD, monkeypatch)
+    alone = NOON + versions.HEARD_FOR
+    await roll(runtime, alone)
+    assert await rolled_at(runtime, station) == alone
+    count_by(NEW, monkeypatch)
+    returned = alone + timedelta(days=3)
+    await roll(runtime, returned)
+    assert await rolled_at(runtime, station) == returned
+
+
+async def test_a_search_that_was_killed_while_it_wrote_down_what_it_found_is_made_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two of its short writes: the watermark moves with the last alone."""
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        days = [NOON - timedelta(days=number) for number in range(4)]
+        tx.add_all(a_visit(station, day, written=day) for day in days)
+    real, left = changes.put_found, [2]
+
+    async def killed(*given: Any) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ConnectionError
+        return await real(*given)
+
+    monkeypatch.setattr(rollup, "NOTED_AT_ONCE", 1)
+    monkeypatch.setattr(rollup, "put_found", killed)
+    with pytest.raises(ConnectionError):
+        await roll_up(runtime.database, terms(NOON))
+    monkeypatch.setattr(rollup, "put_found", real)
+    # Some of it may have been counted meanwhile, by whoever came first.
+    while await rollup.settle_some(runtime.database, terms(NOON)):
+        pass
+    async with runtime.database.read() as tx:
+        assert (await progress(tx)).counted_at is None
+    counted = await roll(runtime)
+    assert visits_of(counted[station.id, Grain.MONTH, date(2026, 11, 1)]) == 4
