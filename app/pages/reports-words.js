@@ -33,7 +33,7 @@ window.REPORT_WORDS = {
     rowsStation: '明细行一次只列一个驿站。请先在表中选一个驿站，或按驿站拆开看。', rowsShort: '明细行一次最多列 31 天。请选短一点的时间。',
     rowsNone: '这个数没有逐条的明细：它是时间或状态的累计。', rowsEmpty: '没有一条明细。', rowsPrivacy: '明细不含姓名、电话和职业。', rowsPrivate: '为保护个人，只给公式，不给计数和明细。',
     rowsElsewhere: '排名用的是别的报表里的数。', openReport: '打开“{name}”报表', moreRows: '再列 {n} 条', byStation: '按驿站拆开看',
-    before: '前期', daysOver: '本期已结束的日子', change: '变化', rateChange: '相对变化', heardIs: '有控制器的时间里，{share} 收到了它的信号', unsure: '浅色：可知时间不到 95%', unknown: '灰底：没有数据', beforeNote: '下面是前期的计数和明细。',
+    before: '前期', counted: '共有几个', daysOver: '本期已结束的日子', change: '变化', rateChange: '相对变化', heardIs: '有控制器的时间里，{share} 收到了它的信号', unsure: '浅色：可知时间不到 95%', unknown: '灰底：没有数据', beforeNote: '下面是前期的计数和明细。',
     noValue: '没有数据，这不是 0：公式里写着什么时候为空，完整度写着哪些时间可知。',
     differs: '刚刚查到的是 {now}，与表中不同：统计在这期间更新了。', exact: '精确值 {value}', of: '分子', per: '分母', loadingSource: '正在查…', page: '已列 {n} 条',
     weekOf: '{day} 起的一周', yes: '是', no: '否', top: '其余 {n}',
@@ -88,7 +88,7 @@ window.REPORT_WORDS = {
     rowsStation: 'Rows are listed of one station at a time. Choose a station first, or look station by station.', rowsShort: 'Rows are listed of at most 31 days. Choose a shorter period.',
     rowsNone: 'There are no single rows behind this figure: it sums up time or states.', rowsEmpty: 'There is not one row.', rowsPrivacy: 'Rows name no worker, number or occupation.', rowsPrivate: 'To protect people only the formula is given, no counts and no rows.',
     rowsElsewhere: 'The ranking takes its figures from other reports.', openReport: 'Open the report “{name}”', moreRows: 'List {n} more', byStation: 'Look station by station',
-    before: 'before', daysOver: 'days that are over', change: 'change', rateChange: 'relative change', heardIs: 'of the time with a controller, it was heard {share}', unsure: 'pale: known for less than 95 % of the time', unknown: 'grey: no data', beforeNote: 'Below are the counts and rows of the period before.',
+    before: 'before', counted: 'of how many', daysOver: 'days that are over', change: 'change', rateChange: 'relative change', heardIs: 'of the time with a controller, it was heard {share}', unsure: 'pale: known for less than 95 % of the time', unknown: 'grey: no data', beforeNote: 'Below are the counts and rows of the period before.',
     noValue: 'No data, which is not 0: the formula says when, and the completeness which time is known.',
     differs: 'Just now it comes to {now}, unlike the table: it was counted anew meanwhile.', exact: 'exactly {value}', of: 'numerator', per: 'denominator', loadingSource: 'Looking…', page: '{n} listed',
     weekOf: 'week of {day}', yes: 'yes', no: 'no', top: '{n} more',
@@ -148,8 +148,8 @@ window.UNITS = { hours: ['小时', 'h'], seconds: ['分钟', 'min'], millisecond
 /* The catalogue's titles are Chinese; in English a field is called by its name, or by these. */
 window.ENGLISH = {
   station: 'Station', name: 'Name', day: 'Day', known_share: 'Time known', reported_share: 'Time reported', unique_workers: 'Unique workers', offhours_share: 'Out-of-hours share', visits_free: 'Visits, staffed', visits_scan: 'Visits, scanned', visits_offline: 'Visits, offline',
-  dwell_mean_s: 'Mean stay', dwell_median_s: 'Median stay', dwell_p90_s: 'Stay, P90', decide_p50_ms: 'Decision P50', decide_p95_ms: 'Decision P95', decide_p99_ms: 'Decision P99', pickup_p50_ms: 'Pick-up P50', pickup_p95_ms: 'Pick-up P95', pickup_p99_ms: 'Pick-up P99',
-  pulse_p50_ms: 'Pulse P50', pulse_p95_ms: 'Pulse P95', pulse_p99_ms: 'Pulse P99', door_p50_ms: 'Door P50', door_p95_ms: 'Door P95', door_p99_ms: 'Door P99',
+  dwell_mean_s: 'Mean stay', dwell_median_s: 'Median stay', dwell_p90_s: 'Stay, P90', decide_p50_ms: 'Decision P50', decide_p95_ms: 'Decision P95', decide_p99_ms: 'Decision P99', decide_timed: 'Timed decisions', pickup_p50_ms: 'Pick-up P50', pickup_p95_ms: 'Pick-up P95', pickup_p99_ms: 'Pick-up P99', pickup_timed: 'Timed pick-ups',
+  pulse_p50_ms: 'Pulse P50', pulse_p95_ms: 'Pulse P95', pulse_p99_ms: 'Pulse P99', pulse_timed: 'Timed pulses', door_p50_ms: 'Door P50', door_p95_ms: 'Door P95', door_p99_ms: 'Door P99', door_timed: 'Timed doors',
   repair_mean_min: 'Mean repair', repair_median_min: 'Median repair', open_faults_over_72h: 'Open faults over 72 h', mttr_min: 'Mean recovery', k: 'k', visits_per_seat: 'Visits per seat', capacity: 'Seats', units: 'Number there', live: 'Going on', seen_at: 'Last heard', unknown: 'Outcome unknown', by_reason: 'Why refused', walk_in: 'Walked in'
 };
 window.CHINESE = { visits_per_seat: '每座位人次' };

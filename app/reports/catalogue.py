@@ -34,6 +34,7 @@ class Field:
     numerator: str | None
     """Of a rate: what is divided, in fields of the same row."""
     denominator: str | None
+    """Of a percentile: of how many it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +220,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "decide_p95_ms": ("95th percentile of the same, nearest rank", "milliseconds"),
     "decide_p99_ms": ("99th percentile of the same, nearest rank", "milliseconds"),
+    "decide_timed": (
+        "of so many scans the time of the decision was recorded, and is in the percentiles; null "
+        "where an older version counted",
+        "count",
+    ),
     "pickup_p50_ms": (
         "median of claimed_at - created_at of the commands, nearest rank of a histogram: the "
         "least value of its bucket, within 3.2 %",
@@ -226,6 +232,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "pickup_p95_ms": ("95th percentile of the same, nearest rank", "milliseconds"),
     "pickup_p99_ms": ("99th percentile of the same, nearest rank", "milliseconds"),
+    "pickup_timed": (
+        "so many commands were claimed, by scans and from afar, and are in the percentiles; null "
+        "where an older version counted",
+        "count",
+    ),
     "pulse_p50_ms": (
         "median of pulsed_at - created_at of executed commands, likewise",
         "milliseconds",
@@ -238,6 +249,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "99th percentile of pulsed_at - created_at of executed commands, likewise",
         "milliseconds",
     ),
+    "pulse_timed": (
+        "so many commands were executed, by scans and from afar, and are in the percentiles; null "
+        "where an older version counted",
+        "count",
+    ),
     "door_p50_ms": (
         "median of opened_at - pulsed_at of executed commands, likewise",
         "milliseconds",
@@ -249,6 +265,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "door_p99_ms": (
         "99th percentile of opened_at - pulsed_at of executed commands, likewise",
         "milliseconds",
+    ),
+    "door_timed": (
+        "of so many executed commands a contact told that the door opened: these are in the "
+        "percentiles; null where an older version counted",
+        "count",
     ),
     "alone_opened": ("passes that controllers opened for while they worked alone", "count"),
     "alone_refused": ("passes that they refused", "count"),
@@ -530,11 +551,26 @@ def described() -> Sequence[Described]:
     return found
 
 
+COUNTED: Mapping[str, str] = {
+    "dwell_median_s": "stays",
+    "dwell_p90_s": "stays",
+    "repair_median_min": "repairs",
+    **{
+        f"{name}_p{percent}_ms": f"{name}_timed"
+        for name in ("decide", "pickup", "pulse", "door")
+        for percent in (50, 95, 99)
+    },
+}
+"""Of each percentile, the field that says of how many it is one."""
+
+
 def field_of(report: str, name: str) -> Field:
     """Give what a field of a report is."""
     formula, unit = FORMULAS[name]
     rate = rate_of(report, name)
-    sides = (None, None) if rate is None else (rate.numerator.words, rate.denominator.words)
+    sides: tuple[str | None, str | None] = (None, COUNTED.get(name))
+    if rate is not None:
+        sides = rate.numerator.words, rate.denominator.words
     says = FORMULAS_OF.get((report, name), formula)
     in_chinese = chinese.FORMULAS_OF.get((report, name), chinese.FORMULAS[name])
     return Field(name, TITLES[name], says, in_chinese, unit, *sides)

@@ -131,18 +131,22 @@ FORMULAS: Mapping[str, str] = {
     ),
     "decide_p95_ms": "同上，第 95 百分位，最近秩",
     "decide_p99_ms": "同上，第 99 百分位，最近秩",
+    "decide_timed": "有这么多次扫码记录了决定时间，百分位由它们得出；由旧版本统计的为空",
     "pickup_p50_ms": (
         "指令从生成到被取走（claimed_at - created_at）的中位数，按直方图的最近秩：取所在格的下限，"
         "误差 3.2 % 以内"
     ),
     "pickup_p95_ms": "同上，第 95 百分位，最近秩",
     "pickup_p99_ms": "同上，第 99 百分位，最近秩",
+    "pickup_timed": "有这么多条指令被取走（扫码和远程），百分位由它们得出；由旧版本统计的为空",
     "pulse_p50_ms": "已执行指令从生成到吸合（pulsed_at - created_at）的中位数，算法同上",
     "pulse_p95_ms": "已执行指令从生成到吸合（pulsed_at - created_at）的第 95 百分位，算法同上",
     "pulse_p99_ms": "已执行指令从生成到吸合（pulsed_at - created_at）的第 99 百分位，算法同上",
+    "pulse_timed": "有这么多条指令已执行（扫码和远程），百分位由它们得出；由旧版本统计的为空",
     "door_p50_ms": "已执行指令从吸合到门打开（opened_at - pulsed_at）的中位数，算法同上",
     "door_p95_ms": "已执行指令从吸合到门打开（opened_at - pulsed_at）的第 95 百分位，算法同上",
     "door_p99_ms": "已执行指令从吸合到门打开（opened_at - pulsed_at）的第 99 百分位，算法同上",
+    "door_timed": "有这么多条已执行指令由门磁证实门已打开，百分位由它们得出；由旧版本统计的为空",
     "alone_opened": "控制器断网独立工作时凭通行码放行的次数",
     "alone_refused": "控制器断网独立工作时拒绝的次数",
     "alone_flagged": "断网时放行、而服务器本应拒绝的次数",

@@ -58,6 +58,7 @@ from app.reports.rules.counters import (
     PULSE,
     REASON,
     REASONS,
+    TIMED,
     C,
     F,
     command,
@@ -66,7 +67,7 @@ from app.reports.rules.counters import (
 )
 from app.reports.rules.rates import COVERAGE, MINUTES, SECONDS
 from app.reports.scope import Scope
-from app.reports.spreads import REPAIRS, percentiles
+from app.reports.spreads import NONE, REPAIRS, percentiles
 from app.reports.sums import Ask, Sums, read
 
 LONG_OUT = timedelta(hours=72)
@@ -126,7 +127,7 @@ async def controllers(
     }
     rows: list[ControllersRow] = []
     for part in (await frame(tx, scope)).parts():
-        sums = await read(tx, part, Ask([_HEARD, (COMMAND, COMMAND + 20)], spreads=[PICKUP]))
+        sums = await read(tx, part, Ask(_OF_CONTROLLERS, spreads=[PICKUP]))
         rows += _controllers(part, sums, enrolled, silent_since)
     return rows
 
@@ -351,7 +352,7 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
     known = _known(part)
     granted, walked, refused = sums[C.GRANTED], sums[C.WALK_INS], sums[C.REFUSED]
     decided = granted + walked + refused
-    latencies = [percentiles(sums.buckets(begins), known) for begins in LATENCIES]
+    latencies = [_latency(sums, begins, known) for begins in LATENCIES]
     # Older versions did not count what became of the others: then some of the granted are missing.
     ends = np.sum([sums[key] for key in (C.EXECUTED, *NOT_EXECUTED)], axis=0)
     settled = known & (ends >= granted)
@@ -376,6 +377,13 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.ALONE_REFUSED], known),
         shown(sums[C.ALONE_FLAGGED], known),
     ]
+
+
+def _latency(sums: Sums, histogram: int, known: Bools) -> Columns:
+    """Give the percentiles of times, and of how many they are."""
+    lines, count = sums.buckets(histogram), sums[TIMED[histogram]]
+    # Older versions did not count them: nought beside a percentile is not known.
+    return [*percentiles(lines, known), shown(count, known & ((count > 0) | (lines[0] == NONE)))]
 
 
 def _by_reason(sums: Sums, known: Bools) -> Column:
@@ -548,7 +556,7 @@ def _controllers(
     known = _known(part)
     state = {state: sums[command(state)] for state in CommandState}
     live = state[CommandState.PENDING] + state[CommandState.CLAIMED]
-    p50, p95, _ = percentiles(sums.buckets(PICKUP), known)
+    p50, p95, _, timed = _latency(sums, PICKUP, known)
     boxes = [enrolled.get(place.id) for place in part.places]
     columns: list[Column] = [
         [place.station for place in part.places],
@@ -568,6 +576,7 @@ def _controllers(
         shown(state[CommandState.UNKNOWN], known),
         p50,
         p95,
+        timed,
     ]
     return list(map(ControllersRow._make, zip(*columns, strict=True)))
 
@@ -583,6 +592,7 @@ LATENCIES = (DECIDE, PICKUP, PULSE, DOOR)
 _COUNTS = (0, 100)
 """The counters of one number each."""
 _HEARD = (C.COMMISSIONED_MS, C.ONLINE_MS + 1)
+_OF_CONTROLLERS = (_HEARD, (COMMAND, COMMAND + 20), (C.TIMED_PICKUP, C.TIMED_PICKUP + 1))
 
 REPORTS: Mapping[str, Report] = {
     "visits": Report(VisitsRow, Ask([_COUNTS], people=True, spreads=[DWELL]), _visits),

@@ -114,18 +114,23 @@ class AccessRow(NamedTuple):
     """From the arrival of a scan at the server to its decision."""
     decide_p95_ms: int | None
     decide_p99_ms: int | None
+    decide_timed: int | None
+    """So many times these are percentiles of; None where an older version did not count them."""
     pickup_p50_ms: int | None
     """From the decision to the controller's claim."""
     pickup_p95_ms: int | None
     pickup_p99_ms: int | None
+    pickup_timed: int | None
     pulse_p50_ms: int | None
     """From the decision to the pulse of the relay."""
     pulse_p95_ms: int | None
     pulse_p99_ms: int | None
+    pulse_timed: int | None
     door_p50_ms: int | None
     """From the pulse to the contact."""
     door_p95_ms: int | None
     door_p99_ms: int | None
+    door_timed: int | None
     alone_opened: int | None
     """By controllers that worked alone."""
     alone_refused: int | None
@@ -316,3 +321,4 @@ class ControllersRow(NamedTuple):
     pickup_p50_ms: int | None
     """From the decision to the claim."""
     pickup_p95_ms: int | None
+    pickup_timed: int | None

@@ -253,6 +253,12 @@ _PERCENTILES = {
     for name, made in _SPREADS.items()
     for percent in ("p50", "p95", "p99")
 }
+_TIMED = {
+    "decide_timed": _scans([C.TIMED_DECIDE], Scan.decide_ms.is_not(None)),
+    "pickup_timed": _commands([C.TIMED_PICKUP], TAKEN),
+    "pulse_timed": _commands([C.TIMED_PULSE], PULSED),
+    "door_timed": _commands([C.TIMED_DOOR], sa.and_(PULSED, OPENED)),
+}
 
 MADE: Mapping[str, Mapping[str, Made]] = {
     "visits": {
@@ -305,6 +311,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "opened": _commands([C.OPENED], sa.and_(BY_SCAN, OPENED)),
         "proven_open_rate": _commands([C.OPENED, C.WITH_CONTACT], WITH_CONTACT),
         **_PERCENTILES,
+        **_TIMED,
         "alone_opened": _alone(C.ALONE_OPENED, OfflineEntry.opened.is_(True)),
         "alone_refused": _alone(C.ALONE_REFUSED, OfflineEntry.opened.is_(False)),
         "alone_flagged": _alone(C.ALONE_FLAGGED, FLAGGED),
@@ -406,6 +413,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         },
         "pickup_p50_ms": _SPREADS["pickup"],
         "pickup_p95_ms": _SPREADS["pickup"],
+        "pickup_timed": _TIMED["pickup_timed"],
     },
 }
 """By report and figure."""

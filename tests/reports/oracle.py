@@ -720,6 +720,7 @@ def access_of(row: Row) -> dict[str, Any]:
     latencies = {"decide": decisions, "pickup": claims, "pulse": pulses, "door": doors}
     for name, values in latencies.items():
         found |= {f"{name}_p{p}_ms": percentile(values, p) for p in (50, 95, 99)}
+        found[f"{name}_timed"] = len(values)
     return found
 
 
@@ -913,6 +914,7 @@ def controllers_of(row: Row) -> dict[str, Any]:
         **{name: states[name] for name in ("executed", "refused", "failed", "expired", "unknown")},
         "pickup_p50_ms": percentile(waits, 50),
         "pickup_p95_ms": percentile(waits, 95),
+        "pickup_timed": len(waits),
     }
 
 

@@ -40,6 +40,8 @@ def test_every_rate_names_the_fields_it_was_divided_of_and_by() -> None:
             said = (field.numerator, field.denominator)
             is_rate = field.unit in ("share", "ratio") or field.name in MEANS
             assert (None not in said) is (is_rate and field.name not in NO_FIELDS), field.name
+            is_percentile = re.search("_(median|p[0-9]+)_", field.name) is not None
+            assert (said[1] is not None) is (None not in said or is_percentile), field.name
             for side in said:
                 assert set(re.findall("[a-z_]+", side or "")) <= names
         assert one.privacy

@@ -7,7 +7,7 @@ stored; what is here may grow at the end of each list and never changes its numb
 Durations are whole milliseconds, quantities thousandths, so that sums are exact integers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 
 from app.doors.rules import CommandState, Reason
@@ -67,6 +67,12 @@ class C(IntEnum):
     """Granted scans whose command was claimed and never acknowledged."""
     UNLOCK_LIVE = 35
     """Granted scans whose command may still be executed."""
+    TIMED_DECIDE = 36
+    """How many times the histogram of decisions holds: what percentiles are of. So the next three;
+    0 in older sums."""
+    TIMED_PICKUP = 37
+    TIMED_PULSE = 38
+    TIMED_DOOR = 39
 
     PERSON_MS = 40
     """The integral of the persons inside."""
@@ -229,6 +235,13 @@ DECIDE = 18_000
 """Histogram of the time from a scan's arrival at the server to its decision, milliseconds."""
 SPREAD = 2_000
 """So many numbers a histogram may take."""
+TIMED: Mapping[int, C] = {
+    DECIDE: C.TIMED_DECIDE,
+    PICKUP: C.TIMED_PICKUP,
+    PULSE: C.TIMED_PULSE,
+    DOOR: C.TIMED_DOOR,
+}
+"""By histogram, how many times it holds."""
 
 REPAIR = 20_000
 """Histograms of the times out of order that ended, one of each kind of facility: REPAIR +

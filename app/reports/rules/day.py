@@ -21,6 +21,7 @@ from app.reports.rules.counters import (
     PICKUP,
     PULSE,
     QUARTERS,
+    TIMED,
     C,
     F,
     bucket,
@@ -355,7 +356,7 @@ def _attempts(
                 _add(counts, C.REFUSED, 1)
                 _add(counts, refused(attempt.reason), 1)
         if attempt.decide_ms is not None:
-            _add(counts, DECIDE + bucket(attempt.decide_ms), 1)
+            _time(counts, DECIDE, attempt.decide_ms)
         if attempt.demand_key is not None:
             is_met = attempt.demand_key in met_alone
             hour, met = demands.get(attempt.demand_key, (attempt.hour, is_met))
@@ -366,14 +367,19 @@ def _attempts(
             _add(hours[hour], C.UNMET, 1)
 
 
+def _time(counts: Counts, histogram: int, ms: int) -> None:
+    _add(counts, histogram + bucket(ms), 1)
+    _add(counts, TIMED[histogram], 1)
+
+
 def _order(order: Order, counts: Counts) -> None:
     _add(counts, command(order.state), 1)
     if order.claimed_ms is not None:
-        _add(counts, PICKUP + bucket(order.claimed_ms), 1)
+        _time(counts, PICKUP, order.claimed_ms)
     if order.pulsed_ms is not None:
-        _add(counts, PULSE + bucket(order.pulsed_ms), 1)
+        _time(counts, PULSE, order.pulsed_ms)
         if order.opened_ms is not None:
-            _add(counts, DOOR + bucket(order.opened_ms - order.pulsed_ms), 1)
+            _time(counts, DOOR, order.opened_ms - order.pulsed_ms)
     if order.by_scan:
         if order.claimed_ms is not None:
             _add(counts, C.CLAIMED, 1)
