@@ -145,6 +145,8 @@ class Raw:
 
     def afterwards(self, station: Station) -> set[tuple[date, int | None]]:
         """Hours in which something happened though it was retired; None: at none of the day's."""
+        if station.retired_at is None:
+            return set()
         if station.id not in self._afterwards:
             facts = [*self.visits, *self.scans, *self.alone, *self.uses, *self.heads]
             mine = [row for row in facts if row.station_id == station.id]
