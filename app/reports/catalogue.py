@@ -297,7 +297,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "seat_hours": (
         "seats x the reporting_hours of each station, summed up, by the seats that there were "
-        "then; of time before those were recorded, by the seats when it was counted",
+        "then; of time before those were recorded, by the first that were",
         "hours",
     ),
     "reporting_person_hours": ("of the person_hours, those within the reporting_hours", "hours"),
@@ -326,7 +326,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "crowded_minutes": (
         "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
         "over midnight: what does is two; of the seats that there were then, and of time before "
-        "those were recorded, when it was counted",
+        "those were recorded, of the first that were",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),

@@ -162,7 +162,7 @@ FORMULAS: Mapping[str, str] = {
         "station_hours 中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的小时；"
         "其中有一部分在此算法之前统计的，为空"
     ),
-    "seat_hours": "座位数（当时的；没有记录的时间取统计时的）× 每个驿站的 reporting_hours，求和",
+    "seat_hours": "座位数（当时的；开始记录以前取最早记录的）× 每个驿站的 reporting_hours，求和",
     "reporting_person_hours": "person_hours 中落在 reporting_hours 内的",
     "reporting_used_hours": "used_hours 中落在 reporting_hours 内的",
     "avg_occupancy": (
@@ -180,7 +180,7 @@ FORMULAS: Mapping[str, str] = {
     "time_utilization": "reporting_used_hours / reporting_hours",
     "crowded_minutes": (
         "座位占用达到 90 % 且连续 5 分钟以上的时间，跨过午夜则两边各算一段；"
-        "座位数以当时为准，没有记录的时间以统计时为准"
+        "座位数以当时为准，开始记录以前的时间以最早记录的为准"
     ),
     "kind": "设施的种类",
     "units": "在用驿站现在有几台（件）；按时间拆分时为空",

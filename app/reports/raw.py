@@ -17,7 +17,7 @@ from app.doors.rules import CommandState, state_now
 from app.doors.tables import Command, Door, OfflineEntry, Scan
 from app.people.tables import Worker
 from app.places.rules import Kind
-from app.places.tables import Facility, Station
+from app.places.tables import Facility, Station, StationModes
 from app.reports import health
 from app.reports.rules import Grain
 from app.reports.rules.day import Alone, Attempt, Facts, Order, Stay, Use, ms_of, quarter_edges
@@ -66,6 +66,7 @@ _VISIT, _WORKER, _ALONE = table_of(Visit), table_of(Worker), table_of(OfflineEnt
 _SCAN, _COMMAND, _DOOR = table_of(Scan), table_of(Command), table_of(Door)
 _USE, _FACILITY, _HEADS = table_of(FacilityUse), table_of(Facility), table_of(WalkInCount)
 _STATION, _ROLLUP = table_of(Station), table_of(Rollup)
+_MODES = table_of(StationModes)
 
 
 async def read_days(
@@ -79,8 +80,7 @@ async def read_days(
 
     A station's days must be its oldest that are due: stays reach from one into the next.
     """
-    query = sa.select(_STATION.c.id, _STATION.c.timezone, _STATION.c.capacity)
-    places = {row.id: row for row in await tx.execute(query.where(_STATION.c.id.in_(list(due))))}
+    places = {row.id: row for row in await tx.execute(_places(list(due)))}
     days = [day for each in due.values() for day in each]
     if not places:
         return {}
@@ -105,7 +105,7 @@ async def read_days(
                 facts = Facts(
                     timezone=place.timezone,
                     day=day,
-                    capacity=place.capacity,
+                    capacity=_capacity(place, day),
                     seats=stood[cell].seats,
                     stays=stays.get(cell, ()),
                     attempts=attempts.get(cell, ()),
@@ -121,6 +121,37 @@ async def read_days(
 
     # Thousands of rows: beside the loop that doors wait on.
     return await asyncio.to_thread(told)
+
+
+def _places(stations: Sequence[uuid.UUID]) -> sa.Select[Any]:
+    """Select stations, and the first record of how many seats each had."""
+    any_day = _MODES.alias("any_day").c
+    first = (
+        sa.select(sa.func.min(any_day.local_day))
+        .where(any_day.station_id == _STATION.c.id, any_day.seats.is_not(None))
+        .correlate(_STATION)
+        .scalar_subquery()
+    )
+    c = _STATION.c
+    return (
+        sa.select(c.id, c.timezone, c.capacity, _MODES.c.local_day, _MODES.c.seats)
+        .outerjoin_from(
+            _STATION,
+            _MODES,
+            sa.and_(_MODES.c.station_id == c.id, _MODES.c.local_day == first),
+        )
+        .where(c.id.in_(stations))
+    )
+
+
+def _capacity(place: Any, day: date) -> int:
+    """Say how many seats there were on a day of which that is not recorded.
+
+    As many as when it was recorded first, whenever they are counted; after the record, as now.
+    """
+    if place.local_day is None or day >= place.local_day:
+        return place.capacity  # type: ignore[no-any-return]  # Of a row.
+    return place.seats[0][2]  # type: ignore[no-any-return]  # Of JSON.
 
 
 def _stays(

@@ -136,13 +136,13 @@ class Life:
         return kind, published in (Kind.FREE, Kind.SCAN)
 
     def seats(self, at: datetime, today: int) -> int:
-        """Say how many seats there were: where nobody wrote it down, as many as today."""
-        for since, until, number in self.seated:
-            if since <= at < until:
+        """Say how many: before that was written down as many as then, and after it today's."""
+        for _, until, number in self.seated:
+            if at < until:
                 return number
-        if self.recorded is None or not self.recorded[0] <= at < self.recorded[1]:
+        if self.recorded is None or at >= self.recorded[1]:
             return today
-        return self._version(at).seats
+        return self._version(max(at, self.recorded[0])).seats
 
     def _dated(self, at: datetime) -> tuple[Change, ...]:
         """Give the exceptions of whatever rules stood last before the day began."""

@@ -144,7 +144,7 @@ class Facts:
     timezone: str
     day: date
     capacity: int
-    """The seats of today: of time of which no others are recorded."""
+    """Of time of which none are recorded, but that before a record on the same day."""
     seats: Sequence[tuple[int, int, int]] = ()
     """From when until when there were how many, as far as it is recorded, in order."""
     stays: Sequence[Stay] = ()
@@ -315,7 +315,7 @@ def _presence(facts: Facts, reporting: Sequence[tuple[int, int]], found: Counted
 
 
 def _seated(facts: Facts, begins: int, ends: int) -> Sequence[tuple[int, int, int]]:
-    """Say how many seats there were all through a day: where none are recorded, those of today."""
+    """Say how many seats there were all through a day; before the first record, as many as then."""
     found: list[tuple[int, int, int]] = []
 
     def goes_on(until: int, seats: int) -> None:
@@ -327,7 +327,7 @@ def _seated(facts: Facts, begins: int, ends: int) -> Sequence[tuple[int, int, in
         found.append((since, until, seats))
 
     for since, until, seats in facts.seats:
-        goes_on(min(since, ends), facts.capacity)
+        goes_on(min(since, ends), facts.capacity if found else seats)
         goes_on(min(until, ends), seats)
     goes_on(ends, facts.capacity)
     return found
