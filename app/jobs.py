@@ -121,7 +121,7 @@ async def watch_staff(held: Runtime) -> None:
 
 async def record_modes(held: Runtime) -> None:
     """Write down which modes held until now."""
-    await modes.record_all(held.database, at=held.now())
+    await modes.record_all(held.database, now=held.now)
 
 
 async def roll_up(held: Runtime) -> None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.clock import Now
 from app.db.engine import Database
 from app.db.types import table_of
 from app.db.upsert import upsert
@@ -93,15 +94,19 @@ async def record(tx: AsyncSession, station_ids: Sequence[uuid.UUID], *, at: date
         await _record(tx, ordered[first : first + AT_ONCE], at=at)
 
 
-async def record_all(database: Database, *, at: datetime) -> None:
-    """Write down what held at every station until now."""
+async def record_all(database: Database, *, now: Now) -> None:
+    """Write down what held at every station until now, each by its own clock's reading.
+
+    Of many thousands the last is written minutes after the first, and whoever looks for what is new
+    by the instant of the change must not have looked past it before it was written.
+    """
     async with database.read() as tx:
         ids = (await tx.scalars(sa.select(_STATIONS.c.id).order_by(_STATIONS.c.id))).all()
     for first in range(0, len(ids), AT_ONCE):
         behind = True
         while behind:
             async with database.write() as tx:
-                behind = await _record(tx, ids[first : first + AT_ONCE], at=at, reach=REACH)
+                behind = await _record(tx, ids[first : first + AT_ONCE], at=now(), reach=REACH)
 
 
 async def windows(

@@ -21,7 +21,7 @@ from app.places.stations import Wanted
 from app.places.tables import ModeChange, Station, StationModes
 from app.runtime import Runtime
 from tests.support.statements import statements_of
-from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS, a_controller, a_station
+from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS, a_controller, a_station, always
 
 pytestmark = pytest.mark.anyio
 
@@ -63,10 +63,10 @@ async def amends(runtime: Runtime, station: Station, at: datetime, **changes: An
 
 async def test_hours_amended_at_noon_leave_the_morning_as_it_was(runtime: Runtime) -> None:
     station = await new_station(runtime)
-    await held.record_all(runtime.database, at=MIDNIGHT + 9 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 9 * HOUR))
     await amends(runtime, station, MIDNIGHT + 12 * HOUR, staffed_hours=EVENINGS)
     for hour in (13, 13, 24):
-        await held.record_all(runtime.database, at=MIDNIGHT + hour * HOUR)
+        await held.record_all(runtime.database, now=always(MIDNIGHT + hour * HOUR))
     assert await a_day(runtime, station) == [
         (0, 8, "scan", "weekly"),
         (8, 12, "free", "weekly"),
@@ -91,7 +91,7 @@ async def test_hours_amended_by_a_file_leave_the_morning_as_it_was(runtime: Runt
             at=MIDNIGHT + 12 * HOUR,
         )
     assert done.amended == 1
-    await held.record_all(runtime.database, at=MIDNIGHT + 15 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 15 * HOUR))
     found = await a_day(runtime, station)
     assert [one[:3] for one in found] == [
         (0, 8, "scan"),
@@ -118,7 +118,7 @@ async def test_staff_who_come_late_leave_their_absence_recorded(runtime: Runtime
         assert await attendance.confirm(
             tx, runtime.wakeups, row, actor=COMMAND_LINE, at=MIDNIGHT + 10 * HOUR
         )
-    await held.record_all(runtime.database, at=MIDNIGHT + 11 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 11 * HOUR))
     assert await a_day(runtime, station) == [
         (0, 8, "scan", "weekly"),
         (8, 9, "free", "weekly"),
@@ -142,7 +142,7 @@ async def seats(runtime: Runtime, station: Station) -> list[tuple[float, float, 
 
 async def test_seats_that_become_more_leave_those_that_there_were(runtime: Runtime) -> None:
     station = await new_station(runtime, capacity=10)
-    await held.record_all(runtime.database, at=MIDNIGHT + 9 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 9 * HOUR))
     await amends(runtime, station, MIDNIGHT + 12 * HOUR, capacity=30)
     await amends(runtime, station, MIDNIGHT + 13 * HOUR, max_stay_min=30)
     async with runtime.database.write() as tx:
@@ -151,7 +151,7 @@ async def test_seats_that_become_more_leave_those_that_there_were(runtime: Runti
             tx, runtime.wakeups, content, within=None, dry_run=False, actor=COMMAND_LINE,
             at=MIDNIGHT + 15 * HOUR,
         )  # fmt: skip
-    await held.record_all(runtime.database, at=MIDNIGHT + 30 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 30 * HOUR))
     assert await seats(runtime, station) == [(0, 12, 10), (12, 15, 30), (15, 24, 20), (24, 30, 20)]
 
 
@@ -159,11 +159,11 @@ async def test_of_a_record_from_before_seats_were_only_what_follows_is_known(
     runtime: Runtime,
 ) -> None:
     station = await new_station(runtime, capacity=10)
-    await held.record_all(runtime.database, at=MIDNIGHT + 9 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 9 * HOUR))
     async with runtime.database.write() as tx:
         await tx.execute(sa.update(StationModes).values(seats=None))
     assert await seats(runtime, station) == []
-    await held.record_all(runtime.database, at=MIDNIGHT + 12 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 12 * HOUR))
     assert await seats(runtime, station) == [(9, 12, 10)]
 
 
@@ -181,7 +181,7 @@ async def test_an_override_that_reaches_back_does_not_change_what_held(runtime: 
         await stations.retire_change(
             tx, runtime.wakeups, row, change, actor=COMMAND_LINE, at=MIDNIGHT + 11 * HOUR
         )
-    await held.record_all(runtime.database, at=MIDNIGHT + 12 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 12 * HOUR))
     assert await a_day(runtime, station) == [
         (0, 8, "scan", "weekly"),
         (8, 10, "free", "weekly"),
@@ -232,7 +232,7 @@ async def test_promised_is_what_was_published_before_the_day_began(
             )
         )  # fmt: skip
     for hour in (9, 12, 12.5, 20, 30):
-        await held.record_all(runtime.database, at=MIDNIGHT + hour * HOUR)
+        await held.record_all(runtime.database, now=always(MIDNIGHT + hour * HOUR))
     assert await promised(runtime, station) == expected
     assert [one[:2] for one in await a_day(runtime, station) if one[2] == "free"] == [
         (8, 10),
@@ -260,7 +260,7 @@ async def test_a_closure_that_is_extended_on_the_day_takes_away_what_was_promise
     for until, at in ((12, MIDNIGHT - 48 * HOUR), (48, amended_at), (30, MIDNIGHT + 30 * HOUR)):
         wanted = Wanted(ChangeKind.CLOSED, begins, MIDNIGHT + until * HOUR, "")
         await says(runtime, station, wanted, at=at)
-    await held.record_all(runtime.database, at=MIDNIGHT + 48 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 48 * HOUR))
     assert await promised(runtime, station) == expected
     assert await promised(runtime, station, DAY + timedelta(days=1)) == expected_after
     assert [one[:2] for one in await a_day(runtime, station) if one[2] == "free"] == [
@@ -280,7 +280,7 @@ async def test_an_evening_that_was_announced_and_is_withdrawn_on_the_day_was_pro
     wanted = Wanted(ChangeKind.STAFFED, MIDNIGHT + 19 * HOUR, MIDNIGHT + 22 * HOUR, "")
     await says(runtime, station, wanted, at=MIDNIGHT - 48 * HOUR)
     await says(runtime, station, None, at=withdrawn_at)
-    await held.record_all(runtime.database, at=MIDNIGHT + 24 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 24 * HOUR))
     assert await promised(runtime, station) == expected
 
 
@@ -292,7 +292,7 @@ async def test_a_closure_that_is_withdrawn_on_the_day_promises_nothing(runtime: 
     other = Wanted(ChangeKind.STAFF_ONLY, wanted.from_at, wanted.until_at, "清洁")
     await says(runtime, station, other, at=MIDNIGHT + 9 * HOUR)
     await says(runtime, station, None, at=MIDNIGHT + 12 * HOUR)
-    await held.record_all(runtime.database, at=MIDNIGHT + 24 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 24 * HOUR))
     assert await promised(runtime, station) == [(8, 10), (16, 18)]
 
 
@@ -323,10 +323,10 @@ async def test_of_an_older_record_what_held_was_promised_but_what_nobody_foresaw
             await stations.add_change(
                 tx, runtime.wakeups, row, Tier.OVERRIDE, wanted, actor=COMMAND_LINE, at=MIDNIGHT
             )
-    await held.record_all(runtime.database, at=MIDNIGHT + 12 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 12 * HOUR))
     async with runtime.database.write() as tx:
         await tx.execute(sa.update(StationModes).values(promised=None))
-    await held.record_all(runtime.database, at=MIDNIGHT + 24 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 24 * HOUR))
     assert await promised(runtime, station) == [(8, 10), (11, 18)]
 
 
@@ -338,7 +338,7 @@ async def test_holidays_that_come_in_at_noon_leave_the_morning_as_it_was(runtime
         await calendar.import_days(
             tx, runtime.wakeups, content, actor=COMMAND_LINE, at=MIDNIGHT + 12 * HOUR
         )
-    await held.record_all(runtime.database, at=MIDNIGHT + 13 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 13 * HOUR))
     found = await a_day(runtime, station)
     assert [one[:3] for one in found] == [(0, 8, "closed"), (8, 12, "free"), (12, 13, "closed")]
 
@@ -349,7 +349,7 @@ async def test_a_retired_station_is_recorded_until_then(runtime: Runtime) -> Non
         row = await stations.get_station(tx, station.id)
         at = MIDNIGHT + 3 * HOUR
         await stations.retire(tx, runtime.wakeups, row, actor=COMMAND_LINE, at=at)
-    await held.record_all(runtime.database, at=MIDNIGHT + 30 * HOUR)
+    await held.record_all(runtime.database, now=always(MIDNIGHT + 30 * HOUR))
     assert await a_day(runtime, station) == [(0, 3, "scan", "weekly")]
 
 
@@ -361,7 +361,7 @@ async def test_a_station_that_changes_its_zone_has_no_gap_and_no_time_twice(
     station = await new_station(runtime, timezone=zones[0])
     await amends(runtime, station, MIDNIGHT + hour * HOUR, timezone=zones[1])
     for later in (24, 25, 60):
-        await held.record_all(runtime.database, at=MIDNIGHT + later * HOUR)
+        await held.record_all(runtime.database, now=always(MIDNIGHT + later * HOUR))
     async with runtime.database.read() as tx:
         found = await held.windows(tx, [station.id], from_day=DAY, to_day=DAY + timedelta(days=2))
     spans = [(hour_of(one.from_ms), hour_of(one.until_ms)) for one in found[station.id].held]
@@ -378,7 +378,7 @@ async def test_recording_in_any_steps_gives_what_the_mode_function_says(runtime:
     at = MIDNIGHT
     while at < MIDNIGHT + timedelta(days=5):
         at += timedelta(seconds=chance.randint(1, 100_000))
-        await held.record_all(runtime.database, at=at)
+        await held.record_all(runtime.database, now=always(at))
     async with runtime.database.read() as tx:
         rows = (await tx.scalars(sa.select(StationModes).order_by(StationModes.local_day))).all()
         found = await held.windows(
@@ -415,9 +415,9 @@ async def test_a_change_and_the_job_at_once_write_no_time_twice(runtime: Runtime
         at = MIDNIGHT + hour * HOUR
         hours = EVENINGS if hour % 2 else DAY_AND_NIGHT
         await asyncio.gather(
-            held.record_all(runtime.database, at=at),
+            held.record_all(runtime.database, now=always(at)),
             amends(runtime, station, at, staffed_hours=hours),
-            held.record_all(runtime.database, at=at),
+            held.record_all(runtime.database, now=always(at)),
         )
     assert [one[:3] for one in await a_day(runtime, station)] == [
         (0, 2, "scan"),
@@ -433,7 +433,9 @@ async def test_the_job_waits_for_whoever_is_changing_the_rules(runtime: Runtime)
         await stations.amend(
             tx, runtime.wakeups, row, changes=hours, actor=COMMAND_LINE, at=MIDNIGHT + 12 * HOUR
         )
-        job = asyncio.create_task(held.record_all(runtime.database, at=MIDNIGHT + 15 * HOUR))
+        job = asyncio.create_task(
+            held.record_all(runtime.database, now=always(MIDNIGHT + 15 * HOUR))
+        )
         await asyncio.sleep(0.3)
     await job
     found = await a_day(runtime, station)
@@ -444,10 +446,31 @@ async def test_stations_are_recorded_by_few_statements(runtime: Runtime) -> None
     for _ in range(5):
         await new_station(runtime)
     with statements_of(runtime.database) as statements:
-        await held.record_all(runtime.database, at=MIDNIGHT + HOUR)
+        await held.record_all(runtime.database, now=always(MIDNIGHT + HOUR))
     few = len(statements)
     for _ in range(20):
         await new_station(runtime)
     with statements_of(runtime.database) as statements:
-        await held.record_all(runtime.database, at=MIDNIGHT + 2 * HOUR)
+        await held.record_all(runtime.database, now=always(MIDNIGHT + 2 * HOUR))
     assert len(statements) <= few
+
+
+async def test_each_station_is_recorded_by_the_clock_of_its_own_write(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a country's stations the last is written minutes after the first.
+
+    Whoever looks for what is new by the instant of the change must not have looked past it.
+    """
+    monkeypatch.setattr(held, "AT_ONCE", 1)
+    async with runtime.database.write() as tx:
+        for _ in range(2):
+            await a_station(tx, at=MIDNIGHT)
+    readings = iter([MIDNIGHT + HOUR, MIDNIGHT + 2 * HOUR])
+    await held.record_all(runtime.database, now=lambda: next(readings))
+    async with runtime.database.read() as tx:
+        rows = (
+            await tx.execute(sa.select(StationModes).order_by(StationModes.changed_at))
+        ).scalars()
+        told = [(row.changed_at, row.recorded_until) for row in rows]
+    assert told == [(MIDNIGHT + n * HOUR, MIDNIGHT + n * HOUR) for n in (1, 2)]

@@ -21,7 +21,7 @@ from app.runtime import Runtime
 from app.visits import headcounts
 from app.visits.headcounts import HeadCount
 from app.visits.tables import WalkInCount
-from tests.support.worlds import DAY_AND_NIGHT, a_station, an_admin
+from tests.support.worlds import DAY_AND_NIGHT, a_station, always, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def a_place(runtime: Runtime, **station: Any) -> Station:
     async with runtime.database.write() as tx:
         found = await a_station(tx, at=at(-30), **station)
     for hours in (0, 24, 48):
-        await held.record_all(runtime.database, at=at(hours))
+        await held.record_all(runtime.database, now=always(at(hours)))
     return found
 
 

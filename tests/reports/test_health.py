@@ -30,7 +30,7 @@ from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit
 from tests.support.statements import statements_of
-from tests.support.worlds import a_controller, a_station
+from tests.support.worlds import a_controller, a_station, always
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +102,7 @@ async def a_place(
     async with runtime.database.write() as tx:
         for status, hours in ((FacilityStatus.WORKING, 9.5), (FacilityStatus.OUT_OF_ORDER, 7.5)):
             await facilities.report_status(tx, oven.id, status, status_at=at(hours), at=at(24))
-    await held.record_all(runtime.database, at=at(24))
+    await held.record_all(runtime.database, now=always(at(24)))
     return station
 
 
@@ -221,7 +221,7 @@ async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_to
         ]
         for oven, said_at, status in words:
             await facilities.report_status(tx, oven.id, status, status_at=said_at, at=said_at)
-    await held.record_all(runtime.database, at=at(24))
+    await held.record_all(runtime.database, now=always(at(24)))
 
     async def told(period: Period, hours: float, by: By = By.ALL) -> Sequence[Any]:
         return [
@@ -256,7 +256,7 @@ async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it
         (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-100))
         for said_at, status in ((at(-38), broken), (at(12), working)):
             await facilities.report_status(tx, oven.id, status, status_at=said_at, at=said_at)
-    await held.record_all(runtime.database, at=at(24))
+    await held.record_all(runtime.database, now=always(at(24)))
 
     async def told(hours: float) -> Any:
         (row,) = await asked(runtime, queries.facilities, station, hours)
@@ -289,7 +289,7 @@ async def test_a_late_word_that_it_worked_shortens_the_fault_that_began_after_it
         for said_at, status in ((at(-64), broken), (at(-38), broken), (at(12), working)):
             await facilities.report_status(tx, oven.id, status, status_at=said_at, at=said_at)
         await spells.count(tx, oven.id, 2, at=at(-50))
-    await held.record_all(runtime.database, at=at(24))
+    await held.record_all(runtime.database, now=always(at(24)))
 
     async def repair_hours(hours: float) -> float | None:
         (row,) = await asked(runtime, queries.facilities, station, hours)
@@ -313,7 +313,7 @@ async def test_who_is_told_late_to_have_been_heard_all_along_was_not_silent(
         heard = Presence(at(-30), at(20))
         await outages.note_returns(tx, {controller_id: [heard]}, silence=SILENCE, at=at(20))
         (await tx.get_one(Controller, controller_id)).seen_at = at(20)
-    await held.record_all(runtime.database, at=at(24.1))
+    await held.record_all(runtime.database, now=always(at(24.1)))
 
     async def told(hours: float) -> Any:
         (row,) = await asked(runtime, queries.promise, station, hours)
@@ -338,7 +338,7 @@ async def test_days_after_a_silence_are_counted_anew_when_they_are_told_late(
         heard = Presence(at(-30), at(10))
         await outages.note_returns(tx, {controller_id: [heard]}, silence=SILENCE, at=at(10))
         (await tx.get_one(Controller, controller_id)).seen_at = at(10)
-    await held.record_all(runtime.database, at=at(48.1))
+    await held.record_all(runtime.database, now=always(at(48.1)))
 
     async def online_hours(hours: float) -> float | None:
         next_day = Period(TODAY.to_day, TODAY.to_day + timedelta(days=1))
@@ -360,7 +360,7 @@ async def test_stations_are_read_by_a_fixed_number_of_statements(runtime: Runtim
             await a_controller(tx, station, at=at(-30))
             new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
             await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
-    await held.record_all(runtime.database, at=at(24))
+    await held.record_all(runtime.database, now=always(at(24)))
     counts = []
     for some in (places[:1], places):
         async with runtime.database.read() as tx:

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.clock import Now
 from app.db.types import new_id
 from app.doors.registry import NewDoor, add_doors, poster_token
 from app.doors.tables import Controller, Door, ListeningSpell
@@ -51,6 +52,11 @@ OFFICE_HOURS: dict[str, Any] = {
     "makeup_workday": None,
 }
 """Staffed from eight to six, every day."""
+
+
+def always(at: datetime) -> Now:
+    """Read a clock that stands."""
+    return lambda: at
 
 
 async def a_unit(

@@ -19,7 +19,7 @@ from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
 from tests.conftest import Clock
-from tests.support.worlds import a_controller, a_station, a_worker, an_admin
+from tests.support.worlds import a_controller, a_station, a_worker, always, an_admin
 from tests.usual.test_profiles import TODAY, counted, make
 
 pytestmark = pytest.mark.anyio
@@ -299,7 +299,9 @@ async def test_who_walked_in_in_hours_that_are_staffed_no_more_may_still_be_ther
             actor=COMMAND_LINE,
             at=runtime.now(),
         )
-    await record_all(runtime.database, at=at_local(15, 30))  # The record goes on with the new.
+    await record_all(
+        runtime.database, now=always(at_local(15, 30))
+    )  # The record goes on with the new.
     for at, found in (
         (at_local(15, 59), (None, "hardly_counted")),
         (at_local(16, 1), ("空闲", None)),
