@@ -107,7 +107,7 @@ class Crowd:
                 "challenge_id": asked["challenge_id"],
                 "code": code,
                 "occupation": self._rng.choice(list(Occupation)).value,
-                "consent": {"version": "2026-11"},
+                "consent": {"version": "2026-12"},
             },
         )
         return {"Authorization": f"Bearer {session['access_token']}"}

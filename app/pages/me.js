@@ -32,7 +32,7 @@ window.yizhanMe = function (call, t, $) {
     if (me.consent) {
       button(t('withdraw'), function () { call('PATCH', '/v1/me', { consent: null }).then(again); });
     } else {
-      button(t('give'), function () { call('PATCH', '/v1/me', { consent: { version: '2026-11' } }).then(again); });
+      button(t('give'), function () { call('PATCH', '/v1/me', { consent: { version: '2026-12' } }).then(again); });
     }
     var link = document.createElement('a');
     link.href = '/v1/me/export'; link.className = 'second'; link.textContent = t('exportMe');

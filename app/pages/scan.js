@@ -1,7 +1,7 @@
 /* The page behind a door's code: sign in once, open, show which of the four facts is true. */
 'use strict';
 (function () {
-  var CONSENT_VERSION = '2026-11';
+  var CONSENT_VERSION = '2026-12';
   var NOT_ANSWERED_AFTER_S = 3;
   var RESEND_S = 60;
   var token = readable(location.pathname.replace(/^\/s\//, ''));

@@ -4,7 +4,7 @@ window.WORDS = {
   zh: {
     brand: '工会驿站', loading: '请稍候…', signIn: '首次使用，请登录', phone: '手机号', getCode: '获取验证码',
     enterCode: '输入短信验证码', sentTo: '已发送至 ', code: '验证码（6位）', occupation: '您的职业（可不选）',
-    consent: '我同意（可不勾选）：为统计驿站使用情况，记录我的到访时间和地点，实名保存180天，之后只留匿名数字；可随时撤回。不勾选也能开门。',
+    consent: '我同意（可不勾选）：为统计驿站使用情况，记录我的到访时间和地点，实名保存180天；当年是否到过某站（不含时间）留到次年1月中旬，用于年度人数；之后只留匿名数字。可随时撤回。不勾选也能开门。',
     openDoor: '登录并开门', resend: '重新获取', resendIn: '秒后可重发', otherPhone: '换个号码', open: '开门',
     decided: '已同意', claimed: '控制器已收到', opened: '门已开', again: '再试一次', elsewhere: '附近现在可用的驿站',
     nowhere: '附近暂时没有可用的驿站。', leave: '我要离开', left: '已记录离开，慢走。', mine: '我的数据',
@@ -28,7 +28,7 @@ window.WORDS = {
   en: {
     brand: 'Union rest station', loading: 'One moment…', signIn: 'First time: sign in', phone: 'Mobile number', getCode: 'Send me a code',
     enterCode: 'Enter the code from the SMS', sentTo: 'Sent to ', code: 'Code (6 digits)', occupation: 'Your work (optional)',
-    consent: 'I agree (optional): my visits, with time and place, are kept under my name for 180 days to count how stations are used, afterwards only as anonymous figures; I can withdraw at any time. The door opens without this too.',
+    consent: 'I agree (optional): my visits, with time and place, are kept under my name for 180 days to count how stations are used; that I came to a station in a year, without when, until the middle of the next January, to count each person once; afterwards only anonymous figures. I can withdraw at any time. The door opens without this too.',
     openDoor: 'Sign in and open', resend: 'Send again', resendIn: ' s until you can resend', otherPhone: 'Other number', open: 'Open',
     decided: 'Allowed', claimed: 'Controller has it', opened: 'Door open', again: 'Try again', elsewhere: 'Open near you now',
     nowhere: 'No other station near you is open now.', leave: 'I am leaving', left: 'Noted. Take care.', mine: 'My data',

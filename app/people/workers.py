@@ -46,8 +46,9 @@ class NewListing:
 KEPT_OUT_FOR = timedelta(days=180)
 """How long a blocked number stays blocked after its worker was erased."""
 
-CONSENT_VERSIONS = frozenset({"2026-11"})
-"""The texts of consent that the phone page showed; each says for how long data is kept."""
+CONSENT_VERSIONS = frozenset({"2026-11", "2026-12"})
+"""The texts of consent that the phone page showed; each says for how long data is kept, the second
+also that of a year it is kept who came where, until it is closed."""
 
 
 @dataclass(frozen=True, slots=True)
