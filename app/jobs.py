@@ -33,7 +33,7 @@ from app.people import sign_in
 from app.places import calendar
 from app.places import held as modes
 from app.places.rules import CITY_ZONE, local_day
-from app.reports import rollup
+from app.reports import changes, rollup
 from app.runtime import Runtime
 from app.usual import profiles
 from app.visits import presence
@@ -62,6 +62,13 @@ class Job:
     """Waits for a minute after the start: with the server all controllers come back."""
     is_nightly: bool = False
     """Runs once a day, as soon as the day before is counted; looks so often whether it is time."""
+    version: int | None = None
+    """Of what only one of several versions does: each takes turns among its own."""
+
+    @property
+    def turn(self) -> str:
+        """What processes take turns at."""
+        return self.name if self.version is None else f"{self.name} {self.version}"
 
 
 async def expire_commands(held: Runtime) -> None:
@@ -173,7 +180,7 @@ JOBS: tuple[Job, ...] = (
     Job("watch-staff", timedelta(seconds=30), watch_staff),
     Job("sweep-visits", timedelta(minutes=1), sweep_visits),
     Job("record-modes", timedelta(minutes=15), record_modes, is_patient=True),
-    Job("roll-up", timedelta(minutes=1), roll_up, is_patient=True),
+    Job("roll-up", timedelta(minutes=1), roll_up, is_patient=True, version=changes.RULES),
     Job(
         "usual-profiles",
         timedelta(minutes=15),
@@ -276,7 +283,7 @@ class _Turn:
             return True
         async with held.database.write() as tx:
             taken = await leases.take(
-                tx, job.name, holder=self._holder, at=held.now(), duration=duration
+                tx, job.turn, holder=self._holder, at=held.now(), duration=duration
             )
         self._until = begun + duration.total_seconds() if taken else float("-inf")
         return taken

@@ -36,7 +36,7 @@
   /* What is supposed not to have been, and where its words stand. */
   var IGNORED = [['exception', 'because'], ['override', 'because'], ['staff_absent', 'because'], ['controller_offline', 'reason'], ['display_required', 'reason'], ['rate_limited', 'reason'], ['impossible_travel', 'reason']];
   var DAYS = { mon: 1, tue: 2, wed: 3, thu: 4, fri: 5, sat: 6, sun: 7, '一': 1, '二': 2, '三': 3, '四': 4, '五': 5, '六': 6, '日': 7, '天': 7 };
-  var SPECIAL = { ph: 'public_holiday', '节假日': 'public_holiday', mw: 'makeup_workday', '调休': 'makeup_workday' };
+  var SPECIAL = { ph: 'public_holiday', '节假日': 'public_holiday', mw: 'makeup_workday', '调休': 'makeup_workday', '调休上班日': 'makeup_workday' };
   var TIMES = ['hour', 'day', 'weekday', 'day_class', 'week', 'month'];
   var PATH = '/v1/admin/reports/what-if';
 

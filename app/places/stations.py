@@ -298,6 +298,10 @@ async def amend_change(
         raise ModeChangeNotFound
     _check(change.tier, wanted, at)
     await held.record(tx, [station.id], at=at)
+    # Whoever was at it first has ended: the station is locked from here on.
+    await tx.refresh(change)
+    if change.retired_at is not None:
+        raise ModeChangeNotFound
     _keep(tx, change, at=at)
     change.kind, change.note = wanted.kind, wanted.note
     change.from_at, change.until_at = wanted.from_at, wanted.until_at
@@ -316,8 +320,9 @@ async def retire_change(
     at: datetime,
 ) -> ModeChange:
     """Withdraw an exception or override; again changes nothing."""
+    await held.record(tx, [station.id], at=at)
+    await tx.refresh(change)  # Whoever was at it first has ended: the station is locked.
     if change.retired_at is None:
-        await held.record(tx, [station.id], at=at)
         _keep(tx, change, at=at)
         change.retired_at = at
         change.changed_at = at

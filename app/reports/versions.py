@@ -6,8 +6,8 @@ so writes nothing any more: neither a day, nor what is due of it. It looks in th
 would settle a day, and so also in the midst of a pass: a due that it took before is made anew by
 whatever the newer version finds, and is the newer one's to settle.
 
-When the newer version is not heard for long, it was taken back: the older one counts again, and
-makes the newer one forget how far it had come, so that it will count every day anew if it returns.
+When the newer version is not heard for long, it was taken back: the older one counts every day
+anew, and makes the newer one forget how far it had come, so that it does the same if it returns.
 """
 
 from datetime import datetime, timedelta
@@ -36,7 +36,8 @@ async def is_superseded(tx: AsyncSession, *, at: datetime) -> bool:
 async def announce(tx: AsyncSession, *, at: datetime) -> bool:
     """Say that this version counts, before it looks for anything; gives whether it may.
 
-    Of newer ones that are gone it is forgotten how far they had come.
+    Of newer ones that are gone it is forgotten how far they had come, and of this one too: every
+    day is counted anew by its rules.
     """
     if await is_superseded(tx, at=at):
         return False
@@ -44,6 +45,8 @@ async def announce(tx: AsyncSession, *, at: datetime) -> bool:
         name for rules in await _newer(tx) for name in (f"{COUNTS}{rules}", changes.changed(rules))
     ]
     if gone:
+        # What they counted meanwhile is to be counted anew here, too.
+        gone.append(changes.CHANGED)
         await tx.execute(sa.delete(_MARK).where(_MARK.c.name.in_(gone)))
     await changes.move(tx, f"{COUNTS}{changes.RULES}", at)
     return True

@@ -1,7 +1,11 @@
 """Sums of the city itself, above every root unit.
 
 Under one root they are its own, and are written down at once. Of several roots the days become due:
-until the roll-up has summed them, reports say that they are being counted anew.
+until the roll-up has summed them, reports say that they are being counted anew. Of such a city the
+workers of the quarter and the year in which this happens stay unknown where days have lost theirs.
+
+Versions of before know nothing of the city, nor that a newer one counts: theirs must have stopped.
+So that nothing that they counted stays, after a way back too, rules 6 begin anew.
 """
 
 import uuid
@@ -46,8 +50,13 @@ DUES = sa.table(
 )
 
 
+MARKS = sa.table("rollup_marks", sa.column("name"))
+OF_RULES_6 = ("changed by rules 6", "counts by rules 6")
+
+
 def upgrade() -> None:
     """Go forward."""
+    op.execute(MARKS.delete().where(MARKS.c.name.in_(OF_RULES_6)))
     connection = op.get_bind()
     roots = connection.scalars(sa.select(UNITS.c.id).where(UNITS.c.parent_id.is_(None))).all()
     if len(roots) == 1:
@@ -72,3 +81,4 @@ def downgrade() -> None:
     """Go back."""
     op.execute(ROLLUPS.delete().where(ROLLUPS.c.place_id == CITY))
     op.execute(DUES.delete().where(DUES.c.place_id == CITY))
+    op.execute(MARKS.delete().where(MARKS.c.name.in_(OF_RULES_6)))

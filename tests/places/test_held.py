@@ -474,3 +474,31 @@ async def test_each_station_is_recorded_by_the_clock_of_its_own_write(
         ).scalars()
         told = [(row.changed_at, row.recorded_until) for row in rows]
     assert told == [(MIDNIGHT + n * HOUR, MIDNIGHT + n * HOUR) for n in (1, 2)]
+
+
+async def test_a_closure_that_two_withdraw_at_once_is_withdrawn_once(runtime: Runtime) -> None:
+    """Of a station without a door there is nothing else that they would wait for."""
+    station = await new_station(runtime)
+    wanted = Wanted(Kind.CLOSED, MIDNIGHT + 30 * HOUR, MIDNIGHT + 40 * HOUR, "")
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, station.id)
+        made = await stations.add_change(
+            tx, runtime.wakeups, row, Tier.EXCEPTION, wanted, actor=COMMAND_LINE, at=MIDNIGHT
+        )
+
+    async def withdraw(at: datetime, *, waits: float = 0) -> None:
+        async with runtime.database.write() as tx:
+            row = await stations.get_station(tx, station.id)
+            change = await stations.get_change(tx, row, Tier.EXCEPTION, made.id)
+            await stations.retire_change(
+                tx, runtime.wakeups, row, change, actor=COMMAND_LINE, at=at
+            )
+            await asyncio.sleep(waits)
+
+    first = asyncio.create_task(withdraw(MIDNIGHT + HOUR, waits=0.5))
+    await asyncio.sleep(0.2)
+    await withdraw(MIDNIGHT + 2 * HOUR)
+    await first
+    async with runtime.database.read() as tx:
+        change = await tx.get_one(ModeChange, made.id)
+    assert change.retired_at == MIDNIGHT + HOUR

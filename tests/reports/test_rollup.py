@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import privacy
+from app import jobs, privacy
 from app.db.settled import SLACK
 from app.db.types import new_id
 from app.doors.rules import Reason
@@ -809,20 +809,27 @@ async def test_an_older_version_in_the_midst_of_a_pass_writes_nothing_any_more(
 async def test_where_the_newer_version_was_taken_back_the_older_one_counts_again(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the newer one counts all of that anew when it returns."""
+    """All of it, also what it had counted before; and so does the newer one when it returns."""
     async with runtime.database.write() as tx:
         _, _, station = await a_street(tx)
         tx.add(a_visit(station, NOON, written=NOON))
+    await roll(runtime, NOON + timedelta(minutes=2))
     count_by(NEW, monkeypatch)
-    await roll(runtime, NOON)
+    await roll(runtime, NOON + timedelta(minutes=4))
     count_by(OLD, monkeypatch)
-    alone = NOON + versions.HEARD_FOR
+    alone = NOON + timedelta(minutes=4) + versions.HEARD_FOR
     await roll(runtime, alone)
     assert await rolled_at(runtime, station) == alone
     count_by(NEW, monkeypatch)
     returned = alone + timedelta(days=3)
     await roll(runtime, returned)
     assert await rolled_at(runtime, station) == returned
+
+
+def test_versions_take_turns_only_among_their_own() -> None:
+    """One that leaves the counting to a newer one must hold no lease that that needs."""
+    assert str(changes.RULES) in jobs.find("roll-up").turn
+    assert jobs.find("retain").turn == "retain"
 
 
 async def test_a_search_that_was_killed_while_it_wrote_down_what_it_found_is_made_again(
