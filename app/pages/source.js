@@ -71,7 +71,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
 
     var formula = part(t('formula'));
     formula.appendChild(made('p', figures.readable(asked.formula, asked.fields), 'formula'));
-    var sides = field.numerator ? [['of', field.numerator], ['per', field.denominator]] : field.denominator ? [['counted', field.denominator]] : field.ending === '_change' ? [['daysOver', field.of + '_over'], ['before', field.of + '_before']] : [];
+    var sides = field.numerator ? [['of', field.numerator], ['per', field.denominator]] : field.denominator ? [['ofSoMany', field.denominator]] : field.ending === '_change' ? [['daysOver', field.of + '_over'], ['before', field.of + '_before']] : [];
     if (sides.length) {
       var list = made('dl');
       sides.forEach(function (side) {

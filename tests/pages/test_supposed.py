@@ -320,8 +320,8 @@ def test_while_it_computes_it_says_for_how_long_and_may_be_left(
     expect(state).to_contain_text("已用 0:02")
     expect(page.locator("#supposed .go")).to_be_disabled()
     picture(page, "supposed-07-busy")
-    page.click("text=不等了")
-    expect(state).to_contain_text("已不再等待")
+    page.click("text=停止")
+    expect(state).to_contain_text("已停止，没有结果")
     expect(page.locator("#supposed .go")).to_be_enabled()
     page.unroute(WHAT_IF)
     year = date.fromisoformat(night.day).year + 2
