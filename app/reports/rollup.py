@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from app.clock import monotonic
 from app.db.engine import Database
 from app.db.types import table_of
 from app.db.upsert import upsert
@@ -83,6 +84,10 @@ class Terms:
     """A controller that was not heard for so long is offline."""
 
 
+SAYS_EVERY_S = 600.0
+"""A pass over every day of a country takes hours; so often it says that it goes on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """What a pass did."""
@@ -99,6 +104,7 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
     Only when nothing is due any more, whoever found it, is the time until then known and counted.
     Where a newer version counts, this one leaves it to that.
     """
+    begun = said = monotonic()
     async with database.write() as tx:
         is_ours = await versions.announce(tx, at=terms.at)
     if not is_ours:
@@ -108,6 +114,10 @@ async def roll_up(database: Database, terms: Terms) -> Pass:
     settled = 0
     while number := await settle_some(database, terms):
         settled += number
+        if monotonic() >= said + SAYS_EVERY_S:
+            said = monotonic()
+            async with database.write() as tx:
+                await versions.announce(tx, at=terms.at + timedelta(seconds=said - begun))
     async with database.write() as tx:
         if await versions.is_superseded(tx, at=terms.at):
             return Pass(noted, settled)

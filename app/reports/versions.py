@@ -22,10 +22,10 @@ from app.reports.tables import RollupMark
 _MARK = table_of(RollupMark)
 
 COUNTS = "counts by rules "
-"""What a mark is named, before the number of the rules: the beginning of their last pass."""
+"""What a mark is named, before the number of the rules: when they last began a pass or went on."""
 
 HEARD_FOR = timedelta(hours=6)
-"""So long a version is taken to be there after it began a pass: longer than the longest."""
+"""So long a version is taken to be there after it said so."""
 
 
 async def is_superseded(tx: AsyncSession, *, at: datetime) -> bool:

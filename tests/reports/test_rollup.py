@@ -806,6 +806,21 @@ async def test_an_older_version_in_the_midst_of_a_pass_writes_nothing_any_more(
     assert visits_of(counted[city.id, Grain.YEAR, date(2026, 1, 1)]) == 1
 
 
+async def test_a_long_pass_says_that_it_goes_on(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a country takes longer than a silent version is waited for."""
+    async with runtime.database.write() as tx:
+        _, _, station = await a_street(tx)
+        tx.add(a_visit(station, NOON, written=NOON))
+    hours = iter(range(0, 100_000, 3))
+    monkeypatch.setattr(rollup, "monotonic", lambda: next(hours) * 3_600.0)
+    await roll(runtime, NOON)
+    count_by(OLD - 1, monkeypatch)
+    beside = NOON + versions.HEARD_FOR + timedelta(hours=1)
+    assert await roll_up(runtime.database, terms(beside)) == rollup.Pass(0, 0)
+
+
 async def test_where_the_newer_version_was_taken_back_the_older_one_counts_again(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
