@@ -54,7 +54,8 @@ def generate(
     made = run(act)
     out.print(
         f"made {made.visits:,} visits and {made.scans:,} scans ({made.refused:,} refused), "
-        f"{made.commands:,} commands, {made.uses:,} uses and {made.head_counts:,} head counts "
+        f"{made.commands:,} commands, {made.uses:,} uses, {made.head_counts:,} head counts "
+        f"and {made.alone:,} passes by which boxes opened alone "
         f"at {made.stations:,} stations by {made.workers:,} workers",
         soft_wrap=True,
     )

@@ -94,17 +94,29 @@ class Outages:
     keys: Ints
     """The station and the beginning, in one number."""
     ends: Ints
+    has_power: Flags
+    """The box works alone: only the way to us is broken."""
 
     def cover(self, stations: Ints, instants: Ints, origin: int) -> Flags:
-        """Say which of these doors could not be opened at these instants."""
+        """Say which of these doors could not be opened from afar at these instants."""
+        return self._during(stations, instants, origin)[1]
+
+    def heard_again(self, stations: Ints, instants: Ints, origin: int) -> Ints:
+        """Say when boxes that worked alone at these instants told of it; 0: they did not work."""
+        at, covered = self._during(stations, instants, origin)
+        if not covered.any():
+            return np.zeros(len(stations), np.int64)
+        found: Ints = np.where(covered & self.has_power[at], self.ends[at], 0)
+        return found
+
+    def _during(self, stations: Ints, instants: Ints, origin: int) -> tuple[Ints, Flags]:
         if len(self.keys) == 0:
-            return np.zeros(len(stations), np.bool_)
+            return np.zeros(len(stations), np.int64), np.zeros(len(stations), np.bool_)
         wanted = stations * NEVER_IN_PERIOD + instants - origin
         found = np.searchsorted(self.keys, wanted, side="right") - 1
         at = np.maximum(found, 0)
         here = self.keys[at] // NEVER_IN_PERIOD == stations
-        covered: Flags = (found >= 0) & here & (instants < self.ends[at])
-        return covered
+        return at, (found >= 0) & here & (instants < self.ends[at])
 
 
 NEVER_IN_PERIOD = 1 << 50

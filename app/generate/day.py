@@ -14,7 +14,8 @@ from app.doors.rules import CommandState, Outcome, Reason
 from app.generate.city import FACILITY_KINDS, City, Flags, day_of
 from app.generate.crowd import Rhythm, Wishes, draw
 from app.generate.events import ENDS, OK, OUTCOMES, STATES, WHYS, Events, Uses, Whereabouts
-from app.generate.rows import Drawn, written
+from app.generate.numbers import mixed
+from app.generate.rows import TELLING, Drawn, written
 from app.generate.timetable import DAY, KINDS, MINUTE, REASONS, US, Ints, midnight
 from app.places.rules import Because, Kind
 from app.places.tables import FacilityKind
@@ -28,6 +29,11 @@ APART = 30 * MINUTE
 """Nobody begins visits at two stations within less."""
 
 OLD_POSTER_FOR = 14 * DAY
+
+WITH_PASS = np.uint64(7)
+"""So many of ten whom a box keeps out because it hears nobody show it a pass."""
+SHOWING = np.uint64(25 * US)
+"""Until the door opens to a pass it takes once to twice as long."""
 
 SESSIONS = {
     FacilityKind.MICROWAVE: (2, 6),
@@ -143,9 +149,11 @@ def _decided(city: City, wishes: Wishes, rng: np.random.Generator) -> Events:
         stranger=no.copy(),
         re_entry=no.copy(),
         named=no.copy(),
+        alone_until=nothing.copy(),
     )
     events.keep(kept)
     _carried_out(city, events, rng)
+    _let_in_alone(city, events)
     return events
 
 
@@ -189,6 +197,22 @@ def _carried_out(city: City, events: Events, rng: np.random.Generator) -> None:
     events.enters = walked | opened | (pulsed & ~contact & ~wishes.luckless)
     begun = np.where(contact, opened_at, pulsed_at)
     events.start = np.where(walked, at, np.where(events.enters, begun, 0))
+
+
+def _let_in_alone(city: City, events: Events) -> None:
+    """Let most of those whom a box without a way to us keeps out show it a pass."""
+    wishes, at = events.wishes, events.wishes.at
+    chance = mixed((at ^ wishes.worker).astype(np.uint64))
+    again = city.outages.heard_again(wishes.station, at, city.origin)
+    over = np.minimum(city.stations.retired_at, city.horizon)[wishes.station]
+    told = (again > 0) & (again + TELLING < over)
+    refused = events.reason == WHYS.index(Reason.CONTROLLER_OFFLINE)
+    first = ~wishes.luckless & (wishes.tap == 0)
+    alone = refused & told & first & (chance % np.uint64(10) < WITH_PASS)
+    events.alone_until = np.where(alone, again, 0)
+    events.enters |= alone
+    took = (SHOWING + chance % np.uint64(SHOWING)).astype(np.int64)
+    events.start = np.where(alone, at + took, events.start)
 
 
 def _uses(city: City, events: Events, rng: np.random.Generator) -> Uses:
@@ -255,8 +279,9 @@ def _fits(city: City, events: Events, before: Whereabouts, begins: int) -> Flags
     A place is taken from the scan on, as the place that is kept for him is.
     """
     wishes, enters = events.wishes, events.enters
+    taken = np.where(events.by_pass, events.start, wishes.at)
     coming = np.concatenate(
-        [before.inside_station * _STATION, _place(wishes.station, wishes.at, begins)[enters]]
+        [before.inside_station * _STATION, _place(wishes.station, taken, begins)[enters]]
     )
     going = np.concatenate(
         [
@@ -360,4 +385,9 @@ def _after(city: City, events: Events, before: Whereabouts, over: int) -> Wherea
         np.concatenate([before.inside_station[still], events.wishes.station[inside]]),
         np.concatenate([before.inside_until[still], events.until[inside]]),
         np.concatenate([before.inside_party[still], events.wishes.party[inside]]),
+        before.told + _by_station(events.wishes.station[events.by_pass], len(before.told)),
     )
+
+
+def _by_station(stations: Ints, count: int) -> Ints:
+    return np.bincount(stations, minlength=count).astype(np.int64)

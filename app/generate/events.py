@@ -32,6 +32,8 @@ class Whereabouts:
     inside_station: Ints
     inside_until: Ints
     inside_party: Ints
+    told: Ints
+    """How many events the box of each station has told so far."""
 
     @classmethod
     def nowhere(cls, city: City) -> "Whereabouts":
@@ -46,6 +48,7 @@ class Whereabouts:
             nobody,
             nobody,
             nobody,
+            np.zeros(len(city.stations.ids), np.int64),
         )
 
 
@@ -73,6 +76,13 @@ class Events:
     """It was another worker, of whom nothing else is known."""
     re_entry: Flags
     named: Flags
+    alone_until: Ints
+    """A box that worked alone opened by a pass, and told of it then; 0: none did."""
+
+    @property
+    def by_pass(self) -> Flags:
+        """Which scans were refused, and then opened by a pass after all."""
+        return self.alone_until > 0
 
     def keep(self, which: Flags) -> None:
         """Forget the others."""

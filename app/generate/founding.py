@@ -35,7 +35,7 @@ from app.generate.city import (
     Workers,
     values,
 )
-from app.generate.numbers import new_ids
+from app.generate.numbers import mixed, new_ids
 from app.generate.plan import Plan
 from app.generate.timetable import DAY, MINUTE, Ints, Timetable, instant_of, midnight
 from app.people.rules import Role
@@ -537,7 +537,10 @@ def _spells(facilities: Sequence[dict[str, Any]], things: Facilities) -> list[di
 
 
 def _controllers(make: Builder, stations: Stations) -> Outages:
-    """Give smart stations their boxes, which are dead for half a day to six days now and then."""
+    """Give smart stations their boxes, which are dead for half a day to six days now and then.
+
+    Or only cut off, as often as not: then they open by passes.
+    """
     rng = make.rng
     smart = np.flatnonzero(stations.is_smart)
     number = rng.poisson(0.3 + make.plan.days / 120, len(smart))
@@ -553,7 +556,8 @@ def _controllers(make: Builder, stations: Stations) -> Outages:
         apart[index] = last < 0 or of[index] != of[last] or begins[index] > ends[last]
         last = index if apart[index] else last
     of, begins, ends = of[apart], begins[apart], ends[apart]
-    outages = Outages(of * NEVER_IN_PERIOD + begins - make.origin, ends)
+    keys = of * NEVER_IN_PERIOD + begins - make.origin
+    outages = Outages(keys, ends, mixed(keys.astype(np.uint64)) % np.uint64(2) == 1)
     dead = outages.cover(smart, np.full(len(smart), make.horizon - 1), make.origin)
     rows = []
     for is_dead, index in zip(dead.tolist(), smart.tolist(), strict=True):

@@ -8,7 +8,7 @@ from app.clock import Monotonic, monotonic
 from app.db.bulk import bulk_load, require_empty, tidy
 from app.db.engine import Database
 from app.db.types import table_of
-from app.doors.tables import Command, Scan
+from app.doors.tables import Command, JournalEntry, OfflineEntry, Scan
 from app.generate.crowd import Rhythm
 from app.generate.day import draw_day
 from app.generate.events import Whereabouts
@@ -30,6 +30,8 @@ LOADED = tuple(
         FacilityUse,
         WalkInCount,
         StationModes,
+        JournalEntry,
+        OfflineEntry,
     )
 )
 """The great tables, whose indexes and keys are made when the rows are there."""
@@ -105,5 +107,5 @@ async def generate(
 
 
 def _count(made: Made, day: Drawn) -> None:
-    for name in ("visits", "scans", "refused", "commands", "uses", "head_counts"):
+    for name in ("visits", "scans", "refused", "commands", "uses", "head_counts", "alone"):
         setattr(made, name, getattr(made, name) + getattr(day, name))

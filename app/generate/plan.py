@@ -73,6 +73,8 @@ class Made:
     commands: int = 0
     uses: int = 0
     head_counts: int = 0
+    alone: int = 0
+    """Passes by which boxes opened that worked alone."""
     seconds: dict[Phase, float] = field(default_factory=dict)
 
     @property

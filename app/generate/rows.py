@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from app.db.bulk import Column, Rows
 from app.db.types import table_of
 from app.doors.rules import UNLOCK_SECONDS, CommandState, Outcome, Reason
-from app.doors.tables import Command, CommandKind, Scan
+from app.doors.rules.journal import EventType, Quality
+from app.doors.tables import Command, CommandKind, JournalEntry, OfflineEntry, Scan
 from app.generate.city import OCCUPATIONS, City, Flags, day_of, values
 from app.generate.events import (
     ENDS,
@@ -43,6 +44,10 @@ from app.places.tables import StationModes
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
 HALF_HOUR = 30 * MINUTE
+TELLING = 5 * US
+"""So long after it is heard again a box has told what it did alone."""
+PUSH = 2 * US
+"""From the relay to the door's contact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Drawn:
     commands: int
     uses: int
     head_counts: int
+    alone: int
+    """Passes by which boxes opened that worked alone."""
     after: Whereabouts
 
 
@@ -87,6 +94,7 @@ def written(
             (table_of(FacilityUse), _use_rows(city, events, uses, begun, visit_ids, rng)),
             (table_of(WalkInCount), head_rows),
             (table_of(StationModes), _mode_rows(city, index)),
+            *_alone_rows(city, events, index, visit_ids, after),
         ),
         visits=len(entered),
         scans=count,
@@ -94,6 +102,7 @@ def written(
         commands=len(granted),
         uses=len(begun),
         head_counts=heads,
+        alone=int(events.by_pass.sum()),
         after=after,
     )
 
@@ -137,8 +146,16 @@ def _visit_rows(city: City, events: Events, which: Ints, ids: NDArray[Any]) -> R
         "ended_at": Column(until, is_open),
         "end_source": _words(events.end_source[which], ENDS, is_open),
         **_when(start),
-        "changed_at": Column(np.where(is_open, start, until)),
+        "changed_at": Column(
+            np.maximum(np.where(is_open, start, until), _told_at(events.alone_until[which]))
+        ),
     }
+
+
+def _told_at(again: Ints) -> Ints:
+    """Say when what a box did alone was told and written; 0: it did nothing."""
+    found: Ints = np.where(again > 0, again + TELLING, 0)
+    return found
 
 
 def _scan_rows(
@@ -152,12 +169,10 @@ def _scan_rows(
 ) -> Rows:
     wishes, modes, at = events.wishes, events.modes, events.wishes.at[which]
     worker, station, door = wishes.worker[which], wishes.station[which], wishes.door[which]
-    reason, enters = events.reason[which], events.enters[which]
+    reason, enters = events.reason[which], (events.enters & ~events.by_pass)[which]
     granted = events.outcome[which] == OUTCOMES.index(Outcome.GRANTED)
     nowhere = reason == WHYS.index(Reason.TOKEN_INVALID)
-    # A stranger is nobody else, and nobody twice.
-    alone = len(city.workers.ids) + index * (1 << 24) + which
-    person = np.where(events.stranger[which], alone, worker)
+    person = np.where(events.stranger[which], _nobody(city, index, which), worker)
     shown = granted & city.doors.has_display[door]
     changed = np.maximum(at, np.where(enters, events.start[which], events.settled[which]))
     return {
@@ -246,6 +261,77 @@ def _use_rows(
         **_when(begun),
         "changed_at": Column(np.where(open_still, begun, uses.ended[which])),
     }
+
+
+def _alone_rows(
+    city: City, events: Events, index: int, visit_ids: NDArray[Any], after: Whereabouts
+) -> Sequence[tuple[sa.Table, Rows]]:
+    """Write down what boxes told of the passes by which they opened while they worked alone."""
+    which = np.flatnonzero(events.by_pass)
+    wishes, start = events.wishes, events.start[which]
+    station = wishes.station[which]
+    order = np.lexsort((start, station))
+    which, start, station = which[order], start[order], station[order]
+    worker, door = wishes.worker[which], wishes.door[which]
+    # By numbers of its own, so that nothing else of the day becomes other.
+    rng = np.random.default_rng([city.plan.seed, index, 7])
+    ids, count = new_ids(rng, start), len(which)
+    pushed = city.doors.has_contact[door]
+    happened = np.where(pushed, start - PUSH, start)
+    told = _told_at(events.alone_until[which])
+    here = np.bincount(station, minlength=len(after.told))
+    earlier = np.arange(count) - np.searchsorted(station, station)
+    seq = (after.told - here)[station] + earlier + 1
+    marked = marks(city.plan.seed, seq, station)
+    boots = mixed((station * 4096 + happened // (7 * DAY)).astype(np.uint64))
+    person = np.where(events.stranger[which], _nobody(city, index, which), worker)
+    noughts = np.zeros(count, np.int8)
+    entries = {
+        "id": Column(ids),
+        "controller_id": Column(city.stations.controllers[station]),
+        "epoch": Column(np.ones(count, np.int64)),
+        "seq": Column(seq),
+        "event_id": Column(hexed(rng.integers(0, 1 << 63, count, dtype=np.uint64))),
+        "boot_id": Column(hexed(boots)),
+        "type": _same(count, EventType.OFFLINE_ENTRY.value),
+        "door_id": Column(city.doors.ids[door]),
+        "occurred_at": Column(happened),
+        "corrected_at": Column(happened),
+        "error_ms": Column(np.full(count, 20, np.int64)),
+        "quality": _same(count, Quality.SYNCED.value),
+        "late": Column(np.ones(count, np.bool_)),
+        "received_at": Column(told),
+        "content_hash": Column(marked),
+        "body": Column(noughts, words=('{"result": "opened"}',)),
+        "applied_at": Column(told),
+        "effect": _same(count, "opened"),
+    }
+    reviewed = {
+        "entry_id": Column(ids),
+        "station_id": Column(city.stations.ids[station]),
+        "door_id": Column(city.doors.ids[door]),
+        "worker_id": Column(
+            city.workers.ids[worker], _nameless(city, events.named[which], happened)
+        ),
+        "demand_key": Column(marks(city.plan.seed, person, station, happened // HALF_HOUR)),
+        "opened": Column(np.ones(count, np.bool_)),
+        "reason": _words(np.full(count, OK, np.int8), WHYS),
+        "occupation": _words(city.workers.occupations[worker], OCCUPATIONS),
+        "mode": _words(events.modes.kind[which], KINDS),
+        "because": _words(events.modes.because[which], REASONS),
+        "happened_at": Column(happened),
+        "opened_at": Column(start, ~pushed),
+        "visit_id": Column(visit_ids[which]),
+        **_when(happened),
+        "reviewed_at": Column(told),
+        "changed_at": Column(told),
+    }
+    return (table_of(JournalEntry), entries), (table_of(OfflineEntry), reviewed)
+
+
+def _nobody(city: City, index: int, which: Ints) -> Ints:
+    """Give numbers of strangers: of nobody else, and of nobody twice."""
+    return len(city.workers.ids) + index * (1 << 24) + which
 
 
 def _head_counts(city: City, index: int, rng: np.random.Generator) -> tuple[int, Rows]:

@@ -11,13 +11,21 @@ import sqlalchemy as sa
 from app import privacy
 from app.db.engine import Database
 from app.db.schema import NotEmpty
-from app.doors.tables import Command, Controller, Scan
+from app.doors.rules import Reason
+from app.doors.tables import (
+    Command,
+    Controller,
+    ControllerOutage,
+    JournalEntry,
+    OfflineEntry,
+    Scan,
+)
 from app.generate import history
 from app.generate.history import LOADED, generate
 from app.generate.plan import Phase, Plan
 from app.people.tables import Admin, Consent, Worker
 from app.places.calendar import CalendarCache
-from app.places.rules import local_day, local_hour, mode_at
+from app.places.rules import Kind, local_day, local_hour, mode_at
 from app.places.standing import station_rules
 from app.places.tables import (
     Facility,
@@ -103,6 +111,52 @@ async def test_rows_read_back_as_the_product_would_have_written_them(database: D
     for use in uses:
         assert use.visit_id is not None
         assert visits[use.visit_id].started_at <= use.begun_at < MIDNIGHT
+
+
+async def test_boxes_that_were_cut_off_opened_by_passes_and_told_of_it_later(
+    database: Database,
+) -> None:
+    made = await generate(database, PLAN)
+    async with database.read() as tx:
+        rows = (
+            await tx.execute(
+                sa.select(OfflineEntry, JournalEntry, Visit, ControllerOutage)
+                .join(JournalEntry, JournalEntry.id == OfflineEntry.entry_id)
+                .join(Visit, Visit.id == OfflineEntry.visit_id)
+                .join(
+                    ControllerOutage,
+                    sa.and_(
+                        ControllerOutage.controller_id == JournalEntry.controller_id,
+                        ControllerOutage.from_at <= OfflineEntry.happened_at,
+                        ControllerOutage.until_at > OfflineEntry.happened_at,
+                    ),
+                )
+            )
+        ).all()
+        met = await tx.scalar(
+            sa.select(sa.func.count())
+            .select_from(OfflineEntry)
+            .where(
+                sa.exists().where(
+                    Scan.demand_key == OfflineEntry.demand_key,
+                    Scan.reason == Reason.CONTROLLER_OFFLINE,
+                )
+            )
+        )
+    assert len(rows) == made.alone == await count(database, OfflineEntry) > 20
+    numbers: dict[Any, list[int]] = {}
+    for entry, event, visit, outage in rows:
+        numbers.setdefault(event.controller_id, []).append(event.seq)
+        begun = entry.opened_at or entry.happened_at
+        assert (visit.started_at, visit.mode, visit.station_id) == (
+            begun, Kind.SCAN, entry.station_id,
+        )  # fmt: skip
+        assert entry.worker_id == visit.worker_id
+        assert outage.until_at < event.received_at == event.applied_at == entry.changed_at
+        assert visit.changed_at >= event.received_at
+    assert all(sorted(mine) == list(range(1, len(mine) + 1)) for mine in numbers.values())
+    assert met is not None
+    assert met > 0.9 * made.alone
 
 
 async def test_faults_end_and_things_work_again(database: Database) -> None:
