@@ -52,12 +52,33 @@ async def page(
 
     Raises CursorInvalid when the cursor is not one of this list's.
     """
+    ordered = _after(query, by, request, newest_first=newest_first)
+    return _cut(list((await tx.scalars(ordered)).all()), by, request)
+
+
+async def page_of_lines(
+    tx: AsyncSession, query: sa.Select[Any], *, by: Sequence[Any], request: PageRequest
+) -> PageOf[Any]:
+    """Read one page of lines of several columns, likewise; `by` are among these, by their names.
+
+    Raises CursorInvalid.
+    """
+    return _cut((await tx.execute(_after(query, by, request))).all(), by, request)
+
+
+def _after(
+    query: sa.Select[T], by: Sequence[Any], request: PageRequest, *, newest_first: bool = False
+) -> sa.Select[T]:
+    """Select what follows the cursor: one more than a page has."""
     key = sa.tuple_(*by)
     if request.cursor is not None:
         after = sa.tuple_(*_decode(request.cursor, by))
         query = query.where(key < after if newest_first else key > after)
     order = [column.desc() if newest_first else column.asc() for column in by]
-    rows = list((await tx.scalars(query.order_by(*order).limit(request.limit + 1))).all())
+    return query.order_by(*order).limit(request.limit + 1)
+
+
+def _cut(rows: Sequence[T], by: Sequence[Any], request: PageRequest) -> PageOf[T]:
     if len(rows) <= request.limit:
         return PageOf(rows, None)
     rows = rows[: request.limit]

@@ -583,6 +583,7 @@
     if (chosen.report === 'ranking') {
       var home = catalogue.filter(function (one) { return one.report !== 'ranking' && one.fields.some(function (each) { return each.name === chosen.figure; }); })[0] || catalogue[0];
       found.elsewhere = { name: reportName(home), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
+      found.query = query(told.place, { by: 'station', bucket: '', compare: '', of_station: row.station, figure: figure, ranked: chosen.figure });
       return found;
     }
     var cut = isTotal ? { by: 'all', bucket: '' } : {};

@@ -39,6 +39,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
   function rowCell(name, value) {
     if (value === null || value === undefined) { return figures.DASH; }
     if (/_(at|until)$/.test(name)) { return figures.clock(value); }
+    if (name === 'demand') { return value.slice(-8); }
     if (name === 'promised_ms') { return figures.grouped(value / 3600000, 2); }
     if (typeof value === 'boolean') { return value ? t('yes') : t('no'); }
     if (name === 'would_have_been_refused') { name = 'reason'; }
@@ -85,8 +86,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     if (typeof known === 'number') { complete.appendChild(made('p', figures.fill(t('knownIs'), { share: figures.percent(known) }))); }
     if (field.ending === '_before' && typeof row.before_reported_share === 'number') { complete.appendChild(made('p', figures.fill(t('heardIs'), { share: figures.percent(row.before_reported_share) }))); }
     if (asked.elsewhere) {
-      var away = part(t('counts'));
-      away.appendChild(made('p', t('rowsElsewhere')));
+      var away = part(t('rowsElsewhere'));
       var link = made('a', figures.fill(t('openReport'), { name: asked.elsewhere.name }));
       link.href = asked.elsewhere.href;
       away.appendChild(link);
@@ -110,7 +110,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     function told(source) {
       var days = source.completeness;
       complete.appendChild(made('p', figures.fill(t('daysAre'), { asked: days.days_asked, over: days.days_over, begun: days.days_begun, come: days.days_to_come }), 'sub'));
-      if (!asked.isPrivate && !asked.elsewhere) {
+      if (!asked.isPrivate) {
         var counts = part(asked.beforeNote ? t('counts') + ' · ' + figures.fill(t('beforeNote'), {}) : t('counts'));
         var now = source.value;
         if (!field.ending && typeof now === 'number' && now !== row[field.name]) {
@@ -134,7 +134,6 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
       }
       var rows = part(t('rows'));
       if (asked.isPrivate) { rows.appendChild(made('p', t('rowsPrivate'))); return; }
-      if (asked.elsewhere) { rows.remove(); return; }
       if (!source.row_kind) { rows.appendChild(made('p', t('rowsNone'))); return; }
       if (source.rows === null) {
         rows.appendChild(made('p', t(source.station === null ? 'rowsStation' : 'rowsShort')));
@@ -146,7 +145,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
         return;
       }
       rows.appendChild(made('p', t('rowsPrivacy'), 'sub'));
-      if (!source.rows.length) { rows.appendChild(made('p', t('rowsEmpty'))); return; }
+      if (!source.rows.length && !source.next) { rows.appendChild(made('p', t('rowsEmpty'))); return; }
       var names = Object.keys(source.rows[0]).filter(function (name) { return name !== 'id' && name !== 'facility_id'; }).concat(['id']);
       var grid = made('table'), head = made('tr'), scroller = made('div', undefined, 'scroll');
       names.forEach(function (name) { var th = made('th', name === 'id' ? 'id' : figures.word('row', name)); th.scope = 'col'; head.appendChild(th); });

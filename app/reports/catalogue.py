@@ -72,7 +72,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "id of the unit; null where a row is not about one; by `unit` a row is of the stations "
         "that hang on it directly, and units below it have rows of their own; by `branch` it is of "
         "everything below it, and only the asked unit's own row is of what hangs on it directly; "
-        "a unit without any station has none",
+        "a unit without any station has none; stations hang where they do now, also in rows of "
+        "the past",
         "id",
     ),
     "name": (
@@ -85,7 +86,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "`unit` every row is, and not of everything below it; null where a row is not about a unit",
         "truth",
     ),
-    "operating_model": ("who keeps the stations of the row going; null for any other row", "text"),
+    "operating_model": (
+        "who keeps the stations of the row going, as it is now, also in rows of the past; null for "
+        "any other row",
+        "text",
+    ),
     "day": (
         "local day, 00:00 to 24:00 in the station's zone; of a week its Monday, of a month its "
         "first day, even where the period begins later",
@@ -115,10 +120,14 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "count",
     ),
     "visits_free": ("of the visits, those that began in free mode", "count"),
-    "visits_scan": ("of the visits, those that began in any other mode", "count"),
+    "visits_scan": (
+        "of the visits, those that began in any other mode, but not by an opening of a controller "
+        "that worked alone",
+        "count",
+    ),
     "visits_offline": (
-        "of these, those that began with an opening by a controller that worked alone; not among "
-        "visits_scan",
+        "of the visits, those that began in any mode but free, by an opening of a controller that "
+        "worked alone; visits = visits_free + visits_scan + visits_offline",
         "count",
     ),
     "persons": ("sum of party_size over the visits", "count"),
@@ -417,8 +426,9 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "k": ("distinct workers that must stand behind a figure of a personal attribute", "count"),
     "peer_group": (
-        "operating model and size by seats (0, 1-9, 10-19, 20-39, 40+): the stations of the whole "
-        "city that are compared; not the type of area, which is recorded of no station",
+        "operating model and size by seats (0, 1-9, 10-19, 20-39, 40+), as they are now: the "
+        "stations of the whole city that are compared; not the type of area, which is recorded of "
+        "no station",
         "text",
     ),
     "figure": ("by what stations are ranked, as asked for", "text"),
@@ -452,7 +462,7 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
 """How each figure is computed, and in what it is measured."""
 
 FORMULAS_OF: Mapping[tuple[str, str], str] = {
-    ("ranking", "operating_model"): "who keeps the station going",
+    ("ranking", "operating_model"): "who keeps the station going, as it is now",
     ("occupations", "visits"): (
         "visits of the occupation, as in the report of visits; null where suppressed, beyond "
         "retention, or until all months of the row are over and counted"
@@ -595,6 +605,12 @@ def page() -> str:
         "the same is at `GET /v1/admin/reports`. Days are the station's own; `to` is excluded.",
         "`GET /v1/admin/reports/{report}/source?figure=...` tells of any figure its counters, how",
         "complete they are, and of one station and at most 31 days the rows that were counted.",
+        "Of promised time the rows are its pieces: what held in each, who told of it, and as what",
+        "it counts; of unmet demand the refused scans, each with the `demand` that it is a part",
+        "of, of which those that are not `met` are counted. A figure beside the period before is",
+        "asked for by its own name, `visits_change`: `on_days` tells what was counted on the days",
+        "of each class. Of the ranking, `ranked=` says by what, and the counters and rows are",
+        "those of that figure.",
         "Asked like the report, with its `by` and `bucket`, it speaks of one row, by the names",
         "that it has itself: `of_station`, `of_unit`, `of_operating_model`, `of_day`, `of_hour`,",
         "`of_weekday`, `of_day_class`, and of facilities `of_kind`. Of `by=weekday&bucket=hour`,",

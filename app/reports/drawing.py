@@ -278,7 +278,8 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
         "停留：只计看到离开的到访。",
         "兑现率：承诺开放、且知道能否使用的时间中，真正能用的比例。"
         "承诺时间中未知：不知道能否使用的比例。在线率：控制器有联系的时间之比。",
-        f"生成于 {made:%Y-%m-%d %H:%M}（{made.tzname()}），{_counted(sheet)}",
+        f"生成于 {made:%Y-%m-%d %H:%M}（{made.tzname()}），{_counted(sheet)}"
+        "工会组织、地址和座位以生成时为准。",
     ]
     return [
         f'<path d="M{MARGIN} 744H{WIDTH - MARGIN}" stroke="{LINE}"/>',

@@ -26,6 +26,7 @@ from app.places.rules import Calendar, Change
 from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.reports.answers import Note, unheard
+from app.reports.behind import MOST_DAYS
 from app.reports.frame import Frame, base_of, frame
 from app.reports.rules import By, Class, Slots, nearest_rank
 from app.reports.rules.replay import Replay, Site, Sojourn
@@ -33,7 +34,6 @@ from app.reports.rules.suppositions import Ignored, Supposition
 from app.reports.rules.tallies import Answer, Ledger, MovedScan, Tally
 from app.reports.rules.timetables import Timetables
 from app.reports.scope import Scope
-from app.reports.source import MOST_DAYS
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import OBSERVED, EndSource, Visit
 

@@ -20,7 +20,7 @@ from app.api.admin.reports import TOLD_BESIDE
 from app.audit import COMMAND_LINE, Action, AuditEntry
 from app.db.types import new_id
 from app.doors.rules import Outcome, Reason
-from app.doors.tables import ControllerOutage, Scan
+from app.doors.tables import Controller, ControllerOutage, Scan
 from app.people.admins import SignedInAdmin, visible_roots, visible_stations
 from app.people.rules import Role
 from app.people.tables import Occupation
@@ -550,13 +550,9 @@ async def test_a_figure_tells_where_it_comes_from_down_to_the_rows(
     known = (await source(figure="known_share", **hour, of_hour=3)).json()
     sums = {counter["name"]: counter["sum"] for counter in known["counters"]}
     assert known["value"] == sums["known_ms"] / sums["whole_ms"] == 1.0
-    answer = await source(figure="visits_change")
+    answer = await source(figure="unique_workers_change")
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
-    assert "visits_change is computed from visits: ask" in answer.json()["detail"]
-    answer = await source(report="access", figure="grant_rate_before")
-    assert answer.status_code == 422
-    wanted = "grant_rate_before is computed from granted, walk_in, decided: ask for each over this"
-    assert wanted in answer.json()["detail"]
+    assert "beside the period before, visits, " in answer.json()["detail"]
     hidden = (await source(report="occupations", **one)).json()
     assert (hidden["value"], hidden["counters"], hidden["rows"]) == (None, [], None)
     assert hidden["formula"].startswith("visits of the occupation")
@@ -590,6 +586,7 @@ async def test_time_and_states_have_rows_too(
     windows = [[0, 8, "scan", "weekly"], [8, 18, "free", "weekly"], [18, 20, "closed", "override"]]
     async with runtime.database.write() as tx:
         box, _ = await a_controller(tx, station, at=NIGHT - timedelta(days=9))
+        await tx.execute(sa.update(Controller).values(seen_at=NIGHT))
         new = NewFacility(FacilityKind.WATER, "", 2)
         (facility,) = await facilities.add(tx, station, [new], actor=COMMAND_LINE, at=at[1])
         await tx.execute(sa.delete(StationModes))
@@ -643,7 +640,7 @@ async def test_time_and_states_have_rows_too(
     assert datetime.fromisoformat(held[1]["from_at"]) == at[8]
     hour = {"by": "hour", "of_hour": "19"}
     assert [row["mode"] for row in await rows("visits", "unstaffed_hours", **hour)] == ["closed"]
-    for figure in ("promise_rate", "outages"):
+    for figure in ("reported_share", "outages"):
         (silence,) = await rows("promise", figure)
         assert (silence["id"], datetime.fromisoformat(silence["until_at"])) == (str(box), at[2])
     (heads,) = await rows("visits", "walk_in_heads")

@@ -21,12 +21,13 @@ from app.people.tables import Occupation
 from app.places.rules import CITY_ZONE, Because, Kind, local_day
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel, Station, Unit, UnitKind
 from app.reports.dimensions import DIMENSIONS, ENDINGS
+from app.reports.made import HISTOGRAMS, MADE, Rows
 from app.reports.occupations import NOT_SAID
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
 from app.reports.rules.counters import C, F
+from app.reports.rules.health import Counts, Heard
 from app.reports.rules.slots import Class
-from app.reports.source import HISTOGRAMS, MADE, Rows
 from app.runtime import Runtime
 from app.usual.rules import Unknown
 from app.visits import presence
@@ -645,10 +646,19 @@ def test_every_value_that_the_api_names_has_words_in_both_languages(
         "state": CommandState,
         "end_source": EndSource,
         "status": FacilityStatus,
+        "heard": Heard,
+        "counts": Counts,
         "counter": [
             *(one.name.lower() for one in C if one is not C.QUARTER),
             *HISTOGRAMS.values(),
             "distinct_workers",
+            "quarter_person_ms",
+            *(
+                name
+                for figures in MADE.values()
+                for made in figures.values()
+                for name in made.times
+            ),
         ],
         "used": [one.name.lower() for one in F],
         "level": Level,

@@ -22,12 +22,12 @@ from app.people.tables import Occupation
 from app.places.rules import Because, Calendar, Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, queries, rollup, vectors, versions
+from app.reports.made import MADE
 from app.reports.progress import progress
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import By, Grain, Period, span_end, span_of
 from app.reports.rules.counters import C
 from app.reports.scope import Scope
-from app.reports.source import MADE
 from app.reports.tables import CITY, Rollup, RollupDue
 from app.runtime import Runtime
 from app.visits.tables import EndSource, Visit, VoidBecause

@@ -1,7 +1,8 @@
 """HTTP for where a figure of a report comes from, down to the rows that were counted."""
 
 import uuid
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from app.api.guards import AdminForbidden, NotSignedIn
 from app.api.problems import problems
 from app.api.shapes import LocalDay, Out
 from app.audit import Action, Subject, record
-from app.db.cursors import CursorInvalid
+from app.db.cursors import CursorInvalid, PageOf
 from app.doors.rules import CommandState, Outcome, Reason
 from app.errors import RequestInvalid
 from app.people.admins import get_station
@@ -22,18 +23,32 @@ from app.places.rules import CITY_ZONE, Because, Kind
 from app.places.stations import StationNotFound
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel
 from app.places.units import UnitNotFound
-from app.reports import cells, source
+from app.reports import cells, comparing
 from app.reports.asked import Asked, Report, period_of, scope_of
+from app.reports.behind import behind, may_list
+from app.reports.beside import (
+    BEFORE,
+    CHANGE,
+    OF_BEFORE,
+    OVER,
+    Beside,
+    Told,
+    beside_of,
+    source_beside,
+)
+from app.reports.catalogue import Field as Said
 from app.reports.catalogue import field_of
 from app.reports.cells import RowUnknown
-from app.reports.comparing import FIGURES
-from app.reports.dimensions import cuts_of
-from app.reports.export import COMPARED
+from app.reports.comparing import FIGURES, ComparisonInvalid
+from app.reports.dimensions import ENDINGS, cuts_of
+from app.reports.export import title_of
+from app.reports.made import KNOWN, MADE, Rows, made_of
 from app.reports.progress import progress
+from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By, Class
-from app.reports.rules.comparison import period_before
-from app.reports.rules.rates import rate_of
+from app.reports.rules.health import Counts, Heard
 from app.reports.scope import PeriodInvalid
+from app.reports.source import Source, source
 from app.visits.tables import EndSource
 
 router = APIRouter(tags=["admin: reports"])
@@ -117,12 +132,34 @@ class ModeRowOut(Out):
     """Of that time, how long the station was promised to be open, whatever held."""
 
 
+class PromisedRowOut(Out):
+    """A promised time, and as what it counts; `id` is the station's."""
+
+    id: uuid.UUID
+    from_at: datetime
+    until_at: datetime
+    mode: Kind | None
+    because: Because | None
+    heard: Heard
+    """Who told of it whether the station could be used."""
+    counts: Counts
+
+
+class DemandRowOut(ScanRowOut):
+    """A refused scan, and the demand that it is a part of."""
+
+    demand: uuid.UUID
+    """The same for the refused scans of one worker here in one half hour."""
+    met: bool
+    """Whether he was let in all the same in that half hour."""
+
+
 class OutageRowOut(Out):
-    """A silence that is over; `id` is the controller's."""
+    """A silence of the controller `id`; one that goes on has no end."""
 
     id: Annotated[uuid.UUID, Field(validation_alias=AliasChoices("controller_id", "id"))]
     from_at: datetime
-    until_at: datetime
+    until_at: datetime | None
 
 
 class SpellRowOut(Out):
@@ -139,6 +176,15 @@ class SpellRowOut(Out):
 class CounterOut(Out):
     name: str
     sum: int
+
+
+class OnDaysOut(Out):
+    """What was counted on the compared days of one class; `measured_ms` of them is known."""
+
+    is_before: bool
+    day_class: Class
+    days: int
+    counters: list[CounterOut]
 
 
 class RollupsOut(Out):
@@ -159,17 +205,21 @@ class SourceOut(Out):
     known_share: float
     completeness: CompletenessOut
     counters: list[CounterOut]
+    on_days: list[OnDaysOut]
+    """Of a figure beside the period before: what was counted on the days of each class."""
     rollups: RollupsOut
-    row_kind: source.Rows | None
+    row_kind: Rows | None
     station: str | None
     rows: (
         list[VisitRowOut]
+        | list[DemandRowOut]
         | list[ScanRowOut]
         | list[CommandRowOut]
         | list[UseRowOut]
         | list[HeadsRowOut]
         | list[AloneRowOut]
         | list[ModeRowOut]
+        | list[PromisedRowOut]
         | list[SpellRowOut]
         | list[OutageRowOut]
         | None
@@ -177,16 +227,18 @@ class SourceOut(Out):
     next: str | None
 
 
-ROWS_OUT: dict[source.Rows, type[Out]] = {
-    source.Rows.VISITS: VisitRowOut,
-    source.Rows.SCANS: ScanRowOut,
-    source.Rows.COMMANDS: CommandRowOut,
-    source.Rows.USES: UseRowOut,
-    source.Rows.HEADS: HeadsRowOut,
-    source.Rows.ALONE: AloneRowOut,
-    source.Rows.MODES: ModeRowOut,
-    source.Rows.OUTAGES: OutageRowOut,
-    source.Rows.SPELLS: SpellRowOut,
+ROWS_OUT: dict[Rows, type[Out]] = {
+    Rows.VISITS: VisitRowOut,
+    Rows.SCANS: ScanRowOut,
+    Rows.COMMANDS: CommandRowOut,
+    Rows.USES: UseRowOut,
+    Rows.HEADS: HeadsRowOut,
+    Rows.ALONE: AloneRowOut,
+    Rows.MODES: ModeRowOut,
+    Rows.PROMISED: PromisedRowOut,
+    Rows.DEMANDS: DemandRowOut,
+    Rows.OUTAGES: OutageRowOut,
+    Rows.SPELLS: SpellRowOut,
 }
 
 
@@ -218,18 +270,16 @@ async def named(
 Named = Annotated[cells.Names, Depends(named)]
 
 
-def _unknown(report: Report, figure: str, from_day: date, to_day: date) -> str:
+def _unknown(report: Report) -> str:
     """Say what can be asked instead."""
-    name = next((figure.removesuffix(end) for end in COMPARED if figure.endswith(end)), "")
-    if name in FIGURES.get(report, ()):
-        before = period_before(period_of(from_day, to_day))
-        rate = rate_of(report, name)
-        parts = ", ".join((name,) if rate is None else rate.names)
-        return (
-            f"{figure} is computed from {parts}: ask for each over this period, and from "
-            f"{before.from_day} to {before.to_day}, by day_class to see the mix of days"
-        )
-    return f"the figures of this report are: {', '.join([source.KNOWN, *source.MADE[report]])}"
+    names = ", ".join([KNOWN, *MADE[report]])
+    if report not in FIGURES:
+        return f"the figures of this report are: {names}"
+    return (
+        f"the figures of this report are: {names}; of these, beside the period before, "
+        f"{', '.join(FIGURES[report])} with {', '.join(ENDINGS)} behind it, and "
+        f"{', '.join(OF_BEFORE)}"
+    )
 
 
 @router.get(
@@ -242,6 +292,7 @@ def _unknown(report: Report, figure: str, from_day: date, to_day: date) -> str:
         StationNotFound,
         PeriodInvalid,
         RowUnknown,
+        ComparisonInvalid,
         CursorInvalid,
     ),
 )
@@ -255,6 +306,9 @@ async def source_of(
     figure: Annotated[str, Query(max_length=40, description="A field of the report.")],
     from_day: Annotated[LocalDay, Query(alias="from", description="First local day.")],
     to_day: Annotated[LocalDay, Query(alias="to", description="The day after the last.")],
+    ranked: Annotated[
+        Ranked | None, Query(description="Of `ranking`: by what; by default visits.")
+    ] = None,
     by: Annotated[By, Query(description="As in the report; by default its sum.")] = By.ALL,
     bucket: Annotated[Bucket | None, Query(description="As in the report.")] = None,
     unit: Annotated[uuid.UUID | None, Query(description="Only this unit's branch.")] = None,
@@ -266,29 +320,49 @@ async def source_of(
     speaks of just that cell. Rows are given of one station and of at most 31 days from the first to
     the last, null otherwise; they name no worker.
     """
-    made = source.made_of(report, figure)
+    beside = beside_of(report, figure)
+    by_what = ranked or Ranked.VISITS
+    made = made_of(report, beside.figure if beside else figure, by_what)
     if made is None:
-        raise RequestInvalid(_unknown(report, figure, from_day, to_day))
+        raise RequestInvalid(_unknown(report))
+    if ranked is not None and report is not Report.RANKING:
+        raise RequestInvalid("only the ranking is by a figure")
     _check_cut(report, by, bucket)
+    if beside is not None:
+        comparing.check(report, by, bucket)
     asked = Asked(report, period_of(from_day, to_day), by, bucket, unit=unit, station=station)
     days = (await held.calendar.fresh(held.database)).current
+    silence = timedelta(seconds=held.settings.controller_silence_s)
     async with held.database.read() as tx:
         retention = timedelta(days=held.settings.retention_days)
         scope = await scope_of(tx, admin, asked, days, retention=retention, at=at)
         cell = await cells.find(tx, scope, names)
-        found = await source.source(tx, cell, report, figure)
+        found: Source | Told
+        shown: cells.Cell | None
+        if beside is not None:
+            found = await source_beside(tx, cell, report, beside)
+            shown, told_days = found.cell, found.days
+        else:
+            found = await source(tx, cell, report, figure, by_what)
+            shown, told_days = cell, list(cell.slot.days)
         counted = await progress(tx)
-        one = rows = None
+        one = None
+        rows: PageOf[Any] | None = None
         its_station = cell.station_id or station
-        if its_station is not None and made.rows is not None and source.may_list(cell):
-            one = await get_station(tx, admin, its_station)
-            rows = await source.behind(tx, cell, one, made, page)
+        if its_station is not None and made.rows is not None:
+            if shown is None:
+                rows = PageOf([], None)
+            elif may_list(shown):
+                one = await get_station(tx, admin, its_station)
+                rows = await behind(tx, shown, one, made, page, silence=silence)
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
         after = asked.echo() | {"figure": figure, "station": one.code if one else None}
         after["of"] = names.echo()
+        if report is Report.RANKING:
+            after["ranked"] = by_what.value
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
-    says = field_of(report, figure)
+    says = field_of(report, figure) if beside is None else _said_of(report, beside)
     shape = None if made.rows is None else ROWS_OUT[made.rows]
     return {
         "report": report,
@@ -300,8 +374,9 @@ async def source_of(
         "denominator": says.denominator,
         "value": found.value,
         "known_share": found.known_share,
-        "completeness": counted.completeness(list(cell.slot.days), at, CITY_ZONE),
+        "completeness": counted.completeness(told_days, at, CITY_ZONE),
         "counters": found.counters,
+        "on_days": found.on_days if isinstance(found, Told) else [],
         "rollups": {
             "count": found.rollups,
             "rolled_from": found.rolled_from,
@@ -312,6 +387,20 @@ async def source_of(
         "rows": [shape.model_validate(row) for row in rows.rows] if rows and shape else None,
         "next": rows.next if rows else None,
     }
+
+
+def _said_of(report: Report, beside: Beside) -> Said:
+    """Say what is set beside a figure: how it is compared, and what the figure itself is."""
+    figure = field_of(report, beside.figure)
+    how = ENDINGS.get(beside.column.removeprefix(beside.figure))
+    first = "of the period before" if how is None else how.english
+    found = replace(
+        figure, title=title_of(beside.column), formula=f"{first}; the figure: {figure.formula}"
+    )
+    if beside.ending != CHANGE:
+        return found
+    over, before = f"{beside.figure}{OVER}", f"{beside.figure}{BEFORE}"
+    return replace(found, unit="share", numerator=f"{over} - {before}", denominator=before)
 
 
 def _check_cut(report: Report, by: By, bucket: Bucket | None) -> None:

@@ -18,10 +18,12 @@ only within the station's life and until now.
   does not know any more ends the time that it was known to last, and repairs nothing.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import pairwise
+from operator import itemgetter
 from typing import NamedTuple
 
 from app.places.rules import Because, Kind
@@ -196,24 +198,19 @@ def hours_of(day: Day) -> Sequence[Hour]:
     life = _clipped([(registered, ends)], day.edges[0], day.edges[-1])
     if not life:
         return hours
-    free, is_open = _open(day, life)
     silences = [_silences(device, day) for device in day.devices]
-    commissioned, online, deaf = _heard(day, life, silences)
-    observed = _observed(day, free, online)
-    silent = difference(difference(commissioned, online), deaf)
-    promised = intersection(union(day.promised), life)
-    kept = intersection(promised, is_open)
+    told = _told(day, life, silences)
 
     for name, spans in (
         ("recorded_ms", intersection([window[:2] for window in day.held], life)),
-        ("open_ms", is_open),
-        ("staffed_ms", free),
-        ("promised_ms", promised),
-        ("usable_ms", intersection(kept, observed)),
-        ("unknown_ms", difference(difference(kept, observed), silent)),
-        ("commissioned_ms", commissioned),
-        ("online_ms", online),
-        ("deaf_ms", deaf),
+        ("open_ms", told.is_open),
+        ("staffed_ms", told.free),
+        ("promised_ms", told.promised),
+        ("usable_ms", told.usable),
+        ("unknown_ms", told.unknown),
+        ("commissioned_ms", told.commissioned),
+        ("online_ms", told.online),
+        ("deaf_ms", told.deaf),
     ):
         for number, length in _poured(day.edges, spans):
             setattr(hours[number], name, getattr(hours[number], name) + length)
@@ -222,8 +219,110 @@ def hours_of(day: Day) -> Sequence[Hour]:
         if back is not None and registered <= ended_ms < ends:
             hours[back].outages_ended += 1
             hours[back].outage_ms += lasted_ms
-    _facilities(day, hours, is_open, until_ms=ends)
+    _facilities(day, hours, told.is_open, until_ms=ends)
     return hours
+
+
+class _Told(NamedTuple):
+    """What is known of the time of a day; each in order and apart."""
+
+    free: Sequence[Span]
+    is_open: Sequence[Span]
+    commissioned: Sequence[Span]
+    online: Sequence[Span]
+    deaf: Sequence[Span]
+    silent: Sequence[Span]
+    observed: Sequence[Span]
+    promised: Sequence[Span]
+    usable: Sequence[Span]
+    unknown: Sequence[Span]
+
+
+def _told(day: Day, life: Sequence[Span], silences: Sequence["_Silences"]) -> _Told:
+    free, is_open = _open(day, life)
+    commissioned, online, deaf = _heard(day, life, silences)
+    observed = _observed(day, free, online)
+    silent = difference(difference(commissioned, online), deaf)
+    promised = intersection(union(day.promised), life)
+    kept = intersection(promised, is_open)
+    return _Told(
+        free,
+        is_open,
+        commissioned,
+        online,
+        deaf,
+        silent,
+        observed,
+        promised,
+        usable=intersection(kept, observed),
+        unknown=difference(difference(kept, observed), silent),
+    )
+
+
+class Heard(StrEnum):
+    """Who told of a time whether the station could be used."""
+
+    CONTROLLER = "controller"
+    STAFF = "staff"
+    """They counted heads while they held the door."""
+    SILENT = "silent"
+    """Its controller was there and silent, and was listened for."""
+    NOBODY = "nobody"
+    """There was no controller, or no server to hear it."""
+
+
+class Counts(StrEnum):
+    """As what a promised time counts."""
+
+    USABLE = "usable"
+    UNKNOWN = "unknown"
+    UNUSABLE = "unusable"
+
+
+class Piece(NamedTuple):
+    """A promised time in which one mode held, and one told of it or none did."""
+
+    from_ms: int
+    until_ms: int
+    mode: Kind | None
+    """None, as the next: that is not recorded."""
+    because: Because | None
+    heard: Heard
+    counts: Counts
+
+
+def pieces(day: Day) -> Sequence[Piece]:
+    """Say what became of the promised time of a day, in order: what is counted of it, and why."""
+    life = _clipped([_life(day)], day.edges[0], day.edges[-1])
+    told = _told(day, life, [_silences(device, day) for device in day.devices])
+    modes = [window[:2] for window in day.held]
+    cuts = told.online, told.silent, told.observed, told.usable, told.unknown
+    edges = sorted({edge for spans in (modes, *cuts) for span in spans for edge in span})
+    found = []
+    for span in told.promised:
+        within = edges[bisect_right(edges, span[0]) : bisect_left(edges, span[1])]
+        for since, until in pairwise([span[0], *within, span[1]]):
+            held = next((one for one in day.held if one[0] <= since < one[1]), None)
+            mode, because = (None, None) if held is None else held[2:]
+            online, silent, observed, usable, unknown = (_holds(some, since) for some in cuts)
+            heard = (
+                Heard.CONTROLLER
+                if online
+                else Heard.STAFF
+                if observed
+                else Heard.SILENT
+                if silent
+                else Heard.NOBODY
+            )
+            counts = Counts.USABLE if usable else Counts.UNKNOWN if unknown else Counts.UNUSABLE
+            found.append(Piece(since, until, mode, because, heard, counts))
+    return found
+
+
+def _holds(spans: Sequence[Span], at_ms: int) -> bool:
+    """Say whether an instant lies in one of some spans, in order and apart."""
+    place = bisect_right(spans, at_ms, key=itemgetter(0)) - 1
+    return place >= 0 and at_ms < spans[place][1]
 
 
 def reporting(day: Day) -> Sequence[Span]:
