@@ -11,6 +11,12 @@ window.yizhanAhead = function (box, figures, t, call, problem) {
   function between(hour) {
     return hour.low === null ? '' : figures.measured(hour.low, 1) + '–' + figures.measured(hour.high, 1);
   }
+  /* Why nothing is to be expected, each reason once. */
+  function reasons(hours) {
+    var found = [];
+    hours.forEach(function (hour) { if (hour.unexpected_because && found.indexOf(hour.unexpected_because) < 0) { found.push(hour.unexpected_because); } });
+    return found;
+  }
   function persons(value) { return figures.fill(t('nowPersons'), { n: value }); }
   /* A level only where it is known; what was counted is a number less than all, else. */
   function tellNow(node, body) {
@@ -29,7 +35,8 @@ window.yizhanAhead = function (box, figures, t, call, problem) {
   function tell(box, body) {
     var drawing = made('div'), skill = body.skill;
     box.textContent = '';
-    if (body.hours.every(function (hour) { return hour.persons === null; })) { box.appendChild(made('p', t('aheadNothing'), 'note')); return; }
+    reasons(body.hours).forEach(function (reason) { box.appendChild(made('p', figures.word('unexpected_because', reason), 'note')); });
+    if (body.hours.every(function (hour) { return hour.persons === null; })) { return; }
     box.appendChild(drawing);
     window.yizhanChart(drawing, body.hours.map(function (hour) {
       var name = figures.time(hour.from);
@@ -37,12 +44,13 @@ window.yizhanAhead = function (box, figures, t, call, problem) {
     }), function (tick) { return figures.grouped(tick, tick % 1 ? 1 : 0); }, t('ahead'));
     box.appendChild(made('p', skill.mae === null ? t('noSkill') : figures.fill(t('skill'), { days: skill.days, mae: figures.measured(skill.mae, 2), week: skill.mae_last_week === null ? figures.DASH : figures.measured(skill.mae_last_week, 2) }), 'sub'));
     var table = made('table'), head = made('tr'), thead = made('thead'), tbody = made('tbody'), scroller = made('div', undefined, 'scroll');
-    ['aheadHour', 'aheadPersons', 'aheadRange', 'aheadDays'].forEach(function (key, index) { var th = made('th', t(key), index ? 'num' : ''); th.scope = 'col'; head.appendChild(th); });
+    var isUnit = body.hours[0].stations_share !== null;
+    ['aheadHour', 'aheadPersons', 'aheadRange', 'aheadDays'].concat(isUnit ? ['aheadStations'] : []).forEach(function (key, index) { var th = made('th', t(key), index ? 'num' : ''); th.scope = 'col'; head.appendChild(th); });
     body.hours.forEach(function (hour) {
       var tr = made('tr'), th = made('th', figures.time(hour.from).slice(5) + ' · ' + figures.word('day_class', hour.day_class));
       th.scope = 'row';
       tr.appendChild(th);
-      [hour.persons === null ? figures.DASH : figures.measured(hour.persons, 1), between(hour) || figures.DASH, figures.grouped(hour.values, 0)].forEach(function (text) { tr.appendChild(made('td', text, 'num')); });
+      [hour.persons === null ? figures.DASH : figures.measured(hour.persons, 1), between(hour) || figures.DASH, figures.grouped(hour.values, 0)].concat(isUnit ? [figures.percent(hour.stations_share)] : []).forEach(function (text) { tr.appendChild(made('td', text, 'num')); });
       tbody.appendChild(tr);
     });
     thead.appendChild(head);

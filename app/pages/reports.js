@@ -9,7 +9,7 @@
   var MAIN = {
     visits: ['visits', 'persons', 'unique_workers', 'out_of_hours_visits', 'offhours_share', 'night_uplift', 'free_mode_coverage', 'refused', 'unmet_demand', 'dwell_median_s', 'imputed_exit_share', 'reported_share', 'known_share'],
     access: ['decided', 'granted', 'walk_in', 'refused', 'by_reason', 'grant_rate', 'unmet_demand', 'open_success_rate', 'failed', 'expired', 'unknown', 'proven_open_rate', 'decide_p95_ms', 'pickup_p50_ms', 'pickup_p95_ms', 'pulse_p95_ms', 'alone_opened', 'reported_share', 'known_share'],
-    occupancy: ['capacity', 'avg_occupancy', 'avg_when_used', 'peak_occupancy', 'peak_at', 'max_observed', 'seat_utilization', 'time_utilization', 'crowded_minutes', 'person_hours', 'reported_share', 'known_share'],
+    occupancy: ['capacity', 'avg_occupancy', 'avg_when_used', 'peak_occupancy', 'peak_at', 'max_observed', 'seat_utilization', 'time_utilization', 'crowded_minutes', 'person_hours', 'free_mode_coverage', 'reported_share', 'known_share'],
     facilities: ['units', 'uses', 'quantity', 'in_use_hours', 'uses_per_visit', 'availability', 'out_of_order_hours', 'unknown_share', 'repairs', 'repair_mean_min', 'repair_median_min', 'open_faults_over_72h', 'reported_share', 'known_share'],
     promise: ['promised_hours', 'usable_hours', 'unknown_hours', 'promise_rate', 'unknown_share', 'controller_uptime', 'outages', 'mttr_min', 'known_share'],
     occupations: ['visits', 'persons', 'unique_workers', 'visits_share', 'occupation_share', 'known_share'],
@@ -447,6 +447,7 @@
       }
     }
     if (told.report === 'ranking') { found.push(t('rankingNote')); }
+    if (told.report === 'occupancy' && told.rows.some(function (row) { return row.known_share > 0 && row.crowded_minutes === null; })) { found.push(t('insideNote')); }
     var what = describedAs(told.report);
     found.push(sentence(inCatalogue(what, 'privacy')));
     if (seen.kind !== 'seesCity') { found.push(figures.fill(t(seen.kind), { name: seen.name })); }

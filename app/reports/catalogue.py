@@ -17,7 +17,7 @@ from app.reports.dimensions import DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
 from app.reports.ranking import Ranked
 from app.reports.rules.ranking import FEWEST_PEERS
-from app.reports.rules.rates import rate_of
+from app.reports.rules.rates import COVERAGE, rate_of
 from app.reports.rules.suppression import K
 
 
@@ -65,6 +65,12 @@ class Described:
     privacy_zh: str
     fields: Sequence[Field]
 
+
+HARDLY = (
+    "null too where there are staffed hours and (covered_hours - heads_only_hours) / staffed_hours "
+    f"is below {COVERAGE}: hardly anybody who came was counted, so nobody knows who was inside"
+)
+NOBODY = "null where nobody was seen and there are no reporting_hours"
 
 FORMULAS: Mapping[str, tuple[str, str]] = {
     "station": ("code of the station; null where a row is about more than one", "text"),
@@ -163,6 +169,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "covered_hours": (
         "of the staffed hours, those in which anybody was scanned or counted; a count of heads "
         "covers every hour that it touches",
+        "hours",
+    ),
+    "heads_only_hours": (
+        "of the covered_hours, those in which staff counted heads and nobody scanned: heads say "
+        "that somebody came, and put nobody inside; 0 of what was counted before this was",
         "hours",
     ),
     "free_mode_coverage": ("covered_hours / staffed_hours; null without staffed hours", "share"),
@@ -300,8 +311,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "used_hours": ("of the station_hours, those with at least one person inside", "hours"),
     "reporting_hours": (
-        "of the station_hours, those in mode free or scan in which a controller was heard, or "
-        "staff counted heads in mode free; null where a part was counted before this was",
+        "of the station_hours, those in mode free or scan in which a controller was heard; null "
+        "where a part was counted before this was",
         "hours",
     ),
     "seat_hours": (
@@ -313,29 +324,37 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "reporting_used_hours": ("of the used_hours, those within the reporting_hours", "hours"),
     "avg_occupancy": (
         "reporting_person_hours / reporting_hours; persons inside each station that is open; "
-        "null without reporting_hours",
+        f"null without reporting_hours; {HARDLY}",
         "persons",
     ),
     "avg_when_used": (
-        "reporting_person_hours / reporting_used_hours; null without any",
+        f"reporting_person_hours / reporting_used_hours; null without any; {HARDLY}",
         "persons",
     ),
     "peak_occupancy": (
         "greatest mean of a quarter hour by the stations' clocks, of all stations of the row "
-        "together, so not of one station as avg_occupancy is; null of a model of several stations",
+        "together, so not of one station as avg_occupancy is; null of a model of several "
+        f"stations; {NOBODY}; {HARDLY}",
         "persons",
     ),
-    "peak_at": ("beginning of that quarter; the first of equals", "instant"),
+    "peak_at": ("beginning of that quarter; the first of equals; null where that is", "instant"),
     "max_observed": (
-        "greatest number of persons inside at any instant; null for more than one station",
+        "greatest number of persons inside at any instant; null for more than one station; "
+        f"{NOBODY}; {HARDLY}",
         "persons",
     ),
-    "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
-    "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
+    "seat_utilization": (
+        f"reporting_person_hours / seat_hours; may exceed 1; null without any; {HARDLY}",
+        "share",
+    ),
+    "time_utilization": (
+        f"reporting_used_hours / reporting_hours; null without any; {HARDLY}",
+        "share",
+    ),
     "crowded_minutes": (
         "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
         "over midnight: what does is two; of the seats that there were then, and of time before "
-        "those were recorded, of the first that were",
+        f"those were recorded, of the first that were; {NOBODY}; {HARDLY}",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),

@@ -6,6 +6,7 @@ Fields keep their names in formulas, so that both languages speak of the same co
 from collections.abc import Mapping
 
 from app.reports.rules.ranking import FEWEST_PEERS
+from app.reports.rules.rates import COVERAGE
 from app.reports.rules.suppression import K
 
 REPORTS: Mapping[str, tuple[str, str]] = {
@@ -34,6 +35,12 @@ PRIVACY_OF: Mapping[str, str] = {
     ),
     "controllers": "只有指令的次数和设备的状态，不含任何人",
 }
+
+HARDLY = (
+    "有值守时间、而 (covered_hours - heads_only_hours) / staffed_hours 低于 "
+    f"{COVERAGE} 也为空：来的人多半没有记录，站内有多少人没有人知道"
+)
+NOBODY = "没看到人、也没有 reporting_hours 则为空"
 
 FORMULAS: Mapping[str, str] = {
     "station": "驿站编号；一行不止一个驿站时为空",
@@ -86,6 +93,10 @@ FORMULAS: Mapping[str, str] = {
     ),
     "unstaffed_hours": "扫码时段（scan）：开放而无人值守的时间",
     "covered_hours": "值守时间中有人扫码或点数的那些小时；点数算到它涉及的每个小时",
+    "heads_only_hours": (
+        "covered_hours 中工作人员点了人数、而没有人扫码的那些小时：点数说明有人来过，"
+        "但不算任何人在站内；在此算法之前统计的为 0"
+    ),
     "free_mode_coverage": "covered_hours / staffed_hours；没有值守时间则为空",
     "night_uplift": (
         "(out_of_hours_visits / unstaffed_hours) / (visits_free / staffed_hours)；"
@@ -163,7 +174,7 @@ FORMULAS: Mapping[str, str] = {
     ),
     "used_hours": "station_hours 中至少有一人在站的小时",
     "reporting_hours": (
-        "station_hours 中模式为 free 或 scan、且控制器有联系（或 free 时工作人员点了人数）的小时；"
+        "station_hours 中模式为 free 或 scan、且控制器有联系的小时；"
         "其中有一部分在此算法之前统计的，为空"
     ),
     "seat_hours": "座位数（当时的；开始记录以前取最早记录的）× 每个驿站的 reporting_hours，求和",
@@ -171,20 +182,22 @@ FORMULAS: Mapping[str, str] = {
     "reporting_used_hours": "used_hours 中落在 reporting_hours 内的",
     "avg_occupancy": (
         "reporting_person_hours / reporting_hours：驿站开放时平均每站的站内人数；"
-        "没有 reporting_hours 则为空"
+        f"没有 reporting_hours 则为空；{HARDLY}"
     ),
-    "avg_when_used": "reporting_person_hours / reporting_used_hours；没有则为空",
+    "avg_when_used": f"reporting_person_hours / reporting_used_hours；没有则为空；{HARDLY}",
     "peak_occupancy": (
         "按驿站时钟每 15 分钟平均人数的最大值，这一行所有驿站合计"
-        "（avg_occupancy 是每站平均）；按运营模式且该模式有多个驿站时为空"
+        f"（avg_occupancy 是每站平均）；按运营模式且该模式有多个驿站时为空；{NOBODY}；{HARDLY}"
     ),
-    "peak_at": "那个 15 分钟的开始；相同则取最早",
-    "max_observed": "任一时刻站内人数的最大值；多于一个驿站时为空",
-    "seat_utilization": "reporting_person_hours / seat_hours；可能大于 100 %",
-    "time_utilization": "reporting_used_hours / reporting_hours",
+    "peak_at": "那个 15 分钟的开始；相同则取最早；峰值为空时也为空",
+    "max_observed": f"任一时刻站内人数的最大值；多于一个驿站时为空；{NOBODY}；{HARDLY}",
+    "seat_utilization": (
+        f"reporting_person_hours / seat_hours；可能大于 100 %；没有则为空；{HARDLY}"
+    ),
+    "time_utilization": f"reporting_used_hours / reporting_hours；没有则为空；{HARDLY}",
     "crowded_minutes": (
         "座位占用达到 90 % 且连续 5 分钟以上的时间，跨过午夜则两边各算一段；"
-        "座位数以当时为准，开始记录以前的时间以最早记录的为准"
+        f"座位数以当时为准，开始记录以前的时间以最早记录的为准；{NOBODY}；{HARDLY}"
     ),
     "kind": "设施的种类",
     "units": "在用驿站现在有几台（件）；按时间拆分时为空",

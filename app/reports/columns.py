@@ -63,13 +63,23 @@ class Hours(list[float | None]):
         return shown(self._milliseconds, self._is_known)
 
 
+class Withheld(list[Any]):
+    """Values that are not all told, and all of them as they were counted."""
+
+    def __init__(self, values: Ints, is_known: Bools, is_told: Bools) -> None:
+        super().__init__(shown(values, is_told))
+        self.counted = shown(values, is_known)
+
+
 def hours(milliseconds: Ints, is_known: Bools) -> Column:
     """Give durations in hours, to three decimals."""
     return Hours(milliseconds, is_known)
 
 
 def exact(column: Column) -> Column:
-    """Give a column as it was before anything was rounded: durations as milliseconds."""
+    """Give a column as it was before it was rounded or withheld: durations as milliseconds."""
+    if isinstance(column, Withheld):
+        return column.counted
     return column.milliseconds if isinstance(column, Hours) else column
 
 

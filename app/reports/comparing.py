@@ -29,7 +29,7 @@ from app.reports.rules.comparison import (
 )
 from app.reports.rules.counters import C
 from app.reports.rules.day import DAY_MS
-from app.reports.rules.rates import MS_PER_HOUR, half_up, rate_of
+from app.reports.rules.rates import ENOUGH, MS_PER_HOUR, half_up, is_counted, rate_of
 from app.reports.scope import PeriodInvalid, Scope
 from app.reports.sums import Sums
 
@@ -86,6 +86,10 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "seat_hours",
         "reporting_person_hours",
         "reporting_used_hours",
+        "staffed_hours",
+        "covered_hours",
+        "heads_only_hours",
+        "free_mode_coverage",
         "avg_occupancy",
         "avg_when_used",
         "seat_utilization",
@@ -140,6 +144,7 @@ OF_MODES = frozenset(
         "staffed_hours",
         "unstaffed_hours",
         "covered_hours",
+        "heads_only_hours",
         "reporting_hours",
         "seat_hours",
         "reporting_person_hours",
@@ -300,14 +305,17 @@ def both(
 
     A share or a mean is that of the sums, before these are rounded.
     """
-    rate = rate_of(report, name)
-    parts = (name,) if rate is None else rate.names
+    rate, enough = rate_of(report, name), ENOUGH.get((report, name))
+    parts: Sequence[str] = (name, *(enough.names if enough else ())) if rate is None else rate.names
     mine = known_together({part: now.get(part, {}) for part in parts})
     came = {part: total(days) for part, days in mine.items()}
     was = {part: expected(then.get(part, {}), days) for part, days in mine.items()}
     if rate is not None:
         return rate.told(came), rate.told(was)
-    return _told(name, came[name], 1_000), _told(name, was[name], 100)
+    known = [
+        sums[name] if enough is None or is_counted(enough, sums) else None for sums in (came, was)
+    ]
+    return _told(name, known[0], 1_000), _told(name, known[1], 100)
 
 
 def _told(name: str, value: float | None, places: int) -> float | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.reports.export import TITLES
+from app.reports.rules.rates import COVERAGE
 from app.reports.sheet import Sheet
 
 WIDTH, HEIGHT, MARGIN = 595, 842, 40
@@ -53,6 +54,7 @@ PARTS: Mapping[str, str] = {
     "reported_share": "{of} / {by} 小时",
     "hours": "{of} 人次 / {by} 天",
     "inside": "{of} 人时 / {by} 小时",
+    "scanned": "{of} / {by} 小时",
 }
 """What a figure was divided of and by, or what else is to be known of it."""
 
@@ -159,7 +161,7 @@ def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
         _text(WIDTH - MARGIN, 62, f"{sheet['year']} 年 {sheet['month']} 月", 16, end=True),
         _text(MARGIN, 82, place, min(9, inner / len(place)), color=SOFT),
         f'<path d="M{MARGIN} 92H{WIDTH - MARGIN}" stroke="{RED}" stroke-width="2"/>',
-        *_heads(sheet["figures"], inner),
+        *_heads(sheet, inner),
     ]
     right = MARGIN + half + 25
     visits, inside = (
@@ -205,17 +207,17 @@ def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
     )
 
 
-def _heads(figures: Sequence[Mapping[str, Any]], inner: int) -> list[str]:
+def _heads(sheet: Mapping[str, Any], inner: int) -> list[str]:
     """Lay the figures out, four to a row, each beside the month before."""
     parts = []
-    for number, figure in enumerate(figures):
+    for number, figure in enumerate(sheet["figures"]):
         x = MARGIN + (number % 4) * (inner / 4)
         y = 110 + (number // 4) * 62
         name, is_share = figure["name"], figure["is_share"]
         parts += [
             _text(x, y, HEADS.get(name) or TITLES[name], 8.5, color=SOFT),
             _text(x, y + 19.5, said(figure["now"], name, is_share=is_share), 18),
-            _text(x, y + 31, made_of(figure["parts"], name), 8, color=SOFT),
+            _text(x, y + 31, beneath(sheet, figure), 8, color=SOFT),
             _text(x, y + 42, before(figure), 8, color=SOFT),
         ]
     return parts
@@ -224,6 +226,16 @@ def _heads(figures: Sequence[Mapping[str, Any]], inner: int) -> list[str]:
 def made_of(parts: Mapping[str, float | None], name: str) -> str:
     """Say what a figure was divided of and by; what cannot be known is a dash (law 16)."""
     return PARTS[name].format(**{side: counted(value) for side, value in parts.items()})
+
+
+def beneath(sheet: Mapping[str, Any], figure: Mapping[str, Any]) -> str:
+    """Say what a figure is of, or why nobody knows who was inside."""
+    if figure["name"] != "peak_occupancy" or figure["now"] is not None:
+        return made_of(figure["parts"], figure["name"])
+    share = sheet["scanned"]["now"]
+    if share is not None and share < COVERAGE:
+        return "值守时间里扫码的太少"
+    return "没有控制器信号，也没看到人"
 
 
 def counted(value: float | None) -> str:
@@ -269,6 +281,7 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
         + ("；本月未完，数字还会变。" if known["days_counted"] < known["days_asked"] else "。")
         + "横线表示没有数据，不是零。比率下面的小字：分子 / 分母。",
         complete(sheet),
+        inside(sheet),
         "上月折算：上月工作日、周末、节假日各自的日均，按本月已结束的天数折算；"
         "上月没有同类日期则为横线。上月全月：未折算。"
         + ("" if sheet["calendar_known"] else "节假日未导入，按星期算。"),
@@ -284,7 +297,7 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
     return [
         f'<path d="M{MARGIN} 744H{WIDTH - MARGIN}" stroke="{LINE}"/>',
         *(
-            _text(MARGIN, 756 + 11 * number, line, 7.5, color=SOFT)
+            _text(MARGIN, 756 + 10 * number, line, 7.5, color=SOFT)
             for number, line in enumerate(lines)
         ),
     ]
@@ -301,6 +314,16 @@ def complete(sheet: Mapping[str, Any]) -> str:
         for what, each in lines
     ]
     return f"完整度：{'；'.join(told)}。"
+
+
+def inside(sheet: Mapping[str, Any]) -> str:
+    """Say of how much of the free time it is known who was inside, and where it is not."""
+    share = sheet["scanned"]
+    told = f"{said(share['now'], 'scanned', is_share=True)}（{made_of(share['parts'], 'scanned')}）"
+    return (
+        f"在站人数：值守时间里有人扫码的 {told}；不到一半（全月，或一天中的那个小时），"
+        "来的人多半没有记录，为横线或没有柱。"
+    )
 
 
 def _counted(sheet: Mapping[str, Any]) -> str:

@@ -42,6 +42,7 @@ TITLES: Mapping[str, str] = {
     "staffed_hours": "值守时长（小时）",
     "unstaffed_hours": "无人值守开放时长（小时）",
     "covered_hours": "有记录的值守时长（小时）",
+    "heads_only_hours": "其中只有点数的时长（小时）",
     "free_mode_coverage": "值守时段记录覆盖率",
     "night_uplift": "无人值守提升比",
     "walk_in_heads": "值守时段点数人数",

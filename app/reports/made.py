@@ -44,6 +44,10 @@ from app.visits.tables import OBSERVED, EndSource, FacilityUse, Visit
 OUT_OF_HOURS = (C.VISITS_SCAN, C.VISITS_OFFLINE)
 TOLD = (C.TOLD_MS, C.RECORDED_MS)
 """Where the first is less than the second, a part of the time was counted before a figure was."""
+SCANNED = (C.STAFFED_MS, C.COVERED_MS, C.HEADS_ONLY_MS)
+"""Whether enough of those who came in free time were scanned, to say who was inside."""
+INSIDE = (C.REPORTING_MS, C.PERSON_MS, *SCANNED)
+"""The same, and whether there was anything to tell of them, or anybody."""
 QUARTERED = ["measured_ms"]
 """What is known of a row's time, in quarter hours, among which the peak is looked for."""
 SCANS = (C.GRANTED, C.WALK_INS, C.REFUSED)
@@ -308,14 +312,18 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "seat_hours": _modes(C.SEATS_MS, *TOLD),
         "reporting_person_hours": _inside(C.REPORTING_PERSON_MS, *TOLD),
         "reporting_used_hours": _inside(C.REPORTING_USED_MS, *TOLD),
-        "avg_occupancy": _inside(C.REPORTING_PERSON_MS, C.REPORTING_MS, *TOLD),
-        "avg_when_used": _inside(C.REPORTING_PERSON_MS, C.REPORTING_USED_MS, *TOLD),
-        "peak_occupancy": _inside(times=QUARTERED, has_peaks=True),
-        "peak_at": _inside(times=QUARTERED, has_peaks=True),
-        "max_observed": _inside(has_peaks=True),
-        "seat_utilization": _inside(C.REPORTING_PERSON_MS, C.SEATS_MS, *TOLD),
-        "time_utilization": _inside(C.REPORTING_USED_MS, C.REPORTING_MS, *TOLD),
-        "crowded_minutes": _inside(C.CROWDED_MS),
+        "staffed_hours": _modes(C.STAFFED_MS, C.RECORDED_MS),
+        "covered_hours": _modes(C.COVERED_MS, C.RECORDED_MS),
+        "heads_only_hours": _modes(C.HEADS_ONLY_MS, C.RECORDED_MS),
+        "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
+        "avg_occupancy": _inside(C.REPORTING_PERSON_MS, C.REPORTING_MS, *SCANNED, *TOLD),
+        "avg_when_used": _inside(C.REPORTING_PERSON_MS, C.REPORTING_USED_MS, *SCANNED, *TOLD),
+        "peak_occupancy": _inside(*INSIDE, times=QUARTERED, has_peaks=True),
+        "peak_at": _inside(*INSIDE, times=QUARTERED, has_peaks=True),
+        "max_observed": _inside(*INSIDE, has_peaks=True),
+        "seat_utilization": _inside(C.REPORTING_PERSON_MS, C.SEATS_MS, *SCANNED, *TOLD),
+        "time_utilization": _inside(C.REPORTING_USED_MS, C.REPORTING_MS, *SCANNED, *TOLD),
+        "crowded_minutes": _inside(C.CROWDED_MS, *SCANNED),
     },
     "facilities": {
         "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),

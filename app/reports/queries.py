@@ -28,6 +28,7 @@ from app.reports.columns import (
     Bools,
     Column,
     Ints,
+    Withheld,
     exact,
     hours,
     means,
@@ -289,7 +290,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
     came, out = free + scan + offline, scan + offline
     staffed, covered = sums[C.STAFFED_MS], sums[C.COVERED_MS]
     unstaffed = np.maximum(sums[C.OPEN_MS] - staffed, 0)
-    enough = known & (staffed > 0) & (rounded(covered, staffed) >= COVERAGE)
+    enough = known & (staffed > 0) & _counted(covered, staffed)
     by_day = not part.frame.slots.by_hour
     lost = np.array([by_day and number is None for number in sums.uniques], bool)
     named = known & ~lost & ~_partly_retained(part)
@@ -324,6 +325,12 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.IMPUTED], known),
         rates(sums[C.IMPUTED], sums[C.OVER], known),
     ]
+
+
+def _counted(covered: Ints, staffed: Ints) -> Bools:
+    """Say of which rows enough of the free time was counted; without any, nothing is missing."""
+    is_enough: Bools = (staffed == 0) | (rounded(covered, staffed) >= COVERAGE)
+    return is_enough
 
 
 def _where(values: Column, known: Bools) -> Column:
@@ -402,10 +409,15 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Columns:
     told, reporting, seats = _told(part, sums), sums[C.REPORTING_MS], sums[C.SEATS_MS]
     persons, used = sums[C.PERSON_MS], sums[C.USED_MS]
     persons_then, used_then = sums[C.REPORTING_PERSON_MS], sums[C.REPORTING_USED_MS]
+    staffed, covered, headed = sums[C.STAFFED_MS], sums[C.COVERED_MS], sums[C.HEADS_ONLY_MS]
+    recorded, counted = _recorded(part, sums), _counted(covered - headed, staffed)
+    # Where nothing tells of anybody, and nobody was seen, nobody is no nought (law 16).
+    some = known & ((reporting > 0) | (persons > 0))
+    seen, told_of = some & counted, told & counted
     capacity = _repeated([place.capacity for place in part.places], part.frame.slots.count)
     peaks = [
-        (None, None) if peak is None or not is_known else peak
-        for peak, is_known in zip(sums.peaks, known, strict=True)
+        (None, None) if peak is None or not is_seen else peak
+        for peak, is_seen in zip(sums.peaks, seen, strict=True)
     ]
     return [
         *_named(part, sums),
@@ -418,14 +430,18 @@ def _occupancy(part: Part, sums: Sums, _: Standing) -> Columns:
         hours(seats, told),
         hours(persons_then, told),
         hours(used_then, told),
-        rates(persons_then, reporting, told),
-        rates(persons_then, used_then, told),
+        hours(staffed, recorded),
+        hours(covered, recorded),
+        hours(headed, recorded),
+        rates(covered, staffed, known),
+        rates(persons_then, reporting, told_of),
+        rates(persons_then, used_then, told_of),
         [value for value, _ in peaks],
         [at for _, at in peaks],
-        _where(sums.most_inside, known),
-        rates(persons_then, seats, told),
-        rates(used_then, reporting, told),
-        shown((sums[C.CROWDED_MS] + 30_000) // 60_000, known),
+        _where(sums.most_inside, seen),
+        rates(persons_then, seats, told_of),
+        rates(used_then, reporting, told_of),
+        Withheld((sums[C.CROWDED_MS] + 30_000) // 60_000, some, seen),
     ]
 
 
@@ -604,7 +620,11 @@ REPORTS: Mapping[str, Report] = {
     "occupancy": Report(
         OccupancyRow,
         Ask(
-            [(C.PERSON_MS, C.CROWDED_MS + 1), _HEARD, (C.RECORDED_MS, C.REPORTING_USED_MS + 1)],
+            [
+                (C.PERSON_MS, C.CROWDED_MS + 1),
+                (C.STAFFED_MS, C.ONLINE_MS + 1),
+                (C.RECORDED_MS, C.HEADS_ONLY_MS + 1),
+            ],
             peaks=True,
         ),
         _occupancy,

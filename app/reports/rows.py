@@ -161,11 +161,20 @@ class OccupancyRow(NamedTuple):
     used_hours: float | None
     """Of the stations' hours, those with somebody inside."""
     reporting_hours: float | None
-    """Of the stations' hours, those open and told of: what the averages are over."""
+    """Of the stations' hours, those open with a controller that was heard: what the averages are
+    over."""
     seat_hours: float | None
     reporting_person_hours: float | None
     reporting_used_hours: float | None
+    staffed_hours: float | None
+    covered_hours: float | None
+    heads_only_hours: float | None
+    """Of the covered, those in which staff counted heads, who are nobody inside, and nobody
+    scanned."""
+    free_mode_coverage: float | None
     avg_occupancy: float | None
+    """Who was inside is told only where the covered hours, less the last, are one half of the
+    staffed hours, as the six figures below are."""
     avg_when_used: float | None
     peak_occupancy: float | None
     """Greatest mean of a quarter hour."""

@@ -19,7 +19,7 @@ from app.reports.progress import progress
 from app.reports.rows import OccupancyRow, VisitsRow
 from app.reports.rules import By, Completeness, Period, rate
 from app.reports.rules.comparison import is_known, period_before
-from app.reports.rules.rates import MS_PER_HOUR, rate_of
+from app.reports.rules.rates import MS_PER_HOUR, SCANNED, rate_of
 from app.reports.scope import PeriodInvalid, Scope
 
 
@@ -80,6 +80,9 @@ class Sheet:
     """Persons inside by hour of the day, as the report of occupancy has them; 24 of them."""
     inside_parts: Parts
     """The hours that persons were inside, and those that the station was open and told of."""
+    scanned: Figure
+    """The share of the staffed hours in which somebody scanned: of less than half of them nobody
+    knows who was inside."""
     reasons: Sequence[tuple[str, int]]
     """Refusals by reason, most first."""
     uses: Sequence[tuple[str, int]]
@@ -158,6 +161,7 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         hours_parts=Parts(now.values["visits"], now.values["known_hours"] / 24),
         inside=[row.avg_occupancy for row in inside],
         inside_parts=_parts("avg_occupancy", "occupancy", now.values),
+        scanned=_scanned(now.values),
         reasons=Counter(by_reason).most_common(),
         uses=Counter(uses).most_common(),
         heard=_figure("reported_share", "visits", now.values, then.values),
@@ -218,6 +222,13 @@ def _parts(name: str, report: str, values: Mapping[str, Any]) -> Parts:
         return Parts(values[of], None if by is None else values[by])
     sides = rate.numerator.of(values), rate.denominator.of(values)
     return Parts(*(None if side is None else side.part for side in sides))
+
+
+def _scanned(values: Mapping[str, Any]) -> Figure:
+    """Say in how much of the free time somebody scanned, which heads that staff counted do not."""
+    sides = SCANNED.numerator.of(values), SCANNED.denominator.of(values)
+    parts = Parts(*(None if side is None else side.part for side in sides))
+    return Figure("scanned", SCANNED.told(values), None, parts, is_share=True)
 
 
 async def _month(tx: AsyncSession, scope: Scope) -> "_MonthFigures":

@@ -12,17 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.places.rules import Calendar
 from app.reports.rules import Grain
 from app.reports.tables import Rollup
-from app.usual.profiles import means_of
+from app.usual.profiles import hours_of, known_shares
 from app.usual.rules import (
     Expected,
-    Means,
+    HourOf,
+    Past,
     Skill,
+    Unexpected,
     UsualClass,
     backtest,
     class_of,
     expected,
     forecast_days,
-    hour_means,
     known_at,
     like_days,
 )
@@ -39,8 +40,12 @@ class HourAhead:
     until_at: datetime
     day_class: UsualClass
     expected: Expected | None
+    unexpected_because: Unexpected | None
+    """Why nothing is; None where something is."""
     values: int
     """So many days stand behind it."""
+    stations_share: float | None
+    """Of a unit: the share of its stations of which it is known what is usual then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +57,22 @@ class Outlook:
 
 
 async def outlook(
-    tx: AsyncSession, place: uuid.UUID, calendar: Calendar, *, timezone: str, at: datetime
+    tx: AsyncSession,
+    place: uuid.UUID,
+    calendar: Calendar,
+    *,
+    timezone: str,
+    at: datetime,
+    unit_path: str | None = None,
 ) -> Outlook:
-    """Forecast the persons inside a station or unit, from its rollups: one statement."""
+    """Forecast the persons inside a station or unit, from its rollups: a statement, or two."""
     starts = list(_starts(timezone, at))
     today = starts[0].date()
     needed = forecast_days(calendar, today, {start.date() for start in starts})
-    series = await _series(tx, place, needed)
-    hours = [_hour(start, today, series, calendar) for start in starts]
-    return Outlook(hours, backtest(series, calendar, today))
+    shares = None if unit_path is None else await known_shares(tx, unit_path)
+    past = Past(await _days(tx, place, needed), shares)
+    hours = [_hour(start, today, past, calendar) for start in starts]
+    return Outlook(hours, backtest(past, calendar, today))
 
 
 def _starts(timezone: str, at: datetime) -> Iterator[datetime]:
@@ -71,17 +83,28 @@ def _starts(timezone: str, at: datetime) -> Iterator[datetime]:
         yield (local.astimezone(UTC) + timedelta(hours=number)).astimezone(zone)
 
 
-def _hour(
-    start: datetime, today: date, series: Mapping[date, Means], calendar: Calendar
-) -> HourAhead:
-    day_class = class_of(start.date(), calendar)
-    like = [series.get(day) for day in like_days(day_class, today, calendar)]
-    values = known_at(like, start.hour)
+def _hour(start: datetime, today: date, past: Past, calendar: Calendar) -> HourAhead:
+    day_class, hour = class_of(start.date(), calendar), start.hour
+    like = like_days(day_class, today, calendar)
+    series = past.means(like)
+    values = known_at([series.get(day) for day in like], hour)
+    found = expected(values) if past.is_of_enough(day_class, hour) else None
+    share = past.share(day_class, hour)
     begins = start.astimezone(UTC)
-    return HourAhead(begins, begins + timedelta(hours=1), day_class, expected(values), len(values))
+    return HourAhead(
+        begins,
+        begins + timedelta(hours=1),
+        day_class,
+        found,
+        past.why_not(day_class, hour, like) if found is None else None,
+        len(values),
+        None if share is None else round(share, 4),
+    )
 
 
-async def _series(tx: AsyncSession, place: uuid.UUID, days: set[date]) -> Mapping[date, Means]:
+async def _days(
+    tx: AsyncSession, place: uuid.UUID, days: set[date]
+) -> Mapping[date, Sequence[HourOf]]:
     rows = (
         await tx.execute(
             sa.select(Rollup.from_day, Rollup.hours).where(
@@ -89,5 +112,5 @@ async def _series(tx: AsyncSession, place: uuid.UUID, days: set[date]) -> Mappin
             )
         )
     ).all()
-    means = means_of([row.hours for row in rows])
-    return {row.from_day: hour_means(one) for row, one in zip(rows, means, strict=True)}
+    hours = hours_of([row.hours for row in rows])
+    return {row.from_day: one for row, one in zip(rows, hours, strict=True)}

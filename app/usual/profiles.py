@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.db.engine import Database
 from app.db.upsert import upsert
+from app.places import units
 from app.places.rules import CITY_ZONE, Calendar, local_day
-from app.places.tables import Station
+from app.places.tables import Station, Unit
 from app.reports import vectors
 from app.reports.rules import Grain
 from app.reports.rules.counters import HOURS, QUARTERS, C
@@ -23,17 +24,18 @@ from app.reports.tables import Rollup
 from app.usual.rules import (
     HOURS_OF_DAY,
     HourOf,
-    Means,
     UsualClass,
     class_of,
     free_coverage,
     hidden_hours,
     hour_means,
+    hours_with_all,
     known_days,
     like_days,
     medians,
     profile_days,
     quarter_means,
+    unscanned_because,
     usual_levels,
 )
 from app.usual.tables import UsualProfile
@@ -57,11 +59,6 @@ def hours_of(hours: Sequence[bytes]) -> list[list[HourOf]]:
     others = (table[one].tolist() for one in _OTHERS)
     lines = [HourOf(some, *rest) for some, *rest in zip(quarters, *others, strict=True)]
     return [lines[day * HOURS : day * HOURS + HOURS_OF_DAY] for day in range(len(hours))]
-
-
-def means_of(hours: Sequence[bytes]) -> list[Means]:
-    """Read the means of every quarter hour from vectors by hour, one for each day."""
-    return [quarter_means(day) for day in hours_of(hours)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +164,19 @@ def _of_station(
 ) -> list[dict[str, Any]]:
     days = hours_of([row.hours for row in rows])
     hours = dict(zip((row.from_day for row in rows), days, strict=True))
-    by_day = {day: quarter_means(some) for day, some in hours.items()}
-    hourly = {day: hour_means(quarters) for day, quarters in by_day.items()}
+    all_of, apart = (
+        {day: quarter_means(some, is_scanned=is_scanned) for day, some in hours.items()}
+        for is_scanned in (True, False)
+    )
     found = []
     for basis, workers in zip(bases, callers, strict=True):
-        levels = usual_levels([hourly.get(day) for day in basis.weeks], capacity)
+        coverage = free_coverage([hours.get(day) for day in basis.like])
+        by_day = apart if unscanned_because(coverage) else all_of
+        weeks = [by_day[day] for day in basis.weeks if day in by_day]
+        levels = usual_levels([hour_means(quarters) for quarters in weeks], capacity)
         hidden = hidden_hours(levels, workers)
         like = [by_day.get(day) for day in basis.like]
+        usual = medians(like, QUARTERS_OF_DAY)
         found.append(
             {
                 "day_class": basis.day_class,
@@ -181,9 +184,12 @@ def _of_station(
                 "levels": [None if hour in hidden else level for hour, level in enumerate(levels)],
                 "hidden_hours": hidden,
                 "days": len(by_day.keys() & set(basis.weeks)),
-                "medians": list(medians(like, QUARTERS_OF_DAY)),
+                "medians": list(usual),
                 "median_days": list(known_days(like, QUARTERS_OF_DAY)),
-                "free_coverage": free_coverage([hours.get(day) for day in basis.like]),
+                "known_hours": sum(
+                    is_known << hour for hour, is_known in enumerate(hours_with_all(usual))
+                ),
+                "free_coverage": coverage,
             }
         )
     return found
@@ -200,6 +206,30 @@ async def by_station(
         )
     )
     return {row.station_id: row for row in rows if row.day_class is stations[row.station_id]}
+
+
+async def known_shares(tx: AsyncSession, unit_path: str) -> Mapping[UsualClass, Sequence[float]]:
+    """Say of how many of a branch's stations in use each hour is known, by class; one statement."""
+    branch = sa.select(Unit.id).where(units.under(unit_path))
+    query = (
+        sa.select(UsualProfile.day_class, UsualProfile.known_hours, sa.func.count())
+        .select_from(Station)
+        .outerjoin(UsualProfile, UsualProfile.station_id == Station.id)
+        .where(Station.unit_id.in_(branch), Station.retired_at.is_(None))
+        .group_by(UsualProfile.day_class, UsualProfile.known_hours)
+    )
+    known = {one: [0] * HOURS_OF_DAY for one in UsualClass}
+    stations: Counter[UsualClass | None] = Counter()
+    for day_class, hours, count in await tx.execute(query):
+        stations[day_class] += count
+        for hour in range(HOURS_OF_DAY):
+            if hours is not None and hours >> hour & 1:
+                known[day_class][hour] += count
+    # One without a profile has none of any class.
+    return {
+        one: [count / max(1, stations[one] + stations[None]) for count in known[one]]
+        for one in UsualClass
+    }
 
 
 async def of_station(tx: AsyncSession, station_id: uuid.UUID) -> Sequence[UsualProfile]:

@@ -22,6 +22,8 @@ from app.visits.rules import Level, level
 
 FEWEST = 4
 """So many values at least stand behind a figure."""
+FEWEST_STATIONS = 0.5
+"""Of so many of a unit's stations an hour must be known, that the unit's is."""
 LIKE_DAYS = 8
 """So many days, the last of the class, stand behind a usual figure and a forecast."""
 PROFILE_WEEKS = 8
@@ -97,15 +99,26 @@ class HourOf:
         """
         return 2 * (self.commissioned_ms - self.online_ms) <= self.commissioned_ms
 
+    @property
+    def is_mostly_free(self) -> bool:
+        """Whether its door stood open for more than half of it, and let in who did not scan."""
+        return 2 * self.free_ms > QUARTERS * _QUARTER_MS
+
 
 Means = Sequence[float | None]
 """Means of persons inside, by quarter or hour of a day; None where it is not known."""
 
 
-def quarter_means(hours: Sequence[HourOf]) -> Means:
-    """Give the mean of persons inside of each quarter hour of a day."""
+def quarter_means(hours: Sequence[HourOf], *, is_scanned: bool = True) -> Means:
+    """Give the mean of persons inside of each quarter hour of a day.
+
+    `is_scanned` says whether enough of those scan on such days who come in through an open door:
+    else an hour that was mostly free is not known.
+    """
     return [
-        ms / _QUARTER_MS if hour.is_known else None for hour in hours for ms in hour.quarters_ms
+        ms / _QUARTER_MS if hour.is_known and (is_scanned or not hour.is_mostly_free) else None
+        for hour in hours
+        for ms in hour.quarters_ms
     ]
 
 
@@ -132,6 +145,14 @@ def middle(values: Sequence[float]) -> float | None:
 def medians(days: Sequence[Means | None], bins: int) -> Means:
     """Give the median of every quarter or hour of some days."""
     return [middle(known_at(days, number)) for number in range(bins)]
+
+
+def hours_with_all(quarters: Means) -> Sequence[bool]:
+    """Say of which hours of a day all quarters are known."""
+    return [
+        None not in quarters[start : start + QUARTERS]
+        for start in range(0, len(quarters), QUARTERS)
+    ]
 
 
 def known_days(days: Sequence[Means | None], bins: int) -> Sequence[int]:
@@ -191,6 +212,16 @@ class Unknown(StrEnum):
     """The door stands open, or did lately, and how many of those who come scan is not made out."""
 
 
+def unscanned_because(coverage: float | None) -> Unknown | None:
+    """Say why nobody knows who came in through an open door; None: enough of them scan.
+
+    `coverage` is how far free time is counted on such days; None: nobody knows.
+    """
+    if coverage is None:
+        return Unknown.NOT_COUNTED_YET
+    return Unknown.HARDLY_COUNTED if coverage < COVERAGE else None
+
+
 def held_lately(
     recorded: Sequence[Window],
     rules: StationRules,
@@ -231,11 +262,7 @@ def unknown_because(
     # Who came in by a scan lately may be inside still, whatever holds now.
     if Kind.SCAN in held and has_told is False:
         return Unknown.CONTROLLER_SILENT
-    if Kind.FREE not in held:
-        return None
-    if coverage is None:
-        return Unknown.NOT_COUNTED_YET
-    return Unknown.HARDLY_COUNTED if coverage < COVERAGE else None
+    return unscanned_because(coverage) if Kind.FREE in held else None
 
 
 def live_level(inside: int, capacity: int, unknown: Unknown | None) -> Level | None:
@@ -275,6 +302,64 @@ def expected(values: Sequence[float]) -> Expected | None:
     return Expected(persons, min(low, persons), max(high, persons))
 
 
+class Unexpected(StrEnum):
+    """Why nobody can say what is to be expected; closed, and stable in the API."""
+
+    FEW_DAYS = "few_days"
+    """Fewer than four like days are known."""
+    HARDLY_COUNTED = "hardly_counted"
+    """The door stands open then, and on such days too few of those who come scan."""
+    NOT_COUNTED_YET = "not_counted_yet"
+    """The door stands open then, and how many of those who come scan is not made out."""
+    FEW_STATIONS = "few_stations"
+    """Of a unit: of less than half of its stations it is known what is usual then."""
+
+
+class Past:
+    """What was inside a place on some days, as far as it is known."""
+
+    def __init__(
+        self,
+        hours: Mapping[date, Sequence[HourOf]],
+        shares: Mapping[UsualClass, Sequence[float]] | None = None,
+    ) -> None:
+        """Take the hours of its days; `shares` is, of a unit, of how many of its stations an hour
+        is known on days of a class. Of a unit no day tells that: one of them may scan for all."""
+        self.shares = shares
+        self._hours = hours
+        self._all = {day: hour_means(quarter_means(some)) for day, some in hours.items()}
+        self._apart = {
+            day: hour_means(quarter_means(some, is_scanned=False)) for day, some in hours.items()
+        }
+
+    def means(self, like: Sequence[date]) -> Mapping[date, Means]:
+        """Give the means of the days by hour, as far as what is counted on like days is enough."""
+        return self._apart if self._unscanned(like) else self._all
+
+    def share(self, day_class: UsualClass, hour: int) -> float | None:
+        """Say of how many of a unit's stations an hour is known; None of a station."""
+        return None if self.shares is None else self.shares[day_class][hour]
+
+    def is_of_enough(self, day_class: UsualClass, hour: int) -> bool:
+        """Say whether an hour is known of half of a unit's stations; of a station it is."""
+        share = self.share(day_class, hour)
+        return share is None or share >= FEWEST_STATIONS
+
+    def why_not(self, day_class: UsualClass, hour: int, like: Sequence[date]) -> Unexpected:
+        """Say why nothing is to be expected in an hour of which there is no value."""
+        if not self.is_of_enough(day_class, hour):
+            return Unexpected.FEW_STATIONS
+        unscanned, some = self._unscanned(like), (self._hours.get(day) for day in like)
+        if unscanned and any(day is not None and day[hour].is_mostly_free for day in some):
+            return Unexpected(unscanned.value)
+        return Unexpected.FEW_DAYS
+
+    def _unscanned(self, like: Sequence[date]) -> Unknown | None:
+        if self.shares is not None:
+            return None
+        return unscanned_because(free_coverage([self._hours.get(day) for day in like]))
+
+
 @dataclass(frozen=True, slots=True)
 class Skill:
     """How far forecasts were off, beside taking the value of a week before."""
@@ -289,16 +374,21 @@ class Skill:
     """1 - mae / mae_last_week; None when last week was never off, or nothing was compared."""
 
 
-def backtest(series: Mapping[date, Means], calendar: Calendar, today: date) -> Skill:
-    """Forecast each of the last days from what was known before it, and compare."""
+def backtest(past: Past, calendar: Calendar, today: date) -> Skill:
+    """Forecast each of the last days from what was known before it, and compare known hours."""
     off, off_last_week = [], []
     for number in range(1, BACKTEST + 1):
         day = today - number * _ONE_DAY
+        day_class = class_of(day, calendar)
+        like = like_days(day_class, day, calendar)
+        series = past.means(like)
         came, last_week = series.get(day), series.get(day - WEEK)
         if came is None or last_week is None:
             continue
-        before = _like(series, day, calendar)
+        before = [series.get(one) for one in like]
         for hour in range(HOURS_OF_DAY):
+            if not past.is_of_enough(day_class, hour):
+                continue
             actual, naive = came[hour], last_week[hour]
             guess = middle(known_at(before, hour))
             if actual is not None and naive is not None and guess is not None:
@@ -309,10 +399,6 @@ def backtest(series: Mapping[date, Means], calendar: Calendar, today: date) -> S
     mae, naive_mae = statistics.fmean(off), statistics.fmean(off_last_week)
     skill = round(1 - mae / naive_mae, 4) if naive_mae > 0 else None
     return Skill(len(off), round(mae, 4), round(naive_mae, 4), skill)
-
-
-def _like(series: Mapping[date, Means], day: date, calendar: Calendar) -> Sequence[Means | None]:
-    return [series.get(one) for one in like_days(class_of(day, calendar), day, calendar)]
 
 
 def forecast_days(calendar: Calendar, today: date, ahead: Collection[date]) -> set[date]:

@@ -27,6 +27,9 @@ class UsualProfile(Base):
     """Persons inside by quarter hour, of the last eight days: for administrators."""
     median_days: Mapped[list[int] | None] = mapped_column(Json)
     """So many days are known by quarter hour; None: it was made before this was counted."""
+    known_hours: Mapped[int | None]
+    """Bit by bit, of which hours of the day there are medians; None: it was made before this was
+    kept."""
     free_coverage: Mapped[float | None]
     """The share of the last eight days' free time in hours in which somebody scanned; None: fewer
     than four had any, or it was made before this was counted."""

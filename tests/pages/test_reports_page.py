@@ -424,10 +424,11 @@ def test_what_is_to_be_expected_stands_with_the_persons_inside(
     with page.expect_response(re.compile(r"/v1/admin/units/.*/forecast$")) as answered:
         page.click("#ahead summary")
     told = page.locator("#ahead-told")
-    expect(told).to_contain_text("同类日子还不足 4 天，无法预计")
+    expect(told).to_contain_text("知道平时有多少人的驿站不到一半，无法预计")
     answer = page.request.get(answered.value.url).json()
     for number, hour in enumerate(answer["hours"]):
         hour |= {"persons": number / 4, "low": number / 8, "high": number, "values": 8}
+        hour |= {"unexpected_because": None}
     page.route("**/forecast", lambda route: route.fulfill(json=answer))
     expect(told.locator(".now")).to_have_count(0)  # A branch has no level.
     page.goto(city.page(report="occupancy", by="day", station="CQ0001", **city.that_day))

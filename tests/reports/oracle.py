@@ -116,12 +116,18 @@ class Raw:
         }
 
     @cached_property
-    def counted(self) -> Mapping[Any, set[Hour]]:
-        """Hours in which anybody came in freely or was counted, by station."""
+    def scanned(self) -> Mapping[Any, set[Hour]]:
+        """Hours in which anybody came in freely and scanned, by station."""
         found: dict[Any, set[Hour]] = defaultdict(set)
         for visit in self.visits:
             if visit.mode is Kind.FREE:
                 found[visit.station_id].add((visit.local_day, visit.local_hour))
+        return found
+
+    @cached_property
+    def counted(self) -> Mapping[Any, set[Hour]]:
+        """The same, and those in which staff counted heads."""
+        found = defaultdict(set, {place: set(hours) for place, hours in self.scanned.items()})
         for station in self.stations:
             for heads in self.heads:
                 if heads.station_id == station.id:
@@ -618,7 +624,7 @@ def visits_of(row: Row) -> dict[str, Any]:
     refused = [scan for scan in scans if scan.outcome is Outcome.REFUSED]
     staffed, is_open = row.health("STAFFED_MS"), row.health("OPEN_MS")
     unstaffed = max(0, is_open - staffed)
-    covered = covered_ms(row)
+    covered = free_ms(row, raw.counted)
     coverage = share(covered, staffed)
     uplift = None
     if coverage is not None and coverage >= 0.5 and unstaffed and free:
@@ -659,11 +665,11 @@ def visits_of(row: Row) -> dict[str, Any]:
     }
 
 
-def covered_ms(row: Row) -> int:
-    """Sum the staffed time of hours in which anybody came in freely or was counted."""
+def free_ms(row: Row, hours_of: Mapping[Any, set[Hour]]) -> int:
+    """Sum the staffed time of some hours."""
     raw, found = row.raw, 0
     for station in row.stations:
-        for day, hour in raw.counted.get(station.id, ()):
+        for day, hour in hours_of.get(station.id, ()):
             if row.holds(station.id, day, hour):
                 found += raw.health.get((station.id, day), {}).get(hour, {}).get("STAFFED_MS", 0)
     return found
@@ -757,6 +763,10 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     minutes = [each for station in row.stations for each in row.minutes(station)]
     persons, used = sum(inside for _, _, inside in minutes), len(minutes)
     told = row.is_recorded and row.health("TOLD_MS") == row.health("RECORDED_MS")
+    staffed = row.health("STAFFED_MS")
+    scanned, covered = free_ms(row, raw.scanned), free_ms(row, raw.counted)
+    # Through an open door comes who likes: who was inside is known if many enough scan there.
+    is_sure = staffed == 0 or share(scanned, staffed) >= 0.5
     # T: when each station was open and reporting; O is integrated over this alone.
     reporting, seats, persons_then, used_then = (
         row.health(f"{name}_MS")
@@ -782,12 +792,16 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     most = None
     if row.is_station:
         most = max((inside for _, _, inside in minutes), default=0)
-    crowded = sum(
+    crowded: Any = sum(
         count
         for station in row.stations
         for (day, hour), count in raw.crowded(station.id).items()
         if row.holds(station.id, day, hour)
     )
+    # And that nobody was there is known where there was a box to tell of whoever came.
+    if not is_sure or (reporting == 0 and persons == 0):
+        peak = peak_at = most = crowded = None
+    is_mean = told and is_sure
     return {
         "capacity": sum(s.capacity for s in (row.stations if row.is_station else row.there)),
         "measured_hours": hours(row.measured * 1000),
@@ -798,13 +812,17 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         "seat_hours": hours(seats) if told else None,
         "reporting_person_hours": hours(persons_then) if told else None,
         "reporting_used_hours": hours(used_then) if told else None,
-        "avg_occupancy": share(persons_then, reporting) if told else None,
-        "avg_when_used": share(persons_then, used_then) if told else None,
+        "staffed_hours": hours(staffed) if row.is_recorded else None,
+        "covered_hours": hours(covered) if row.is_recorded else None,
+        "heads_only_hours": hours(covered - scanned) if row.is_recorded else None,
+        "free_mode_coverage": share(covered, staffed),
+        "avg_occupancy": share(persons_then, reporting) if is_mean else None,
+        "avg_when_used": share(persons_then, used_then) if is_mean else None,
         "peak_occupancy": peak,
         "peak_at": peak_at,
         "max_observed": most,
-        "seat_utilization": share(persons_then, seats) if told else None,
-        "time_utilization": share(used_then, reporting) if told else None,
+        "seat_utilization": share(persons_then, seats) if is_mean else None,
+        "time_utilization": share(used_then, reporting) if is_mean else None,
         "crowded_minutes": crowded,
     }
 

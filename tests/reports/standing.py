@@ -249,10 +249,11 @@ def stood(
             "COMMISSIONED_MS": heard is not None,
             "ONLINE_MS": heard == "online",
             "DEAF_MS": heard == "unknown",
-            "REPORTING_MS": is_open and is_observed,
+            # What staff counted is of heads; what is integrated is of scans, which boxes tell.
+            "REPORTING_MS": is_open and heard == "online",
         }
         hour.update({name: length for name, holds in true.items() if holds})
-        if is_open and is_observed:
+        if is_open and heard == "online":
             hour["SEATS_MS"] += length * life.seats(begins, station.capacity)
             _inside(hour, begins, ends, inside)
         for thing, said in states:

@@ -91,10 +91,12 @@ async def test_a_count_over_midnight_tells_of_both_days_and_adds_its_heads_to_th
     """It is written down when both days were counted already, and is found all the same."""
     station = await a_place(runtime, staffed_hours=DAY_AND_NIGHT)
     before = await told(runtime, station, queries.occupancy, 50)
-    assert [row.reporting_hours for row in before] == [0, 0]
+    assert [row.covered_hours for row in before] == [0, 0]
     await count(runtime, station, 22, 30, written=51)
     after = await told(runtime, station, queries.occupancy, 52)
-    assert [row.reporting_hours for row in after] == [2, 6]
+    assert [row.heads_only_hours for row in after] == [2, 6]
+    # Whom they counted is nobody inside: no mean is over that time.
+    assert [row.reporting_hours for row in after] == [0, 0]
     rows = await told(runtime, station, queries.visits, 52)
     assert [(row.covered_hours, row.walk_in_heads) for row in rows] == [(2, 7), (6, 0)]
     promised = await told(runtime, station, queries.promise, 52)

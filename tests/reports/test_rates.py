@@ -24,7 +24,6 @@ HOUR = MS_PER_HOUR
         ("uses_per_visit", {"uses": 1, "visits": 32}, 0.0313),
         ("dwell_mean_s", {"stay_hours": 1_234_567, "stays": 2}, 617.28),
         ("repair_mean_min", {"repair_hours": 100_000, "repairs": 1}, 1.7),
-        ("avg_occupancy", {"reporting_person_hours": 3.5 * HOUR, "reporting_hours": HOUR}, 3.5),
     ],
 )
 def test_it_is_one_sum_by_another_rounded_as_rows_are(
@@ -40,6 +39,19 @@ def test_nights_are_compared_only_where_enough_staffed_hours_were_counted(
     sums = {"out_of_hours_visits": 6, "unstaffed_hours": 8, "visits_free": 5, "staffed_hours": 10}
     assert RATES["night_uplift"].told(sums | {"covered_hours": covered}) == told
     assert set(RATES["night_uplift"].names) == {*sums, "covered_hours"}
+
+
+@pytest.mark.parametrize(
+    ("covered", "headed", "staffed", "told"),
+    [(5, 0, 10, 3.5), (10, 5, 10, 3.5), (10, 5.01, 10, None), (0, 0, 0, 3.5), (None, 0, 10, None)],
+)
+def test_who_was_inside_is_known_only_where_enough_scanned_of_those_who_came_freely(
+    covered: float | None, headed: float, staffed: float, told: float | None
+) -> None:
+    sums: dict[str, Any] = {"reporting_person_hours": 3.5 * HOUR, "reporting_hours": HOUR}
+    free = {"covered_hours": covered, "heads_only_hours": headed, "staffed_hours": staffed}
+    assert RATES["avg_occupancy"].told(sums | free) == told
+    assert set(RATES["avg_occupancy"].names) == {*sums, *free}
 
 
 def test_nothing_happened_with_staff_is_nothing_to_compare_nights_with() -> None:

@@ -60,6 +60,7 @@ SHEET = Sheet(
     hours_parts=Parts(383, 24.5),
     inside=[None] * 24,
     inside_parts=Parts(None, None),
+    scanned=Figure("scanned", 0.2, None, Parts(60, 300), is_share=True),
     reasons=[("station_full", 7)],
     uses=[],
     heard=Figure("reported_share", 0.9821, None, Parts(589.3, 600), is_share=True),
@@ -246,11 +247,23 @@ async def test_what_a_figure_is_of_is_said_below_it() -> None:
         assert wanted in text
     assert drawing.made_of(asdict(Parts(1234.56, None)), "promise_rate") == "1,234.6 / — 小时"
     assert drawing.made_of(asdict(Parts(0.0, 10.0)), "offhours_share") == "0 / 10 人次"
-    assert set(drawing.PARTS) == {*SHOWN, *BESIDE, "hours", "inside"}
+    assert set(drawing.PARTS) == {*SHOWN, *BESIDE, "hours", "inside", "scanned"}
     # A numerator is not left out, nor a denominator where there is one.
     for name in SHOWN:
         has_two = name not in BESIDE or BESIDE[name][1] is not None
         assert ("{by}" in drawing.PARTS[name]) is has_two
+
+
+async def test_where_too_few_scan_it_says_why_it_does_not_know_who_was_inside() -> None:
+    text = page_of(await printed(SHEET)).extract_text()
+    assert "在站人数：值守时间里有人扫码的 20.0%（60 / 300 小时）；不到一半" in text
+    peak = Figure("peak_occupancy", None, 7.5, Parts(None, 12))
+    plain = asdict(SHEET)
+    assert drawing.beneath(plain, asdict(peak)) == "值守时间里扫码的太少"
+    for share in (0.5, None):
+        plain["scanned"]["now"] = share
+        assert drawing.beneath(plain, asdict(peak)) == "没有控制器信号，也没看到人"
+    assert drawing.beneath(plain, asdict(replace(peak, now=0.0))) == "最多同时 — 人 / 12 座"
 
 
 async def test_of_a_month_of_which_nothing_is_known_nobody_says_that_nothing_happened() -> None:

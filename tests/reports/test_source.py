@@ -117,6 +117,7 @@ async def test_a_figure_names_just_the_counters_that_move_it(runtime: Runtime) -
         values |= {C.PROMISED_MS: 400 * HOUR_MS, C.UNKNOWN_MS: 90 * HOUR_MS}
         values |= {C.COMMISSIONED_MS: 500 * HOUR_MS, C.DEAF_MS: 80 * HOUR_MS}
         values |= {C.STAFFED_MS: 100 * HOUR_MS, C.COVERED_MS: 60 * HOUR_MS}
+        values |= {C.HEADS_ONLY_MS: 5 * HOUR_MS}
         values |= {histogram + place: 50 for histogram, place in HISTOGRAMS.items()}
         values |= {facility("water", F.REPAIRS): 50}
         base = figures_of(part, report, values)

@@ -372,10 +372,64 @@ async def test_a_station_and_a_unit_are_forecast_for_24_hours_with_their_skill(
     assert (eight["persons"], eight["low"], eight["high"]) == (4, 3, 6)
     assert found["skill"]["hours"] == 28 * 24
     assert found["skill"]["skill"] < 1
+    # Before its stations' profiles are made, nobody knows of whom the unit's sums are.
+    found = await told(client, f"/v1/admin/units/{unit.id}/forecast", admin)
+    assert {hour["unexpected_because"] for hour in found["hours"]} == {"few_stations"}
+    assert {hour["persons"] for hour in found["hours"]} == {None}
+    await make(runtime)
     found = await told(client, f"/v1/admin/units/{unit.id}/forecast", admin)
     eight = next(hour for hour in found["hours"] if hour["from"] == "2026-11-24T00:00:00Z")
     assert (eight["persons"], eight["low"], eight["high"]) == (100, 100, 100)
+    assert (eight["stations_share"], eight["unexpected_because"]) == (1, None)
     assert (found["skill"]["mae"], found["skill"]["skill"]) == (0, None)
+
+
+async def test_an_open_door_that_nobody_scans_at_is_not_forecast_to_be_empty(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """No controller, open from 8 to 18; in the evening it is closed, and nobody can be inside."""
+    hour_ms = 3_600_000
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        unit = await a_unit(tx, at=early)
+        stations = [await a_station(tx, unit=unit, at=early) for _ in range(3)]
+        for number in range(1, 60):
+            day = TODAY - timedelta(days=number)
+            free = {hour: {C.STAFFED_MS: hour_ms} for hour in range(8, 18)}
+            scanned = {hour: counts | {C.VISITS_FREE: 1} for hour, counts in free.items()}
+            await counted(tx, stations[0], day, scanned)
+            for station in stations[1:]:
+                await counted(tx, station, day, free)
+            of_all = {h: {C.STAFFED_MS: 3 * hour_ms, C.VISITS_FREE: 1} for h in free}
+            await counted(tx, unit, day, of_all)
+        admin = await an_admin(tx, at=runtime.now())
+    await make(runtime)
+
+    async def ahead(place: str) -> tuple[Any, Any]:
+        found = await told(client, f"/v1/admin/{place}/forecast", admin)
+        by_day = [hour for hour in found["hours"] if "T00" <= hour["from"][10:13] < "T10"]
+        by_night = [hour for hour in found["hours"] if hour not in by_day]
+        for hours in (by_day, by_night):
+            assert len({str({**hour, "from": 0, "until": 0}) for hour in hours}) == 1
+        assert found["skill"]["hours"] == 28 * (24 if by_day[0]["persons"] == 0 else 14)
+        return by_day[0], by_night[0]
+
+    by_day, by_night = await ahead(f"stations/{stations[1].id}")
+    assert (by_day["persons"], by_day["low"], by_day["high"]) == (None, None, None)
+    assert (by_day["unexpected_because"], by_day["values"]) == ("hardly_counted", 0)
+    assert (by_night["persons"], by_night["unexpected_because"]) == (0, None)
+    by_day, _ = await ahead(f"stations/{stations[0].id}")
+    assert (by_day["persons"], by_day["stations_share"]) == (0, None)
+    # Two of the unit's three tell nothing of their days.
+    by_day, by_night = await ahead(f"units/{unit.id}")
+    assert (by_day["persons"], by_day["unexpected_because"]) == (None, "few_stations")
+    assert (by_day["stations_share"], by_night["stations_share"]) == (0.3333, 1)
+    # Nor is it usual there that nobody comes.
+    async with runtime.database.read() as tx:
+        for station, usual in ((stations[0], 0), (stations[1], None)):
+            kept = await tx.get_one(UsualProfile, (station.id, "workday"))
+            assert (kept.medians[8 * 4], kept.medians[18 * 4]) == (usual, 0)
+            assert kept.levels[8] is None
 
 
 async def test_a_forecast_of_fewer_than_four_days_is_null(
@@ -448,12 +502,16 @@ async def test_visits_of_a_week_become_what_is_usual_and_what_to_expect(
     clock.set(night)
     await run(runtime, "record-modes", "roll-up", "usual-profiles")
     found = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
-    assert found["levels"] == [*[None] * 8, "已满", *[None] * 15]
-    for place in (f"stations/{station.id}", f"units/{station.unit_id}"):
+    assert found["levels"] == [None] * 24  # Of ten staffed hours, somebody scanned in one.
+    for place, why in (
+        (f"stations/{station.id}", "hardly_counted"),
+        (f"units/{station.unit_id}", "few_stations"),
+    ):
         ahead = await told(client, f"/v1/admin/{place}/forecast", admin)
-        persons = {hour["from"]: hour["persons"] for hour in ahead["hours"]}
-        assert persons.pop("2026-11-24T00:00:00Z") == 11
-        assert set(persons.values()) == {0}
+        for hour in ahead["hours"]:
+            is_free = "00" <= hour["from"][11:13] < "10"
+            wanted = (None, why) if is_free else (0, None)
+            assert (hour["persons"], hour["unexpected_because"]) == wanted, hour
     async with runtime.database.read() as tx:
         kept = await tx.get_one(UsualProfile, (station.id, "workday"))
     assert kept.free_coverage == 0.1  # One of ten staffed hours.

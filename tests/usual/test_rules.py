@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.places.rules import (
@@ -24,6 +24,7 @@ from app.usual.rules import (
     Expected,
     HourOf,
     Means,
+    Past,
     Unknown,
     UsualClass,
     backtest,
@@ -36,6 +37,7 @@ from app.usual.rules import (
     held_lately,
     hidden_hours,
     hour_means,
+    hours_with_all,
     like_days,
     live_level,
     medians,
@@ -118,6 +120,15 @@ def test_an_hour_in_which_nobody_heard_the_controller_is_not_a_zero() -> None:
         [1, 0, 0.5, 0] + [0] * 4 + [None] * 4 + [0, 0, 0, 2]
     )
     assert hour_means(quarter_means([heard, silent])) == [0.375, None]
+
+
+def test_an_hour_of_an_open_door_is_known_only_where_enough_scan() -> None:
+    hour = 3_600_000
+    free = HourOf([900_000, 0, 0, 0], free_ms=hour // 2 + 1)
+    half = HourOf([900_000, 0, 0, 0], free_ms=hour // 2)
+    assert quarter_means([free, half], is_scanned=False) == [None] * 4 + [1, 0, 0, 0]
+    assert quarter_means([free], is_scanned=True) == [1, 0, 0, 0]
+    assert hours_with_all([1.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, 0.0]) == [False, True]
 
 
 def test_a_quarter_has_the_median_of_the_days_on_which_it_is_known() -> None:
@@ -281,15 +292,24 @@ def test_what_is_expected_lies_in_its_band_and_the_band_among_what_was(
     assert expected(values[::-1]) == found
 
 
-def series(days: int, value: int = 1) -> dict[date, list[float | None]]:
-    return {TODAY - timedelta(days=one): [float(value)] * 24 for one in range(1, days + 1)}
+def a_day(values: Sequence[float | None], **more: int) -> list[HourOf]:
+    silent = HourOf([0] * 4, commissioned_ms=1)
+    return [
+        silent if value is None else HourOf([round(value * 900_000)] * 4, **more)
+        for value in values
+    ]
+
+
+def series(days: int, value: int = 1, **more: int) -> dict[date, list[HourOf]]:
+    each = a_day([value] * 24, **more)
+    return {TODAY - timedelta(days=one): each for one in range(1, days + 1)}
 
 
 def test_off_once_where_last_week_was_off_twice_is_a_skill_of_one_half() -> None:
     known = series(60)
     odd = TODAY - timedelta(days=10)
-    known[odd] = [3.0] * 24
-    found = backtest(known, CALENDAR, TODAY)
+    known[odd] = a_day([3.0] * 24)
+    found = backtest(Past(known), CALENDAR, TODAY)
     assert found.hours == 28 * 24
     # Last week's value is off a week later, too.
     assert (found.mae, found.mae_last_week) == (round(2 / 28, 4), round(4 / 28, 4))
@@ -297,24 +317,37 @@ def test_off_once_where_last_week_was_off_twice_is_a_skill_of_one_half() -> None
 
 
 def test_skill_is_null_where_last_week_was_never_off_or_nothing_was_compared() -> None:
-    never_off = backtest(series(60), CALENDAR, TODAY)
+    never_off = backtest(Past(series(60)), CALENDAR, TODAY)
     assert (never_off.mae, never_off.mae_last_week, never_off.skill) == (0, 0, None)
-    nothing = backtest(series(5), CALENDAR, TODAY)
+    nothing = backtest(Past(series(5)), CALENDAR, TODAY)
     assert (nothing.hours, nothing.mae, nothing.skill) == (0, None, None)
 
 
 def test_an_unknown_hour_is_not_compared() -> None:
     known = series(60)
-    known[TODAY - timedelta(days=1)] = [None, *[1.0] * 23]
-    assert backtest(known, CALENDAR, TODAY).hours == 28 * 24 - 1
+    known[TODAY - timedelta(days=1)] = a_day([None, *[1.0] * 23])
+    assert backtest(Past(known), CALENDAR, TODAY).hours == 28 * 24 - 1
 
 
+def test_free_hours_are_compared_only_where_enough_scan_and_of_units_where_enough_are_known() -> (
+    None
+):
+    hour = 3_600_000
+    assert backtest(Past(series(60, free_ms=hour)), CALENDAR, TODAY).hours == 0
+    scanned = series(60, free_ms=hour, free_visits=1)
+    assert backtest(Past(scanned), CALENDAR, TODAY).hours == 28 * 24
+    # Of a unit one station may scan for all: how many are known is asked of each.
+    shares = dict.fromkeys(UsualClass, [0.5] * 8 + [0.49] * 16)
+    assert backtest(Past(series(60), shares), CALENDAR, TODAY).hours == 28 * 8
+
+
+@settings(deadline=None)
 @given(st.dates(date(2026, 1, 1), date(2026, 12, 1)))
 def test_all_days_that_a_forecast_and_its_backtest_look_at_are_read(today: date) -> None:
-    everything = {today - timedelta(days=one): [float(one % 7)] * 24 for one in range(1, 500)}
+    everything = {today - timedelta(days=one): a_day([one % 7] * 24) for one in range(1, 500)}
     ahead = {today, today + timedelta(days=1)}
     needed = forecast_days(CALENDAR, today, ahead)
     read = {day: means for day, means in everything.items() if day in needed}
-    assert backtest(read, CALENDAR, today) == backtest(everything, CALENDAR, today)
+    assert backtest(Past(read), CALENDAR, today) == backtest(Past(everything), CALENDAR, today)
     for day in ahead:
         assert set(like_days(class_of(day, CALENDAR), today, CALENDAR)) <= needed

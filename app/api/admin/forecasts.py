@@ -19,7 +19,7 @@ from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
 from app.usual import forecasts
 from app.usual.forecasts import Outlook
-from app.usual.rules import BACKTEST, UsualClass
+from app.usual.rules import BACKTEST, Unexpected, UsualClass
 
 router = APIRouter(tags=["admin: reports"])
 
@@ -31,10 +31,14 @@ class HourAheadOut(Out):
     until_at: datetime = Field(serialization_alias="until")
     day_class: UsualClass
     persons: float | None
-    """The mean of persons inside that is to be expected; None: fewer than four values."""
+    """The mean of persons inside that is to be expected; None: `unexpected_because` says why."""
     low: float | None
     high: float | None
+    unexpected_because: Unexpected | None
     values: int
+    stations_share: float | None
+    """Of a unit: the share of its stations of which it is known what is usual then. Below one half
+    there is no figure; of the others only who scanned is in it. None of a station."""
 
 
 class SkillOut(Out):
@@ -61,7 +65,9 @@ def _told(found: Outlook, at: datetime) -> dict[str, Any]:
             "persons": hour.expected and hour.expected.persons,
             "low": hour.expected and hour.expected.low,
             "high": hour.expected and hour.expected.high,
+            "unexpected_because": hour.unexpected_because,
             "values": hour.values,
+            "stations_share": hour.stations_share,
         }
         for hour in found.hours
     ]
@@ -99,5 +105,7 @@ async def unit_forecast(unit_id: uuid.UUID, tx: ReadTx, admin: Reader, held: Hel
     """Forecast the persons inside all stations of a unit's branch for 24 hours."""
     unit = await units.get_unit(tx, unit_id, within=visible_units(admin))
     calendar = (await held.calendar.fresh(held.database)).current
-    found = await forecasts.outlook(tx, unit.id, calendar, timezone=CITY_ZONE, at=at)
+    found = await forecasts.outlook(
+        tx, unit.id, calendar, timezone=CITY_ZONE, at=at, unit_path=unit.path
+    )
     return _told(found, at)

@@ -117,13 +117,16 @@ class C(IntEnum):
     UNKNOWN_MS = 64
     """Of that, time open of which nobody knows whether it was."""
     REPORTING_MS = 65
-    """Time open in which a controller was heard, or staff counted heads (T of metrics 16)."""
+    """Time open in which a controller was heard (T of metrics 16)."""
     SEATS_MS = 66
     """The same, times the seats."""
     REPORTING_PERSON_MS = 67
     """The integral of the persons inside over that time."""
     REPORTING_USED_MS = 68
     """Of that time, what had at least one person inside."""
+    HEADS_ONLY_MS = 69
+    """Of the covered time, that in hours in which staff counted heads and nobody scanned: none in
+    older sums."""
 
 
 QUARTERS = 4

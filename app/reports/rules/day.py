@@ -400,10 +400,14 @@ def _use(use: Use, counts: Counts) -> None:
 
 
 def _covered(facts: Facts, hours: ByHour, staffed_ms: Mapping[int, int]) -> None:
-    """Note in which staffed hours anybody was counted at all: scanned, or by staff (metrics 12)."""
+    """Note in which staffed hours anybody was counted at all: scanned, or by staff (metrics 12).
+
+    Heads that staff counted say that somebody came, and put nobody inside.
+    """
     edges = quarter_edges(facts.timezone, facts.day)
-    covered = {hour for span in facts.counted for hour, _ in by_hour(edges, *span)}
-    covered |= {stay.hour for stay in facts.stays if stay.hour is not None and stay.is_free}
-    for hour in covered:
-        if hour in staffed_ms:
-            _add(hours[hour], C.COVERED_MS, staffed_ms[hour])
+    headed = {hour for span in facts.counted for hour, _ in by_hour(edges, *span)}
+    scanned = {stay.hour for stay in facts.stays if stay.hour is not None and stay.is_free}
+    for hour in (headed | scanned) & staffed_ms.keys():
+        _add(hours[hour], C.COVERED_MS, staffed_ms[hour])
+        if hour not in scanned:
+            _add(hours[hour], C.HEADS_ONLY_MS, staffed_ms[hour])

@@ -326,11 +326,14 @@ def _holds(spans: Sequence[Span], at_ms: int) -> bool:
 
 
 def reporting(day: Day) -> Sequence[Span]:
-    """Say when on a day the station was open and somebody told of it (T of metrics 16)."""
+    """Say when on a day the station was open and its controller heard (T of metrics 16).
+
+    Staff who count heads hold the door, but put nobody inside: nothing can be a mean over that.
+    """
     life = _clipped([_life(day)], day.edges[0], day.edges[-1])
-    free, is_open = _open(day, life)
+    _, is_open = _open(day, life)
     _, online, _ = _heard(day, life, [_silences(device, day) for device in day.devices])
-    return intersection(is_open, _observed(day, free, online))
+    return intersection(is_open, online)
 
 
 def _life(day: Day) -> Span:

@@ -16,7 +16,8 @@ SHARE_PLACES = 10_000
 MS_PER_HOUR = 3_600_000
 
 COVERAGE = 0.5
-"""Below this share of counted staffed hours nobody can compare nights with them (metrics 13)."""
+"""Below this share of counted staffed hours nobody can compare nights with them (metrics 13), and
+of those in which somebody scanned nobody knows who was inside."""
 
 
 class Measure(NamedTuple):
@@ -78,8 +79,8 @@ class Rate:
     numerator: "Sum | Rate"
     denominator: "Sum | Rate"
     measure: Measure = PARTS
-    enough: "tuple[Rate, float] | None" = None
-    """Another rate that says how well this one is known, and below what it says nothing."""
+    enough: "Rate | None" = None
+    """Another rate that says how well this one is known: below COVERAGE it says nothing."""
 
     @property
     def words(self) -> str:
@@ -89,27 +90,33 @@ class Rate:
     @property
     def names(self) -> tuple[str, ...]:
         """The fields it is made of, and that say whether it is known, each once."""
-        more = self.enough[0].names if self.enough is not None else ()
+        more = self.enough.names if self.enough is not None else ()
         return tuple(dict.fromkeys((*self.numerator.names, *self.denominator.names, *more)))
 
     def of(self, sums: Sums) -> Quotient | None:
-        """Divide what is to be divided; None where a part is not known."""
+        """Divide what is to be divided; None where a part is not known, or by nothing itself."""
         part, whole = self.numerator.of(sums), self.denominator.of(sums)
-        if part is None or whole is None:
+        if part is None or whole is None or not part.whole or not whole.whole:
             return None
         return Quotient(part.part * whole.whole, part.whole * whole.part)
 
     def told(self, sums: Sums) -> float | None:
         """Give the rate of some sums; None where it is not known, and where it is by nothing."""
-        if self.enough is not None:
-            shares, least = self.enough
-            share = shares.told(sums)
-            if share is None or share < least:
-                return None
+        if self.enough is not None and not is_counted(self.enough, sums):
+            return None
         found = self.of(sums)
         if found is None or found.whole <= 0:
             return None
         return half_up(found.part, found.whole * self.measure.milliseconds, self.measure.places)
+
+
+def is_counted(coverage: Rate, sums: Sums) -> bool:
+    """Whether enough of the free time was counted; where there was none, nothing is missing."""
+    found = coverage.of(sums)
+    if found is None:
+        return False
+    share = coverage.told(sums)
+    return share is None or share >= COVERAGE
 
 
 def _rate(numerator: str, denominator: str, *, measure: Measure = PARTS, less: str = "") -> Rate:
@@ -117,7 +124,14 @@ def _rate(numerator: str, denominator: str, *, measure: Measure = PARTS, less: s
     return Rate(Sum((numerator,)), Sum((denominator,), (less,) if less else ()), measure)
 
 
+def _inside(numerator: str, denominator: str) -> Rate:
+    """Divide what is said of who was inside."""
+    return Rate(Sum((numerator,)), Sum((denominator,)), enough=SCANNED)
+
+
 FREE_MODE_COVERAGE = _rate("covered_hours", "staffed_hours")
+SCANNED = Rate(Sum(("covered_hours",), ("heads_only_hours",)), Sum(("staffed_hours",)))
+"""The same without the heads that staff counted, which put nobody inside."""
 
 RATES: Mapping[str, Rate] = {
     "offhours_share": _rate("out_of_hours_visits", "visits"),
@@ -125,17 +139,17 @@ RATES: Mapping[str, Rate] = {
     "night_uplift": Rate(
         _rate("out_of_hours_visits", "unstaffed_hours"),
         _rate("visits_free", "staffed_hours"),
-        enough=(FREE_MODE_COVERAGE, COVERAGE),
+        enough=FREE_MODE_COVERAGE,
     ),
     "dwell_mean_s": _rate("stay_hours", "stays", measure=SECONDS),
     "imputed_exit_share": _rate("imputed_exits", "ended"),
     "grant_rate": Rate(Sum(("granted", "walk_in")), Sum(("decided",))),
     "open_success_rate": _rate("executed", "granted"),
     "proven_open_rate": _rate("opened", "with_contact"),
-    "avg_occupancy": _rate("reporting_person_hours", "reporting_hours"),
-    "avg_when_used": _rate("reporting_person_hours", "reporting_used_hours"),
-    "seat_utilization": _rate("reporting_person_hours", "seat_hours"),
-    "time_utilization": _rate("reporting_used_hours", "reporting_hours"),
+    "avg_occupancy": _inside("reporting_person_hours", "reporting_hours"),
+    "avg_when_used": _inside("reporting_person_hours", "reporting_used_hours"),
+    "seat_utilization": _inside("reporting_person_hours", "seat_hours"),
+    "time_utilization": _inside("reporting_used_hours", "reporting_hours"),
     "uses_per_visit": _rate("uses", "visits"),
     "availability": Rate(
         Sum(("standing_hours",), ("out_of_order_hours",)), Sum(("standing_hours",))
@@ -154,6 +168,10 @@ RATES_OF: Mapping[tuple[str, str], Rate] = {
     ("promise", "unknown_share"): _rate("unknown_hours", "promised_hours"),
 }
 """Where one name means another thing in one report."""
+
+
+ENOUGH: Mapping[tuple[str, str], Rate] = {("occupancy", "crowded_minutes"): SCANNED}
+"""What says of a figure that is no rate, and adds up, how well it is known: as of rates."""
 
 
 def rate_of(report: str, name: str) -> Rate | None:
