@@ -198,7 +198,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "grant_rate": ("(granted + walk_in) / decided; null without decisions", "share"),
     "claimed": ("granted scans whose command a controller claimed", "count"),
     "executed": ("granted scans whose relay pulsed", "count"),
-    "open_success_rate": ("executed / granted; null without grants", "share"),
+    "open_success_rate": (
+        "(executed - with_contact + opened) / granted: at a door with a contact what it proved, at "
+        "one without what the relay did; null without grants",
+        "share",
+    ),
     "refused_after_grant": (
         "granted scans whose command was refused: at the claim by a lockdown or an evacuation, or "
         "by the controller; granted = executed + refused_after_grant + failed + expired + unknown "
@@ -210,7 +214,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "that it opened; where that was not recorded, that has one now",
         "count",
     ),
-    "opened": ("granted scans for which a contact proved that the door opened", "count"),
+    "opened": (
+        "of these, those for which the contact told that the door opened within 15 s after the "
+        "pulse, or stood open at it; also where it was told later, as after an outage",
+        "count",
+    ),
     "proven_open_rate": ("opened / with_contact; null without any", "share"),
     "decide_p50_ms": (
         "median of the time from the arrival of a scan at the server to its decision, by the "
@@ -324,9 +332,9 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "seat_utilization": ("reporting_person_hours / seat_hours; may exceed 1", "share"),
     "time_utilization": ("reporting_used_hours / reporting_hours", "share"),
     "crowded_minutes": (
-        "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
-        "over midnight: what does is two; of the seats that there were then, and of time before "
-        "those were recorded, of the first that were",
+        "time at 90 % of the seats or more, at every station alike, in runs of 5 minutes or "
+        "longer, of which none goes over midnight: what does is two; of the seats that there were "
+        "then, and of time before those were recorded, of the first that were",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),
