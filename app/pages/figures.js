@@ -142,6 +142,13 @@ window.yizhanFigures = function (t, lang) {
     }
     return told.length ? told.join(zh() ? '，' : ', ') : '0';
   }
+  /* Which days of a row are compared, and which are not. */
+  function comparedDays(row) {
+    var text = fill(t('comparedOf'), { over: row.days_over, days: row.compared_days });
+    if (!row.left_out_classes.length) { return text; }
+    var classes = row.left_out_classes.map(function (name) { return word('day_class', name); }).join(zh() ? '、' : ', ');
+    return text + (zh() ? '' : ' ') + fill(t('leftOut'), { classes: classes });
+  }
   function rankedTitle(name) {
     if (!zh()) { return window.ENGLISH[name] || plain(name); }
     return window.CHINESE[name] || window.yizhanTitles[name] || plain(name);
@@ -185,6 +192,6 @@ window.yizhanFigures = function (t, lang) {
   function size(bytes) { return bytes < 1048576 ? Math.max(1, Math.round(bytes / 1024)) + ' KB' : (bytes / 1048576).toFixed(1) + ' MB'; }
 
   return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, clock: clock, today: today, plus: plus, daysBetween: daysBetween,
-    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, endingTitle: endingTitle, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons,
+    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, endingTitle: endingTitle, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons, comparedDays: comparedDays,
     rankedTitle: rankedTitle, place: place, when: when, sort: sort, named: named, key: key, size: size, pick: pick, plain: plain };
 };

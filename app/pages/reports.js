@@ -428,11 +428,17 @@
     if (days.days_begun) { fresh.push(t('begunNote')); }
     if (days.days_counted < days.days_over) { fresh.push(figures.fill(t('uncounted'), { n: days.days_over - days.days_counted })); }
     box.appendChild(made('p', fresh.join(lang === 'zh' ? '；' : '; ') + stop));
-    if (told.compare) { box.appendChild(made('p', figures.fill(t('compareNote'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }))); }
+    if (told.compare) { box.appendChild(made('p', figures.fill(t('compareNote'), { from: figures.date(told.before_from), to: figures.date(figures.plus(told.before_to, -1)) }) + compared())); }
     if (chosen.monthsOnly) { box.appendChild(made('p', figures.fill(t('monthsOnly'), { from: figures.date(chosen.from), to: figures.date(figures.plus(chosen.to, -1)) }), 'note')); }
     var isKnown = told.rows.some(function (row) { return row.known_share > 0; });
     if (!told.rows.length) { box.appendChild(made('p', t(seen.kind === 'seesNone' ? 'seesNone' : 'noStations'), 'note')); } else if (!isKnown) { box.appendChild(made('p', t(days.days_to_come === days.days_asked ? 'futureOnly' : 'nothingYet'), 'note')); }
     notes();
+  }
+  /* Which days are compared, where all rows say the same. */
+  function compared() {
+    var all = told.rows.map(function (row) { return figures.comparedDays(row); });
+    var isSame = all.every(function (one) { return one === all[0]; });
+    return !all.length ? '' : (lang === 'zh' ? '' : ' ') + (isSame ? all[0] : t('comparedApart'));
   }
   function notes() {
     var box = $('notes'), found = [];

@@ -82,6 +82,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
       formula.appendChild(list);
     }
     var complete = part(t('completeness'));
+    if (field.ending) { complete.appendChild(made('p', figures.comparedDays(row))); }
     var known = field.ending === '_before' ? row.before_known_share : row.known_share;
     if (typeof known === 'number') { complete.appendChild(made('p', figures.fill(t('knownIs'), { share: figures.percent(known) }))); }
     if (field.ending === '_before' && typeof row.before_reported_share === 'number') { complete.appendChild(made('p', figures.fill(t('heardIs'), { share: figures.percent(row.before_reported_share) }))); }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
 from app.reports.comparing import MOST_ROWS
-from app.reports.dimensions import DIMENSIONS, ENDINGS, cuts_of
+from app.reports.dimensions import BESIDE, DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
 from app.reports.ranking import Ranked
 from app.reports.rules.ranking import FEWEST_PEERS
@@ -58,6 +58,9 @@ class Described:
     endings: Mapping[str, str]
     """What is said of a figure under its name with such an ending, where it is compared."""
     endings_zh: Mapping[str, str]
+    beside: Mapping[str, str]
+    """What is said of a row that is compared: of which days, and how complete they are before."""
+    beside_zh: Mapping[str, str]
     figures: Sequence[str]
     """By what it can be asked for; only of the ranking."""
     privacy: str
@@ -218,7 +221,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     "grant_rate": ("(granted + walk_in) / decided; null without decisions", "share"),
     "claimed": ("granted scans whose command a controller claimed", "count"),
     "executed": ("granted scans whose relay pulsed", "count"),
-    "open_success_rate": ("executed / granted; null without grants", "share"),
+    "open_success_rate": (
+        "(executed - with_contact + opened) / granted: at a door with a contact what it proved, at "
+        "one without what the relay did; null without grants",
+        "share",
+    ),
     "refused_after_grant": (
         "granted scans whose command was refused: at the claim by a lockdown or an evacuation, or "
         "by the controller; granted = executed + refused_after_grant + failed + expired + unknown "
@@ -230,7 +237,11 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "that it opened; where that was not recorded, that has one now",
         "count",
     ),
-    "opened": ("granted scans for which a contact proved that the door opened", "count"),
+    "opened": (
+        "of these, those for which the contact told that the door opened within 15 s after the "
+        "pulse, or stood open at it; also where it was told later, as after an outage",
+        "count",
+    ),
     "proven_open_rate": ("opened / with_contact; null without any", "share"),
     "decide_p50_ms": (
         "median of the time from the arrival of a scan at the server to its decision, by the "
@@ -352,9 +363,10 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "share",
     ),
     "crowded_minutes": (
-        "time at 90 % of the seats or more, in runs of 5 minutes or longer, of which none goes "
-        "over midnight: what does is two; of the seats that there were then, and of time before "
-        f"those were recorded, of the first that were; {NOBODY}; {HARDLY}",
+        "time at 90 % of the seats or more, at every station alike, in runs of 5 minutes or "
+        "longer, of which none goes over midnight: what does is two; of the seats that there were "
+        "then, and of time before those were recorded, of the first that were; "
+        f"{NOBODY}; {HARDLY}",
         "minutes",
     ),
     "kind": ("kind of facility", "text"),
@@ -556,7 +568,7 @@ def described() -> Sequence[Described]:
     for report, (row, says) in SAYS.items():
         by, buckets = cuts_of(report)
         dimensions = {each.value: DIMENSIONS[each.value] for each in (*by, *buckets)}
-        endings = ENDINGS if report in COMPARED else {}
+        endings, beside = (ENDINGS, BESIDE) if report in COMPARED else ({}, {})
         names: Sequence[str] = row._fields  # type: ignore[attr-defined]  # Rows are named tuples.
         found.append(
             Described(
@@ -571,6 +583,8 @@ def described() -> Sequence[Described]:
                 compared=COMPARED.get(report, ()),
                 endings={name: said.english for name, said in endings.items()},
                 endings_zh={name: said.chinese for name, said in endings.items()},
+                beside={name: said.english for name, said in beside.items()},
+                beside_zh={name: said.chinese for name, said in beside.items()},
                 figures=[each.value for each in Ranked] if report == "ranking" else [],
                 privacy=PRIVACY_OF.get(report, PRIVACY),
                 privacy_zh=chinese.PRIVACY_OF.get(report, chinese.PRIVACY),
@@ -688,9 +702,9 @@ def page() -> str:
             lines += ["Percentiles, peaks and distinct workers do not add up from day to day, and"]
             lines += ["what stands there now is of no period: they are not compared; nor are"]
             lines += ["anonymous visits, which are only known where distinct workers are."]
-            lines += ["`before_known_share` and `before_reported_share` say of the period before"]
-            lines += ["what `known_share` and `reported_share` say of this one: a station that was"]
-            lines += ["not heard then has few visits then, and a change that is none."]
+            lines += ["Days of a class that only one period has are left out of both, and the rest"]
+            lines += ["is compared. Each row says of which days, and how complete they are before:"]
+            lines += ["", *(f"- `{name}`: {says}." for name, says in one.beside.items()), ""]
             lines += [f"JSON compares at most {MOST_ROWS:,} rows; of more it is refused before"]
             lines += ["it is computed. CSV and workbooks are written part by part, and have what"]
             lines += ["other reports may have."]

@@ -129,7 +129,10 @@ FORMULAS: Mapping[str, str] = {
     "grant_rate": "(granted + walk_in) / decided；没有扫码则为空",
     "claimed": "同意的扫码中，控制器取走了指令的",
     "executed": "同意的扫码中，继电器吸合了的",
-    "open_success_rate": "executed / granted；没有同意则为空",
+    "open_success_rate": (
+        "(executed - with_contact + opened) / granted：门上有门磁的，以门磁证实为准；"
+        "没有门磁的，以继电器吸合为准；没有同意则为空"
+    ),
     "refused_after_grant": (
         "同意的扫码中，指令后来被拒绝的：取令时遇到紧急关闭或疏散，或被控制器拒绝；"
         "granted = executed + refused_after_grant + failed + expired + unknown + live，"
@@ -138,7 +141,10 @@ FORMULAS: Mapping[str, str] = {
     "with_contact": (
         "已吸合的开门中，当时门上有门磁的，或事后有门磁证实的；没有记录的，以现在为准"
     ),
-    "opened": "同意的扫码中，门磁证实门确实打开的",
+    "opened": (
+        "其中门磁证实门在吸合后 15 秒内打开、或吸合时门本来就开着的；"
+        "事后（如断网恢复后）才上报的也计入"
+    ),
     "proven_open_rate": "opened / with_contact；没有则为空",
     "decide_p50_ms": (
         "扫码从到达服务器到作出决定的时间的中位数，用服务器的单调时钟计，按直方图的最近秩："
@@ -196,7 +202,7 @@ FORMULAS: Mapping[str, str] = {
     ),
     "time_utilization": f"reporting_used_hours / reporting_hours；没有则为空；{HARDLY}",
     "crowded_minutes": (
-        "座位占用达到 90 % 且连续 5 分钟以上的时间，跨过午夜则两边各算一段；"
+        "座位占用达到 90 %（所有驿站相同）且连续 5 分钟以上的时间，跨过午夜则两边各算一段；"
         f"座位数以当时为准，开始记录以前的时间以最早记录的为准；{NOBODY}；{HARDLY}"
     ),
     "kind": "设施的种类",

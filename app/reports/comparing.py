@@ -159,6 +159,16 @@ OF_MODES = frozenset(
 )
 """What is only known of time of which it is recorded what held: of so many days these are."""
 
+BESIDE = (
+    "compared_days",
+    "days_over",
+    "left_out_classes",
+    "before_known_share",
+    "before_reported_share",
+)
+"""What is told of each row that is compared, whatever its figures: of which days they are, and how
+complete the period before is."""
+
 Key = tuple[Any, ...]
 """Which row: its place and hour of the day, and its kind of facility."""
 MOST_ROWS = 50_000
@@ -174,19 +184,19 @@ class Compared:
     """What the period before comes to, row by row of the report."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[float | None]]
+    rows: Sequence[Sequence[Any]]
 
 
 def columns_of(report: str) -> Sequence[str]:
     """Name what is added to each row.
 
-    Of each figure: what came on the days that are over, what the period before comes to, and the
-    change from this to that; then how complete the period before is.
+    Of each figure: what came on the days that are compared, what the period before comes to, and
+    the change from this to that; then which days these are, and how complete the period before is.
     """
     figures = [
         f"{name}{what}" for name in FIGURES[report] for what in ("_over", "_before", "_change")
     ]
-    return [*figures, "before_known_share", "before_reported_share"]
+    return [*figures, *BESIDE]
 
 
 def check(report: str, by: By, bucket: Bucket | None) -> None:
@@ -212,6 +222,8 @@ class Pair:
     """The same places, by the classes of the days that are over."""
     then: Frame
     """The same in the period before."""
+    days_over: int
+    """How many days of the report's period are over."""
 
     @property
     def rows(self) -> int:
@@ -247,7 +259,8 @@ async def pair(tx: AsyncSession, scope: Scope, report: str, *, is_at_once: bool)
         )
         for each in (made, before)
     )
-    return Pair(report, made, now, then)
+    today = local_day(scope.at, CITY_ZONE)
+    return Pair(report, made, now, then, sum(1 for day in scope.period.days if day < today))
 
 
 async def streamed(
@@ -274,26 +287,33 @@ async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[A
 
 async def _beside(
     tx: AsyncSession, pair: Pair, rows: Sequence[Any], first: int, end: int
-) -> Sequence[Sequence[float | None]]:
+) -> Sequence[Sequence[Any]]:
     """Give what is set beside the rows of some places."""
     now, then = [
         await _by_class(tx, Part(each, first, end), pair.report, rows)
         for each in (pair.now, pair.then)
     ]
-    return await asyncio.to_thread(_row_by_row, pair.report, rows, now, then)
+    return await asyncio.to_thread(_row_by_row, pair, rows, now, then)
 
 
 def _row_by_row(
-    report: str, rows: Sequence[Any], now: "_Cut", then: "_Cut"
-) -> Sequence[Sequence[float | None]]:
-    found = []
+    pair: Pair, rows: Sequence[Any], now: "_Cut", then: "_Cut"
+) -> Sequence[Sequence[Any]]:
+    report, found = pair.report, []
+    lengths = {
+        slot.day_class: sum(1 for _ in slot.days) for slot in pair.now.slots.bases if slot.day_class
+    }
     for row in rows:
         mine, theirs = (cut.figures_of(report, row) for cut in (now, then))
-        beside: list[float | None] = []
+        beside: list[Any] = []
         for name in FIGURES[report]:
             came, was = both(report, name, mine, theirs)
             beside += [came, was, change(came, was)]
-        beside += then.heard.get(_spot_of(row), _Heard()).shares
+        spot = _spot_of(row)
+        same = [each for each in lengths if now.knows(spot, each) and then.knows(spot, each)]
+        beside += [sum(lengths[each] for each in same), pair.days_over]
+        beside.append([each.value for each in lengths if each not in same])
+        beside += then.heard.get(spot, _Heard()).shares
         found.append(beside)
     return found
 
@@ -301,15 +321,17 @@ def _row_by_row(
 def both(
     report: str, name: str, now: "_Figures", then: "_Figures"
 ) -> tuple[float | None, float | None]:
-    """Give a figure of the days that are over, and what it was with the same mix of days.
+    """Give a figure of the days that can be compared, and what it was with the same mix of days.
 
-    A share or a mean is that of the sums, before these are rounded.
+    A share or a mean is that of the sums, before these are rounded. None where no class of days is
+    known in both periods.
     """
     rate, enough = rate_of(report, name), ENOUGH.get((report, name))
     parts: Sequence[str] = (name, *(enough.names if enough else ())) if rate is None else rate.names
-    mine = known_together({part: now.get(part, {}) for part in parts})
-    came = {part: total(days) for part, days in mine.items()}
-    was = {part: expected(then.get(part, {}), days) for part, days in mine.items()}
+    mine, theirs = ({part: side.get(part, {}) for part in parts} for side in (now, then))
+    classes = known_together(*mine.values(), *theirs.values())
+    came = {part: total(mine[part], classes) for part in parts}
+    was = {part: expected(theirs[part], mine[part], classes) for part in parts}
     if rate is not None:
         return rate.told(came), rate.told(was)
     known = [
@@ -389,6 +411,11 @@ class _Cut:
     """For each place, and hour of the day where rows are of such."""
     heard: dict[Key, _Heard]
     """For the same."""
+
+    def knows(self, spot: Key, day_class: Class) -> bool:
+        """Say whether anything is known of a place on days of a class."""
+        days = self.days.get(spot, {}).get(day_class)
+        return days is not None and days.known > 0
 
     def figures_of(self, report: str, row: Any) -> _Figures:
         """Give what came of a row; of thousands, one at a time."""

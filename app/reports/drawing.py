@@ -212,13 +212,14 @@ def _heads(sheet: Mapping[str, Any], inner: int) -> list[str]:
     parts = []
     for number, figure in enumerate(sheet["figures"]):
         x = MARGIN + (number % 4) * (inner / 4)
-        y = 110 + (number // 4) * 62
+        y = 108 + (number // 4) * 63
         name, is_share = figure["name"], figure["is_share"]
         parts += [
             _text(x, y, HEADS.get(name) or TITLES[name], 8.5, color=SOFT),
-            _text(x, y + 19.5, said(figure["now"], name, is_share=is_share), 18),
-            _text(x, y + 31, beneath(sheet, figure), 8, color=SOFT),
-            _text(x, y + 42, before(figure), 8, color=SOFT),
+            _text(x, y + 18.5, said(figure["now"], name, is_share=is_share), 18),
+            _text(x, y + 29.5, beneath(sheet, figure), 8, color=SOFT),
+            _text(x, y + 39.5, before(figure), 8, color=SOFT),
+            _text(x, y + 49.5, of_comparable(figure), 8, color=SOFT),
         ]
     return parts
 
@@ -245,18 +246,24 @@ def counted(value: float | None) -> str:
 
 def before(figure: Mapping[str, Any]) -> str:
     """Say what the month before was: by this month's days where that can be, else as it was."""
-    value, change, over = figure["before"], figure["change"], figure["over"]
+    value, change = figure["before"], figure["change"]
     if figure["is_mixed"] and not figure["is_share"] and value is not None:
         value = round(value)
     told = said(value, figure["name"], is_share=figure["is_share"])
     if not figure["is_mixed"]:
         return f"上月全月 {told}"
-    if over is not None and over != figure["now"]:
-        # The day that is not over counts above, and is not compared.
-        told += f"，已结束日 {said(over, figure['name'], is_share=figure['is_share'])}"
     if change is None:
         return f"上月折算 {told}"
     return f"上月折算 {told}（{f'{change:+.1%}' if abs(change) >= 0.0005 else '持平'}）"
+
+
+def of_comparable(figure: Mapping[str, Any]) -> str:
+    """Say what is compared, where that is not the figure itself: a day that is not over counts
+    above, as a holiday does that the month before had none of."""
+    over = figure["over"]
+    if over is None or over == figure["now"]:
+        return ""
+    return f"可比日 {said(over, figure['name'], is_share=figure['is_share'])}"
 
 
 def said(value: float | None, name: str, *, is_share: bool) -> str:
@@ -282,12 +289,13 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
         + "横线表示没有数据，不是零。比率下面的小字：分子 / 分母。",
         complete(sheet),
         inside(sheet),
-        "上月折算：上月工作日、周末、节假日各自的日均，按本月已结束的天数折算；"
-        "上月没有同类日期则为横线。上月全月：未折算。"
+        "上月折算：上月工作日、周末、节假日各自的日均，按本月可比日"
+        "（已结束、上月有同类日期）的天数折算。上月全月：未折算。"
         + ("" if sheet["calendar_known"] else "节假日未导入，按星期算。"),
+        *left_out(sheet["comparable"]),
         "人次：一次到访一次，离开十分钟内返回不另计。服务人数：同意记录者中不同的人。"
         "无人值守时段占比：在有人值守时间以外开始的人次之比。",
-        "未满足需求：同一人半小时内被拒而未能进入，计一次。开门成功率：同意之中继电器动作的比例。"
+        "未满足需求：同一人半小时内被拒而未能进入，计一次。开门成功率：同意之中门真正打开的比例，无门磁的看继电器。"
         "停留：只计看到离开的到访。",
         "兑现率：承诺开放、且知道能否使用的时间中，真正能用的比例。"
         "承诺时间中未知：不知道能否使用的比例。在线率：控制器有联系的时间之比。",
@@ -301,6 +309,38 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
             for number, line in enumerate(lines)
         ),
     ]
+
+
+CLASSES: Mapping[str, str] = {
+    "workday": "工作日",
+    "weekend": "周末",
+    "public_holiday": "法定节假日",
+}
+"""The classes of days that are compared."""
+
+
+def left_out(comparable: Mapping[str, Any]) -> Sequence[str]:
+    """Say which days that are over are not compared; nothing where all are."""
+    if not comparable["left_out"]:
+        return []
+    days = "；".join(
+        f"{CLASSES[name]} {runs(some)} 日" for name, some in comparable["left_out"].items()
+    )
+    return [
+        f"可比日：已结束的 {comparable['over']} 天中的 {comparable['days']} 天。"
+        f"未比较（上月没有同类日期，或没有数据）：{days}。"
+    ]
+
+
+def runs(days: Sequence[int]) -> str:
+    """Write days of a month in order, such as `1-3、7`."""
+    found: list[list[int]] = []
+    for day in days:
+        if found and found[-1][-1] == day - 1:
+            found[-1].append(day)
+        else:
+            found.append([day])
+    return "、".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in found)
 
 
 def complete(sheet: Mapping[str, Any]) -> str:

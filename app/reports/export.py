@@ -159,8 +159,14 @@ TITLES: Mapping[str, str] = {
 }
 """What each column is called in Chinese; every field of every report has a title."""
 
+OF_DAYS: Mapping[str, str] = {
+    "compared_days": "已比较天数",
+    "days_over": "已结束天数",
+    "left_out_classes": "未比较的日期类别",
+}
+"""Columns that say which days are compared."""
 COMPARED: Mapping[str, str] = {
-    "_over": "（已结束的日子）",
+    "_over": "（可比的日子）",
     "_before": "（前期，按本期日期构成）",
     "_change": "变化率",
 }
@@ -196,6 +202,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def title_of(column: str) -> str:
     """Give what a column is called; compared figures have their own beside them."""
+    if column in OF_DAYS:
+        return OF_DAYS[column]
     if column.startswith(OF_BEFORE):
         return f"前期{TITLES[column.removeprefix(OF_BEFORE)]}"
     for ending, more in COMPARED.items():
@@ -213,7 +221,9 @@ def spread_titles(column: str) -> Sequence[str]:
 
 
 def spread_values(column: str, value: Any) -> Sequence[Any]:
-    """Give the values of a field's columns, as they are."""
+    """Give the values of a field's columns, as they are; several words in one cell."""
+    if isinstance(value, list):
+        return [" ".join(value)]
     if column != "by_reason":
         return [value]
     if value is None:

@@ -286,7 +286,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "unmet_demand": UNMET_DEMAND,
         "claimed": _commands([C.CLAIMED], sa.and_(BY_SCAN, TAKEN)),
         "executed": _commands([C.EXECUTED], EXECUTED),
-        "open_success_rate": _commands([C.EXECUTED, C.GRANTED], BY_SCAN),
+        "open_success_rate": _commands([C.EXECUTED, C.OPENED, C.WITH_CONTACT, C.GRANTED], BY_SCAN),
         "refused_after_grant": _end(C.UNLOCK_REFUSED, _reads_as(CommandState.REFUSED)),
         "failed": _end(C.UNLOCK_FAILED, _reads_as(CommandState.FAILED)),
         "expired": _end(C.UNLOCK_EXPIRED, _reads_as(CommandState.EXPIRED)),

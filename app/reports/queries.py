@@ -363,6 +363,9 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
     # Older versions did not count what became of the others: then some of the granted are missing.
     ends = np.sum([sums[key] for key in (C.EXECUTED, *NOT_EXECUTED)], axis=0)
     settled = known & (ends >= granted)
+    # At a door without a contact its pulse is the last that anybody knows.
+    opened, with_contact = sums[C.OPENED], sums[C.WITH_CONTACT]
+    proven_or_pulsed = np.maximum(sums[C.EXECUTED] - with_contact + opened, 0)
     return [
         *_named(part, sums),
         shown(decided, known),
@@ -374,11 +377,11 @@ def _access(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.UNMET], known),
         shown(sums[C.CLAIMED], known),
         shown(sums[C.EXECUTED], known),
-        rates(sums[C.EXECUTED], granted, known),
+        rates(proven_or_pulsed, granted, known),
         *(shown(sums[key], settled) for key in NOT_EXECUTED),
-        shown(sums[C.WITH_CONTACT], known),
-        shown(sums[C.OPENED], known),
-        rates(sums[C.OPENED], sums[C.WITH_CONTACT], known),
+        shown(with_contact, known),
+        shown(opened, known),
+        rates(opened, with_contact, known),
         *(column for latency in latencies for column in latency),
         shown(sums[C.ALONE_OPENED], known),
         shown(sums[C.ALONE_REFUSED], known),

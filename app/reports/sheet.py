@@ -17,8 +17,8 @@ from app.reports.catalogue import is_share
 from app.reports.frame import frame
 from app.reports.progress import progress
 from app.reports.rows import OccupancyRow, VisitsRow
-from app.reports.rules import By, Completeness, Period, rate
-from app.reports.rules.comparison import is_known, period_before
+from app.reports.rules import By, Completeness, Period, class_of, rate
+from app.reports.rules.comparison import MIX, is_known, period_before
 from app.reports.rules.rates import MS_PER_HOUR, SCANNED, rate_of
 from app.reports.scope import PeriodInvalid, Scope
 
@@ -42,11 +42,22 @@ class Figure:
     is_share: bool = False
     is_mixed: bool = False
     """Whether the month before is told by this month's workdays, weekends and holidays, as far as
-    they are over; else it is told whole and as it was."""
+    they are over and that month has such; else it is told whole and as it was."""
     change: float | None = None
     """By what part of the month before this one differs; of counts alone."""
     over: float | None = None
-    """What came on the days that are over, which is what is compared."""
+    """What came on the days that are compared: over, and of a class that both months have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparable:
+    """Which days of the month are compared with the month before."""
+
+    days: int
+    over: int
+    """So many are over."""
+    left_out: Mapping[str, Sequence[int]]
+    """Of these, days of the month that are not compared, by their class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ class Sheet:
     """Refusals by reason, most first."""
     uses: Sequence[tuple[str, int]]
     """Facility uses by kind, most first."""
+    comparable: Comparable
     heard: Figure
     """Of the time with a controller, what it was heard."""
     completeness: Completeness
@@ -164,6 +176,7 @@ async def gather(tx: AsyncSession, station: Station, month: Period, terms: Terms
         scanned=_scanned(now.values),
         reasons=Counter(by_reason).most_common(),
         uses=Counter(uses).most_common(),
+        comparable=_comparable(month, terms, now.values),
         heard=_figure("reported_share", "visits", now.values, then.values),
         completeness=counted.completeness(month.days, at, station.timezone),
         rolled_up_to=counted.rolled_up_to and counted.rolled_up_to.astimezone(at.tzinfo),
@@ -250,6 +263,17 @@ async def _compared(tx: AsyncSession, scope: Scope) -> "_MonthFigures":
     found.values["known_hours"] = int(part.known.known_ms[0]) / MS_PER_HOUR
     found.values["whole_hours"] = int(part.known.whole_ms[0]) / MS_PER_HOUR
     return found
+
+
+def _comparable(month: Period, terms: Terms, values: Mapping[str, Any]) -> Comparable:
+    """Say which days are compared, as the rows of every report of the station say it."""
+    over, left_out = values["days_over"], values["left_out_classes"]
+    found: dict[str, list[int]] = {name: [] for name in left_out}
+    for day in list(month.days)[:over]:
+        name = MIX[class_of(terms.calendar, day)].value
+        if name in found:
+            found[name].append(day.day)
+    return Comparable(values["compared_days"], over, found)
 
 
 class _MonthFigures(NamedTuple):

@@ -703,8 +703,9 @@ async def test_shares_and_means_are_compared_as_sums_of_equal_days(
     query = {"from": "2026-11-19", "to": "2026-11-22", "compare": "before"}
     row, _ = (await asks(client, city.auditor, **query)).json()["rows"]
     # A Thursday and a Friday are compared with three workdays, and no weekend with any.
+    assert (row["compared_days"], row["days_over"]) == (2, 3)
     assert (row["offhours_share"], row["offhours_share_over"]) == (1.0, 1.0)
-    assert (row["offhours_share_before"], row["offhours_share_change"]) == (None, None)
+    assert (row["offhours_share_before"], row["offhours_share_change"]) == (0.375, 1.6667)
     query |= {"to": "2026-11-21", "from": "2026-11-18"}
     row, none = (await asks(client, city.auditor, **query)).json()["rows"]
     assert (row["out_of_hours_visits_over"], row["visits_over"]) == (4, 8)

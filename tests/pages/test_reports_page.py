@@ -486,10 +486,11 @@ def test_the_period_before_stands_beside_and_says_how_it_was_weighed(
     expect(page.locator("#source h2")).to_have_text("人次 · 前期")
     expect(page.locator("#source .formula")).to_contain_text(ENDINGS["_before"].chinese)
     page.keyboard.press("Escape")
+    expect(page.locator("#state")).to_contain_text(re.compile(r"已结束的 \d+ 天中比较了 \d+ 天"))
     picture(page, "reports-11-compared")
     figure(page, 0, "visits_change").click()
     formula = page.locator("#source")
-    expect(formula).to_contain_text("本期已结束的日子 / 前期 - 1")
+    expect(formula).to_contain_text("本期可比的日子 / 前期 - 1")
     expect(formula.locator("dd").first).to_have_text(f"人次 {CAME}")
     picture(page, "reports-12-change")
 

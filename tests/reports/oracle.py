@@ -710,7 +710,10 @@ def access_of(row: Row) -> dict[str, Any]:
         "unmet_demand": len(refused - row.raw.met),
         "claimed": sum(order.claimed_at is not None for order in by_scan),
         "executed": len(executed),
-        "open_success_rate": share(len(executed), outcomes[Outcome.GRANTED]),
+        "open_success_rate": share(
+            sum(order not in contact or order in opened for order in executed),
+            outcomes[Outcome.GRANTED],
+        ),
         "refused_after_grant": ends["refused"],
         "failed": ends["failed"],
         "expired": ends["expired"],

@@ -49,7 +49,11 @@ async def test_of_as_many_days_of_each_class_the_period_before_is_what_its_repor
                         assert found[f"{name}_change"] == change(over, old)
                         wanted = getattr(row, name)
                         # Of a station that was not there all the time, this history has more.
-                        if wanted is not None and row.known_share == 1:
+                        is_whole = found["compared_days"] == found["days_over"] == 14
+                        assert is_whole is not bool(found["left_out_classes"])
+                        if over is None and rate_of(report, name) is None:
+                            assert old is None
+                        elif wanted is not None and row.known_share == 1 and is_whole:
                             assert over == pytest.approx(wanted, abs=1e-9), (report, name)
                         rate = rate_of(report, name)
                         parts = (name,) if rate is None else rate.names

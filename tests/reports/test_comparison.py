@@ -65,21 +65,24 @@ def test_holidays_do_not_make_a_month_worse() -> None:
         Class.WEEKEND: 6,
         Class.PUBLIC_HOLIDAY: 7,
     }
-    assert (total(october), total(november)) == (232, 246)
-    assert expected(october, november) == 246
-    assert change(total(november), expected(october, november)) == 0
-    # November has no holidays that could say anything about October's.
-    assert expected(november, october) is None
+    assert known_together(october, november) == [Class.WORKDAY, Class.WEEKEND]
+    assert both("visits", "visits", {"visits": november}, {"visits": october}) == (246, 246)
+    # November has no holidays that could say anything about October's: of its other 24 days came
+    # 204, and as many would have come in November.
+    assert both("visits", "visits", {"visits": october}, {"visits": november}) == (204, 204)
 
 
 def test_days_of_which_nothing_is_known_now_are_not_compared_either() -> None:
     """Workdays of this period are not known: its weekends alone are compared, and are no loss."""
     before = {Class.WORKDAY: OnDays(20, 200), Class.WEEKEND: OnDays(8, 16)}
     now = {Class.WORKDAY: OnDays(22, None), Class.WEEKEND: OnDays(8, 20)}
-    assert (total(now), expected(before, now)) == (20, 16)
-    assert change(total(now), expected(before, now)) == 0.25
+    assert both("visits", "visits", {"visits": now}, {"visits": before}) == (20, 16)
+    # Nor are those of which nothing was known then.
+    assert both("visits", "visits", {"visits": before}, {"visits": now}) == (16, 20)
     nothing = {Class.WORKDAY: OnDays(22, None)}
-    assert (total(nothing), expected(before, nothing)) == (None, None)
+    assert both("visits", "visits", {"visits": nothing}, {"visits": before}) == (None, None)
+    holiday = {Class.PUBLIC_HOLIDAY: OnDays(1, 5)}
+    assert both("visits", "visits", {"visits": holiday}, {"visits": before}) == (None, None)
 
 
 def test_what_is_divided_and_by_what_are_of_the_same_days() -> None:
@@ -87,12 +90,9 @@ def test_what_is_divided_and_by_what_are_of_the_same_days() -> None:
     workdays, weekend = OnDays(20, 200), OnDays(8, 16)
     visits = {Class.WORKDAY: workdays, Class.WEEKEND: weekend}
     hours = {Class.WORKDAY: OnDays(20, None), Class.WEEKEND: OnDays(8, 64)}
-    assert known_together({"visits": visits, "hours": hours}) == {
-        "visits": {Class.WEEKEND: weekend},
-        "hours": {Class.WEEKEND: OnDays(8, 64)},
-    }
-    assert known_together({"visits": visits}) == {"visits": visits}
-    assert known_together({"visits": visits, "hours": {}}) == {"visits": {}, "hours": {}}
+    assert known_together(visits, hours) == [Class.WEEKEND]
+    assert known_together(visits) == [Class.WORKDAY, Class.WEEKEND]
+    assert known_together(visits, {}) == []
 
 
 def test_visits_of_days_without_modes_are_not_put_over_the_hours_of_others() -> None:
@@ -116,7 +116,7 @@ def test_visits_of_days_without_modes_are_not_put_over_the_hours_of_others() -> 
     assert both("visits", "staffed_hours", now, now) == (10.0, 10.0)
     # Of the period before nobody knows what held at weekends either.
     then = now | {"staffed_hours": {Class.WEEKEND: OnDays(5, None)}}
-    assert both("visits", "night_uplift", now, then) == (1.5, None)
+    assert both("visits", "night_uplift", now, then) == (None, None)
     assert both("visits", "night_uplift", {}, now) == (None, None)
 
 
@@ -136,11 +136,15 @@ def test_holidays_do_not_make_a_share_worse() -> None:
         "decided": {Class.WORKDAY: OnDays(7, 70), Class.PUBLIC_HOLIDAY: OnDays(7, 14)},
     }
     rate = RATES["grant_rate"]
-    over = rate.told({name: total(days) for name, days in now.items()})
-    was = rate.told({name: expected(before[name], days) for name, days in now.items()})
+    over, was = both("access", "grant_rate", now, before)
     # 182 of 204 is 0.8922; of seven workdays and seven holidays it is 70 of 84.
     assert (over, was, change(over, was)) == (0.8333, 0.8333, 0)
-    assert rate.told({name: total(days) for name, days in before.items()}) == 0.8922
+    classes = [Class.WORKDAY, Class.PUBLIC_HOLIDAY]
+    assert rate.told({name: total(days, classes) for name, days in before.items()}) == 0.8922
+    # Where the period before had no holiday, the workdays alone are compared.
+    for days in before.values():
+        del days[Class.PUBLIC_HOLIDAY]
+    assert both("access", "grant_rate", now, before) == (0.9, 0.9)
 
 
 def test_shares_and_means_are_compared_and_what_does_not_add_is_not() -> None:
@@ -192,13 +196,17 @@ def test_the_means_of_each_class_of_days_are_weighted_with_the_days_of_this_peri
             assert old.value is not None
             found[each] = OnDays(old.days + 1, old.value + counts[number][side])
     now, then = sides
-    if set(now) <= set(then):
-        wanted = sum(
-            Fraction(then[each].value or 0) / int(then[each].days) * int(mine.days)
-            for each, mine in now.items()
-        )
-        assert expected(then, now) == pytest.approx(float(wanted))
-    else:
-        assert expected(then, now) is None
+    shared = [each for each in now if each in then]
+    wanted = sum(
+        Fraction(then[each].value or 0) / int(then[each].days) * int(now[each].days)
+        for each in shared
+    )
+    over, was = total(now, shared), expected(then, now, shared)
+    assert set(known_together(now, then)) == set(shared)
+    assert (over, was) == (
+        (sum(now[each].value or 0 for each in shared), pytest.approx(float(wanted)))
+        if shared
+        else (None, None)
+    )
     assert change(5, None) is change(None, 5.0) is change(5, 0.0) is None
     assert change(6, 4.0) == 0.5

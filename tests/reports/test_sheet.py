@@ -24,6 +24,7 @@ from app.reports.scope import PeriodInvalid
 from app.reports.sheet import (
     BESIDE,
     SHOWN,
+    Comparable,
     DayBar,
     Figure,
     Parts,
@@ -63,6 +64,7 @@ SHEET = Sheet(
     scanned=Figure("scanned", 0.2, None, Parts(60, 300), is_share=True),
     reasons=[("station_full", 7)],
     uses=[],
+    comparable=Comparable(22, 25, {"public_holiday": [1, 2, 7]}),
     heard=Figure("reported_share", 0.9821, None, Parts(589.3, 600), is_share=True),
     completeness=Completeness(31, 25, 25, 1, 5, 0.8065),
     rolled_up_to=datetime(2026, 10, 26, 9, 29, tzinfo=timezone(timedelta(hours=8))),
@@ -94,6 +96,8 @@ async def test_it_is_one_page_of_text_and_vectors_with_its_own_typeface() -> Non
     assert "完整度：已过去、已统计、且驿站已登记的时间 32.4%（124 / 383 小时）" in text
     assert "装有控制器的时间里有信号的 98.2%（589.3 / 600 小时）" in text
     assert "节假日未导入" not in text
+    assert "可比日：已结束的 25 天中的 22 天" in text
+    assert "法定节假日 1-2、7 日" in text
     assert fonts_of(page)
     assert all("Sheet-" in name for name in fonts_of(page))
 
@@ -124,8 +128,11 @@ async def test_the_month_before_is_told_by_this_months_days_or_else_whole() -> N
 
     assert before("visits", 9, 11.5, is_mixed=True, change=-0.2174) == "上月折算 12（-21.7%）"
     assert before("visits", 9, 9.0, is_mixed=True, change=0.0) == "上月折算 9（持平）"
-    running = before("visits", 160, 140.0, is_mixed=True, change=0.0714, over=150)
-    assert running == "上月折算 140，已结束日 150（+7.1%）"
+    running = ("visits", 160, 140.0)
+    more = {"is_mixed": True, "change": 0.0714, "over": 150}
+    assert before(*running, **more) == "上月折算 140（+7.1%）"
+    told = drawing.of_comparable(asdict(Figure(*running, Parts(1, 2), **more)))
+    assert told == "可比日 150"
     assert before("visits", 9, 9.0, is_mixed=True, change=0.0, over=9) == "上月折算 9（持平）"
     assert before("visits", 9, 0.0, is_mixed=True) == "上月折算 0"
     assert before("visits", 9, None, is_mixed=True) == "上月折算 —"

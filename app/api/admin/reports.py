@@ -125,6 +125,8 @@ class DescribedOut(Out):
     compared: list[str]
     endings: dict[str, str]
     endings_zh: dict[str, str]
+    beside: dict[str, str]
+    beside_zh: dict[str, str]
     figures: list[str]
     privacy: str
     privacy_zh: str
@@ -186,7 +188,9 @@ async def report(
     compare: Annotated[
         Compare | None,
         Query(
-            description="Beside each figure: the period before on the same mix of days. As JSON "
+            description="Beside each figure: the period before on the same mix of days. Days of a "
+            "class (workday, weekend, public_holiday) that only one of the periods has are left "
+            "out: each row says `compared_days` of `days_over`, and `left_out_classes`. As JSON "
             f"of at most {MOST_ROWS:,} rows: places, times 24 by `hour_of_day`, times the kinds of "
             "facilities; of more it is refused before it is computed. Files have no such limit."
         ),

@@ -3,10 +3,11 @@
 A month with ten days of holidays is not worse than the month before because fewer came on them. So
 what came on workdays, weekends and holidays is taken as means per day of each, and the means of the
 period before are weighted with the days of this one: that is what it would have been. Days at work
-to make up for a holiday are workdays.
+to make up for a holiday are workdays. Days of a class that only one of the periods has are left
+out: New Year's Day makes nobody unable to compare the rest of January with December.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -59,42 +60,31 @@ class OnDays(NamedTuple):
 ByClass = Mapping[Class, OnDays]
 
 
-def known_together(parts: Mapping[str, ByClass]) -> Mapping[str, ByClass]:
-    """Leave of each part the days of a class of which all of them are known.
+def known_together(*parts: ByClass) -> Sequence[Class]:
+    """Say of which classes of days something is known of each part; these can be compared.
 
-    What is divided and by what are then of the same days.
+    The parts are those of a figure in both periods. So what is divided and by what are of the same
+    days, and days of a class that one period has none of are left out of both.
     """
-    known = [
-        {each for each, mine in part.items() if mine.days and mine.value is not None}
-        for part in parts.values()
+    return [
+        each
+        for each in CLASSES
+        if all(each in part and part[each].days and part[each].value is not None for part in parts)
     ]
-    same = set.intersection(*known)
-    return {
-        name: {each: mine for each, mine in part.items() if each in same}
-        for name, part in parts.items()
-    }
 
 
-def expected(before: ByClass, now: ByClass) -> float | None:
-    """Give what the period before comes to with this period's days.
+def expected(before: ByClass, now: ByClass, classes: Sequence[Class]) -> float | None:
+    """Give what the period before comes to with this period's days of some classes.
 
-    Of its days of which anything is known, as in `total`. None where some of these are of a class
-    of which nothing is known before. It is not rounded: shares are made of it.
+    None without any class. It is not rounded: shares are made of it.
     """
-    found = 0.0
-    known = {each: mine for each, mine in now.items() if mine.days and mine.value is not None}
-    for each, mine in known.items():
-        was = before.get(each)
-        if was is None or was.value is None or not was.days:
-            return None
-        found += was.value * (mine.days / was.days)
-    return found if known else None
+    found = [(before[each].value or 0) * (now[each].days / before[each].days) for each in classes]
+    return sum(found, 0.0) if found else None
 
 
-def total(now: ByClass) -> float | None:
-    """Sum up what came on the known days; None where none is."""
-    values = [mine.value for mine in now.values() if mine.days and mine.value is not None]
-    return sum(values) if values else None
+def total(now: ByClass, classes: Sequence[Class]) -> float | None:
+    """Sum up what came on the days of some classes; None without any."""
+    return sum(now[each].value or 0 for each in classes) if classes else None
 
 
 def change(value: float | None, before: float | None) -> float | None:

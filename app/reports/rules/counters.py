@@ -48,7 +48,7 @@ class C(IntEnum):
     EXECUTED = 25
     """Granted scans whose relay pulsed."""
     OPENED = 26
-    """Granted scans for which a contact proved that the door opened."""
+    """Granted scans for which a contact proved that the door opened within 15 s, or stood open."""
     WITH_CONTACT = 27
     """Executed, at a door with a contact or that one proved to open: what OPENED is a part of."""
     ALONE_OPENED = 28

@@ -144,7 +144,8 @@ RATES: Mapping[str, Rate] = {
     "dwell_mean_s": _rate("stay_hours", "stays", measure=SECONDS),
     "imputed_exit_share": _rate("imputed_exits", "ended"),
     "grant_rate": Rate(Sum(("granted", "walk_in")), Sum(("decided",))),
-    "open_success_rate": _rate("executed", "granted"),
+    # At a door with a contact only the contact's word counts; at one without, the relay's.
+    "open_success_rate": Rate(Sum(("executed", "opened"), ("with_contact",)), Sum(("granted",))),
     "proven_open_rate": _rate("opened", "with_contact"),
     "avg_occupancy": _inside("reporting_person_hours", "reporting_hours"),
     "avg_when_used": _inside("reporting_person_hours", "reporting_used_hours"),
