@@ -95,6 +95,7 @@ async def source_beside(tx: AsyncSession, cell: Cell, report: str, asked: Beside
     if asked.ending == BEFORE:
         known = next((one["before_known_share"] for one in columns), None) or 0.0
     classes = {base.day_class for base in found.now.slots.bases}
+    classes &= {base.day_class for base in found.then.slots.bases}
     sides: list[tuple[bool, Frame]] = []
     if asked.ending != OVER:
         sides.append((True, found.then))
