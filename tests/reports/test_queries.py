@@ -336,8 +336,8 @@ async def test_every_granted_scan_was_executed_or_something_else_became_of_it(
         rows = [row for row in await hours() if row.known_share]
         for row in rows:
             assert row.granted == row.executed + sum(getattr(row, end) for end in ends)
-        for end in ends[:-1]:
-            assert any(getattr(row, end) for row in rows)
+        # Which of them a history deals is left to chance; `test_day.py` has each.
+        assert len([end for end in ends if any(getattr(row, end) for row in rows)]) >= 2
         for row in await one.tx.scalars(sa.select(Rollup).where(Rollup.grain == Grain.DAY)):
             counts = vectors.unpacked(row.hours).items()
             kept = {key: n for key, n in counts if key % vectors.HOUR not in queries.NOT_EXECUTED}
