@@ -75,7 +75,7 @@ async def a_place(
     *,
     silent: tuple[float, float] = (5, 6.5),
     deaf: tuple[float, float] = (5.5, 6),
-    capacity: int = 20,
+    **changes: Any,
 ) -> Station:
     """Its controller is silent from 5:00 to 6:30, its oven out of order from 7:30 to 9:30.
 
@@ -89,7 +89,7 @@ async def a_place(
         silence_s=75,
     )
     async with runtime.database.write() as tx:
-        station = await a_station(tx, at=at(-30), capacity=capacity)
+        station = await a_station(tx, at=at(-30), **changes)
         controller_id, _ = await a_controller(tx, station, at=at(-30))
         new = [NewFacility(FacilityKind.MICROWAVE, "", 2)]
         (oven,) = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-30))
@@ -160,7 +160,7 @@ async def test_while_no_server_was_there_to_hear_a_controller_was_neither_up_nor
 async def test_a_day_counted_again_after_the_seats_became_more_has_those_that_it_had(
     runtime: Runtime,
 ) -> None:
-    station = await a_place(runtime, capacity=5)
+    station = await a_place(runtime, capacity=5, staffed_hours=None)
     async with runtime.database.write() as tx:
         visit = Visit(
             id=new_id(),

@@ -24,7 +24,7 @@ from app.visits import headcounts
 from app.visits.headcounts import HeadCount
 from tests.reports.test_heads import DAY, at
 from tests.reports.test_rollup import a_visit
-from tests.support.worlds import DAY_AND_NIGHT, a_controller, a_station, an_admin
+from tests.support.worlds import DAY_AND_NIGHT, a_controller, a_station, always, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def a_place(runtime: Runtime, *, heard: bool, **station: Any) -> Station:
             await tx.execute(sa.update(Controller).values(seen_at=at(60)))
             tx.add(ListeningSpell(from_at=at(-30), until_at=at(60)))
     for hours in (0, 24, 48):
-        await held.record_all(runtime.database, at=at(hours))
+        await held.record_all(runtime.database, now=always(at(hours)))
     return found
 
 
