@@ -323,7 +323,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "max_observed": _inside(*INSIDE, has_peaks=True),
         "seat_utilization": _inside(C.REPORTING_PERSON_MS, C.SEATS_MS, *SCANNED, *TOLD),
         "time_utilization": _inside(C.REPORTING_USED_MS, C.REPORTING_MS, *SCANNED, *TOLD),
-        "crowded_minutes": _inside(C.CROWDED_MS, *SCANNED),
+        "crowded_minutes": _inside(C.CROWDED_MS, *INSIDE),
     },
     "facilities": {
         "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),

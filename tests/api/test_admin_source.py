@@ -303,16 +303,15 @@ async def test_what_is_set_beside_a_figure_tells_where_it_comes_from(
         assert found["value"] == row[f"visits_{ending}"]
         assert f"visits_{ending}" == found["figure"]
         assert "visits with started_at" in found["formula"]
-    assert (over["value"], len(over["rows"])) == (4, 4)
-    assert [one["days"] for one in over["on_days"]] == [2, 1]
+    # 16 to 18 are workdays alone: no Saturday can be compared.
+    assert (over["value"], len(over["rows"])) == (3, 3)
+    assert [one["days"] for one in over["on_days"]] == [2]
     sums = {one["name"]: one["sum"] for one in over["counters"]}
-    assert (sums["visits_scan"], sums["measured_ms"]) == (4, 3 * 86_400_000)
-    # 16 to 18 are workdays alone: of no Saturday is anything known before.
+    assert (sums["visits_scan"], sums["measured_ms"]) == (3, 2 * 86_400_000)
     assert all(one["is_before"] for one in before["on_days"])
     assert {row["started_at"][:10] for row in over["rows"]} == {
         "2026-11-19",
         "2026-11-20",
-        "2026-11-21",
     }
     week = asked | {"from": "2026-11-16", "to": "2026-11-23"}
     before = await asks(client, place, "visits", "visits_before", **week)
@@ -372,4 +371,5 @@ async def test_times_and_peaks_say_what_they_are_made_of(
     }
     for figure, sums in wanted.items():
         found = await asks(client, place, "occupancy", figure, **day)
-        assert {one["name"]: one["sum"] for one in found["counters"]} == sums, figure
+        told = {one["name"]: one["sum"] for one in found["counters"]}
+        assert told.items() >= sums.items(), figure

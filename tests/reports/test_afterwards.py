@@ -93,7 +93,7 @@ async def test_a_retired_station_is_a_row_where_something_happened_and_nothing_i
         (the_day_before, *_) = await rows(By.STATION, Bucket.HOUR, DAY - timedelta(days=1))
     assert stations == [
         ("CQ0000", 18, 0, 2, 4),
-        ("CQ0002", 0, 1, 0, 4),
+        ("CQ0002", 0, 1, None, 4),
         ("CQ0003", 1, 1, 1, 4),
     ]
     assert units == {str(district): (18, 1, 4, 24), str(street): (1, 1, 4, 24)}
