@@ -53,7 +53,7 @@ async def announce(tx: AsyncSession, *, at: datetime) -> bool:
 
 
 async def _newer(tx: AsyncSession) -> dict[int, datetime]:
-    """Give when versions with newer rules began their last passes."""
+    """Give when versions with newer rules last said that they count."""
     rows = await tx.execute(
         sa.select(_MARK.c.name, _MARK.c.at).where(_MARK.c.name.startswith(COUNTS))
     )
