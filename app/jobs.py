@@ -34,6 +34,7 @@ from app.places import calendar
 from app.places import held as modes
 from app.places.rules import CITY_ZONE, local_day
 from app.reports import changes, rollup
+from app.reports.progress import progress
 from app.runtime import Runtime
 from app.usual import profiles
 from app.visits import presence
@@ -183,7 +184,7 @@ JOBS: tuple[Job, ...] = (
     Job("roll-up", timedelta(minutes=1), roll_up, is_patient=True, version=changes.RULES),
     Job(
         "usual-profiles",
-        timedelta(minutes=15),
+        timedelta(minutes=5),
         make_usual_profiles,
         is_patient=True,
         is_nightly=True,
@@ -250,16 +251,23 @@ async def _repeat(held: Runtime, job: Job, holder: str) -> None:
 
 
 NIGHT_BEGINS = timedelta(hours=1)
-"""So long after midnight the day before is counted."""
+"""So long after midnight word of the day before has mostly come."""
 
 
 async def is_time(held: Runtime, job: Job) -> bool:
-    """Whether a job is to run at this look: one of the night's work only once a night."""
+    """Whether a job is to run at this look: one of the night's work once a night.
+
+    And not before all days before it are counted, however long that takes after an outage or in a
+    database that was just filled: of hours that are not counted nobody would see that they are not.
+    """
     if not job.is_nightly:
         return True
     async with held.database.read() as tx:
         last = (await last_runs(tx)).get(job.name)
-    return last is None or _night_of(last) < _night_of(held.now())
+        counted_at = (await progress(tx)).counted_at
+    night = _night_of(held.now())
+    is_counted = counted_at is not None and local_day(counted_at, CITY_ZONE) >= night
+    return is_counted and (last is None or _night_of(last) < night)
 
 
 def _night_of(at: datetime) -> date:

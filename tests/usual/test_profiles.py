@@ -16,6 +16,7 @@ from app.people.rules import Role
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
 from app.reports import vectors
+from app.reports.changes import CLOSED, move
 from app.reports.rules import Grain
 from app.reports.rules.counters import QUARTERS, C
 from app.reports.tables import Rollup
@@ -451,6 +452,20 @@ async def test_a_forecast_of_fewer_than_four_days_is_null(
     }
 
 
+async def counted_until(runtime: Runtime, at: datetime) -> None:
+    async with runtime.database.write() as tx:
+        await move(tx, CLOSED, at)
+
+
+async def test_of_a_history_that_is_not_counted_no_profiles_are_made(runtime: Runtime) -> None:
+    """A database that was just filled: whoever looked now would find that nothing is known."""
+    job = jobs.find("usual-profiles")
+    assert job is not None
+    assert not await jobs.is_time(runtime, job)
+    await counted_until(runtime, runtime.now())
+    assert await jobs.is_time(runtime, job)
+
+
 async def test_profiles_are_made_anew_every_night_and_whenever_asked(
     runtime: Runtime, clock: Clock
 ) -> None:
@@ -464,6 +479,10 @@ async def test_profiles_are_made_anew_every_night_and_whenever_asked(
     clock.advance(3600)  # 00:40: yesterday may not be counted yet.
     assert not await jobs.is_time(runtime, job)
     clock.advance(3600)
+    # The server was down meanwhile: the last hours of yesterday are not counted.
+    await counted_until(runtime, runtime.now() - timedelta(hours=3))
+    assert not await jobs.is_time(runtime, job)
+    await counted_until(runtime, runtime.now())
     assert await jobs.is_time(runtime, job)
     async with runtime.database.write() as tx:
         await tx.execute(sa.delete(Rollup))
