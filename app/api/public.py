@@ -87,7 +87,8 @@ class FacilityOut(Out):
     id: uuid.UUID
     kind: FacilityKind
     name: str
-    quantity: int
+    quantity: int | None
+    """None for seats: with the level it would tell how many are inside (law 15)."""
     status: FacilityStatus
     status_at: datetime
 
@@ -282,9 +283,14 @@ async def get_station(
         "timezone": station.timezone,
         "staffed_hours": station.staffed_hours,
         "access_hours": station.access_hours,
-        "facilities": things[station.id],
+        "facilities": [_shown(one) for one in things[station.id]],
         "usual": await _usual_today(tx, station, calendar, lang, at),
     }
+
+
+def _shown(one: Facility) -> FacilityOut:
+    shown = FacilityOut.model_validate(one)
+    return shown.model_copy(update={"quantity": None}) if one.kind is FacilityKind.REST else shown
 
 
 @router.get(

@@ -282,6 +282,19 @@ async def test_the_public_sees_these_fields_and_no_others_whoever_asks(
             assert secret not in one.text + mode.text
 
 
+async def test_nobody_learns_from_the_number_of_seats_how_many_sit_there(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """Of four seats, `较多` is three persons: the level alone is for everybody (law 15)."""
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=runtime.now(), capacity=4)
+        await a_facility(tx, station, at=runtime.now(), kind=FacilityKind.REST, quantity=4)
+        await a_facility(tx, station, at=runtime.now(), kind=FacilityKind.MICROWAVE, quantity=2)
+    answer = await client.get(f"/v1/stations/{station.code}")
+    told = {one["kind"]: one["quantity"] for one in answer.json()["facilities"]}
+    assert told == {"rest": None, "microwave": 2}
+
+
 async def test_pages_around_a_point_follow_one_another_over_http(
     client: httpx.AsyncClient, runtime: Runtime
 ) -> None:
