@@ -139,10 +139,10 @@ ASSUMPTIONS: dict[Assumption, dict[Language, str]] = {
         "is taken as passed.",
     },
     Assumption.CONTROLLERS_HEARD: {
-        Language.ZH: "当时没有问过门的设备的，除非有失联告警，都视为在线；"
+        Language.ZH: "当时没有问过门的设备的，除非记录了失联，都视为在线；"
         "没有设备的驿站视为装了设备。",
-        Language.EN: "A controller that was not asked counts as heard, unless an alert says that "
-        "it was silent; a station without one is taken to have one.",
+        Language.EN: "A controller that was not asked counts as heard, unless a silence of it "
+        "is recorded; a station without one is taken to have one.",
     },
     Assumption.STAYS_STAND: {
         Language.ZH: "有记录的停留照记录的时长计算。",

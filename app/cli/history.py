@@ -34,15 +34,18 @@ def generate(
     """Fill an empty database with months of a believable city's history."""
 
     async def act(held: Runtime) -> generation.Made:
-        plan = generation.Plan(
-            stations=stations,
-            days=days,
-            until=until.date() if until else _today(held),
-            visits_per_station_day=visits_per_station_day,
-            seed=seed,
-            workers=workers,
-            retention_days=None if keep_names else held.settings.retention_days,
-        )
+        try:
+            plan = generation.Plan(
+                stations=stations,
+                days=days,
+                until=until.date() if until else _today(held),
+                visits_per_station_day=visits_per_station_day,
+                seed=seed,
+                workers=workers,
+                retention_days=None if keep_names else held.settings.retention_days,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         with Progress(console=err) as progress:
             bars = {phase: progress.add_task(phase.value, total=None) for phase in generation.Phase}
 
