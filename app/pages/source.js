@@ -36,11 +36,16 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     if (/\.quantity$/.test(counter.name)) { return figures.measured(counter.sum / 1000, 3); }
     return figures.grouped(counter.sum, 0);
   }
+  function isTime(name) { return /_ms$/.test(name) && name !== 'decide_ms'; }
+  function rowName(name) {
+    if (window.VALUES.row[name]) { return figures.word('row', name); }
+    return figures.word('counter', name) + (isTime(name) ? ' (' + figures.unit({ unit: 'hours' }) + ')' : '');
+  }
   function rowCell(name, value) {
     if (value === null || value === undefined) { return figures.DASH; }
     if (/_(at|until)$/.test(name)) { return figures.clock(value); }
     if (name === 'demand') { return value.slice(-8); }
-    if (name === 'promised_ms') { return figures.grouped(value / 3600000, 2); }
+    if (isTime(name)) { return figures.grouped(value / 3600000, 2); }
     if (typeof value === 'boolean') { return value ? t('yes') : t('no'); }
     if (name === 'would_have_been_refused') { name = 'reason'; }
     if (typeof value === 'string' && window.VALUES[name]) { return figures.word(name, value); }
@@ -149,7 +154,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
       if (!source.rows.length && !source.next) { rows.appendChild(made('p', t('rowsEmpty'))); return; }
       var names = Object.keys(source.rows[0]).filter(function (name) { return name !== 'id' && name !== 'facility_id'; }).concat(['id']);
       var grid = made('table'), head = made('tr'), scroller = made('div', undefined, 'scroll');
-      names.forEach(function (name) { var th = made('th', name === 'id' ? 'id' : figures.word('row', name)); th.scope = 'col'; head.appendChild(th); });
+      names.forEach(function (name) { var th = made('th', name === 'id' ? 'id' : rowName(name)); th.scope = 'col'; head.appendChild(th); });
       var thead = made('thead'), tbody = made('tbody');
       thead.appendChild(head);
       grid.appendChild(thead);

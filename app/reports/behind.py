@@ -24,12 +24,15 @@ from app.places.held import promised_of
 from app.places.rules import Because, Kind, local_day
 from app.places.spells import FINE
 from app.places.tables import Facility, FacilityKind, FacilitySpell, Station, StationModes
-from app.reports import health
+from app.reports import health, vectors
 from app.reports.cells import Cell
-from app.reports.made import Made, Rows
+from app.reports.made import WITH_CONTACT, Made, Rows
 from app.reports.queries import LONG_OUT
-from app.reports.rules.day import ms_of
+from app.reports.rules import Grain
+from app.reports.rules.counters import ALL_DAY, QUARTERS, C
+from app.reports.rules.day import ms_of, quarter_edges
 from app.reports.rules.health import Counts, Heard, Piece, pieces
+from app.reports.tables import Rollup
 from app.visits.headcounts import LONGEST as LONGEST_COUNT
 from app.visits.rules import LONGEST_STAY
 from app.visits.tables import FacilityUse, Visit, WalkInCount
@@ -50,6 +53,27 @@ class Window(NamedTuple):
     promised_ms: int
     """Of that time, how long it was promised to be open, whatever held."""
 
+
+class Hour(NamedTuple):
+    """An hour of a station as it was counted: milliseconds, and visits that began in free mode."""
+
+    id: uuid.UUID
+    """The station's."""
+    from_at: datetime
+    until_at: datetime
+    open_ms: int
+    staffed_ms: int
+    covered_ms: int
+    heads_only_ms: int
+    visits_free: int
+    reporting_ms: int
+    seats_ms: int
+    commissioned_ms: int
+    online_ms: int
+    deaf_ms: int
+
+
+_OF_AN_HOUR = tuple(C[name.upper()] for name in Hour._fields[3:])
 
 _TABLES: Mapping[Rows, tuple[Any, Any, Any]] = {
     Rows.VISITS: (Visit, Visit.started_at, Visit.id),
@@ -92,6 +116,8 @@ async def behind(
         return await _promised(tx, cell, station, request, silence=silence)
     if made.rows is Rows.OUTAGES:
         return await _silent(tx, cell, station, made, request, silence=silence)
+    if made.rows is Rows.HOURS:
+        return await _hours(tx, cell, station, request)
     table, begun, id = _TABLES[made.rows]
     query = sa.select(table).where(table.station_id == station.id)
     times = cell.times(station.timezone)
@@ -125,7 +151,54 @@ async def behind(
         return PageOf([one for day in found.rows for one in _windows(day, times)], found.next)
     if made.rows is Rows.DEMANDS:
         return PageOf(await _demands(tx, cell, found.rows), found.next)
+    if made.rows is Rows.COMMANDS:
+        return PageOf(await _proven(tx, found.rows), found.next)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """An unlock command, and whether a contact was there to prove that the door opened."""
+
+    command: Command
+    with_contact: bool
+
+    def __getattr__(self, name: str) -> Any:
+        """Give what the command has."""
+        return getattr(self.command, name)
+
+
+async def _proven(tx: AsyncSession, commands: Sequence[Command]) -> Sequence[Proven]:
+    """Say of commands whether they count as of a door with a contact."""
+    ids = [one.id for one in commands]
+    query = sa.select(Command.id).where(Command.id.in_(ids), WITH_CONTACT)
+    found = set((await tx.scalars(query)).all())
+    return [Proven(one, one.id in found) for one in commands]
+
+
+async def _hours(
+    tx: AsyncSession, cell: Cell, station: Station, request: PageRequest
+) -> PageOf[Hour]:
+    """Give a page of the hours in which anything of an Hour was counted."""
+    c, zone = table_of(Rollup).c, station.timezone
+    query = (
+        sa.select(c.from_day, c.hours)
+        .where(
+            c.place_id == station.id,
+            c.grain == Grain.DAY,
+            c.from_day.in_(list(cell.slot.days)),
+        )
+        .order_by(c.from_day)
+    )
+    found: list[Hour] = []
+    for day, data in await tx.execute(query):
+        edges, counts = quarter_edges(zone, day)[::QUARTERS], vectors.unpacked(data)
+        for hour in range(ALL_DAY) if cell.hour is None else [cell.hour]:
+            told = [counts.get(hour * vectors.HOUR + key, 0) for key in _OF_AN_HOUR]
+            if any(told):
+                span = _instant(edges[hour]), _instant(edges[hour + 1])
+                found.append(Hour(station.id, *span, *told))
+    return cursors.page_of(found, request, key=lambda one: (one.from_at.timestamp(), ""))
 
 
 class Kept(NamedTuple):

@@ -1,7 +1,8 @@
 """What every figure of the reports is made of: its counters, and which raw rows they count.
 
 Of time, the rows are the modes that held (a page of them is one of days), the pieces of promised
-time, the silences of controllers, and the spells of facilities.
+time, the silences of controllers, the spells of facilities, and hours as they were counted, where
+whole hours count or where several of these meet.
 Of a report that hides small cells nothing more is told than its formula, for its counters are them.
 """
 
@@ -76,6 +77,8 @@ class Rows(StrEnum):
     """Refused scans, each with the demand that it is a part of."""
     OUTAGES = "outages"
     SPELLS = "spells"
+    HOURS = "hours"
+    """Hours of the station, each with what was counted in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,10 @@ def _modes(*counters: int) -> Made:
     return Made(counters, rows=Rows.MODES)
 
 
+def _hours(*counters: int) -> Made:
+    return Made(counters, rows=Rows.HOURS)
+
+
 def _promised(*counters: int) -> Made:
     return Made(counters, rows=Rows.PROMISED)
 
@@ -260,8 +267,8 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "offhours_share": _visits(VISITS, FIRST),
         "staffed_hours": _modes(C.STAFFED_MS, C.RECORDED_MS),
         "unstaffed_hours": _modes(C.OPEN_MS, C.STAFFED_MS, C.RECORDED_MS),
-        "covered_hours": _modes(C.COVERED_MS, C.RECORDED_MS),
-        "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
+        "covered_hours": _hours(C.COVERED_MS, C.RECORDED_MS),
+        "free_mode_coverage": _hours(C.COVERED_MS, C.STAFFED_MS),
         "night_uplift": _visits([*VISITS, C.OPEN_MS, C.STAFFED_MS, C.COVERED_MS], FIRST),
         "walk_in_heads": Made([C.HEADS], rows=Rows.HEADS),
         "refused": _scans([C.REFUSED], REFUSED),
@@ -308,14 +315,14 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "station_hours": Made(times=["known_ms"]),
         "person_hours": _inside(C.PERSON_MS),
         "used_hours": _inside(C.USED_MS),
-        "reporting_hours": _modes(C.REPORTING_MS, *TOLD),
-        "seat_hours": _modes(C.SEATS_MS, *TOLD),
+        "reporting_hours": _hours(C.REPORTING_MS, *TOLD),
+        "seat_hours": _hours(C.SEATS_MS, *TOLD),
         "reporting_person_hours": _inside(C.REPORTING_PERSON_MS, *TOLD),
         "reporting_used_hours": _inside(C.REPORTING_USED_MS, *TOLD),
         "staffed_hours": _modes(C.STAFFED_MS, C.RECORDED_MS),
-        "covered_hours": _modes(C.COVERED_MS, C.RECORDED_MS),
-        "heads_only_hours": _modes(C.HEADS_ONLY_MS, C.RECORDED_MS),
-        "free_mode_coverage": _modes(C.COVERED_MS, C.STAFFED_MS),
+        "covered_hours": _hours(C.COVERED_MS, C.RECORDED_MS),
+        "heads_only_hours": _hours(C.HEADS_ONLY_MS, C.RECORDED_MS),
+        "free_mode_coverage": _hours(C.COVERED_MS, C.STAFFED_MS),
         "avg_occupancy": _inside(C.REPORTING_PERSON_MS, C.REPORTING_MS, *SCANNED, *TOLD),
         "avg_when_used": _inside(C.REPORTING_PERSON_MS, C.REPORTING_USED_MS, *SCANNED, *TOLD),
         "peak_occupancy": _inside(*INSIDE, times=QUARTERED, has_peaks=True),
@@ -354,9 +361,9 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "promise_rate": _promised(C.USABLE_MS, C.PROMISED_MS, C.UNKNOWN_MS, *TOLD),
         "unknown_share": _promised(C.UNKNOWN_MS, C.PROMISED_MS, *TOLD),
         "staffed_hours": _modes(C.STAFFED_MS, C.RECORDED_MS),
-        "commissioned_hours": _silences(C.COMMISSIONED_MS),
-        "online_hours": _silences(C.ONLINE_MS),
-        "unheard_hours": _silences(C.DEAF_MS),
+        "commissioned_hours": _hours(C.COMMISSIONED_MS),
+        "online_hours": _hours(C.ONLINE_MS),
+        "unheard_hours": _hours(C.DEAF_MS),
         "controller_uptime": _silences(C.ONLINE_MS, C.COMMISSIONED_MS, C.DEAF_MS),
         "outages": _silences(C.OUTAGES, is_ended=True),
         "outage_hours": _silences(C.OUTAGE_MS, is_ended=True),

@@ -72,7 +72,23 @@ COUNTED = {
 EITHER: dict[str, set[C]] = {"crowded_minutes": {C.REPORTING_MS, C.PERSON_MS}}
 """Counters of which each alone says that there is something to tell."""
 
-ALWAYS = {"visits": ["unmet_demand"], "promise": ["usable_hours"]}
+HOURLY = {
+    "covered_hours": "covered_ms",
+    "heads_only_hours": "heads_only_ms",
+    "reporting_hours": "reporting_ms",
+    "seat_hours": "seats_ms",
+    "commissioned_hours": "commissioned_ms",
+    "online_hours": "online_ms",
+    "unheard_hours": "deaf_ms",
+}
+"""Figures whose rows are hours, and what of these adds up to them."""
+
+ALWAYS = {
+    "visits": ["unmet_demand"],
+    "access": ["open_success_rate"],
+    "occupancy": ["covered_hours", "seat_hours"],
+    "promise": ["usable_hours", "online_hours"],
+}
 """Figures that are asked of every cell: their rows add up, though they are no number of rows."""
 
 
@@ -288,6 +304,15 @@ async def check_rows(
                 if each.counts == counts
             )
             assert kept == pytest.approx(getattr(row, name), abs=0.001), (name, row)
+    if made.rows is Rows.HOURS and figure in HOURLY and getattr(row, figure) is not None:
+        hours = sum(getattr(each, HOURLY[figure]) for each in rows) / HOUR_MS
+        assert hours == pytest.approx(getattr(row, figure), abs=0.001), (figure, row)
+    if figure == "open_success_rate" and row.open_success_rate is not None:
+        opened = [
+            each.opened_at is not None if each.with_contact else each.state == "executed"
+            for each in rows
+        ]
+        assert sum(opened) / len(rows) == pytest.approx(row.open_success_rate, abs=0.0001), row
     named = {tuple(getattr(each, name, None) for name in IDS) for each in rows}
     assert len(named) == len(rows)
     if figure == "walk_in_heads" and row.walk_in_heads is not None:

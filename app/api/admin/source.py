@@ -92,6 +92,9 @@ class CommandRowOut(Out):
     claimed_at: datetime | None
     pulsed_at: datetime | None
     opened_at: datetime | None
+    with_contact: bool
+    """Whether it was executed at a door whose contact tells of openings: there only `opened_at`
+    proves one."""
     state: CommandState
 
 
@@ -173,6 +176,28 @@ class SpellRowOut(Out):
     until_at: datetime | None
 
 
+class HourRowOut(Out):
+    """An hour, as it was counted: milliseconds, and visits that began in free mode.
+
+    `id` is the station's. Staffed time is covered by whole hours: in which anybody scanned, or
+    staff counted heads.
+    """
+
+    id: uuid.UUID
+    from_at: datetime
+    until_at: datetime
+    open_ms: int
+    staffed_ms: int
+    covered_ms: int
+    heads_only_ms: int
+    visits_free: int
+    reporting_ms: int
+    seats_ms: int
+    commissioned_ms: int
+    online_ms: int
+    deaf_ms: int
+
+
 class CounterOut(Out):
     name: str
     sum: int
@@ -222,6 +247,7 @@ class SourceOut(Out):
         | list[PromisedRowOut]
         | list[SpellRowOut]
         | list[OutageRowOut]
+        | list[HourRowOut]
         | None
     )
     next: str | None
@@ -239,6 +265,7 @@ ROWS_OUT: dict[Rows, type[Out]] = {
     Rows.DEMANDS: DemandRowOut,
     Rows.OUTAGES: OutageRowOut,
     Rows.SPELLS: SpellRowOut,
+    Rows.HOURS: HourRowOut,
 }
 
 
