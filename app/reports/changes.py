@@ -5,9 +5,11 @@ watermark says up to when that was looked at. Late journals need no way of their
 """
 
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,24 +57,34 @@ def spans_above(place: uuid.UUID, day: date) -> Iterator[Due]:
         yield place, grain, span_of(grain, day), depth
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """The units, as far as sums must know them."""
 
     ids: Mapping[str, uuid.UUID]
     """By path."""
 
-    def above(self, path: str) -> Iterator[tuple[uuid.UUID, int]]:
-        """Give a branch from its end to the root, and the city: places and their depths.
+    @cached_property
+    def depths(self) -> Mapping[uuid.UUID, int]:
+        """In which order places are summed: those below first."""
+        levels = {unit: UNIT_DAYS - path.count(".") - 1 for path, unit in self.ids.items()}
+        return levels | {CITY: UNIT_DAYS}
 
-        Of a path that a branch was moved away from, what still stands there.
-        """
+    def above(self, path: str) -> Sequence[uuid.UUID]:
+        """Give the units of a branch, from its end to the root."""
         steps = path.split(".")
-        for level in range(len(steps), 0, -1):
-            unit = self.ids.get(".".join(steps[:level]))
-            if unit is not None:
-                yield unit, UNIT_DAYS - level
-        yield CITY, UNIT_DAYS
+        names = (".".join(steps[:level]) for level in range(len(steps), 0, -1))
+        return [self.ids[name] for name in names if name in self.ids]
+
+    def counted(self, above: Sequence[str] | None, path: str) -> frozenset[uuid.UUID]:
+        """Give the places that a station is counted under, by its member row: with the city."""
+        units = self.above(path) if above is None else map(uuid.UUID, above)
+        return frozenset((*units, CITY))
+
+    def days(self, places: Iterable[uuid.UUID], day: date) -> Iterator[Due]:
+        """Give a day of units, or of the city."""
+        for place in places:
+            yield place, Grain.DAY, day, self.depths[place]
 
 
 async def read_tree(tx: AsyncSession) -> Tree:
@@ -137,7 +149,7 @@ async def note(tx: AsyncSession, found: Found) -> int:
         await tx.execute(
             insert.on_conflict_do_update(
                 index_elements=["station_id"],
-                set_={name: insert.excluded[name] for name in ("unit_id", "unit_path")},
+                set_={name: insert.excluded[name] for name in ("unit_id", "unit_path", "above")},
             ),
             found.members,
         )
@@ -293,8 +305,8 @@ async def _moved(
     """Give the stations whose branch is another now, what that makes due, and what of it is of
     units that they left or joined.
 
-    What holds them before and after has the same stations as ever, and so has their own unit when
-    it was hung up elsewhere with them.
+    What holds them before and after has the same stations as ever: also a unit that was hung up
+    elsewhere with them, whatever its path was.
     """
     rows = (
         await tx.execute(
@@ -303,31 +315,53 @@ async def _moved(
                 Station.unit_id,
                 Unit.path,
                 RollupMember.unit_path.label("before"),
-                RollupMember.unit_id.label("unit_before"),
+                RollupMember.above,
             )
             .join(Unit, Unit.id == Station.unit_id)
             .outerjoin(RollupMember, RollupMember.station_id == Station.id)
             .where(sa.or_(RollupMember.unit_path.is_(None), RollupMember.unit_path != Unit.path))
         )
     ).all()
+    if not rows:
+        return [], set(), set()
+    tree = await read_tree(tx)
+    above = {path: tree.above(path) for path in {row.path for row in rows}}
     members: list[Mapping[str, Any]] = [
-        {"station_id": r.id, "unit_id": r.unit_id, "unit_path": r.path} for r in rows
+        {
+            "station_id": row.id,
+            "unit_id": row.unit_id,
+            "unit_path": row.path,
+            "above": [unit.hex for unit in above[row.path]],
+        }
+        for row in rows
     ]
-    moved = {row.id: row for row in rows if row.before is not None}
+    # Thousands of stations go few ways: of each, days are looked at once.
+    ways: defaultdict[tuple[frozenset[uuid.UUID], str], list[uuid.UUID]] = defaultdict(list)
+    for row in rows:
+        if row.before is not None:
+            ways[tree.counted(row.above, row.before), row.path].append(row.id)
     dues: set[Due] = set()
     disowned: set[Due] = set()
-    if moved:
-        tree = await read_tree(tx)
-        days = await tx.execute(
-            sa.select(Rollup.place_id, Rollup.from_day).where(
-                Rollup.place_id.in_(list(moved)), Rollup.grain == Grain.DAY
-            )
-        )
-        for station, day in days:
-            row = moved[station]
-            joined, left = set(tree.above(row.path)), set(tree.above(row.before))
-            dues |= {(unit, Grain.DAY, day, depth) for unit, depth in joined | left}
-            for unit, depth in joined ^ left:
-                if unit != row.unit_id or unit != row.unit_before:
-                    disowned |= {(unit, Grain.DAY, day, depth), *spans_above(unit, day)}
+    for (left, path), stations in ways.items():
+        joined = {*above[path], CITY}
+        for day in await _days_counted(tx, stations):
+            dues.update(tree.days(left | joined, day))
+            for unit in left ^ joined:
+                disowned |= {*tree.days([unit], day), *spans_above(unit, day)}
     return members, dues | disowned, disowned
+
+
+NAMED_AT_ONCE = 1_000
+"""Stations that one statement names."""
+
+
+async def _days_counted(tx: AsyncSession, stations: Sequence[uuid.UUID]) -> set[date]:
+    """Give the days of which any of some stations was counted."""
+    found: set[date] = set()
+    for start in range(0, len(stations), NAMED_AT_ONCE):
+        some = stations[start : start + NAMED_AT_ONCE]
+        query = sa.select(Rollup.from_day).where(
+            Rollup.place_id.in_(some), Rollup.grain == Grain.DAY
+        )
+        found |= set(await tx.scalars(query.distinct()))
+    return found

@@ -279,13 +279,13 @@ async def _above(tx: AsyncSession, depth: int, settled: Collection[Cell]) -> set
         tree = await read_tree(tx)
         c = table_of(RollupMember).c
         rows = await tx.execute(
-            sa.select(c.station_id, c.unit_path).where(
+            sa.select(c.station_id, c.above, c.unit_path).where(
                 c.station_id.in_({station for station, _ in settled})
             )
         )
-        paths = {row.station_id: row.unit_path for row in rows}
-        for path, day in {(paths[id], day) for id, day in settled if id in paths}:
-            above |= {(unit, Grain.DAY, day, depth) for unit, depth in tree.above(path)}
+        places = {id: tree.counted(units, path) for id, units, path in rows}
+        for units, day in {(places[id], day) for id, day in settled if id in places}:
+            above.update(tree.days(units, day))
     return above
 
 

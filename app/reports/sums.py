@@ -232,19 +232,25 @@ async def _uniques(tx: AsyncSession, part: Part, found: _Read) -> Sequence[int |
 
 async def _united(
     tx: AsyncSession, part: Part, wanted: Mapping[tuple[uuid.UUID, Span], int]
-) -> Mapping[int, int]:
-    """Put the sets of each row together and count them."""
+) -> Mapping[int, int | None]:
+    """Put the sets of each row together and count them; None where one is gone."""
     if not wanted:
         return {}
     spans = {span: 0 for _, span in wanted}
     places = list({place for place, _ in wanted})
     found = await _select(tx, part, spans, [_ROLLUP.c.crowd], places)
     sets: defaultdict[int, list[BitMap]] = defaultdict(list)
+    gone: set[int] = set()
     for place, span, data in zip(found.place, found.span, found.columns[0], strict=True):
         group = wanted.get((place, span))
-        if group is not None and data is not None:
+        if group is None:
+            continue
+        if data is None:
+            gone.add(group)  # Retention took it since the row was read.
+        else:
             sets[group] += crowds.unpacked(data).values()
-    return {group: len(BitMap.union(*each)) if each else 0 for group, each in sets.items()}
+    told = {group: len(BitMap.union(*each)) if each else 0 for group, each in sets.items()}
+    return told | dict.fromkeys(gone)
 
 
 async def _peaks(tx: AsyncSession, part: Part, found: _Read, sums: Sums) -> None:

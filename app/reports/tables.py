@@ -6,7 +6,7 @@ from datetime import date, datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.types import Base, closed_enum, only_where
+from app.db.types import Base, Json, closed_enum, only_where
 from app.reports.rules import Grain
 
 CITY = uuid.UUID(int=0)
@@ -85,13 +85,16 @@ class RollupMark(Base):
 
 
 class RollupMember(Base):
-    """Under which branch a station is counted, so that a move is noticed."""
+    """Under which units a station is counted, so that a move is noticed."""
 
     __tablename__ = "rollup_members"
 
     station_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("stations.id"), primary_key=True)
     unit_id: Mapped[uuid.UUID] = mapped_column(sa.ForeignKey("units.id"))
     unit_path: Mapped[str]
+    """A path is another when anything above is hung up elsewhere; it says no more who was above."""
+    above: Mapped[list[str] | None] = mapped_column(Json)
+    """The units, from its own up to the root; None: as the path says."""
 
 
 class Renumbering(Base):

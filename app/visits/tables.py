@@ -137,6 +137,7 @@ class WalkInCount(Base):
 
     __table_args__ = (
         sa.Index("ix_walk_in_counts_station_id_local_day", "station_id", "local_day"),
+        found_by_time("ix_walk_in_counts_created_at", "created_at"),
         sa.Index(
             "ix_walk_in_counts_withdrawn_at",
             "withdrawn_at",

@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app import privacy
+from app.audit import COMMAND_LINE
 from app.db.types import new_id
 from app.doors.rules import CommandState, Outcome, Reason
 from app.doors.rules.journal import EventType, Quality
@@ -24,6 +26,7 @@ from app.doors.tables import (
     Scan,
 )
 from app.people.tables import Occupation
+from app.places import units
 from app.places.rules import Because, DayClass, Kind
 from app.places.tables import (
     Facility,
@@ -71,6 +74,8 @@ class History:
     alone: list[OfflineEntry] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
     """The units of ours: two districts, and a street below the first."""
+    above: list[Unit] = field(default_factory=list)
+    """The root, and an area below it, where the first district hangs by turns."""
     lives: Lives = field(init=False)
     """How the stations stood."""
 
@@ -103,6 +108,7 @@ class Author:
         ]
         street = await a_unit(tx, parent=near, at=early, name="甲街")
         story.units = [near, far, street]
+        story.above = [root, await a_unit(tx, parent=root, at=early, name="片区")]
         lives = story.lives = Lives(tx, self.held, self.random, self._instant, self.days)
         await lives.begin(early, AT)
         places = [
@@ -221,13 +227,24 @@ class Author:
         moved, to = self.random.choice(story.stations), self.random.choice(ours)
         moved.unit_id, moved.changed_at = to.id, written
         await self.tx.flush()
+        await self._hang_elsewhere(written)
+        if self.random.random() < 0.4:
+            gone = self.workers.pop(self.random.randrange(len(self.workers)))
+            await privacy.erase(self.tx, gone.id, gone.owner_key, at=written)
+
+    async def _hang_elsewhere(self, written: datetime) -> None:
+        """Hang a district with a street below it from the root below an area, or back."""
+        (root, area), (near, _, street) = self.story.above, self.story.units
+        to = area if near.parent_id == root.id else root
+        await units.move(self.tx, near, to, actor=COMMAND_LINE, at=written)
+        await self.tx.refresh(street)
 
     def _correct(self, written: datetime) -> None:
         """Change some rows, and only touch others, as a journal does that comes twice."""
         story = self.story
         for visit in self.random.sample(story.visits, min(6, len(story.visits))):
             visit.changed_at = written
-            match self.random.randrange(5):
+            match self.random.randrange(6):
                 case 4:
                     # Word of the door's contact came late: the visit that was counted never was.
                     visit.ended_at, visit.end_source = visit.started_at, None
@@ -243,6 +260,8 @@ class Author:
                     if ended <= written:
                         visit.ended_at, visit.end_source = ended, EndSource.WORKER
                         visit.owner_key = None
+                case 5:
+                    self._begin_later(visit, timedelta(minutes=self.random.randint(1, 180)))
                 case _:
                     pass
         for command in self.random.sample(story.commands, min(5, len(story.commands))):
@@ -261,6 +280,18 @@ class Author:
         for heads in self.random.sample(story.heads, min(3, len(story.heads))):
             heads.withdrawn_at = heads.withdrawn_at or written
             heads.withdrawn_by = heads.admin_id
+
+    def _begin_later(self, visit: Visit, length: timedelta) -> None:
+        """Move a beginning, perhaps over midnight: word of when the door opened came late."""
+        story = self.story
+        zone = next(
+            station.timezone
+            for station in (*story.stations, *story.foreign)
+            if station.id == visit.station_id
+        )
+        at = min(visit.started_at + length, visit.ended_at or visit.stay_until, AT)
+        local = at.astimezone(ZoneInfo(zone))
+        visit.started_at, visit.local_day, visit.local_hour = at, local.date(), local.hour
 
     def _instant(self, station: Station | None = None) -> datetime:
         """Some minute until now, mostly of the period or of the day before it.

@@ -95,8 +95,14 @@ class Raw:
     @cached_property
     def workers(self) -> set[int]:
         """Whoever came."""
-        mine = {visit.worker_id for visit in self.visits if not visit.re_entry} - {None}
-        return {self.numbers[worker] for worker in mine}
+        mine = {self.number_of(visit) for visit in self.visits if not visit.re_entry}
+        return {number for number in mine if number is not None}
+
+    def number_of(self, visit: Visit) -> int | None:
+        """Give whose it was, or the number that stands for whoever was erased; None: nobody's."""
+        if visit.worker_id is not None:
+            return self.numbers[visit.worker_id]
+        return visit.erased_number
 
     @cached_property
     def met(self) -> set[Any]:
@@ -637,10 +643,10 @@ def visits_of(row: Row) -> dict[str, Any]:
         "visits_offline": len(offline),
         "persons": sum(each.party_size for each in first),
         "returns": len(rows) - len(first),
-        "unique_workers": len({raw.numbers[each.worker_id] for each in first if each.worker_id})
+        "unique_workers": len({raw.number_of(each) for each in first} - {None})
         if row.hour is None
         else None,
-        "anonymous_visits": sum(each.worker_id is None for each in first),
+        "anonymous_visits": sum(raw.number_of(each) is None for each in first),
         "beyond_retention": False,
         "out_of_hours_visits": len(out),
         "offhours_share": share(len(out), len(first)),

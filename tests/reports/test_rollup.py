@@ -467,6 +467,60 @@ async def test_units_do_not_keep_a_number_of_workers_that_other_stations_made_up
             assert counted[unit.id, grain, span_of(grain, late)].uniques == number
 
 
+async def test_a_district_that_is_hung_up_elsewhere_keeps_its_number_of_workers(
+    runtime: Runtime,
+) -> None:
+    """Its paths and those of all below it are others then; its stations are the same."""
+    then, early = NOON - timedelta(days=250), NOON - timedelta(days=400)
+    day = (then + timedelta(hours=8)).date()
+    async with runtime.database.write() as tx:
+        city = await a_unit(tx, at=early)
+        area = await a_unit(tx, parent=city, at=early, name="新区")
+        district = await a_unit(tx, parent=city, at=early, name="一区")
+        street = await a_unit(tx, parent=district, at=early, name="一街道")
+        station = await a_station(tx, unit=street, at=early)
+        for _ in range(3):
+            worker = await a_worker(tx, runtime, at=then)
+            tx.add(a_visit(station, then, written=then, worker_id=worker.id))
+    await roll(runtime, then + timedelta(days=5))
+    await privacy.retain(runtime.database, at=NOON, retention_days=180)
+    await roll(runtime)
+    async with runtime.database.write() as tx:
+        moved, below = [await tx.get_one(Unit, unit.id) for unit in (district, area)]
+        await units.move(tx, moved, below, actor=COMMAND_LINE, at=NOON)
+    counted = await roll(runtime, NOON + timedelta(hours=4))
+    for grain in Grain:
+        rows = [counted[unit.id, grain, span_of(grain, day)] for unit in (street, district, city)]
+        assert [(visits_of(row), row.uniques) for row in rows] == [(3, 3)] * 3, grain
+        new = counted[area.id, grain, span_of(grain, day)]
+        assert (visits_of(new), new.uniques) == (3, None), grain
+
+
+async def test_a_station_that_leaves_a_district_as_that_is_hung_up_elsewhere_leaves_nothing(
+    runtime: Runtime,
+) -> None:
+    async with runtime.database.write() as tx:
+        early = NOON - timedelta(days=400)
+        city = await a_unit(tx, at=early)
+        area = await a_unit(tx, parent=city, at=early, name="新区")
+        district = await a_unit(tx, parent=city, at=early, name="一区")
+        street = await a_unit(tx, parent=district, at=early, name="一街道")
+        station = await a_station(tx, unit=street, at=early)
+        tx.add(a_visit(station, NOON - timedelta(days=40), written=NOON - timedelta(days=40)))
+    day = DAY - timedelta(days=40)
+    assert visits_of((await roll(runtime))[district.id, Grain.DAY, day]) == 1
+    async with runtime.database.write() as tx:
+        moved, below = [await tx.get_one(Unit, unit.id) for unit in (district, area)]
+        await units.move(tx, moved, below, actor=COMMAND_LINE, at=NOON)
+        (await tx.get_one(Station, station.id)).unit_id = city.id
+    counted = await roll(runtime, NOON + timedelta(hours=4))
+    for grain in Grain:
+        first = span_of(grain, day)
+        assert visits_of(counted[city.id, grain, first]) == 1
+        for unit in (street, district):
+            assert visits_of(counted[unit.id, grain, first]) == 0, (unit.name, grain)
+
+
 async def test_every_station_has_a_row_of_every_day_that_passed(runtime: Runtime) -> None:
     async with runtime.database.write() as tx:
         _, _, station = await a_street(tx)
