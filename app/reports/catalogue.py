@@ -146,7 +146,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "unique_workers": (
         "distinct workers of the visits who consented, exact over any time and any stations; "
-        "null by hour, and where beyond_retention",
+        "null by hour, and where beyond_retention; once the set of a quarter or year is gone, its "
+        "number stays, without workers of whom somebody told only then",
         "count",
     ),
     "anonymous_visits": (

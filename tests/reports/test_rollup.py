@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import jobs, privacy
+from app.audit import COMMAND_LINE
 from app.db.settled import SLACK
 from app.db.types import new_id
 from app.doors.rules import Reason
@@ -19,6 +20,7 @@ from app.doors.rules.journal import EventType, Quality
 from app.doors.tables import JournalEntry, OfflineEntry
 from app.people.admins import Roots
 from app.people.tables import Occupation
+from app.places import units
 from app.places.rules import Because, Calendar, Kind
 from app.places.tables import Station, Unit
 from app.reports import changes, crowds, queries, rollup, vectors, versions
