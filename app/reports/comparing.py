@@ -1,13 +1,14 @@
 """Rows of a report beside those of the period before, on the same mix of days (metrics 48)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.errors import Invalid
@@ -16,10 +17,14 @@ from app.places.tables import FacilityKind
 from app.reports.columns import Column, Ints
 from app.reports.frame import AT_ONCE, MOST_STREAMED, Frame, Part, frame
 from app.reports.progress import progress
-from app.reports.queries import REPORTS, Columns, exact_of, fewest, rows_of
-from app.reports.rules import Bucket, By, Class, rate
+from app.reports.queries import REPORTS, Columns, exact_of, fewest, part_columns
+from app.reports.rules import Bucket, By, rate
 from app.reports.rules.comparison import (
+    CLASSES,
+    Bools,
+    Floats,
     OnDays,
+    Values,
     change,
     expected,
     known_together,
@@ -267,60 +272,55 @@ async def streamed(
     read_tx: Callable[[], AbstractAsyncContextManager[AsyncSession]], pair: Pair
 ) -> AsyncIterator[Columns]:
     """Compute a report and the period before a part at a time, each in a short read; by columns."""
+    report = REPORTS[pair.report]
     for first, end in pair.parts():
         async with read_tx() as tx:
-            rows = await rows_of(tx, Part(pair.made, first, end), REPORTS[pair.report])
-            beside = await _beside(tx, pair, rows, first, end)
-        yield await asyncio.to_thread(_columns, rows, beside)
-
-
-def _columns(rows: Sequence[Any], beside: Sequence[Sequence[Any]]) -> Columns:
-    return list(zip(*((*row, *more) for row, more in zip(rows, beside, strict=True)), strict=True))
+            columns = await part_columns(tx, Part(pair.made, first, end), report)
+            named = dict(zip(report.row._fields, columns, strict=True))
+            beside = await _beside(tx, pair, _keys_of(named), first, end)
+        yield [*columns, *beside]
 
 
 async def compared(tx: AsyncSession, scope: Scope, report: str, rows: Sequence[Any]) -> Compared:
     """Compare few rows, each with itself in the period before; only days that are over count."""
     found = await pair(tx, scope, report, is_at_once=True)
-    beside = await _beside(tx, found, rows, 0, len(found.made.places))
-    return Compared(columns_of(report), beside)
+    keys = list(map(row_key, rows))
+    beside = await _beside(tx, found, keys, 0, len(found.made.places))
+    return Compared(columns_of(report), list(zip(*beside, strict=True)))
 
 
 async def _beside(
-    tx: AsyncSession, pair: Pair, rows: Sequence[Any], first: int, end: int
-) -> Sequence[Sequence[Any]]:
-    """Give what is set beside the rows of some places."""
+    tx: AsyncSession, pair: Pair, keys: Sequence[Key], first: int, end: int
+) -> Columns:
+    """Give what is set beside rows of some places, by columns."""
     now, then = [
-        await _by_class(tx, Part(each, first, end), pair.report, rows)
+        await _by_class(tx, Part(each, first, end), pair.report, keys)
         for each in (pair.now, pair.then)
     ]
-    return await asyncio.to_thread(_row_by_row, pair, rows, now, then)
+    return await asyncio.to_thread(_column_by_column, pair, now, then)
 
 
-def _row_by_row(
-    pair: Pair, rows: Sequence[Any], now: "_Cut", then: "_Cut"
-) -> Sequence[Sequence[Any]]:
-    report, found = pair.report, []
-    lengths = {
-        slot.day_class: sum(1 for _ in slot.days) for slot in pair.now.slots.bases if slot.day_class
-    }
-    for row in rows:
-        mine, theirs = (cut.figures_of(report, row) for cut in (now, then))
-        beside: list[Any] = []
-        for name in FIGURES[report]:
-            came, was = both(report, name, mine, theirs)
-            beside += [came, was, change(came, was)]
-        spot = _spot_of(row)
-        same = [each for each in lengths if now.knows(spot, each) and then.knows(spot, each)]
-        beside += [sum(lengths[each] for each in same), pair.days_over]
-        beside.append([each.value for each in lengths if each not in same])
-        beside += then.heard.get(spot, _Heard()).shares
-        found.append(beside)
-    return found
+def _column_by_column(pair: Pair, now: "_Cut", then: "_Cut") -> Columns:
+    found = list[Column]()
+    for name in FIGURES[pair.report]:
+        came, was = both(pair.report, name, now, then)
+        found += [came, was, list(map(change, came, was))]
+    lengths = {base.day_class: len(list(base.days)) for base in pair.now.slots.bases}
+    days = np.array([lengths.get(each, 0) for each in CLASSES])
+    same = (now.known > 0) & (then.known > 0)
+    found += [(days @ same).tolist(), [pair.days_over] * same.shape[1]]
+    mine = [number for number, each in enumerate(CLASSES) if each in lengths]
+    found.append(
+        [[CLASSES[number].value for number in mine if not line[number]] for line in same.T.tolist()]
+    )
+    return [*found, *then.heard]
 
 
-def both(
-    report: str, name: str, now: "_Figures", then: "_Figures"
-) -> tuple[float | None, float | None]:
+Side = Mapping[str, OnDays]
+"""What came of each figure, by its name."""
+
+
+def both(report: str, name: str, now: "Side | _Cut", then: "Side | _Cut") -> tuple[Column, Column]:
     """Give a figure of the days that can be compared, and what it was with the same mix of days.
 
     A share or a mean is that of the sums, before these are rounded. None where no class of days is
@@ -328,147 +328,159 @@ def both(
     """
     rate, enough = rate_of(report, name), ENOUGH.get((report, name))
     parts: Sequence[str] = (name, *(enough.names if enough else ())) if rate is None else rate.names
-    mine, theirs = ({part: side.get(part, {}) for part in parts} for side in (now, then))
-    classes = known_together(*mine.values(), *theirs.values())
-    came = {part: total(mine[part], classes) for part in parts}
-    was = {part: expected(theirs[part], mine[part], classes) for part in parts}
-    if rate is not None:
-        return rate.told(came), rate.told(was)
-    known = [
-        sums[name] if enough is None or is_counted(enough, sums) else None for sums in (came, was)
-    ]
-    return _told(name, known[0], 1_000), _told(name, known[1], 100)
+    mine, theirs = ({part: side[part] for part in parts} for side in (now, then))
+    together = known_together([*mine.values(), *theirs.values()])
+    came = {part: total(mine[part], together).tolist() for part in parts}
+    was = {part: expected(theirs[part], mine[part], together).tolist() for part in parts}
+    is_told = together.any(axis=0).tolist()
+
+    def told(sums: Mapping[str, float], places: int) -> float | None:
+        if rate is not None:
+            return rate.told(sums)
+        if enough is not None and not is_counted(enough, sums):
+            return None
+        return _told(name, sums[name], places)
+
+    def column(sums: Mapping[str, Column], places: int) -> Column:
+        lines = zip(*sums.values(), strict=True)
+        return [
+            told(dict(zip(parts, line, strict=True)), places) if is_known else None
+            for line, is_known in zip(lines, is_told, strict=True)
+        ]
+
+    return column(came, 1_000), column(was, 100)
 
 
-def _told(name: str, value: float | None, places: int) -> float | None:
+def _told(name: str, value: float, places: int) -> float:
     """Give a duration in hours, as its name says, and a whole number as it is."""
     is_duration = name.endswith("_hours")
-    if value is None or (isinstance(value, int) and not is_duration):
+    if isinstance(value, int) and not is_duration:
         return value
     return half_up(value, MS_PER_HOUR if is_duration else 1, places)
 
 
-def _place_of(row: Any) -> Key:
-    return row.station, row.unit, row.operating_model
-
-
-def _spot_of(row: Any) -> Key:
-    return (*_place_of(row), row.hour)
-
-
 def row_key(row: Any) -> Key:
     """Say which row it is."""
-    return (*_spot_of(row), getattr(row, "kind", None))
+    return row.station, row.unit, row.operating_model, row.hour, getattr(row, "kind", None)
 
 
-def _times(part: Part) -> Iterator[tuple[Key, Class]]:
-    """Give the rows of a part, each of a place, perhaps an hour of the day, and a class of days."""
-    hours: Sequence[int | None] = range(24) if part.frame.slots.by_hour else [None]
-    for place in part.places:
-        for slot in part.frame.slots.bases:
-            assert slot.day_class is not None
-            for hour in hours:
-                yield (*_place_of(place), hour), slot.day_class
-
-
-@dataclass(slots=True)
-class _Heard:
-    """How complete the days of a place are, class by class."""
-
-    known: float = 0.0
-    days: int = 0
-    online_ms: int = 0
-    commissioned_ms: int = 0
-
-    @property
-    def shares(self) -> Sequence[float | None]:
-        """Of the time, what is known; of the time with a controller, what it was heard."""
-        return [
-            rate(self.known, self.days) if self.days else None,
-            rate(self.online_ms, self.commissioned_ms),
-        ]
-
-
-_Figures = dict[str, dict[Class, OnDays]]
-"""What came of each figure on the days of each class; durations are milliseconds."""
-
-
-class _Days(NamedTuple):
-    """How many days of a class are known at a place."""
-
-    known: float
-    recorded: float
-    """Of which it is recorded what held."""
+def _keys_of(columns: Mapping[str, Column]) -> Sequence[Key]:
+    """Say the same of many rows."""
+    names = ("station", "unit", "operating_model", "hour")
+    kinds = columns.get("kind", [None] * len(columns["station"]))
+    return list(zip(*(columns[name] for name in names), kinds, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A period by classes of days."""
+    """A period by classes of days, of some rows: arrays [class, row]."""
 
-    values: dict[Key, dict[Class, Sequence[Any]]]
-    """For each row, in the order of ADDED."""
-    days: dict[Key, dict[Class, _Days]]
-    """For each place, and hour of the day where rows are of such."""
-    heard: dict[Key, _Heard]
-    """For the same."""
+    known: Floats
+    """How many days are known at the row's place, in its hour of the day."""
+    recorded: Floats
+    """Of how many of these it is recorded what held."""
+    heard: Columns
+    """Of the time, the share that is known; of the time with a controller, that it was heard."""
+    values: Mapping[str, tuple[Values, Bools]]
+    """What came of each figure, and whether that is known; durations are milliseconds."""
 
-    def knows(self, spot: Key, day_class: Class) -> bool:
-        """Say whether anything is known of a place on days of a class."""
-        days = self.days.get(spot, {}).get(day_class)
-        return days is not None and days.known > 0
-
-    def figures_of(self, report: str, row: Any) -> _Figures:
-        """Give what came of a row; of thousands, one at a time."""
-        found: _Figures = {name: {} for name in ADDED[report]}
-        days = self.days.get(_spot_of(row), {})
-        for each, values in self.values.get(row_key(row), {}).items():
-            known, recorded = days[each]
-            for name, value in zip(ADDED[report], values, strict=True):
-                found[name][each] = OnDays(recorded if name in OF_MODES else known, value)
-        return found
+    def __getitem__(self, name: str) -> OnDays:
+        """Give what came of a figure, and of how many days it is."""
+        return OnDays(self.recorded if name in OF_MODES else self.known, *self.values[name])
 
 
-async def _by_class(tx: AsyncSession, part: Part, report: str, rows: Sequence[Any]) -> _Cut:
-    found = _Cut({}, {}, {})
-    things = _things(part, rows)
+async def _by_class(tx: AsyncSession, part: Part, report: str, keys: Sequence[Key]) -> _Cut:
+    things = _things(part, keys)
     if not part.rows or (REPORTS[report].has_things and not things):
-        return found
+        none = np.zeros((len(CLASSES), len(keys)))
+        nothing = none, none.astype(bool)
+        empty: Columns = [[None] * len(keys)] * 2
+        return _Cut(none, none, empty, dict.fromkeys(ADDED[report], nothing))
     columns, sums = await exact_of(tx, part, REPORTS[report], things)
-    await asyncio.to_thread(_add, found, report, part, columns, sums)
-    return found
+    return await asyncio.to_thread(_cut, report, part, columns, sums, keys)
 
 
-def _things(part: Part, rows: Sequence[Any]) -> Mapping[FacilityKind, Ints]:
+def _things(part: Part, keys: Sequence[Key]) -> Mapping[FacilityKind, Ints]:
     """Say which kinds of things the report has rows of, and at which of the places."""
-    number = {_place_of(place): number for number, place in enumerate(part.places)}
+    number = {place.key: number for number, place in enumerate(part.places)}
     found: dict[FacilityKind, Ints] = {}
-    for row in rows:
-        kind, place = getattr(row, "kind", None), number.get(_place_of(row))
-        if kind is not None and place is not None:
-            found.setdefault(kind, np.zeros(len(part.places), np.int64))[place] = 1
+    for *place, _, kind in keys:
+        at = number.get(tuple(place))
+        if kind is not None and at is not None:
+            found.setdefault(kind, np.zeros(len(part.places), np.int64))[at] = 1
     return found
 
 
-def _add(found: _Cut, report: str, part: Part, columns: Mapping[str, Column], sums: Sums) -> None:
-    """Add the rows of a part, each of one class of days."""
+def _cut(
+    report: str, part: Part, columns: Mapping[str, Column], sums: Sums, keys: Sequence[Key]
+) -> _Cut:
+    """Find the rows of a part, each of one class of days, for rows of the report."""
     known = part.known.measured_ms / DAY_MS
     recorded = known * np.minimum(sums[C.RECORDED_MS] / np.maximum(part.known.known_ms, 1), 1)
-    times = zip(_times(part), known.tolist(), recorded.tolist(), strict=True)
-    for (spot, day_class), *days in times:
-        found.days.setdefault(spot, {})[day_class] = _Days(*days)
-    names = ("station", "unit", "operating_model", "hour")
-    spots = zip(*(columns[name] for name in names), strict=True)
-    kinds = columns.get("kind", [None] * len(columns["station"]))
-    of_rows = zip(*(columns[name] for name in ADDED[report]), strict=True)
-    each = zip(spots, kinds, columns["day_class"], of_rows, strict=True)
-    for spot, kind, row_class, values in each:
-        found.values.setdefault((*spot, kind), {})[Class(row_class)] = values
-    length = {slot.day_class: sum(1 for _ in slot.days) for slot in part.frame.slots.bases}
-    heard = part.known.shares, sums[C.ONLINE_MS], sums[C.COMMISSIONED_MS]
-    told = zip(_times(part), *(column.tolist() for column in heard), strict=True)
-    for (spot, day_class), share, online, commissioned in told:
-        one = found.heard.setdefault(spot, _Heard())
-        one.known += share * length[day_class]
-        one.days += length[day_class]
-        one.online_ms += online
-        one.commissioned_ms += commissioned
+    rows = {key: number for number, key in enumerate(keys)}
+    row = np.array([rows.get(key, -1) for key in _keys_of(columns)], np.int64)
+    of = np.array([_NUMBER[each] for each in columns["day_class"]], np.int64)
+    mine = row >= 0
+    at = of[mine], row[mine]
+    values = {name: _spread(columns[name], mine, at, len(keys)) for name in ADDED[report]}
+    spots = _Spots.of(part, keys)
+    return _Cut(spots.by_class(known), spots.by_class(recorded), spots.heard(part, sums), values)
+
+
+_NUMBER = {each.value: number for number, each in enumerate(CLASSES)}
+
+
+def _spread(column: Column, mine: Bools, at: tuple[Ints, Ints], rows: int) -> tuple[Values, Bools]:
+    """Lay a column out by class and row, and say where anything is known."""
+    each = np.array([value or 0 for value in column])
+    found = np.zeros((len(CLASSES), rows), each.dtype), np.zeros((len(CLASSES), rows), bool)
+    found[0][at] = each[mine]
+    found[1][at] = np.array([value is not None for value in column], bool)[mine]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Spots:
+    """Where rows have their place and hour among all of a part, whatever else tells them apart."""
+
+    shape: tuple[int, int, int]
+    """Places, classes of days, hours."""
+    classes: Sequence[int]
+    spot: Ints
+    """Of each row; behind the last where its place is not there."""
+
+    @classmethod
+    def of(cls, part: Part, keys: Sequence[Key]) -> "_Spots":
+        """Find them."""
+        number = {place.key: number for number, place in enumerate(part.places)}
+        bases, hours = part.frame.slots.bases, 24 if part.frame.slots.by_hour else 1
+        classes = [CLASSES.index(base.day_class) for base in bases if base.day_class]
+        gone = len(part.places)
+        found = [
+            number.get((station, unit, model), gone) * hours + (hour or 0)
+            for station, unit, model, hour, _ in keys
+        ]
+        return cls((gone, len(bases), hours), classes, np.array(found, np.int64))
+
+    def by_class(self, column: npt.NDArray[Any]) -> Floats:
+        """Give of rows by classes of days what each row has, class by class."""
+        places, bases, hours = self.shape
+        found = np.zeros((len(CLASSES), (places + 1) * hours))
+        found[self.classes, : places * hours] = (
+            column.reshape(self.shape).swapaxes(0, 1).reshape(bases, -1)
+        )
+        return found[:, self.spot]
+
+    def heard(self, part: Part, sums: Sums) -> Columns:
+        """Say how complete the days are, all classes together."""
+        lengths = np.array([len(list(base.days)) for base in part.frame.slots.bases])
+        known = (part.known.shares.reshape(self.shape) * lengths[:, None]).sum(axis=1)
+        online, commissioned = (
+            sums[key].reshape(self.shape).sum(axis=1) for key in (C.ONLINE_MS, C.COMMISSIONED_MS)
+        )
+        each = [
+            list(map(rate, known.ravel().tolist(), [int(lengths.sum())] * known.size)),
+            list(map(rate, online.ravel().tolist(), commissioned.ravel().tolist())),
+        ]
+        beyond: Column = [None] * self.shape[2]
+        return [list(map([*column, *beyond].__getitem__, self.spot.tolist())) for column in each]

@@ -69,7 +69,7 @@ from app.reports.rules.counters import (
 from app.reports.rules.rates import COVERAGE, MINUTES, SECONDS
 from app.reports.scope import Scope
 from app.reports.spreads import NONE, REPAIRS, percentiles
-from app.reports.sums import Ask, Sums, read
+from app.reports.sums import Ask, Sums, read, read_apart
 
 LONG_OUT = timedelta(hours=72)
 """A fault that is open for longer is told apart (metrics 36)."""
@@ -187,11 +187,15 @@ async def columns_of(tx: AsyncSession, made: Frame, report: Report) -> Columns:
     """Compute the same of rows that are already known."""
     found: list[list[Any]] = [[] for _ in report.row._fields]
     for part in made.parts():
-        standing, sums = await _known_of(tx, part, report)
-        more = await asyncio.to_thread(report.columns, part, sums, standing)
-        for column, values in zip(found, more, strict=True):
+        for column, values in zip(found, await part_columns(tx, part, report), strict=True):
             column += values
     return found
+
+
+async def part_columns(tx: AsyncSession, part: Part, report: Report) -> Columns:
+    """Compute a part of a report by columns."""
+    standing, sums = await _known_of(tx, part, report)
+    return await asyncio.to_thread(report.columns, part, sums, standing)
 
 
 async def rows_of(tx: AsyncSession, part: Part, report: Report) -> Sequence[Any]:
@@ -205,11 +209,13 @@ async def exact_of(
 ) -> tuple[Mapping[str, Column], Sums]:
     """Compute what adds up of a part, by name, and give the sums that it is made of.
 
+    Its slots are classes of days.
     Durations are milliseconds as they were counted: what is made of them is rounded once. A kind of
     thing has rows at the places at which it is not nought among `things`: also of days on which
     nobody used it, which is nought times.
     """
-    sums = await read(tx, part, replace(report.ask, people=False, peaks=False, spreads=()))
+    ask = replace(report.ask, people=False, peaks=False, spreads=())
+    sums = await read_apart(tx, part, ask)
     standing = {kind: There(units, np.zeros_like(units)) for kind, units in things.items()}
     made = await asyncio.to_thread(report.columns, part, sums, standing)
     return dict(zip(report.row._fields, map(exact, made), strict=True)), sums
@@ -236,8 +242,8 @@ async def streamed(
     while left:
         part = left.pop()  # It remembers what is known of its rows, and is done with.
         async with read_tx() as tx:
-            standing, sums = await _known_of(tx, part, report)
-        yield await asyncio.to_thread(report.columns, part, sums, standing)
+            columns = await part_columns(tx, part, report)
+        yield columns
 
 
 def _named(part: Part, sums: Sums) -> list[Column]:

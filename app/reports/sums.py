@@ -23,9 +23,10 @@ from app.db.types import table_of
 from app.reports import crowds, spreads, vectors
 from app.reports.columns import Ints, shown
 from app.reports.frame import Part
-from app.reports.rules import By, Run, Span, runs
+from app.reports.rules import By, Run, Slot, Span, runs
 from app.reports.rules.counters import ALL_DAY, HISTOGRAMS, HOURS, QUARTERS, C
 from app.reports.rules.day import DAY_QUARTERS, QUARTER_MS, quarter_edges
+from app.reports.rules.slots import ranges_of
 from app.reports.tables import Rollup
 from app.reports.vectors import Table
 
@@ -134,6 +135,36 @@ async def read(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
     if ask.peaks:
         await _peaks(tx, part, found, sums)
     return sums
+
+
+async def read_apart(tx: AsyncSession, part: Part, ask: Ask) -> Sums:
+    """Sum what adds up, where no day is in two slots.
+
+    Of the slot with the most days little is read: it is all of them less those of the others. A
+    month of workdays is one sum and ten days, and not twenty-one.
+    """
+    bases = part.frame.slots.bases
+    lengths = [len(list(base.days)) for base in bases]
+    if len(bases) < 2:
+        return await read(tx, part, ask)
+    most = lengths.index(max(lengths))
+    days = sorted(day for base in bases for day in base.days)
+    whole = _of_slots(part, [Slot(ranges_of(days))])
+    others = _of_slots(part, [base for number, base in enumerate(bases) if number != most])
+    if len(whole.frame.spans) >= lengths[most]:
+        return await read(tx, part, ask)
+    by_hour = part.frame.slots.by_hour
+    of_all, of_some = [(await read(tx, each, ask)).table for each in (whole, others)]
+    table = of_all.apart(of_some, len(bases) - 1, most, size=HOURS if by_hour else 1)
+    none: Sequence[None] = [None] * part.rows
+    return Sums(part.rows, by_hour, table, uniques=none, peaks=none, most_inside=none)
+
+
+def _of_slots(part: Part, bases: Sequence[Slot]) -> Part:
+    """Give the same places with other slots."""
+    frame = part.frame
+    slots = replace(frame.slots, bases=bases)
+    return replace(part, frame=replace(frame, slots=slots))
 
 
 def _is_single(part: Part) -> bool:

@@ -79,6 +79,21 @@ class Table:
         first = self._columns[keys[0]] if keys else 0
         return keys, self._sums[first : first + len(keys)]
 
+    def apart(self, others: "Table", count: int, place: int, *, size: int) -> "Table":
+        """Put beside `count` parts of each group the rest of it, at a place among them.
+
+        Groups are of `size` lines here; there, each part of a group is.
+        """
+        keys = list(self._columns)
+        each = [others[key].reshape(-1, count, size) for key in keys]
+        sums = [
+            np.insert(parts, place, whole.reshape(-1, size) - parts.sum(axis=1), axis=1).ravel()
+            for whole, parts in zip(self._sums, each, strict=True)
+        ]
+        groups = self._groups * (count + 1)
+        table = np.stack(sums) if sums else np.empty((0, groups), np.int64)
+        return Table(groups, np.array(keys, np.int64), table)
+
 
 def summed(vectors: Sequence[bytes], groups: Sequence[int], count: int, ranges: Ranges) -> Table:
     """Sum vectors by group, of the counters in some ranges `[low, high)`; exact integers."""

@@ -762,7 +762,7 @@ async def test_what_is_too_long_to_compare_at_once_is_refused_at_once_and_is_sti
         raise AssertionError("nothing is computed of what is refused")
 
     monkeypatch.setattr("app.reports.comparing.exact_of", compute)
-    monkeypatch.setattr("app.reports.comparing.rows_of", compute)
+    monkeypatch.setattr("app.reports.comparing.part_columns", compute)
     refused = await asks(client, city.auditor, **query)
     assert (refused.status_code, refused.json()["code"]) == (422, "period_invalid")
     assert "at most 47 rows, and this would be 48: ask for CSV" in refused.json()["detail"]

@@ -1,23 +1,25 @@
 """Rows beside those of the period before: whole histories, told by the reports themselves."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
-from types import SimpleNamespace
+from datetime import date, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.places.rules import CITY_ZONE, local_day
 from app.places.tables import Station
-from app.reports import comparing, queries
-from app.reports.comparing import ADDED, FIGURES, _Cut, _Days, both
+from app.reports import comparing, queries, sums
+from app.reports.comparing import ADDED, FIGURES, _Cut, both
 from app.reports.queries import REPORTS
-from app.reports.rules import Bucket, By, Class, Period
+from app.reports.rules import Bucket, By, Period
 from app.reports.rules.comparison import change, period_before
 from app.reports.rules.rates import rate_of
+from app.reports.vectors import Table
 from app.runtime import Runtime
 from tests.reports.test_queries import START, told
 
@@ -98,19 +100,45 @@ async def test_a_long_comparison_comes_part_by_part_and_says_the_same(
                 ], (report, by)
 
 
+async def test_workdays_of_a_month_are_what_its_sum_leaves_of_weekends_and_holidays(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is fewer rows than its workdays, and says the same."""
+    october, apart = Period(date(2026, 10, 1), date(2026, 11, 1)), Counter[bool]()
+    plainly, table_apart = sums.read, Table.apart
+
+    def counted(self: Table, others: Table, count: int, place: int, *, size: int) -> Table:
+        apart[size > 1] += 1
+        return table_apart(self, others, count, place, size=size)
+
+    monkeypatch.setattr(Table, "apart", counted)
+    async with told(runtime, 1, rounds=0) as one:
+        for report in FIGURES:
+            for by in (By.STATION, By.UNIT, By.ALL, By.HOUR):
+                scope = one.scope(by, None, october)
+                rows: Any = await queries.rows(one.tx, scope, REPORTS[report])
+                found = await comparing.compared(one.tx, scope, report, rows)
+                with monkeypatch.context() as patch:
+                    patch.setattr("app.reports.queries.read_apart", plainly)
+                    wanted = await comparing.compared(one.tx, scope, report, rows)
+                assert found.rows == wanted.rows, (report, by)
+    assert apart[False] > 10
+    assert apart[True] > 3
+
+
 def test_hours_of_recorded_days_are_of_so_many_days_and_visits_of_all() -> None:
     """Of October one workday in eighteen is recorded; November's twenty-one are all."""
-    row = SimpleNamespace(station="CQ0001", unit=None, operating_model=None, hour=None)
-    place, key = ("CQ0001", None, None, None), ("CQ0001", None, None, None, None)
 
-    def cut(days: _Days, **came: int) -> Any:
-        values = [came.get(name, 0) for name in ADDED["visits"]]
-        each = {Class.WORKDAY: values}
-        return _Cut({key: each}, {place: {Class.WORKDAY: days}}, {}).figures_of("visits", row)
+    def cut(known: int, recorded: int, **came: int) -> _Cut:
+        each = np.array([[1.0], [0.0], [0.0]])  # Workdays alone.
+        values = {
+            name: ((came.get(name, 0) * each).astype(int), each > 0) for name in ADDED["visits"]
+        }
+        return _Cut(known * each, recorded * each, [], values)
 
     ten = 10 * 3_600_000
-    now = cut(_Days(21, 21), visits=42, staffed_hours=21 * ten, covered_hours=21 * ten // 2)
-    then = cut(_Days(18, 1), visits=36, staffed_hours=ten, covered_hours=ten // 4)
-    assert both("visits", "visits", now, then) == (42, 42)
-    assert both("visits", "staffed_hours", now, then) == (210, 210)
-    assert both("visits", "free_mode_coverage", now, then) == (0.5, 0.25)
+    now = cut(21, 21, visits=42, staffed_hours=21 * ten, covered_hours=21 * ten // 2)
+    then = cut(18, 1, visits=36, staffed_hours=ten, covered_hours=ten // 4)
+    assert both("visits", "visits", now, then) == ([42], [42])
+    assert both("visits", "staffed_hours", now, then) == ([210], [210])
+    assert both("visits", "free_mode_coverage", now, then) == ([0.5], [0.25])

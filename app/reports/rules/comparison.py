@@ -7,13 +7,20 @@ to make up for a holiday are workdays. Days of a class that only one of the peri
 out: New Year's Day makes nobody unable to compare the rest of January with December.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from app.places.rules import Calendar
 from app.reports.rules.arithmetic import Period
 from app.reports.rules.slots import Class, Slot, Slots, class_of, ranges_of
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Values = npt.NDArray[Any]
 
 MIX: Mapping[Class, Class] = {
     Class.WORKDAY: Class.WORKDAY,
@@ -22,6 +29,7 @@ MIX: Mapping[Class, Class] = {
     Class.PUBLIC_HOLIDAY: Class.PUBLIC_HOLIDAY,
 }
 CLASSES = (Class.WORKDAY, Class.WEEKEND, Class.PUBLIC_HOLIDAY)
+"""In the order of the arrays here."""
 
 
 def period_before(period: Period) -> Period:
@@ -50,41 +58,39 @@ def mixed(period: Period, calendar: Calendar, *, until: date, by_hour: bool = Fa
 
 
 class OnDays(NamedTuple):
-    """What came on the days of one class."""
+    """What came of some rows on the days of each class: arrays [class, row]."""
 
-    days: float
+    days: Floats
     """How many of them are known."""
-    value: float | None
+    value: Values
+    """Whole numbers, or parts of them; nought where nothing is known."""
+    is_known: Bools
 
 
-ByClass = Mapping[Class, OnDays]
-
-
-def known_together(*parts: ByClass) -> Sequence[Class]:
+def known_together(parts: Iterable[OnDays]) -> Bools:
     """Say of which classes of days something is known of each part; these can be compared.
 
     The parts are those of a figure in both periods. So what is divided and by what are of the same
     days, and days of a class that one period has none of are left out of both.
     """
-    return [
-        each
-        for each in CLASSES
-        if all(each in part and part[each].days and part[each].value is not None for part in parts)
-    ]
+    together: Bools = np.logical_and.reduce([part.is_known & (part.days > 0) for part in parts])
+    return together
 
 
-def expected(before: ByClass, now: ByClass, classes: Sequence[Class]) -> float | None:
-    """Give what the period before comes to with this period's days of some classes.
+def expected(before: OnDays, now: OnDays, together: Bools) -> Floats:
+    """Give what the period before comes to with this period's days of some classes, row by row.
 
-    None without any class. It is not rounded: shares are made of it.
+    It is not rounded: shares are made of it.
     """
-    found = [(before[each].value or 0) * (now[each].days / before[each].days) for each in classes]
-    return sum(found, 0.0) if found else None
+    days = np.where(before.days > 0, before.days, 1)
+    found: Floats = np.where(together, before.value * (now.days / days), 0.0).sum(axis=0)
+    return found
 
 
-def total(now: ByClass, classes: Sequence[Class]) -> float | None:
-    """Sum up what came on the days of some classes; None without any."""
-    return sum(now[each].value or 0 for each in classes) if classes else None
+def total(now: OnDays, together: Bools) -> Values:
+    """Sum up what came on the days of some classes, row by row."""
+    found: Values = np.where(together, now.value, 0).sum(axis=0)
+    return found
 
 
 def change(value: float | None, before: float | None) -> float | None:
