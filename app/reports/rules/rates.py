@@ -65,11 +65,14 @@ class Sum:
 
     def of(self, sums: Sums) -> Quotient | None:
         """Sum up; None where one of them is not known."""
-        known = [sums[name] for name in self.names]
-        signed = [1] * len(self.plus) + [-1] * len(self.minus)
-        if None in known:
-            return None
-        return Quotient(sum(sign * (one or 0) for sign, one in zip(signed, known, strict=True)), 1)
+        found: float = 0
+        for names, sign in ((self.plus, 1), (self.minus, -1)):
+            for name in names:
+                one = sums[name]
+                if one is None:
+                    return None
+                found += sign * one
+        return Quotient(found, 1)
 
 
 @dataclass(frozen=True, slots=True)
