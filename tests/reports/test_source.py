@@ -86,8 +86,8 @@ HOURLY = {
 ALWAYS = {
     "visits": ["unmet_demand"],
     "access": ["open_success_rate"],
-    "occupancy": ["covered_hours", "seat_hours"],
-    "promise": ["usable_hours", "online_hours"],
+    "occupancy": ["covered_hours"],
+    "promise": ["usable_hours"],
 }
 """Figures that are asked of every cell: their rows add up, though they are no number of rows."""
 
@@ -288,7 +288,7 @@ async def check_rows(
     made, rows = MADE[report][figure], list[Any]()
     cursor: str | None = None
     while True:
-        request = PageRequest(3, cursor)
+        request = PageRequest(200 if made.rows is Rows.HOURS else 3, cursor)
         page = await behind(one.tx, cell, station, made, request, silence=SILENCE)
         rows += page.rows
         cursor = page.next
