@@ -127,8 +127,9 @@ FIGURES: Mapping[Ranked, _Figure] = {
 async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     """Rank the stations of a scope by a figure, the highest of each group first; by columns."""
     roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
-    city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots, is_city=True))
-    made = await frame(tx, city)
+    # A station that was asked for by name stays, though it was retired before.
+    whole = Roots(units=roots, stations=scope.roots.stations, is_city=True)
+    made = await frame(tx, replace(scope, stations=sa.select(Station.id), roots=whole))
     # After the frame: of a station that is registered meanwhile, more is known than is asked.
     c = table_of(Station).c
     # Thousands of stations are of few models: those that are alike are one row.
