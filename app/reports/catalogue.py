@@ -15,10 +15,13 @@ from app.reports.comparing import FIGURES as COMPARED
 from app.reports.comparing import MOST_ROWS
 from app.reports.dimensions import BESIDE, DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
+from app.reports.frame import MOST_ROWS as AT_ONCE
+from app.reports.frame import MOST_STREAMED
 from app.reports.ranking import Ranked
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import COVERAGE, rate_of
 from app.reports.rules.suppression import K
+from app.reports.workbook import MOST_ROWS as MOST_IN_A_BOOK
 
 
 @dataclass(frozen=True, slots=True)
@@ -670,6 +673,12 @@ def page() -> str:
         "`Report-Refused-Without-Station`: refusals that name no station. A workbook says the same",
         "on its second sheet, and `yizhan report` on the terminal. While `Report-Recounting` is",
         "`true`, some figures may still change.",
+        "",
+        f"JSON has at most {AT_ONCE:,} rows; of facilities, for each kind of them. Files, also of",
+        "`yizhan report`, are computed and written part by part, of at most",
+        f"{MOST_STREAMED:,} places times pieces of time, a workbook of {MOST_IN_A_BOOK:,} rows.",
+        "Files of occupations come month by month, all places of one and then all of the next, for",
+        "what is hidden is said of each month by itself; elsewhere all of a place stands together.",
         "",
         "Which days are holidays matters where rows are cut by `day_class`, and with",
         "`compare=before`. Where then `calendar_known` is `false`, holidays of a year are not",
