@@ -17,7 +17,7 @@ from app.reports.dimensions import BESIDE, DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
 from app.reports.frame import MOST_ROWS as AT_ONCE
 from app.reports.frame import MOST_STREAMED
-from app.reports.ranking import Ranked
+from app.reports.ranking import WITH_SILENCE, Ranked
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import COVERAGE, rate_of
 from app.reports.rules.suppression import K
@@ -472,11 +472,16 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
     ),
     "numerator": ("what a share was divided of; of a count the count itself", "number"),
     "denominator": ("what a share was divided by; null for a count", "number"),
-    "peers": ("other stations of the group of which the figure is known", "count"),
+    "peers": (
+        "other stations of the group of which the figure is known, for as long as the percentile "
+        "asks for",
+        "count",
+    ),
     "percentile": (
         "(peers with less + half of those with the same) / peers; null with fewer than 8 peers, "
-        "and for a station known, and heard where it has a controller, for less than 0.9 of the "
-        "time that the best of its peers is",
+        "and for a station known for less than 0.9 of the time that the best of its peers is; time "
+        "in which its controller was not heard is not known, but for figures of which silence is a "
+        f"part: {', '.join(WITH_SILENCE)}",
         "share",
     ),
     "rank": ("1 + peers with more; null where the percentile is", "number"),
