@@ -264,7 +264,8 @@ FORMULAS: Mapping[str, str] = {
         "驿站没有登记所在区域的类型，故不按它分"
     ),
     "figure": "按哪项指标排名",
-    "value": "该指标的值，与所属报表相同；visits_per_seat 是这里新算的",
+    "value": "所选指标的值，与所属报表相同",
+    "visits_per_seat": "visits / capacity：人次与到访报表相同，座位数以现在为准；没有座位则为空",
     "numerator": "比率的分子；次数则为其本身",
     "denominator": "比率的分母；次数则为空",
     "peers": "同组中该指标可知、且可知时间够长（见 percentile）的其他驿站数",

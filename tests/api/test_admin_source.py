@@ -347,6 +347,16 @@ async def test_what_is_ranked_tells_where_it_comes_from(
         assert sums == {"visits_free": 0, "visits_scan": 3, "visits_offline": 0}
         assert (found["row_kind"], len(found["rows"])) == ("visits", 3)
         assert found["value"] == {"value": 1.0, "numerator": 3, "rank": None}[figure]
+        assert found["formula"].startswith(
+            {
+                "value": "out_of_hours_visits / visits; null without visits",
+                "numerator": "out_of_hours_visits: visits that began in any mode but free",
+                "rank": "1 + peers with more",
+            }[figure]
+        )
+        sides = ("out_of_hours_visits", "visits") if figure == "value" else (None, None)
+        assert (found["numerator"], found["denominator"]) == sides
+        assert found["unit"] == {"value": "share", "numerator": "count", "rank": "number"}[figure]
     assert (await asks(client, place, "ranking", "value", **asked))["value"] == 3
     answer = await client.get(
         "/v1/admin/reports/visits/source",
@@ -356,16 +366,6 @@ async def test_what_is_ranked_tells_where_it_comes_from(
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
 
 
-async def test_times_and_peaks_say_what_they_are_made_of(
-    client: httpx.AsyncClient, runtime: Runtime, place: Place
-) -> None:
-    """Two for an hour each, a minute apart, on a day that is over."""
-    await came(runtime, place, (20, 2))
-    day = {"from": "2026-11-20", "to": "2026-11-21"}
-    wanted = {
-        "measured_hours": {"measured_ms": 86_400_000},
-        "station_hours": {"known_ms": 86_400_000},
-        "known_share": {"known_ms": 86_400_000, "whole_ms": 86_400_000},
 async def test_of_a_station_that_was_gone_before_it_is_told_by_name_where_it_stands(
     client: httpx.AsyncClient, runtime: Runtime, place: Place
 ) -> None:
@@ -394,6 +394,16 @@ async def test_of_a_station_that_was_gone_before_it_is_told_by_name_where_it_sta
         assert found["value"] == 1
 
 
+async def test_times_and_peaks_say_what_they_are_made_of(
+    client: httpx.AsyncClient, runtime: Runtime, place: Place
+) -> None:
+    """Two for an hour each, a minute apart, on a day that is over."""
+    await came(runtime, place, (20, 2))
+    day = {"from": "2026-11-20", "to": "2026-11-21"}
+    wanted = {
+        "measured_hours": {"measured_ms": 86_400_000},
+        "station_hours": {"known_ms": 86_400_000},
+        "known_share": {"known_ms": 86_400_000, "whole_ms": 86_400_000},
         "peak_occupancy": {"measured_ms": 86_400_000, "quarter_person_ms": 1_800_000},
         "max_observed": {"most": 2},
     }

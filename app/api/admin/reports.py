@@ -114,6 +114,14 @@ class FieldOut(Out):
     denominator: str | None
 
 
+class RankedOut(FieldOut):
+    """A figure by which stations can be ranked, as the report `report` has it."""
+
+    report: str
+    must_be_heard: bool
+    """Whether a station is left out that was not heard for about as long as its peers."""
+
+
 class DescribedOut(Out):
     report: str
     title: str
@@ -129,6 +137,7 @@ class DescribedOut(Out):
     beside: dict[str, str]
     beside_zh: dict[str, str]
     figures: list[str]
+    ranked: list[RankedOut]
     privacy: str
     privacy_zh: str
     fields: list[FieldOut]
