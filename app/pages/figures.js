@@ -88,7 +88,7 @@ window.yizhanFigures = function (t, lang) {
 
   /* Field names in a formula become the titles that the table shows. */
   function readable(text, fields) {
-    var known = { visits_per_seat: rankedTitle('visits_per_seat') };
+    var known = {};
     fields.forEach(function (field) { known[field.name] = title(field); });
     return text.replace(/[a-z][a-z_0-9]*[a-z0-9]/g, function (name) { return name.indexOf('_') > 0 || / (\/|\+) /.test(text) ? known[name] || name : name; });
   }
@@ -106,7 +106,6 @@ window.yizhanFigures = function (t, lang) {
     if (field.ending === '_change') { return percent(value, true); }
     if (field.ending === '_before' && !field.isRate) { return grouped(value, 1); }
     if (field.ending === '_over' && !field.isRate) { return grouped(value, Number.isInteger(value) ? 0 : 1); }
-    if (field.name === 'value' && row) { return /share|rate|utilization|uptime|coverage/.test(row.figure) ? percent(value) : grouped(value, /per_seat|uplift|avg_/.test(row.figure) ? 2 : 0); }
     if ((field.name === 'numerator' || field.name === 'denominator') && row) { return grouped(value, /uplift/.test(row.figure) ? 3 : /promise|uptime|utilization|coverage|avg_/.test(row.figure) ? 1 : 0); }
     if (field.name === 'figure') { return rankedTitle(value); }
     if (field.name === 'peer_group') {
@@ -124,7 +123,7 @@ window.yizhanFigures = function (t, lang) {
       case 'ratio': return measured(value, 2);
       case 'minutes': return field.name === 'crowded_minutes' ? grouped(value, 0) : measured(value, 1);
       case 'quantity': return measured(value, Number.isInteger(value) ? 0 : 1);
-      case 'number': return grouped(value, Number.isInteger(value) ? 0 : 1);
+      case 'number': return grouped(value, Number.isInteger(value) ? 0 : 2);
       case 'instant': return time(value);
       case 'truth': return value ? t('yes') : t('no');
       case 'date': return date(value);
@@ -151,7 +150,7 @@ window.yizhanFigures = function (t, lang) {
   }
   function rankedTitle(name) {
     if (!zh()) { return window.ENGLISH[name] || plain(name); }
-    return window.CHINESE[name] || window.yizhanTitles[name] || plain(name);
+    return window.yizhanTitles[name] || plain(name);
   }
   /* All digits that the API gave, for the panel. */
   function exact(field, value) {

@@ -160,4 +160,3 @@ window.ENGLISH = {
   pulse_p50_ms: 'Pulse P50', pulse_p95_ms: 'Pulse P95', pulse_p99_ms: 'Pulse P99', pulse_timed: 'Timed pulses', door_p50_ms: 'Door P50', door_p95_ms: 'Door P95', door_p99_ms: 'Door P99', door_timed: 'Timed doors',
   repair_mean_min: 'Mean repair', repair_median_min: 'Median repair', open_faults_over_72h: 'Open faults over 72 h', mttr_min: 'Mean recovery', k: 'k', visits_per_seat: 'Visits per seat', capacity: 'Seats', units: 'Number there', live: 'Going on', seen_at: 'Last heard', unknown: 'Outcome unknown', by_reason: 'Why refused', walk_in: 'Walked in'
 };
-window.CHINESE = { visits_per_seat: '每座位人次' };

@@ -144,7 +144,7 @@
       }
       catalogue = answer.body;
       window.yizhanTitles = {};
-      catalogue.forEach(function (one) { one.fields.forEach(function (field) { window.yizhanTitles[field.name] = field.title; }); });
+      catalogue.forEach(function (one) { one.fields.concat(one.ranked).forEach(function (field) { window.yizhanTitles[field.name] = field.title; }); });
       only('app');
       whatIsSeen().then(function () { read(); load(); });
     });
@@ -368,12 +368,33 @@
     document.title = name + ' · ' + scopeName() + ' · ' + t('brand');
   }
 
+  /* In the ranking a value is the figure that is asked for, as its own report has it; its sides stand in the row, under names of their own. */
+  function rankedBy() { return describedAs('ranking').ranked.filter(function (one) { return one.name === chosen.figure; })[0]; }
+  function homeField(name) { return spokenOf().filter(function (one) { return one.name === name; })[0]; }
+  function asRanked(field) {
+    var of = rankedBy();
+    function side(name) { return of[name] && (homeField(of[name]) ? of[name] : name); }
+    if (field.name === 'value') { return Object.assign({}, of, { name: 'value', ranked: of.name, numerator: side('numerator'), denominator: side('denominator') }); }
+    if (field.name !== 'numerator' && field.name !== 'denominator') { return field; }
+    var words = of[field.name], one = words ? homeField(words) || { formula: words, formula_zh: words } : field.name === 'numerator' ? of : field;
+    return Object.assign({}, field, { formula: one.formula, formula_zh: one.formula_zh });
+  }
+  function withSides(row) {
+    var found = Object.assign({}, row), of = rankedBy();
+    ['numerator', 'denominator'].forEach(function (name) { if (of[name]) { found[of[name]] = row[name]; } });
+    return found;
+  }
+  /* All fields that a formula may speak of. */
+  function spokenOf() {
+    var mine = describedAs(chosen.report);
+    return chosen.report === 'ranking' ? mine.fields.concat(mine.ranked, describedAs(rankedBy().report).fields) : mine.fields;
+  }
   /* The fields of the rows: with the period before, each compared figure has three more behind it.
      A share or a mean stays one; what it is made of has the same endings. */
   function fields() {
     var found = [];
     describedAs(chosen.report).fields.forEach(function (field) {
-      found.push(field.name === 'value' ? Object.assign({ ranked: chosen.figure }, field) : field);
+      found.push(chosen.report === 'ranking' ? asRanked(field) : field);
       if (told.compare && describedAs(chosen.report).compared.indexOf(field.name) >= 0) {
         ['_over', '_before', '_change'].forEach(function (ending) {
           var one = { name: field.name + ending, of: field.name, ending: ending, title: field.title, unit: ending === '_change' ? 'share' : field.unit, isRate: !!field.numerator };
@@ -465,7 +486,7 @@
     table.show({
       rows: told.rows, fields: columns(chosen.columns === 'all'), total: told.total, by: chosen.by, bucket: chosen.bucket, sort: chosen.sort || '', filter: $('filter').value,
       isTimed: PLACES.indexOf(chosen.by) < 0 && !hasKinds(), nameTitle: nameTitle(), caption: $('title').textContent + ' · ' + periodText(),
-      says: function (field) { return figures.readable(formulaOf(field), describedAs(chosen.report).fields); },
+      says: function (field) { return figures.readable(formulaOf(field), spokenOf()); },
       opens: function (field) { return NO_FIGURES.indexOf(field.unit) < 0 && field.name !== 'seen_at'; },
       into: into
     });
@@ -588,7 +609,9 @@
       byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
-      var home = catalogue.filter(function (one) { return one.report !== 'ranking' && one.fields.some(function (each) { return each.name === chosen.figure; }); })[0] || catalogue[0];
+      var home = describedAs(rankedBy().report);
+      found.fields = found.fields.concat(spokenOf());
+      found.row = withSides(row);
       found.elsewhere = { name: reportName(home), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
       found.query = query(told.place, { by: 'station', bucket: '', compare: '', of_station: row.station, figure: figure, ranked: chosen.figure });
       return found;

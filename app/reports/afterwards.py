@@ -73,19 +73,20 @@ async def afterwards(tx: AsyncSession, scope: Scope, until: datetime) -> Afterwa
     if not retired:
         return Afterwards(scope, (), ())
     days = await _days(tx, scope, retired, until)
-    if scope.roots.stations:
+    named = set(scope.roots.stations)
+    if named.issuperset(retired):
         return Afterwards(scope, days, ())
     begins = {
         zone: datetime.combine(period.from_day, time(), ZoneInfo(zone))
         for zone in {row.timezone for row in retired.values()}
     }
     gone = {one.station for one in days}
-    gone = {id for id in gone if retired[id].retired_at <= begins[retired[id].timezone]}
+    gone = {id for id in gone if retired[id].retired_at <= begins[retired[id].timezone]} - named
     instants = {zone: sa.literal(at, Instant()) for zone, at in begins.items()}
     is_there = [
         Station.retired_at.is_(None),
         Station.retired_at > sa.case(instants, value=Station.timezone),
-        *([Station.id.in_(gone)] if gone else ()),
+        *([Station.id.in_(gone | named)] if gone or named else ()),
     ]
     there = replace(scope, stations=scope.stations.where(sa.or_(*is_there)))
     return Afterwards(there, days, list(gone))

@@ -23,6 +23,7 @@ from app.reports.catalogue import is_share
 from app.reports.comparing import Pair
 from app.reports.export import csv_head, csv_text
 from app.reports.frame import MOST_STREAMED, Frame, frame
+from app.reports.occupations import ByMonth
 from app.reports.progress import Progress, progress
 from app.reports.queries import REPORTS, Columns
 from app.reports.ranking import Ranked, ranking
@@ -56,7 +57,7 @@ class Answer:
     nowhere: dict[str, int] | None
     """Of `access` for the whole city: refusals that name no station, by reason."""
     at: datetime
-    made: Frame | Pair | None
+    made: Frame | Pair | ByMonth | None
     """Where the rows are yet to be computed, perhaps beside those of the period before."""
     columns: Columns = ()
     """Else the rows, by columns."""
@@ -90,13 +91,18 @@ class Answer:
         if self.made is None:
             yield self.columns
             return
-        portions = (
-            comparing.streamed(read, self.made)
-            if isinstance(self.made, Pair)
-            else queries.streamed(read, self.made, REPORTS[self.asked.report])
-        )
-        async for columns in portions:
+        async for columns in _streamed(read, self.made, self.asked.report):
             yield columns
+
+
+def _streamed(read: ReadTx, made: Frame | Pair | ByMonth, report: Report) -> AsyncIterator[Columns]:
+    match made:
+        case Pair():
+            return comparing.streamed(read, made)
+        case ByMonth():
+            return occupations.streamed(read, made)
+        case Frame():
+            return queries.streamed(read, made, REPORTS[report])
 
 
 async def answer(
@@ -113,7 +119,7 @@ async def answer(
     Raises PeriodInvalid.
     """
     names: Sequence[str] = COLUMNS[asked.report]
-    made: Frame | Pair | None = None
+    made: Frame | Pair | ByMonth | None = None
     columns: Columns = ()
     if asked.compare is not None:
         names = [*names, *comparing.columns_of(asked.report)]
@@ -122,13 +128,16 @@ async def answer(
         made = await frame(tx, scope, most=MOST_STREAMED)
     elif asked.report in REPORTS:
         columns = await queries.columns(tx, scope, REPORTS[asked.report])
+    elif asked.report is Report.OCCUPATIONS and streams:
+        made = await occupations.rows_of(tx, scope, is_at_once=False)
     elif asked.report is Report.OCCUPATIONS:
-        columns = await occupations.columns(tx, scope)
+        rows = await occupations.rows_of(tx, scope, is_at_once=True)
+        columns = await occupations.columns(tx, rows)
     elif asked.report is Report.RANKING:
         columns = await ranking(tx, scope, asked.figure or Ranked.VISITS)
     else:
-        rows = await queries.controllers(tx, scope, silent_since=scope.at - silence)
-        columns = list(zip(*rows, strict=True))
+        boxes = await queries.controllers(tx, scope, silent_since=scope.at - silence)
+        columns = list(zip(*boxes, strict=True))
     counted = await progress(tx)
     nowhere = None
     if asked.report is Report.ACCESS and is_whole_city:

@@ -8,17 +8,20 @@ look alike (law 16). `docs/reports.md` is this, printed:
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
 from app.reports.comparing import MOST_ROWS
 from app.reports.dimensions import BESIDE, DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
-from app.reports.ranking import Ranked
+from app.reports.frame import MOST_ROWS as AT_ONCE
+from app.reports.frame import MOST_STREAMED
+from app.reports.ranking import FIGURES, WITH_SILENCE, Ranked
 from app.reports.rules.ranking import FEWEST_PEERS
-from app.reports.rules.rates import COVERAGE, rate_of
+from app.reports.rules.rates import COVERAGE, Rate, Sum, rate_of
 from app.reports.rules.suppression import K
+from app.reports.workbook import MOST_ROWS as MOST_IN_A_BOOK
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,16 @@ class Field:
     """Of a rate: what is divided, in fields of the same row."""
     denominator: str | None
     """Of a percentile: of how many it is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedField(Field):
+    """A figure by which stations can be ranked."""
+
+    report: str
+    """That it is from."""
+    must_be_heard: bool
+    """Whether a station is left out that was not heard for about as long as its peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class Described:
     beside_zh: Mapping[str, str]
     figures: Sequence[str]
     """By what it can be asked for; only of the ranking."""
+    ranked: Sequence[RankedField]
+    """What these figures are, in the same order."""
     privacy: str
     """What it hides of persons."""
     privacy_zh: str
@@ -464,17 +479,24 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "text",
     ),
     "figure": ("by what stations are ranked, as asked for", "text"),
-    "value": (
-        "the figure, as in the report that it is from; visits_per_seat is new here",
+    "value": ("the figure that is asked for, as in the report that it is from", "number"),
+    "visits_per_seat": (
+        "visits / capacity: the visits of that report, and the seats that there are now; null "
+        "without seats",
         "number",
     ),
     "numerator": ("what a share was divided of; of a count the count itself", "number"),
     "denominator": ("what a share was divided by; null for a count", "number"),
-    "peers": ("other stations of the group of which the figure is known", "count"),
+    "peers": (
+        "other stations of the group of which the figure is known, for as long as the percentile "
+        "asks for",
+        "count",
+    ),
     "percentile": (
         "(peers with less + half of those with the same) / peers; null with fewer than 8 peers, "
-        "and for a station known, and heard where it has a controller, for less than 0.9 of the "
-        "time that the best of its peers is",
+        "and for a station known for less than 0.9 of the time that the best of its peers is; time "
+        "in which its controller was not heard is not known, but for figures of which silence is a "
+        f"part: {', '.join(WITH_SILENCE)}",
         "share",
     ),
     "rank": ("1 + peers with more; null where the percentile is", "number"),
@@ -587,6 +609,7 @@ def described() -> Sequence[Described]:
                 beside={name: said.english for name, said in beside.items()},
                 beside_zh={name: said.chinese for name, said in beside.items()},
                 figures=[each.value for each in Ranked] if report == "ranking" else [],
+                ranked=list(map(ranked_field, Ranked)) if report == "ranking" else [],
                 privacy=PRIVACY_OF.get(report, PRIVACY),
                 privacy_zh=chinese.PRIVACY_OF.get(report, chinese.PRIVACY),
                 fields=[field_of(report, name) for name in names],
@@ -608,8 +631,22 @@ COUNTED: Mapping[str, str] = {
 """Of each percentile, the field that says of how many it is one."""
 
 
-def field_of(report: str, name: str) -> Field:
-    """Give what a field of a report is."""
+def field_of(report: str, name: str, ranked: Ranked | None = None) -> Field:
+    """Give what a field of a report is; in the ranking, of the figure that it is `ranked` by."""
+    if report != "ranking" or ranked is None:
+        return _field(report, name)
+    home = FIGURES[ranked].report
+    of, rate = _field(home, ranked.value), rate_of(home, ranked.value)
+    if name == "value" or (name == "numerator" and rate is None):
+        return replace(of, name=name, title=TITLES[name])
+    if name == "numerator" and rate is not None:
+        return _side(name, home, rate.numerator)
+    if name == "denominator" and rate is not None:
+        return _side(name, home, rate.denominator)
+    return _field(report, name)
+
+
+def _field(report: str, name: str) -> Field:
     formula, unit = FORMULAS[name]
     rate = rate_of(report, name)
     sides: tuple[str | None, str | None] = (None, COUNTED.get(name))
@@ -618,6 +655,25 @@ def field_of(report: str, name: str) -> Field:
     says = FORMULAS_OF.get((report, name), formula)
     in_chinese = chinese.FORMULAS_OF.get((report, name), chinese.FORMULAS[name])
     return Field(name, TITLES[name], says, in_chinese, unit, *sides)
+
+
+def ranked_field(ranked: Ranked) -> RankedField:
+    """Give what a figure is by which stations can be ranked."""
+    one = FIGURES[ranked]
+    field = _field(one.report, ranked.value)
+    return RankedField(**asdict(field), report=one.report, must_be_heard=one.must_be_heard)
+
+
+def _side(name: str, report: str, side: Sum | Rate) -> Field:
+    """Say what a figure is divided of, or by: a field of its report, some of them, or a rate."""
+    fields = [_field(report, each) for each in side.names]
+    words = [side.words] if len(fields) > 1 else []
+    english = "; ".join([*words, *(f"{one.name}: {one.formula}" for one in fields)])
+    in_chinese = "；".join([*words, *(f"{one.name}：{one.formula_zh}" for one in fields)])
+    if isinstance(side, Sum):
+        return Field(name, TITLES[name], english, in_chinese, fields[0].unit, None, None)
+    sides = side.numerator.words, side.denominator.words
+    return Field(name, TITLES[name], english, in_chinese, "ratio", *sides)
 
 
 def is_share(column: str, figure: Ranked | None = None) -> bool:
@@ -674,6 +730,12 @@ def page() -> str:
         "on its second sheet, and `yizhan report` on the terminal. While `Report-Recounting` is",
         "`true`, some figures may still change.",
         "",
+        f"JSON has at most {AT_ONCE:,} rows; of facilities, for each kind of them. Files, also of",
+        "`yizhan report`, are computed and written part by part, of at most",
+        f"{MOST_STREAMED:,} places times pieces of time, a workbook of {MOST_IN_A_BOOK:,} rows.",
+        "Files of occupations come month by month, all places of one and then all of the next, for",
+        "what is hidden is said of each month by itself; elsewhere all of a place stands together.",
+        "",
         "Which days are holidays matters where rows are cut by `day_class`, and with",
         "`compare=before`. Where then `calendar_known` is `false`, holidays of a year are not",
         "imported, and its days are of the class of their weekday. In any other report it is",
@@ -717,6 +779,17 @@ def page() -> str:
             f"| {field.numerator or ''} | {field.denominator or ''} |"
             for field in one.fields
         ]
+        if one.ranked:
+            lines += ["", "Ranked by one of these, as the report has it that each is from. Where a"]
+            lines += ["station must be heard, one that was not is left out, as `percentile` says."]
+            lines += ["", "| figure | 名称 | report | formula | in | of | by | must be heard |"]
+            lines += ["|---|---|---|---|---|---|---|---|"]
+            lines += [
+                f"| `{field.name}` | {field.title} | {field.report} | {field.formula} "
+                f"| {field.unit} | {field.numerator or ''} | {field.denominator or ''} "
+                f"| {'yes' if field.must_be_heard else 'no'} |"
+                for field in one.ranked
+            ]
         lines += [""]
     return "\n".join(lines)
 

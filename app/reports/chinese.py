@@ -5,6 +5,7 @@ Fields keep their names in formulas, so that both languages speak of the same co
 
 from collections.abc import Mapping
 
+from app.reports.ranking import WITH_SILENCE
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import COVERAGE
 from app.reports.rules.suppression import K
@@ -264,13 +265,15 @@ FORMULAS: Mapping[str, str] = {
         "驿站没有登记所在区域的类型，故不按它分"
     ),
     "figure": "按哪项指标排名",
-    "value": "该指标的值，与所属报表相同；visits_per_seat 是这里新算的",
+    "value": "所选指标的值，与所属报表相同",
+    "visits_per_seat": "visits / capacity：人次与到访报表相同，座位数以现在为准；没有座位则为空",
     "numerator": "比率的分子；次数则为其本身",
     "denominator": "比率的分母；次数则为空",
-    "peers": "同组中该指标可知的其他驿站数",
+    "peers": "同组中该指标可知、且可知时间够长（见 percentile）的其他驿站数",
     "percentile": (
         "(比它少的 + 与它相同的一半) / peers；同类少于 8 个则为空，"
-        "可知且（有控制器时）收到其信号的时间不到同组最高者的 0.9 也为空"
+        "可知的时间不到同组最高者的 0.9 也为空；控制器没有信号的时间也算不可知，"
+        f"但没有信号本身就计入其中的指标除外：{'、'.join(WITH_SILENCE)}"
     ),
     "rank": "1 + 比它多的同类数；percentile 为空时也为空",
     "serial": "现在这台控制器的序列号；指令是驿站的，不分哪台",

@@ -16,6 +16,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
 from app.reports.export import TITLES
 from app.reports.rules.rates import COVERAGE
@@ -140,18 +141,19 @@ def draw(sheets: Sequence[Mapping[str, Any]]) -> list[bytes]:
 
     # A typeface stays known to the end of the process: each lot has one under a name of its own.
     family = f"Sheet-{next(_lots)}"
-    pages = [_page(sheet, family, vl_convert.vegalite_to_svg) for sheet in sheets]
+    pages = [page(sheet, family, vl_convert.vegalite_to_svg) for sheet in sheets]
     with tempfile.TemporaryDirectory() as folder:
         # Only the characters on the sheets, in their mainland forms.
         Path(folder, "sheet.ttf").write_bytes(subset("".join(pages), family=family))
         vl_convert.register_font_directory(folder)
-        return [vl_convert.svg_to_pdf(page) for page in pages]
+        return [vl_convert.svg_to_pdf(each) for each in pages]
 
 
 _lots = itertools.count(1)
 
 
-def _page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
+def page(sheet: Mapping[str, Any], family: str, to_svg: Any) -> str:
+    """Lay a sheet out as a page of SVG; `to_svg` draws a chart by its specification."""
     inner = WIDTH - 2 * MARGIN
     half = (inner - 25) // 2
     place = f"{sheet['code']} · {sheet['unit']} · {sheet['address']} · {sheet['capacity']} 座"
@@ -305,10 +307,19 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
     return [
         f'<path d="M{MARGIN} 744H{WIDTH - MARGIN}" stroke="{LINE}"/>',
         *(
-            _text(MARGIN, 756 + 10 * number, line, 7.5, color=SOFT)
+            _text(MARGIN, 756 + 10 * number, line, _within(line, 7.5), color=SOFT)
             for number, line in enumerate(lines)
         ),
     ]
+
+
+def _within(line: str, size: float) -> float:
+    """Give the size at which a line stays within the margins, at most the one that is wanted.
+
+    A Chinese character is as wide as it is high, a digit little more than half of that.
+    """
+    ems = sum(1 if east_asian_width(each) in "WFA" else 0.6 for each in line)
+    return min(size, (WIDTH - 2 * MARGIN) / ems)
 
 
 CLASSES: Mapping[str, str] = {
@@ -323,6 +334,9 @@ def left_out(comparable: Mapping[str, Any]) -> Sequence[str]:
     """Say which days that are over are not compared; nothing where all are."""
     if not comparable["left_out"]:
         return []
+    if not comparable["days"]:
+        over = comparable["over"]
+        return [f"上月没有可比的日子（没有同类日期，或没有数据）：已结束的 {over} 天都未比较。"]
     days = "；".join(
         f"{CLASSES[name]} {runs(some)} 日" for name, some in comparable["left_out"].items()
     )

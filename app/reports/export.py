@@ -142,6 +142,7 @@ TITLES: Mapping[str, str] = {
     "peer_group": "同类组",
     "figure": "指标",
     "value": "数值",
+    "visits_per_seat": "每座位人次",
     "numerator": "分子",
     "denominator": "分母",
     "peers": "同类驿站数",

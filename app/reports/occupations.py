@@ -10,8 +10,9 @@ is shown in each of them.
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from app.places.tables import Station, Unit
 from app.reports import crowds, tables, vectors
 from app.reports.columns import Bools, Column, Ints, rates, shown
 from app.reports.crowds import Crowd
-from app.reports.frame import Frame, Part, frame
+from app.reports.frame import MOST_ROWS, MOST_STREAMED, Frame, Part, frame
 from app.reports.grouped import Place
 from app.reports.progress import progress
 from app.reports.rows import OccupationsRow
@@ -42,7 +43,6 @@ GROUPS: Sequence[str] = (NOT_SAID, *OCCUPATIONS)
 _EVERY = range(len(GROUPS))
 CUTS = frozenset({By.STATION, By.UNIT, By.BRANCH, By.ALL, By.MONTH})
 BUCKETS = frozenset({None, Bucket.MONTH})
-MOST_PLACES = 20_000
 
 _ROLLUP = table_of(Rollup)
 
@@ -112,15 +112,79 @@ class _Month:
         return [0 if node is None else self.line.get(node, 0) for node in nodes]
 
 
-async def occupations(tx: AsyncSession, scope: Scope) -> Sequence[OccupationsRow]:
-    """Count visits, persons and workers by occupation; raises PeriodInvalid."""
-    return list(map(OccupationsRow._make, zip(*await columns(tx, scope), strict=True)))
+async def rows_of(tx: AsyncSession, scope: Scope, *, is_at_once: bool) -> "ByMonth":
+    """Say which rows the report has; raises PeriodInvalid.
 
-
-async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
-    """Count the same by columns; raises PeriodInvalid."""
+    Where they are too many for one answer they are refused before any is computed.
+    """
     _check(scope)
-    made = await frame(tx, scope, most=MOST_PLACES)
+    made = ByMonth(await frame(tx, scope, most=MOST_STREAMED))
+    if is_at_once and made.rows > MOST_ROWS:
+        raise PeriodInvalid(
+            f"by occupation, JSON has at most {MOST_ROWS:,} rows, and this would be "
+            f"{made.rows:,}: ask for CSV or a workbook, or for fewer places or months"
+        )
+    return made
+
+
+@dataclass(frozen=True)
+class ByMonth:
+    """The report before anything is counted, to be computed a month at a time.
+
+    What is hidden is said of each month by itself, so no month must wait for another; where a row
+    is of several, they are one piece.
+    """
+
+    made: Frame
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.made.rows * len(GROUPS)
+
+    @property
+    def pieces(self) -> Sequence[Frame]:
+        """Cut it into the pieces of time that its rows are about."""
+        slots = self.made.slots
+        return [replace(self.made, slots=replace(slots, bases=[base])) for base in slots.bases]
+
+    def parts(self) -> Sequence[Part]:
+        """Cut the rows into portions that are computed together, in order."""
+        return [part for piece in self.pieces for part in piece.parts()]
+
+
+async def streamed(
+    read_tx: Callable[[], AbstractAsyncContextManager[AsyncSession]], rows: ByMonth
+) -> AsyncIterator[Sequence[Column]]:
+    """Count a long report month by month, each in a short read; by columns."""
+    for piece in rows.pieces:
+        async with read_tx() as tx:
+            told = await _read(tx, piece)
+        for part in piece.parts():
+            yield await asyncio.to_thread(_columns, part, told)
+
+
+async def columns(tx: AsyncSession, rows: ByMonth) -> Sequence[Column]:
+    """Count all of it together, by columns."""
+    return await asyncio.to_thread(_all_columns, rows.made, await _read(tx, rows.made))
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told at the places of a report, by place, span of months and group."""
+
+    cells: Ints
+    """Visits, persons and distinct workers."""
+    hides: Bools
+    is_told: Bools
+    """By place and span: whether anything is."""
+    are_lost: Sequence[bool]
+    """Of the spans, those that retention has reached."""
+
+
+async def _read(tx: AsyncSession, made: Frame) -> _Told:
+    """Read the months that a report is about, and say what of them is hidden."""
+    scope = made.scope
     tree = await _read_tree(tx, scope)
     nodes = [tree.at(place) for place in made.places]
     wanted = {node for node in nodes if node is not None}
@@ -136,15 +200,17 @@ async def columns(tx: AsyncSession, scope: Scope) -> Sequence[Column]:
     together = wanted if any(len(span) > 1 for span in told) else ()
     some = [month for span in told for month in span]
     months = await _read_months(tx, some, tree, wanted, together=together) if some else {}
-    return await asyncio.to_thread(_all_columns, made, nodes, spans, months)
+    are_lost = [span[0] < scope.retained_since for span in spans]
+    return await asyncio.to_thread(_at_nodes, nodes, spans, months, are_lost)
 
 
-def _all_columns(
-    made: Frame,
+def _at_nodes(
     nodes: Sequence[Node | None],
     spans: Sequence[Sequence[date]],
     months: Mapping[date, _Month],
-) -> Sequence[Column]:
+    are_lost: Sequence[bool],
+) -> _Told:
+    """Give what was counted at the places of a report, over each of its spans."""
     shape = len(nodes), len(spans), len(GROUPS)
     cells, hides = np.zeros((3, *shape), np.int64), np.zeros(shape, bool)
     is_told = np.zeros(shape[:2], bool)
@@ -152,12 +218,13 @@ def _all_columns(
         if all(month in months for month in span):
             cells[:, :, slot], hides[:, slot] = _over([months[month] for month in span], nodes)
             is_told[:, slot] = [node is not None for node in nodes]
-    are_lost = [span[0] < made.scope.retained_since for span in spans]
+    return _Told(cells, hides, is_told, are_lost)
+
+
+def _all_columns(made: Frame, told: _Told) -> Sequence[Column]:
     found: list[list[Any]] = [[] for _ in OccupationsRow._fields]
     for part in made.parts():
-        of = slice(part.first, part.end)
-        mine = _columns(part, cells[:, of], hides[of], is_told[of].ravel(), are_lost)
-        for column, values in zip(found, mine, strict=True):
+        for column, values in zip(found, _columns(part, told), strict=True):
             column += values
     return found
 
@@ -357,13 +424,11 @@ def _cells(
     return np.stack([came[0::2].T, came[1::2].T, workers])
 
 
-def _columns(
-    part: Part, cells: Ints, hides: Bools, is_told: Bools, are_lost: Sequence[bool]
-) -> Sequence[Column]:
+def _columns(part: Part, told: _Told) -> Sequence[Column]:
     """Give the columns of a part: a row for each place, slot and group."""
-    groups, slots = len(GROUPS), part.frame.slots.bases
-    visits, persons, workers = cells.reshape(3, -1, groups)
-    hidden = hides.reshape(-1, groups)
+    groups, slots, of = len(GROUPS), part.frame.slots.bases, slice(part.first, part.end)
+    visits, persons, workers = told.cells[:, of].reshape(3, -1, groups)
+    hidden, is_told = told.hides[of].reshape(-1, groups), told.is_told[of].ravel()
     is_known = np.repeat(is_told, groups)
     said_known = np.repeat(is_told & ~hidden[:, 0], groups)
     came = np.repeat(visits.sum(axis=1), groups)
@@ -394,5 +459,5 @@ def _columns(
         rates(here, said, is_shown & said_known & is_group),
         hidden.ravel().tolist(),
         [K] * len(is_known),
-        by_slot(are_lost),
+        by_slot(told.are_lost),
     ]

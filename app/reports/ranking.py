@@ -63,20 +63,26 @@ class _Figure:
     report: str
     parts: Callable[[Named, Sequence[int]], Parts]
     """Of the report and the stations' seats."""
+    must_be_heard: bool = True
+    """Whether it is of what controllers tell: of one that was not heard nobody knows who came, and
+    that is not nobody (law 16). Of any other figure silence is a part, and leaves nobody out."""
 
 
-def _count(report: str, name: str) -> _Figure:
-    return _Figure(report, lambda said, seats: Parts(said[name], said[name], [None] * len(seats)))
+def _count(report: str, name: str, *, must_be_heard: bool = True) -> _Figure:
+    def parts(said: Named, seats: Sequence[int]) -> Parts:
+        return Parts(said[name], said[name], [None] * len(seats))
+
+    return _Figure(report, parts, must_be_heard)
 
 
-def _share(report: str, name: str) -> _Figure:
+def _share(report: str, name: str, *, must_be_heard: bool = True) -> _Figure:
     rate = rate_of(report, name)
     assert rate is not None
 
     def parts(said: Named, _: Sequence[int]) -> Parts:
         return Parts(said[name], _sum(said, rate.numerator), _sum(said, rate.denominator))
 
-    return _Figure(report, parts)
+    return _Figure(report, parts, must_be_heard)
 
 
 def _sum(said: Named, side: Sum | Rate) -> Column:
@@ -111,24 +117,36 @@ FIGURES: Mapping[Ranked, _Figure] = {
     Ranked.NIGHT_UPLIFT: _share("visits", "night_uplift"),
     Ranked.FREE_MODE_COVERAGE: _share("visits", "free_mode_coverage"),
     Ranked.VISITS_PER_SEAT: _Figure("visits", _per_seat),
-    Ranked.UNMET_DEMAND: _count("visits", "unmet_demand"),
-    Ranked.GRANT_RATE: _share("access", "grant_rate"),
-    Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate"),
+    Ranked.UNMET_DEMAND: _count("visits", "unmet_demand", must_be_heard=False),
+    Ranked.GRANT_RATE: _share("access", "grant_rate", must_be_heard=False),
+    Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate", must_be_heard=False),
     Ranked.PROVEN_OPEN_RATE: _share("access", "proven_open_rate"),
     Ranked.IMPUTED_EXIT_SHARE: _share("visits", "imputed_exit_share"),
     Ranked.AVG_OCCUPANCY: _share("occupancy", "avg_occupancy"),
     Ranked.SEAT_UTILIZATION: _share("occupancy", "seat_utilization"),
     Ranked.TIME_UTILIZATION: _share("occupancy", "time_utilization"),
-    Ranked.PROMISE_RATE: _share("promise", "promise_rate"),
-    Ranked.CONTROLLER_UPTIME: _share("promise", "controller_uptime"),
+    Ranked.PROMISE_RATE: _share("promise", "promise_rate", must_be_heard=False),
+    Ranked.CONTROLLER_UPTIME: _share("promise", "controller_uptime", must_be_heard=False),
 }
+"""What each is of, and by.
+
+What the server itself records is known also while a controller is silent, and what comes of the
+silence is the figure: it is offline, nothing that was promised is kept, whoever scans is refused,
+and what was granted is not opened. To leave silent stations out would leave out the worst.
+"""
+
+WITH_SILENCE: Sequence[str] = [
+    figure.value for figure, one in FIGURES.items() if not one.must_be_heard
+]
+"""The figures of which silence is a part."""
 
 
 async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     """Rank the stations of a scope by a figure, the highest of each group first; by columns."""
     roots = (await tx.scalars(sa.select(Unit.id).where(Unit.parent_id.is_(None)))).all()
-    city = replace(scope, stations=sa.select(Station.id), roots=Roots(units=roots, is_city=True))
-    made = await frame(tx, city)
+    # A station that was asked for by name stays, though it was retired before.
+    whole = Roots(units=roots, stations=scope.roots.stations, is_city=True)
+    made = await frame(tx, replace(scope, stations=sa.select(Station.id), roots=whole))
     # After the frame: of a station that is registered meanwhile, more is known than is asked.
     c = table_of(Station).c
     # Thousands of stations are of few models: those that are alike are one row.
@@ -156,11 +174,11 @@ def _ranked(
 ) -> Columns:
     """Rank all stations; give the columns of those that are mine, in order."""
     stations, shares, heard = said["station"], said["known_share"], said["reported_share"]
-    parts = FIGURES[figure].parts(said, seats)
+    one = FIGURES[figure]
+    parts = one.parts(said, seats)
     groups = list(map(peer_group, models, seats))
-    # Of a controller that was not heard nobody knows who came: that is not nobody (law 16).
     told = [
-        share if reported is None else share * reported
+        share * reported if one.must_be_heard and reported is not None else share
         for share, reported in zip(shares, heard, strict=True)
     ]
     are_fair = zip(parts.value, fair(groups, told), strict=True)

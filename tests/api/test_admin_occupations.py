@@ -1,19 +1,26 @@
 """What workers do who came, over HTTP: right where shown, hidden where few, the same for all."""
 
+import io
+import json
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
+import openpyxl
 import pytest
 import sqlalchemy as sa
 
+from app.cli.places import ANYWHERE
 from app.people.rules import Role
 from app.people.tables import Occupation
 from app.places.rules import Kind
 from app.places.tables import Station, Unit
-from app.reports.rules import Grain
+from app.reports.answers import answer, as_json
+from app.reports.asked import Asked, Report, period_of, scope_of
+from app.reports.occupations import GROUPS
+from app.reports.rules import Bucket, By, Grain
 from app.reports.tables import Rollup
 from app.runtime import Runtime
 from app.visits import presence
@@ -284,6 +291,66 @@ async def test_a_month_in_which_nobody_came_hides_nothing_of_the_months_around_i
 async def test_the_report_leaves_as_a_file(client: httpx.AsyncClient, city: City) -> None:
     for form in ("csv", "xlsx"):
         assert (await asks(client, city.auditor, format=form)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {"by": "station", "bucket": "month"},
+        {"by": "branch", "bucket": "month"},
+        {"by": "month"},
+        {"by": "station"},
+    ],
+    ids=str,
+)
+async def test_a_file_says_month_by_month_what_the_report_says(
+    client: httpx.AsyncClient,
+    runtime: Runtime,
+    city: City,
+    monkeypatch: pytest.MonkeyPatch,
+    cut: dict[str, str],
+) -> None:
+    """With what is hidden in it: no month is hidden by another; a row of two waits for both."""
+    wanted = await rows(client, city.auditor, **cut)
+    monkeypatch.setattr("app.reports.frame.AT_ONCE", 3)
+    bucket = Bucket(cut["bucket"]) if "bucket" in cut else None
+    period = period_of(*(date.fromisoformat(MONTHS[name]) for name in ("from", "to")))
+    asked = Asked(Report.OCCUPATIONS, period, By(cut["by"]), bucket)
+    days = (await runtime.calendar.fresh(runtime.database)).current
+    retention = timedelta(days=runtime.settings.retention_days)
+    async with runtime.database.read() as tx:
+        scope = await scope_of(tx, ANYWHERE, asked, days, retention=retention, at=runtime.now())
+        told = await answer(
+            tx, asked, scope, silence=timedelta(0), streams=True, is_whole_city=True
+        )
+    portions: list[int] = []
+    pieces = [bytes(one) async for one in as_json(runtime.database.read, told, portions.append)]
+    found = json.loads(b"".join(pieces))["rows"]
+    assert [row["day"] or "" for row in found] == sorted(row["day"] or "" for row in found)
+    places = list(dict.fromkeys((row["station"], row["unit"]) for row in wanted))
+    # The same rows; within a month in the same order.
+    found.sort(key=lambda row: places.index((row["station"], row["unit"])))
+    assert found == wanted
+    assert any(row["suppressed"] for row in found)
+    assert (len(portions), sum(portions)) == (told.portions, told.least)
+    assert max(portions) <= 3 * len(GROUPS)
+
+
+async def test_what_is_too_long_for_one_answer_is_a_file(
+    client: httpx.AsyncClient, city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = {"by": "station", "bucket": "month"}
+    length = len(await rows(client, city.auditor, **cut))
+    monkeypatch.setattr("app.reports.occupations.MOST_ROWS", length - 1)
+    refused = await asks(client, city.auditor, **cut)
+    assert (refused.status_code, refused.json()["code"]) == (422, "period_invalid")
+    # By that word the page offers the file.
+    assert f"at most {length - 1} rows, and this would be {length}" in refused.json()["detail"]
+    written = await asks(client, city.auditor, **cut, format="csv")
+    assert written.status_code == 200, written.text
+    assert len(written.text.splitlines()) == 1 + length
+    book = await asks(client, city.auditor, **cut, format="xlsx")
+    assert openpyxl.load_workbook(io.BytesIO(book.content))["报表"].max_row == 1 + length
 
 
 async def test_a_unit_without_stations_has_no_rows_over_months_either(

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,7 +24,7 @@ from app.doors.tables import Controller, ControllerOutage, Scan
 from app.people.admins import SignedInAdmin, visible_roots, visible_stations
 from app.people.rules import Role
 from app.people.tables import Occupation
-from app.places import facilities, units
+from app.places import facilities, held, units
 from app.places.facilities import NewFacility
 from app.places.rules import CITY_ZONE, Kind
 from app.places.tables import FacilityKind, Station, StationModes, Unit
@@ -38,7 +38,15 @@ from app.visits.presence import Arrival
 from app.visits.tables import EndSource, FacilityUse, Visit, WalkInCount
 from tests.conftest import NIGHT, Clock
 from tests.support.counting import rolled
-from tests.support.worlds import SomeAdmin, a_controller, a_station, a_unit, a_worker, an_admin
+from tests.support.worlds import (
+    SomeAdmin,
+    a_controller,
+    a_station,
+    a_unit,
+    a_worker,
+    always,
+    an_admin,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -855,6 +863,71 @@ async def test_stations_are_ranked_among_their_peers_of_the_whole_city(
     for report, wrong in (("visits", {"figure": "visits"}), ("ranking", {"by": "day"})):
         answer = await asks(client, city.auditor, report, **wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
+async def test_silence_leaves_nobody_out_of_a_ranking_by_what_it_is_a_part_of(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """Ten controllers, of which one is silent for half of the day: who scans there is refused."""
+    early = NIGHT - timedelta(days=9)
+    midnight = datetime(2026, 11, 20, tzinfo=ZoneInfo(CITY_ZONE)).astimezone(UTC)
+    noon = midnight + timedelta(hours=12)
+    async with runtime.database.write() as tx:
+        for number in range(10):
+            station = await a_station(
+                tx, unit=city.near, at=early, code=f"CQ1{number:03d}", capacity=5
+            )
+            box, _ = await a_controller(tx, station, at=early)
+            scans = [(Outcome.GRANTED, Reason.OK)]
+            if number == 0:
+                scans += [(Outcome.REFUSED, Reason.CONTROLLER_OFFLINE)]
+                tx.add(
+                    ControllerOutage(
+                        controller_id=box,
+                        station_id=station.id,
+                        from_at=midnight,
+                        until_at=noon,
+                        changed_at=NIGHT,
+                    )
+                )
+            for outcome, reason in scans:
+                tx.add(
+                    Scan(
+                        id=new_id(),
+                        station_id=station.id,
+                        demand_key=reason.value.encode(),
+                        outcome=outcome,
+                        reason=reason,
+                        party_size=1,
+                        scanned_at=noon,
+                        local_day=date(2026, 11, 20),
+                        local_hour=12,
+                        changed_at=NIGHT,
+                    )
+                )
+        await tx.execute(sa.update(Controller).values(seen_at=NIGHT, changed_at=NIGHT))
+    await held.record_all(runtime.database, now=always(midnight + timedelta(days=1)))
+    await rolled(runtime)
+    query = {"from": "2026-11-20", "to": "2026-11-21"}
+    wanted = {
+        "controller_uptime": (0.5, 0.0, 10),
+        "promise_rate": (0.5, 0.0, 10),
+        "grant_rate": (0.5, 0.0, 10),
+        "unmet_demand": (1, 1.0, 1),
+        "open_success_rate": (0.0, 0.5, 1),
+        # Nobody knows who came while it was silent: that is not nobody.
+        "visits": (0, None, None),
+        "out_of_hours_visits": (0, None, None),
+    }
+    for figure, told in wanted.items():
+        answer = await asks(client, city.auditor, "ranking", figure=figure, **query)
+        assert answer.status_code == 200, answer.text
+        rows = {row["station"]: row for row in answer.json()["rows"]}
+        one = rows["CQ1000"]
+        assert (one["value"], one["percentile"], one["rank"]) == told, figure
+        assert (one["known_share"], one["reported_share"]) == (1.0, 0.5)
+        assert one["peers"] == 9
+        assert rows["CQ1009"]["peers"] == (8 if told[1] is None else 9)
 
 
 async def test_a_station_that_was_gone_before_the_period_is_no_gap_in_it(

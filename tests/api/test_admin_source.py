@@ -14,7 +14,7 @@ from app.doors.rules.journal import EventType, Quality
 from app.doors.tables import Controller, JournalEntry, OfflineEntry, Scan
 from app.people.rules import Role
 from app.places.rules import CITY_ZONE, Because, Kind
-from app.places.tables import Station, StationModes
+from app.places.tables import Station, StationModes, Unit
 from app.runtime import Runtime
 from app.visits import presence
 from app.visits.presence import Arrival
@@ -347,6 +347,16 @@ async def test_what_is_ranked_tells_where_it_comes_from(
         assert sums == {"visits_free": 0, "visits_scan": 3, "visits_offline": 0}
         assert (found["row_kind"], len(found["rows"])) == ("visits", 3)
         assert found["value"] == {"value": 1.0, "numerator": 3, "rank": None}[figure]
+        assert found["formula"].startswith(
+            {
+                "value": "out_of_hours_visits / visits; null without visits",
+                "numerator": "out_of_hours_visits: visits that began in any mode but free",
+                "rank": "1 + peers with more",
+            }[figure]
+        )
+        sides = ("out_of_hours_visits", "visits") if figure == "value" else (None, None)
+        assert (found["numerator"], found["denominator"]) == sides
+        assert found["unit"] == {"value": "share", "numerator": "count", "rank": "number"}[figure]
     assert (await asks(client, place, "ranking", "value", **asked))["value"] == 3
     answer = await client.get(
         "/v1/admin/reports/visits/source",
@@ -354,6 +364,34 @@ async def test_what_is_ranked_tells_where_it_comes_from(
         headers=place.auditor.headers,
     )
     assert (answer.status_code, answer.json()["code"]) == (422, "request_invalid")
+
+
+async def test_of_a_station_that_was_gone_before_it_is_told_by_name_where_it_stands(
+    client: httpx.AsyncClient, runtime: Runtime, place: Place
+) -> None:
+    """Nothing of it is known in the period: its row says so, and so does every figure of it."""
+    async with runtime.database.write() as tx:
+        retired = sa.update(Station).where(Station.id == place.station.id)
+        await tx.execute(retired.values(retired_at=NIGHT - timedelta(days=180)))
+        unit = await tx.scalar(sa.select(Unit))
+        await a_station(tx, unit=unit, at=NIGHT - timedelta(days=400), code="CQ0002")
+    await rolled(runtime)
+
+    async def codes(**query: str) -> list[Any]:
+        answer = await client.get(
+            "/v1/admin/reports/ranking", params=TODAY | query, headers=place.auditor.headers
+        )
+        assert answer.status_code == 200, answer.text
+        return [(row["station"], row["value"], row["known_share"]) for row in answer.json()["rows"]]
+
+    assert [code for code, *_ in await codes()] == ["CQ0002"]
+    assert await codes(station=str(place.station.id)) == [("CQ0001", None, 0.0)]
+    for names in ({}, {"of_station": "CQ0001"}):
+        for figure in ("value", "numerator", "denominator", "percentile", "rank"):
+            found = await asks(client, place, "ranking", figure, by="station", **names)
+            assert (found["value"], found["known_share"]) == (None, 0.0)
+        found = await asks(client, place, "ranking", "peers", by="station", **names)
+        assert found["value"] == 1
 
 
 async def test_times_and_peaks_say_what_they_are_made_of(

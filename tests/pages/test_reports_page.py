@@ -296,6 +296,40 @@ def test_any_figure_says_where_it_comes_from_down_to_the_rows(
     assert "source" not in choices_of(page)
 
 
+def test_what_is_ranked_says_its_formula_and_leads_to_its_report(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="ranking", figure="offhours_share", **city.that_day)
+    panel = page.locator("#source")
+    expect(figure(page, 0, "value")).to_have_text("100.0%")
+    figure(page, 0, "value").click()
+    expect(panel.locator("h2")).to_have_text("无人值守时段占比")
+    expect(panel.locator(".formula")).to_have_text("无人值守时段人次 / 人次；没有到访则为空")
+    expect(panel.locator("dd")).to_have_text([f"无人值守时段人次 {CAME}", f"人次 {CAME}"])
+    expect(panel).to_contain_text("打开“到访”报表")
+    picture(page, "reports-06-source-ranked")
+    page.keyboard.press("Escape")
+    figure(page, 0, "numerator").click()
+    expect(panel.locator(".formula")).to_contain_text("在值守时段以外开始的到访")
+    page.keyboard.press("Escape")
+    figure(page, 0, "percentile").click()
+    expect(panel.locator(".formula")).to_contain_text("除外：未满足需求、放行率")
+    page.keyboard.press("Escape")
+    for name, title, formula, home in (
+        ("promise_rate", "兑现率", "可用时长 / (承诺开放时长 - 状态未知时长)", "兑现承诺"),
+        ("visits_per_seat", "每座位人次", "人次 / 座位数：", "到访"),
+        ("visits", "人次", "started_at", "到访"),
+    ):
+        page.select_option("#figure", name)
+        expect(page.locator("thead [data-sort=value]")).to_contain_text(title)
+        figure(page, 0, "value").click()
+        expect(panel.locator("h2")).to_have_text(title)
+        expect(panel.locator(".formula")).to_contain_text(formula)
+        expect(panel).to_contain_text(f"打开“{home}”报表")
+        page.keyboard.press("Escape")
+    figure(page, 0, "value").wait_for()
+
+
 def test_a_cell_of_any_cut_says_what_is_behind_it_alone(city: City, desk: BrowserContext) -> None:
     days = {"from": city.day, "to": (date.fromisoformat(city.day) + timedelta(days=2)).isoformat()}
     page, panel_of = opened(desk, city), dict[str, int]()

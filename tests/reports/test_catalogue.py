@@ -1,6 +1,7 @@
 """Where a figure comes from: every one has a formula, and the page says what the code says."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -8,7 +9,9 @@ import pytest
 
 from app.reports import chinese
 from app.reports.asked import COLUMNS, Report
-from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, page
+from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, field_of, page
+from app.reports.export import TITLES
+from app.reports.ranking import Ranked
 from app.reports.rules import Bucket
 from tests.api.test_admin_reports import City
 from tests.api.test_admin_reports import city as city
@@ -24,7 +27,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reports.md"
 def test_every_figure_of_every_report_has_a_formula_and_no_formula_is_left_over() -> None:
     found = {one.report: [field.name for field in one.fields] for one in described()}
     assert found == {report.value: list(COLUMNS[report]) for report in Report}
-    used = {name for names in found.values() for name in names}
+    used = {name for names in found.values() for name in names}.union(Ranked)
     assert set(FORMULAS) == used
     assert all(name in found[report] for report, name in FORMULAS_OF)
     for one in described():
@@ -45,6 +48,52 @@ def test_every_rate_names_the_fields_it_was_divided_of_and_by() -> None:
             for side in said:
                 assert set(re.findall("[a-z_]+", side or "")) <= names
         assert one.privacy
+
+
+def test_what_stations_are_ranked_by_is_said_as_its_own_report_says_it() -> None:
+    fields = {one.report: {field.name: field for field in one.fields} for one in described()}
+    (ranking,) = [one for one in described() if one.report == "ranking"]
+    assert [one.name for one in ranking.ranked] == list(ranking.figures) == list(Ranked)
+    for one in ranking.ranked:
+        ranked, home = Ranked(one.name), fields[one.report]
+        if ranked is not Ranked.VISITS_PER_SEAT:
+            assert asdict(one).items() >= asdict(home[one.name]).items()
+        for side in (one.numerator, one.denominator):
+            assert set(re.findall("[a-z_]+", side or "")) <= {*home, "capacity"}
+        value = field_of("ranking", "value", ranked)
+        assert asdict(value) | {"name": one.name, "title": one.title} == {
+            name: said for name, said in asdict(one).items() if name in asdict(value)
+        }
+        assert field_of("ranking", "rank", ranked) == fields["ranking"]["rank"]
+    assert {one.name for one in ranking.ranked if not one.must_be_heard} == {
+        "unmet_demand",
+        "grant_rate",
+        "open_success_rate",
+        "promise_rate",
+        "controller_uptime",
+    }
+
+
+def test_the_sides_of_what_is_ranked_are_said_by_the_fields_that_they_are() -> None:
+    def side(name: str, ranked: Ranked) -> tuple[str, str, str | None, str | None]:
+        said = field_of("ranking", name, ranked)
+        assert (said.name, said.title) == (name, TITLES[name])
+        return said.formula, said.unit, said.numerator, said.denominator
+
+    formula, *rest = side("numerator", Ranked.PROMISE_RATE)
+    assert formula == f"usable_hours: {FORMULAS['usable_hours'][0]}"
+    assert rest == ["hours", None, None]
+    formula, *rest = side("denominator", Ranked.PROMISE_RATE)
+    assert formula.startswith("promised_hours - unknown_hours; promised_hours: time in which")
+    # By its name in that report, not in the one of facilities.
+    assert formula.endswith(FORMULAS_OF["promise", "unknown_hours"])
+    assert rest == ["hours", None, None]
+    formula, *rest = side("numerator", Ranked.NIGHT_UPLIFT)
+    assert formula.startswith("out_of_hours_visits / unstaffed_hours; out_of_hours_visits: ")
+    assert rest == ["ratio", "out_of_hours_visits", "unstaffed_hours"]
+    # A count is divided of itself, and by nothing.
+    assert side("numerator", Ranked.VISITS)[0] == FORMULAS["visits"][0]
+    assert side("denominator", Ranked.VISITS)[0] == FORMULAS["denominator"][0]
 
 
 def test_the_page_is_up_to_date() -> None:

@@ -4,15 +4,18 @@ import io
 import re
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta, timezone
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from fontTools.ttLib import TTFont
 from pypdf import PdfReader
 
 from app.doors.rules import Reason
+from app.doors.typeface import subset
 from app.people.rules import Role
 from app.places.rules import DayClass, Kind
 from app.places.tables import CalendarDay, FacilityKind
@@ -271,6 +274,56 @@ async def test_where_too_few_scan_it_says_why_it_does_not_know_who_was_inside() 
         plain["scanned"]["now"] = share
         assert drawing.beneath(plain, asdict(peak)) == "没有控制器信号，也没看到人"
     assert drawing.beneath(plain, asdict(replace(peak, now=0.0))) == "最多同时 — 人 / 12 座"
+
+
+NO_DAY_ALIKE = {
+    "workday": [8, 9, 10, 12, 13, 14, 15, 16, 19, 20, 21, 22, 23, 26, 27, 28, 29, 30],
+    "weekend": [11, 17, 18, 24, 25, 31],
+    "public_holiday": [1, 2, 3, 4, 5, 6, 7],
+}
+"""October of 2026."""
+COMPARABLE = {
+    "of a station's first month": Comparable(0, 31, NO_DAY_ALIKE),
+    "of weekends alone": Comparable(
+        6, 31, {name: NO_DAY_ALIKE[name] for name in ("workday", "public_holiday")}
+    ),
+    "of a calendar that nobody has": Comparable(
+        1, 31, {"workday": [*range(2, 31, 2)], "public_holiday": [*range(3, 32, 2)]}
+    ),
+}
+TEXT = re.compile(r'<text x="([\d.]+)" y="[\d.]+" font-size="([\d.]+)" fill="\S+"(.*?)>(.*?)</')
+
+
+@pytest.mark.parametrize("comparable", COMPARABLE.values(), ids=COMPARABLE)
+async def test_no_line_leaves_the_margins(comparable: Comparable) -> None:
+    """Measured by the letters that are printed."""
+    whole = Figure("scanned", 1.0, None, Parts(744.9, 744.9), is_share=True)
+    long = replace(SHEET, comparable=comparable, calendar_known=False, scanned=whole, heard=whole)
+    page = drawing.page(plain(long), "Sheet", lambda _: "<svg />")
+    font = TTFont(io.BytesIO(subset(page)))
+    glyphs, advances, em = font.getBestCmap(), font["hmtx"], font["head"].unitsPerEm
+    lines = TEXT.findall(page)
+    assert len(lines) > 60
+    for x, size, anchor, text in lines:
+        units = sum(advances[glyphs[ord(letter)]][0] for letter in unescape(text))
+        width = units / em * float(size)
+        begins = float(x) - (width if anchor else 0)
+        # Sizes are written with six digits.
+        assert begins >= drawing.MARGIN - 0.01, text
+        assert begins + width <= drawing.WIDTH - drawing.MARGIN + 0.01, text
+
+
+async def test_which_days_are_not_compared_is_said_and_no_list_of_all_of_them() -> None:
+    def told(name: str) -> str:
+        (line,) = drawing.left_out(asdict(COMPARABLE[name]))
+        return line
+
+    first = told("of a station's first month")
+    assert first == "上月没有可比的日子（没有同类日期，或没有数据）：已结束的 31 天都未比较。"
+    assert told("of weekends alone").endswith(
+        "工作日 8-10、12-16、19-23、26-30 日；法定节假日 1-7 日。"
+    )
+    assert drawing.left_out(asdict(Comparable(31, 31, {}))) == []
 
 
 async def test_of_a_month_of_which_nothing_is_known_nobody_says_that_nothing_happened() -> None:

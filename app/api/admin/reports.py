@@ -32,6 +32,7 @@ from app.reports.answers import answer, as_csv, as_json, as_workbook
 from app.reports.asked import Asked, Compare, Format, Report, checked, period_of, scope_of
 from app.reports.catalogue import described
 from app.reports.comparing import MOST_ROWS, ComparisonInvalid
+from app.reports.frame import MOST_ROWS as AT_ONCE
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket, By
 from app.reports.scope import PeriodInvalid
@@ -113,6 +114,14 @@ class FieldOut(Out):
     denominator: str | None
 
 
+class RankedOut(FieldOut):
+    """A figure by which stations can be ranked, as the report `report` has it."""
+
+    report: str
+    must_be_heard: bool
+    """Whether a station is left out that was not heard for about as long as its peers."""
+
+
 class DescribedOut(Out):
     report: str
     title: str
@@ -128,6 +137,7 @@ class DescribedOut(Out):
     beside: dict[str, str]
     beside_zh: dict[str, str]
     figures: list[str]
+    ranked: list[RankedOut]
     privacy: str
     privacy_zh: str
     fields: list[FieldOut]
@@ -198,9 +208,14 @@ async def report(
     figure: Annotated[
         Ranked | None, Query(description="Of `ranking`: by what; visits by default.")
     ] = None,
-    form: Annotated[Format, Query(alias="format", description="JSON, or a file: CSV or Excel.")] = (
-        Format.JSON
-    ),
+    form: Annotated[
+        Format,
+        Query(
+            alias="format",
+            description=f"JSON, of at most {AT_ONCE:,} rows, or a file: CSV or Excel. Files are "
+            "written part by part; of `occupations`, month by month.",
+        ),
+    ] = Format.JSON,
 ) -> Response:
     """Give a report over local days, `to` excluded."""
     asked = Asked(report, period_of(from_day, to_day), by, bucket, compare, figure, unit, station)

@@ -389,7 +389,7 @@ async def source_of(
         if report is Report.RANKING:
             after["ranked"] = by_what.value
         await record(tx, admin.actor, Action.REPORT_EXPORTED, subject, at=at, after=after)
-    says = field_of(report, figure) if beside is None else _said_of(report, beside)
+    says = field_of(report, figure, by_what) if beside is None else _said_of(report, beside)
     shape = None if made.rows is None else ROWS_OUT[made.rows]
     return {
         "report": report,

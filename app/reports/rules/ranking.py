@@ -13,8 +13,10 @@ FEWEST_PEERS = 8
 BANDS = (1, 10, 20, 40)
 """Where each size begins, in seats."""
 FAIR = 0.9
-"""Known and heard for less than so much of the time that the best of its peers is, a station is not
-ranked."""
+"""Known for less than so much of the time that the best of its peers is, a station is not ranked.
+
+Of what controllers tell, nothing is known of time in which they were not heard.
+"""
 
 
 class Standing(NamedTuple):
@@ -47,7 +49,7 @@ def peer_group(model: str, seats: int) -> str:
 
 
 def fair(groups: Sequence[Group], known: Sequence[float]) -> Sequence[bool]:
-    """Say which stations are known and heard for about as long as the best of their group."""
+    """Say which stations are known for about as long as the best of their group."""
     best: dict[Group, float] = {}
     for group, share in zip(groups, known, strict=True):
         best[group] = max(best.get(group, 0.0), share)

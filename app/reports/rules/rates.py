@@ -160,6 +160,7 @@ RATES: Mapping[str, Rate] = {
     ),
     "unknown_share": _rate("unknown_hours", "standing_hours"),
     "repair_mean_min": _rate("repair_hours", "repairs", measure=MINUTES),
+    "visits_per_seat": _rate("visits", "capacity"),
     "promise_rate": _rate("usable_hours", "promised_hours", less="unknown_hours"),
     "controller_uptime": _rate("online_hours", "commissioned_hours", less="unheard_hours"),
     "mttr_min": _rate("outage_hours", "outages", measure=MINUTES),
