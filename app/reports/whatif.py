@@ -484,12 +484,17 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
 
 
 def _rows(made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
-    found, nothing = [], Tally()
+    found = list[Row]()
     for part in made.parts():
-        for number, share in enumerate(part.known.shares.tolist()):
+        of_each = zip(part.known.shares.tolist(), part.known.is_told.tolist(), strict=True)
+        for number, (share, is_told) in enumerate(of_each):
             place_number, slot = divmod(number, made.slots.count)
             place, base = part.places[place_number], base_of(part, number)
-            tally = ledger.rows.get((place.id or place.operating_model, slot), nothing)
+            tally = ledger.rows.get((place.id or place.operating_model, slot))
+            # Reports know of what came after a station was retired once it is rolled up; the totals
+            # have it at once.
+            if tally is None and is_told:
+                tally = Tally()
             found.append(
                 Row(
                     station=place.station,
@@ -501,7 +506,7 @@ def _rows(made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
                     weekday=base.weekday,
                     day_class=base.day_class,
                     known_share=share,
-                    figures=_figures(tally, counted=counted) if share > 0 else None,
+                    figures=None if tally is None else _figures(tally, counted=counted),
                 )
             )
     return found
