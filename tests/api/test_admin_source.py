@@ -283,6 +283,25 @@ async def came(runtime: Runtime, place: Place, *days: tuple[int, int]) -> None:
     await rolled(runtime)
 
 
+async def test_of_a_station_whose_days_are_too_many_it_is_named_and_no_row_is_listed(
+    client: httpx.AsyncClient, runtime: Runtime, place: Place
+) -> None:
+    """Else whoever asked of one station would be told to ask of one."""
+    await came(runtime, place, (2, 1), (3, 2))
+    for to, rows in (("2026-12-02", 3), ("2026-12-03", None)):
+        for how in (
+            {"station": str(place.station.id)},
+            {"by": "station", "of_station": "CQ0001"},
+        ):
+            asked = {"from": "2026-11-01", "to": to, "figure": "visits"} | how
+            answer = await client.get(
+                "/v1/admin/reports/visits/source", params=asked, headers=place.auditor.headers
+            )
+            found = answer.json()
+            assert (found["value"], found["station"]) == (3, "CQ0001"), answer.text
+            assert (None if found["rows"] is None else len(found["rows"])) == rows
+
+
 async def test_what_is_set_beside_a_figure_tells_where_it_comes_from(
     client: httpx.AsyncClient, runtime: Runtime, place: Place
 ) -> None:

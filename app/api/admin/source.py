@@ -210,6 +210,7 @@ class SourceOut(Out):
     rollups: RollupsOut
     row_kind: Rows | None
     station: str | None
+    """Whose rows stand behind the figure; null: none do, or those of more than one station."""
     rows: (
         list[VisitRowOut]
         | list[DemandRowOut]
@@ -224,6 +225,7 @@ class SourceOut(Out):
         | list[OutageRowOut]
         | None
     )
+    """null: there are none, or of more than one station, or of more than 31 days."""
     next: str | None
 
 
@@ -350,10 +352,10 @@ async def source_of(
         rows: PageOf[Any] | None = None
         its_station = cell.station_id or station
         if its_station is not None and made.rows is not None:
+            one = await get_station(tx, admin, its_station)
             if shown is None:
                 rows = PageOf([], None)
             elif may_list(shown):
-                one = await get_station(tx, admin, its_station)
                 rows = await behind(tx, shown, one, made, page, silence=silence)
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)
