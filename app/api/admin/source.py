@@ -206,7 +206,8 @@ class SourceOut(Out):
     completeness: CompletenessOut
     counters: list[CounterOut]
     on_days: list[OnDaysOut]
-    """Of a figure beside the period before: what was counted on the days of each class."""
+    """Of a figure beside the period before: what was counted on the days of each class; with what
+    came before, on those of this period as well, to which it is weighed."""
     rollups: RollupsOut
     row_kind: Rows | None
     station: str | None
