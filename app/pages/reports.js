@@ -416,12 +416,8 @@
   function state() {
     var box = $('state'), days = told.completeness;
     box.textContent = '';
-    var counted = [];
-    if (days.days_over) { counted.push(figures.fill(t('over'), { n: days.days_over })); }
-    if (days.days_begun) { counted.push(figures.fill(t('begun'), { n: days.days_begun })); }
-    if (days.days_to_come) { counted.push(figures.fill(t('toCome'), { n: days.days_to_come })); }
-    var comma = lang === 'zh' ? '，' : ', ', stop = lang === 'zh' ? '。' : '.';
-    box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + counted.join(comma) + stop));
+    var stop = lang === 'zh' ? '。' : '.';
+    box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + figures.daysTold(days) + stop));
     var fresh = [told.rolled_up_to ? figures.fill(t('counted'), { at: figures.time(told.rolled_up_to) }) : t('notCounted')];
     if (told.recounting) { fresh.push(t('recounting')); }
     if (told.calendar_known === false) { fresh.push(t('calendarUnknown')); }
