@@ -67,8 +67,10 @@
   }
   function failed(answer) {
     /* What a browser cannot hold is still written to a file. */
-    var isMuch = answer.status === -1 || (answer.body && answer.body.code === 'period_invalid' && /rows/.test(answer.body.detail));
-    if (isMuch) { fail(answer.status === -1 ? problem(answer) : t('tooMany'), 'csv', function () { download('csv'); }); return; }
+    var isLong = answer.body && answer.body.code === 'period_invalid' && /rows/.test(answer.body.detail);
+    /* Of occupations a file has no more rows than the page. */
+    if (isLong && chosen.report === 'occupations') { fail(t('tooManyAnywhere')); return; }
+    if (isLong || answer.status === -1) { fail(isLong ? t('tooMany') : problem(answer), 'csv', function () { download('csv'); }); return; }
     if (answer.status === 0 || answer.status >= 500) { fail(problem(answer), 'retry', load); return; }
     fail(problem(answer));
   }

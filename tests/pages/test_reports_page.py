@@ -21,6 +21,7 @@ from app.people.tables import Occupation
 from app.places.rules import CITY_ZONE, Because, Kind, local_day
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel, Station, Unit, UnitKind
 from app.reports.dimensions import DIMENSIONS, ENDINGS
+from app.reports.frame import MOST_STREAMED
 from app.reports.made import HISTOGRAMS, MADE, Rows
 from app.reports.occupations import NOT_SAID
 from app.reports.ranking import Ranked
@@ -698,3 +699,30 @@ def test_it_loads_little_and_only_from_here(city: City, desk: BrowserContext) ->
     assert len(own) >= 9
     assert all(url.startswith(city.address) for url in own)
     assert 5_000 < sum(own.values()) < WIRE_BUDGET, own
+def test_no_file_is_offered_where_a_file_would_be_refused_just_the_same(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="visits", by="station", **city.that_day)
+    figure(page, 0, "visits").wait_for()
+
+    def refuse(route: Route) -> None:
+        said = "the report would have more than 20000 rows; ask for fewer days"
+        problem = {"code": "period_invalid", "title": "no", "detail": said}
+        route.fulfill(status=422, json=problem, content_type="application/problem+json")
+
+    page.route("**/v1/admin/reports/visits?*by=unit*", refuse)
+    page.route("**/v1/admin/reports/occupations?*", refuse)
+    page.select_option("#by", "unit")
+    error = page.locator("#error")
+    expect(error).to_contain_text(f"或直接下载 CSV（最多 {MOST_STREAMED // 10_000} 万行）")
+    expect(error.locator("button")).to_have_count(1)
+    page.click("#lang")
+    expect(error).to_contain_text(f"{MOST_STREAMED // 1_000_000} million rows at most")
+    page.click("[data-report=occupations]")
+    expect(error).to_contain_text("Choose fewer months, or one unit.")
+    expect(error.locator("button")).to_have_count(0)
+    page.click("#lang")
+    expect(error).to_contain_text("请选更少的月份，或只看一个工会组织。")
+    picture(page, "reports-28-occupations-too-many")
+
+
