@@ -576,26 +576,24 @@
     panel.open(asked(field, row, chosen.row === 'total'));
   }
   function asked(field, row, isTotal) {
-    var what = describedAs(chosen.report);
-    var figure = field.of || field.name;
     var span = isTotal ? { from: chosen.from, to: chosen.to } : spanOf(row);
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
+    var periods = { now: spanText(span), before: told.compare ? spanText({ from: told.before_from, to: told.before_to }) : '' };
     var found = {
-      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
-      period: spanText(field.ending === '_before' ? { from: told.before_from, to: told.before_to } : span),
-      byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
+      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', query: null,
+      periods: periods, period: field.ending === '_before' ? periods.before : periods.now,
+      byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: field.ending ? 'before' : '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
       var home = catalogue.filter(function (one) { return one.report !== 'ranking' && one.fields.some(function (each) { return each.name === chosen.figure; }); })[0] || catalogue[0];
       found.elsewhere = { name: reportName(home), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
-      found.query = query(told.place, { by: 'station', bucket: '', compare: '', of_station: row.station, figure: figure, ranked: chosen.figure });
+      found.query = query(told.place, { by: 'station', bucket: '', compare: '', of_station: row.station, figure: field.name, ranked: chosen.figure });
       return found;
     }
     var cut = isTotal ? { by: 'all', bucket: '' } : {};
     ROW_NAMES.forEach(function (each) { if (!isTotal && row[each] !== null && row[each] !== undefined) { cut['of_' + each] = String(row[each]); } });
     cut.compare = '';
-    cut.figure = figure;
-    if (field.ending === '_before') { cut.from = told.before_from; cut.to = told.before_to; }
+    cut.figure = field.name;
     found.query = query(told.place, cut);
     return found;
   }
