@@ -73,6 +73,9 @@ def test_what_the_table_cannot_say_is_said_beside_it(
     said = saved.stdout.splitlines()
     assert said[0] == f"wrote 3 rows to {file}"
     assert "completeness: 2 of 2 days are over" in said
+    assert answer["known_share"] == 1.0
+    unknown = answer["calendar_known"] is False
+    assert any(line.startswith("calendar_known: no") for line in said) is unknown
     more = answer["without_mode"]
     assert f"scans: {answer['scans']:,}, {more:,} more without a mode" in said
     assert f"without_station: {answer['without_station']:,}" in said

@@ -11,6 +11,11 @@ from rich.console import Console
 
 from app.cli.shell import err, out
 
+CALENDAR_UNKNOWN = (
+    "calendar_known: no, holidays of a year are not imported, days are as their weekdays"
+)
+"""What is said of rows where it matters which days are holidays."""
+
 
 def need_folder(file: Path | None) -> None:
     """Refuse a file whose folder is not there, before anything is computed for it."""

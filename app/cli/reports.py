@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from app.cli.options import BranchName, FromDay, OutFile, StationCode, ToDay
-from app.cli.output import beside, need_folder, sink, whole
+from app.cli.output import CALENDAR_UNKNOWN, beside, need_folder, sink, whole
 from app.cli.places import ANYWHERE, station_of, unit_id_of, unit_of
 from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
@@ -96,7 +96,7 @@ def _facts(found: Answer) -> Iterator[str]:
     if found.counted.recounting:
         yield "recounting: some days are being counted anew, figures may still change"
     if found.calendar_known is False:
-        yield "calendar_known: no, holidays of a year are not imported, days are as their weekdays"
+        yield CALENDAR_UNKNOWN
     for reason, count in (found.nowhere or {}).items():
         yield f"refused_without_station.{reason}: {count:,}"
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from app.api.admin.whatif import ChangeIn, WhatIfIn, about, as_json, known_of, wanted_of
 from app.api.words import ASSUMPTIONS, Language
 from app.cli.options import BranchName, FromDay, OutFile, StationCode, ToDay
-from app.cli.output import beside, need_folder, sink, whole
+from app.cli.output import CALENDAR_UNKNOWN, beside, need_folder, sink, whole
 from app.cli.places import ANYWHERE, station_of, unit_id_of
 from app.cli.progress import shown
 from app.cli.shell import err, out, plain_refusals, run
@@ -108,6 +108,8 @@ def _facts(asked: WhatIfIn, found: WhatIf, *, at: datetime) -> Iterator[str]:
     """Say of the rows what a table cannot, under the names that the JSON has."""
     known, totals = known_of(asked, at=at), found.totals
     yield f"completeness: {known.days_over} of {known.days_asked} days are over"
+    if found.calendar_known is False:
+        yield CALENDAR_UNKNOWN
     yield f"scans: {found.scans:,}, {found.without_mode:,} more without a mode"
     if found.without_station is not None:
         yield f"without_station: {found.without_station:,}"

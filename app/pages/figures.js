@@ -141,6 +141,11 @@ window.yizhanFigures = function (t, lang) {
     }
     return told.length ? told.join(zh() ? '，' : ', ') : '0';
   }
+  /* How many of the days that were asked for are over, going on and to come. */
+  function daysTold(days) {
+    var counts = [['over', days.days_over], ['begun', days.days_begun], ['toCome', days.days_to_come]];
+    return counts.filter(function (one) { return one[1]; }).map(function (one) { return fill(t(one[0]), { n: one[1] }); }).join(zh() ? '，' : ', ');
+  }
   /* Which days of a row are compared, and which are not. */
   function comparedDays(row) {
     var text = fill(t('comparedOf'), { over: row.days_over, days: row.compared_days });
@@ -191,6 +196,6 @@ window.yizhanFigures = function (t, lang) {
   function size(bytes) { return bytes < 1048576 ? Math.max(1, Math.round(bytes / 1024)) + ' KB' : (bytes / 1048576).toFixed(1) + ' MB'; }
 
   return { DASH: DASH, word: word, fill: fill, grouped: grouped, percent: percent, measured: measured, time: time, clock: clock, today: today, plus: plus, daysBetween: daysBetween,
-    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, endingTitle: endingTitle, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons, comparedDays: comparedDays,
+    monthAfter: monthAfter, date: date, month: month, weekday: weekday, hour: hour, title: title, unit: unit, measure: measure, endingTitle: endingTitle, readable: readable, cell: cell, said: said, exact: exact, reasons: reasons, daysTold: daysTold, comparedDays: comparedDays,
     rankedTitle: rankedTitle, place: place, when: when, sort: sort, named: named, key: key, size: size, pick: pick, plain: plain };
 };

@@ -67,8 +67,8 @@
   }
   function failed(answer) {
     /* What a browser cannot hold is still written to a file. */
-    var isMuch = answer.status === -1 || (answer.body && answer.body.code === 'period_invalid' && /rows/.test(answer.body.detail));
-    if (isMuch) { fail(answer.status === -1 ? problem(answer) : t('tooMany'), 'csv', function () { download('csv'); }); return; }
+    var isLong = answer.body && answer.body.code === 'period_invalid' && /rows/.test(answer.body.detail);
+    if (isLong || answer.status === -1) { fail(isLong ? t('tooMany') : problem(answer), 'csv', function () { download('csv'); }); return; }
     if (answer.status === 0 || answer.status >= 500) { fail(problem(answer), 'retry', load); return; }
     fail(problem(answer));
   }
@@ -437,12 +437,8 @@
   function state() {
     var box = $('state'), days = told.completeness;
     box.textContent = '';
-    var counted = [];
-    if (days.days_over) { counted.push(figures.fill(t('over'), { n: days.days_over })); }
-    if (days.days_begun) { counted.push(figures.fill(t('begun'), { n: days.days_begun })); }
-    if (days.days_to_come) { counted.push(figures.fill(t('toCome'), { n: days.days_to_come })); }
-    var comma = lang === 'zh' ? '，' : ', ', stop = lang === 'zh' ? '。' : '.';
-    box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + counted.join(comma) + stop));
+    var stop = lang === 'zh' ? '。' : '.';
+    box.appendChild(made('p', periodText() + (lang === 'zh' ? '：' : ': ') + figures.daysTold(days) + stop));
     var fresh = [told.rolled_up_to ? figures.fill(t('counted'), { at: figures.time(told.rolled_up_to) }) : t('notCounted')];
     if (told.recounting) { fresh.push(t('recounting')); }
     if (told.calendar_known === false) { fresh.push(t('calendarUnknown')); }
@@ -599,28 +595,26 @@
     panel.open(asked(field, row, chosen.row === 'total'));
   }
   function asked(field, row, isTotal) {
-    var what = describedAs(chosen.report);
-    var figure = field.of || field.name;
     var span = isTotal ? { from: chosen.from, to: chosen.to } : spanOf(row);
     var name = isTotal ? t('total') + ' · ' + scopeName() : figures.named(row, chosen.by, chosen.bucket) || scopeName();
+    var periods = { now: spanText(span), before: told.compare ? spanText({ from: told.before_from, to: told.before_to }) : '' };
     var found = {
-      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', beforeNote: field.ending === '_before', query: null,
-      period: spanText(field.ending === '_before' ? { from: told.before_from, to: told.before_to } : span),
-      byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
+      field: field, row: row, report: chosen.report, fields: fields(), formula: formulaOf(field), name: name, isPrivate: chosen.report === 'occupations', query: null,
+      periods: periods, period: field.ending === '_before' ? periods.before : periods.now,
+      byStation: isOwn(row) ? null : address({ by: 'station', bucket: '', compare: field.ending ? 'before' : '', sort: '', source: '', row: '', from: span.from, to: span.to, unit: row.unit || chosen.unit })
     };
     if (chosen.report === 'ranking') {
       var home = describedAs(rankedBy().report);
       found.fields = found.fields.concat(spokenOf());
       found.row = withSides(row);
       found.elsewhere = { name: reportName(home), href: address({ report: home.report, station: row.station, unit: '', by: 'day', sort: '', source: '', row: '', figure: '' }) };
-      found.query = query(told.place, { by: 'station', bucket: '', compare: '', of_station: row.station, figure: figure, ranked: chosen.figure });
+      found.query = query(told.place, { by: 'station', bucket: '', compare: '', of_station: row.station, figure: field.name, ranked: chosen.figure });
       return found;
     }
     var cut = isTotal ? { by: 'all', bucket: '' } : {};
     ROW_NAMES.forEach(function (each) { if (!isTotal && row[each] !== null && row[each] !== undefined) { cut['of_' + each] = String(row[each]); } });
     cut.compare = '';
-    cut.figure = figure;
-    if (field.ending === '_before') { cut.from = told.before_from; cut.to = told.before_to; }
+    cut.figure = field.name;
     found.query = query(told.place, cut);
     return found;
   }

@@ -41,6 +41,36 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     if (window.VALUES.row[name]) { return figures.word('row', name); }
     return figures.word('counter', name) + (isTime(name) ? ' (' + figures.unit({ unit: 'hours' }) + ')' : '');
   }
+  /* Of which days a figure is that stands beside the period before. */
+  function which(field) { return { _over: 'daysOver', _before: 'before', _change: 'bothPeriods' }[field.ending]; }
+  function line(heads, name, texts) {
+    var tr = made('tr'), first = made('th', name);
+    first.scope = heads === 'th' ? 'col' : 'row';
+    tr.appendChild(first);
+    texts.forEach(function (text) {
+      var cell = made(heads, text, 'num');
+      if (heads === 'th') { cell.scope = 'col'; }
+      tr.appendChild(cell);
+    });
+    return tr;
+  }
+  /* What was counted on the days that are compared, class by class: of one period. */
+  function onDays(some, named) {
+    var table = made('table'), thead = made('thead'), tbody = made('tbody'), scroller = made('div', undefined, 'scroll days'), names = [];
+    some.forEach(function (one) { one.counters.forEach(function (each) { if (names.indexOf(each.name) < 0) { names.push(each.name); } }); });
+    thead.appendChild(line('th', t('dayClass'), some.map(function (one) { return figures.word('day_class', one.day_class); })));
+    tbody.appendChild(line('td', t('daysCompared'), some.map(function (one) { return figures.grouped(one.days, 0); })));
+    names.forEach(function (name) {
+      tbody.appendChild(line('td', counterName(name), some.map(function (one) {
+        /* Of facilities, what is nought is not among them. */
+        return counterSum(one.counters.filter(function (each) { return each.name === name; })[0] || { name: name, sum: 0 });
+      })));
+    });
+    [made('caption', named), thead, tbody].forEach(function (one) { table.appendChild(one); });
+    scroller.tabIndex = 0;
+    scroller.appendChild(table);
+    return scroller;
+  }
   function rowCell(name, value) {
     if (value === null || value === undefined) { return figures.DASH; }
     if (/_(at|until)$/.test(name)) { return figures.clock(value); }
@@ -115,14 +145,23 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     }
     function told(source) {
       var days = source.completeness;
-      complete.appendChild(made('p', figures.fill(t('daysAre'), { asked: days.days_asked, over: days.days_over, begun: days.days_begun, come: days.days_to_come }), 'sub'));
+      complete.appendChild(made('p', figures.fill(t('daysAre'), { which: t(field.ending === '_before' || field.ending === '_change' ? which(field) : 'chosenDays'), asked: days.days_asked, over: days.days_over, begun: days.days_begun, come: days.days_to_come }), 'sub'));
       if (!asked.isPrivate) {
-        var counts = part(asked.beforeNote ? t('counts') + ' · ' + figures.fill(t('beforeNote'), {}) : t('counts'));
+        var counts = part(t('counts'));
         var now = source.value;
-        if (!field.ending && typeof now === 'number' && now !== row[field.name]) {
+        if (typeof now === 'number' && now !== row[field.name]) {
           counts.appendChild(made('p', figures.fill(t('differs'), { now: figures.said(field, now, row) }), 'note'));
         }
-        if (source.counters.length) {
+        if (field.ending) {
+          [['before', true], ['now', false]].forEach(function (side) {
+            var some = source.on_days.filter(function (one) { return one.is_before === side[1]; });
+            if (!some.length) { return; }
+            var named = figures.plain(t(side[1] ? 'before' : 'thisPeriod')) + ' · ' + asked.periods[side[0]];
+            counts.appendChild(made('p', named, 'sub'));
+            counts.appendChild(onDays(some, named));
+          });
+          if (!source.on_days.length) { counts.appendChild(made('p', t('noneCompared'), 'sub')); }
+        } else if (source.counters.length) {
           var table = made('table');
           var body = made('tbody');
           source.counters.forEach(function (counter) {
@@ -136,9 +175,9 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
           counts.appendChild(table);
         } else { counts.appendChild(made('p', t('noCounters'), 'sub')); }
         var sums = source.rollups;
-        counts.appendChild(made('p', sums.count && sums.rolled_from ? figures.fill(t('rollups'), { n: figures.grouped(sums.count, 0), first: figures.time(sums.rolled_from), last: figures.time(sums.rolled_to) }) : source.counters.length ? t('noRollups') : t('rollupsNone'), 'sub'));
+        counts.appendChild(made('p', sums.count && sums.rolled_from ? figures.fill(t('rollups'), { n: figures.grouped(sums.count, 0), first: figures.time(sums.rolled_from), last: figures.time(sums.rolled_to) }) : source.counters.length || field.ending ? t('noRollups') : t('rollupsNone'), 'sub'));
       }
-      var rows = part(t('rows'));
+      var rows = part(t('rows') + (field.ending ? ' · ' + t(which(field)) : ''));
       if (asked.isPrivate) { rows.appendChild(made('p', t('rowsPrivate'))); return; }
       if (!source.row_kind) { rows.appendChild(made('p', t('rowsNone'))); return; }
       if (source.rows === null) {

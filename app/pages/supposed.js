@@ -33,6 +33,7 @@
   var FIELDS = [['recorded_in', '当时放行'], ['replayed_in', '假设下放行'], ['newly_let_in', '新放行'], ['newly_turned_away', '新拒绝'], ['net_change', '净变化'], ['recorded_refused', '当时拒绝'], ['replayed_refused', '假设下拒绝'], ['unmet_demand_before', '当时未满足需求'], ['unmet_demand_after', '假设下未满足需求']].map(function (pair) {
     return { name: pair[0], title: pair[1], unit: pair[0] === 'net_change' ? 'gain' : 'count' };
   });
+  var KNOWN = { name: 'known_share', title: '可知时间占比', unit: 'share' };
   /* What is supposed not to have been, and where its words stand. */
   var IGNORED = [['exception', 'because'], ['override', 'because'], ['staff_absent', 'because'], ['controller_offline', 'reason'], ['display_required', 'reason'], ['rate_limited', 'reason'], ['impossible_travel', 'reason']];
   var DAYS = { mon: 1, tue: 2, wed: 3, thu: 4, fri: 5, sat: 6, sun: 7, '一': 1, '二': 2, '三': 3, '四': 4, '五': 5, '六': 6, '日': 7, '天': 7 };
@@ -335,10 +336,11 @@
       return found;
     }
     function tell() {
-      var answer = told.answer, now = told.asked.now, totals = flat({ figures: answer.totals }), into = parts.told;
+      var answer = told.answer, now = told.asked.now, totals = flat({ figures: answer.totals, known_share: answer.known_share }), into = parts.told;
       into.textContent = '';
       into.appendChild(made('h2', acts.title(now)));
       into.appendChild(made('p', words('supposing', { change: inWords(told.asked) }), 'sub'));
+      into.appendChild(made('p', howComplete(answer), 'sub'));
       parts.stale = made('p', t('staleNote'), 'note');
       into.appendChild(parts.stale);
       moved();
@@ -356,7 +358,7 @@
       var rows = made('div', undefined, 'rows'), count = made('p', '', 'sub'), more = button('more', function () { table.more(); }, 'second');
       var table = window.yizhanTable(rows, figures, t, { open: function () { /* No figure of a what-if has a source. */ }, sort: function (name) { sort = name; draw(); }, counted: function (text, left) { count.textContent = text; more.hidden = left <= 0; more.textContent = words('more', { n: left }); } });
       var flats = answer.rows.map(flat);
-      var fields = FIELDS.filter(function (one) { return one.name.indexOf('unmet') < 0 || totals.unmet_demand_before !== null; });
+      var fields = FIELDS.filter(function (one) { return one.name.indexOf('unmet') < 0 || totals.unmet_demand_before !== null; }).concat(KNOWN);
       function draw() {
         var isOne = flats.length === 1 && now.by === 'all' && !now.bucket;
         table.show({ rows: isOne ? [] : flats, fields: fields, total: totals, by: now.by, bucket: now.bucket, sort: sort, filter: '', isTimed: TIMES.indexOf(now.by) >= 0, nameTitle: nameTitle(now), caption: acts.title(now), says: function (one) { return figures.title(one); }, opens: function () { return false; }, into: function () { return null; } });
@@ -372,6 +374,13 @@
         into.appendChild(fold('movedOnes', plainTable(['scannedAt', 'thenWas', 'nowWould'], answer.moved_scans.map(function (one) { return [figures.time(one.scanned_at).slice(0, 10) + ' ' + figures.clock(one.scanned_at).slice(6), decidedWord(one.before), decidedWord(one.after)]; }), 3)));
       }
       notes(into);
+    }
+    /* How much of what was asked for is over, and whether its holidays are known. */
+    function howComplete(answer) {
+      var isEnglish = document.documentElement.lang === 'en', said = [figures.daysTold(answer.completeness)];
+      if (answer.completeness.days_begun) { said.push(t('begunNote')); }
+      if (answer.calendar_known === false) { said.push(t('calendarUnknown')); }
+      return said.join(isEnglish ? '; ' : '；') + (isEnglish ? '.' : '。');
     }
     function nameTitle(now) {
       var found = now.by === 'all' && now.bucket ? [] : [figures.word('by', now.by)];

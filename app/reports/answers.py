@@ -213,6 +213,11 @@ def about_asked(said: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 EMPTY_CELL = ("空格 empty cell", "没有数据，不是零。No data, which is not zero.")
 
+CALENDAR_UNKNOWN = (
+    "日历未知 calendar_known",
+    "节假日未导入，按星期算。Holidays unknown: weekdays.",
+)
+
 
 def _about(answer: Answer) -> list[tuple[str, str]]:
     """Say on the file itself what it is, of when, and how complete."""
@@ -232,11 +237,7 @@ def _about(answer: Answer) -> list[tuple[str, str]]:
             if answer.counted.recounting
             else []
         ),
-        *(
-            [("日历未知 calendar_known", "节假日未导入，按星期算。Holidays unknown: weekdays.")]
-            if answer.calendar_known is False
-            else []
-        ),
+        *([CALENDAR_UNKNOWN] if answer.calendar_known is False else []),
         *(
             (f"无驿站的拒绝 refused_without_station.{reason}", f"{count:,}")
             for reason, count in (answer.nowhere or {}).items()

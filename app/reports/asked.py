@@ -25,7 +25,7 @@ from app.reports import comparing
 from app.reports.catalogue import SAYS
 from app.reports.ranking import Ranked
 from app.reports.rollup import retained_since
-from app.reports.rules import Bucket, By, Period
+from app.reports.rules import Bucket, By, Period, is_by_class
 from app.reports.rules.comparison import is_known, period_before
 from app.reports.scope import PeriodInvalid, Scope
 
@@ -106,15 +106,9 @@ class Asked:
             "before_to": before.to_day.isoformat(),
         }
 
-    @property
-    def is_by_class(self) -> bool:
-        """Whether anything in the answer depends on which days are holidays."""
-        is_cut = self.by == By.DAY_CLASS or self.bucket == Bucket.DAY_CLASS
-        return is_cut or self.compare is not None
-
     def calendar_known(self, calendar: Calendar) -> bool | None:
         """Say whether the calendar has every day; None where the answer does not depend on it."""
-        if not self.is_by_class:
+        if self.compare is None and not is_by_class(self.by, self.bucket):
             return None
         before = [] if self.compare is None else [period_before(self.period)]
         return is_known(calendar, self.period, *before)

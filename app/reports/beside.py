@@ -23,6 +23,8 @@ from app.reports.source import Counter, counted
 OVER, BEFORE, CHANGE = "_over", "_before", "_change"
 OF_BEFORE = {"before_known_share": KNOWN, "before_reported_share": "reported_share"}
 """What says how complete the period before is."""
+_OF = {OVER: (False,), BEFORE: (True,), CHANGE: (True, False)}
+"""Of which periods a column is, by its ending: whether of the one before."""
 
 
 class Beside(NamedTuple):
@@ -67,6 +69,7 @@ class Told:
     counters: Sequence[Counter]
     """Summed up; of a change those of the period itself."""
     on_days: Sequence[OnDays]
+    """Of both periods where one is weighed to the days of the other."""
     rollups: int
     rolled_from: datetime | None
     rolled_to: datetime | None
@@ -96,13 +99,13 @@ async def source_beside(tx: AsyncSession, cell: Cell, report: str, asked: Beside
         known = next((one["before_known_share"] for one in columns), None) or 0.0
     classes = {base.day_class for base in found.now.slots.bases}
     classes &= {base.day_class for base in found.then.slots.bases}
-    sides: list[tuple[bool, Frame]] = []
-    if asked.ending != OVER:
-        sides.append((True, found.then))
-    if asked.ending != BEFORE:
-        sides.append((False, found.now))
+    classes -= {name for one in columns for name in one["left_out_classes"]}
+    sides = {True: found.then, False: found.now}
+    of = _OF[asked.ending]
+    is_weighed = True in of and asked.column not in OF_BEFORE
     on_days, used, days = list[OnDays](), list[Any](), list[date]()
-    for is_before, side in sides:
+    for is_before in (True, False) if is_weighed else of:
+        side = sides[is_before]
         for base in side.slots.bases:
             if base.day_class is None or base.day_class not in classes:
                 continue
@@ -113,8 +116,9 @@ async def source_beside(tx: AsyncSession, cell: Cell, report: str, asked: Beside
                 replace(made, times=list(dict.fromkeys([*made.times, "measured_ms"]))),
             )
             on_days.append(OnDays(is_before, base.day_class, len(mine), each.counters))
-            used.append(each)
-            days += mine
+            if is_before in of:
+                used.append(each)
+                days += mine
     ranges = ranges_of(sorted(days))
     return Told(
         value,
@@ -124,15 +128,9 @@ async def source_beside(tx: AsyncSession, cell: Cell, report: str, asked: Beside
         sum(one.rollups for one in used),
         min((one.rolled_from for one in used if one.rolled_from), default=None),
         max((one.rolled_to for one in used if one.rolled_to), default=None),
-        [*_asked(found.then, sides), *_asked(found.now, sides)],
-        _cell(sides[-1][1], Slot(ranges), cell) if days else None,
+        [day for is_before in of for day in sides[is_before].scope.period.days],
+        _cell(sides[of[-1]], Slot(ranges), cell) if days else None,
     )
-
-
-def _asked(side: Frame, sides: Sequence[tuple[bool, Frame]]) -> Sequence[date]:
-    """Give the days of a period, if the figure is of it."""
-    is_told = any(side is one for _, one in sides)
-    return list(side.scope.period.days) if is_told else []
 
 
 def _cell(side: Frame, slot: Slot, cell: Cell) -> Cell:

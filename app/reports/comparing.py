@@ -332,7 +332,7 @@ def both(report: str, name: str, now: "Side | _Cut", then: "Side | _Cut") -> tup
     together = known_together([*mine.values(), *theirs.values()])
     came = {part: total(mine[part], together).tolist() for part in parts}
     was = {part: expected(theirs[part], mine[part], together).tolist() for part in parts}
-    is_told = together.any(axis=0).tolist()
+    is_told: Sequence[bool] = np.any(together, axis=0).tolist()
 
     def told(sums: Mapping[str, float], places: int) -> float | None:
         if rate is not None:

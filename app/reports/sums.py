@@ -256,8 +256,8 @@ async def _uniques(tx: AsyncSession, part: Part, found: _Read) -> Sequence[int |
             result[group] = None
         else:
             wanted |= {(found.place[row], found.span[row]): group for row in rows}
-    for group, number in (await _united(tx, part, wanted)).items():
-        result[group] = number
+    for group, together in (await _united(tx, part, wanted)).items():
+        result[group] = together
     return result
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,8 +28,10 @@ from app.places.standing import station_rules
 from app.places.tables import ModeChange, Station
 from app.reports.answers import Note, unheard
 from app.reports.behind import MOST_DAYS
-from app.reports.frame import Frame, base_of, frame
-from app.reports.rules import By, Class, Slots, nearest_rank
+from app.reports.columns import share
+from app.reports.frame import Frame, Part, base_of, frame
+from app.reports.rules import By, Class, Slots, is_by_class, nearest_rank
+from app.reports.rules.comparison import is_known
 from app.reports.rules.replay import Replay, Site, Sojourn
 from app.reports.rules.suppositions import Ignored, Supposition
 from app.reports.rules.tallies import Answer, Ledger, MovedScan, Tally
@@ -145,6 +148,11 @@ class WhatIf:
     """Scans at which today's hours give another mode than was recorded; None: not looked at."""
     stays: Stays
     assumes: Sequence[Assumption]
+    calendar_known: bool | None
+    """Whether it is known of all days if they are holidays or days at work to make up for one; None
+    where neither rows are cut by such days nor modes are computed."""
+    known_share: float
+    """Of the time of all rows, what `known_share` of a row is of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +210,8 @@ async def what_if(
             replay.finish()
         note(len(some))
     # Thousands of rows, each of many counts: beside the loop as well.
-    rows = await asyncio.to_thread(_rows, made, ledger, counted=counted)
+    parts = made.parts()
+    rows = await asyncio.to_thread(_rows, parts, ledger, counted=counted)
     totals = Tally()
     for tally in ledger.hours:
         totals.add(tally)
@@ -218,7 +227,24 @@ async def what_if(
         amended_since=ledger.amended_since if wanted.supposed.moves_modes else None,
         stays=Stays(medians, len(ids) - medians),
         assumes=assumptions(wanted.supposed),
+        calendar_known=_calendar_known(calendar, wanted),
+        known_share=_known_share(parts),
     )
+
+
+def _calendar_known(calendar: Calendar, wanted: Wanted) -> bool | None:
+    scope = wanted.scope
+    if not wanted.supposed.moves_modes and not is_by_class(scope.by, scope.bucket):
+        return None
+    return is_known(calendar, scope.period)
+
+
+def _known_share(parts: Sequence[Part]) -> float:
+    known, whole = (
+        np.array([sum(int(getattr(part.known, name).sum()) for part in parts)])
+        for name in ("known_ms", "whole_ms")
+    )
+    return float(share(known, whole)[0])
 
 
 def assumptions(supposed: Supposition) -> Sequence[Assumption]:
@@ -483,13 +509,19 @@ def _scans(scope: Scope, ids: Sequence[uuid.UUID]) -> sa.Select[Any]:
     )
 
 
-def _rows(made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
-    found, nothing = [], Tally()
-    for part in made.parts():
-        for number, share in enumerate(part.known.shares.tolist()):
-            place_number, slot = divmod(number, made.slots.count)
+def _rows(parts: Sequence[Part], ledger: Ledger, *, counted: bool) -> Sequence[Row]:
+    found = list[Row]()
+    for part in parts:
+        slots, known = part.frame.slots, part.known
+        of_each = zip(known.shares.tolist(), known.is_told.tolist(), strict=True)
+        for number, (known_share, is_told) in enumerate(of_each):
+            place_number, slot = divmod(number, slots.count)
             place, base = part.places[place_number], base_of(part, number)
-            tally = ledger.rows.get((place.id or place.operating_model, slot), nothing)
+            tally = ledger.rows.get((place.id or place.operating_model, slot))
+            # Reports know of what came after a station was retired once it is rolled up; the totals
+            # have it at once.
+            if tally is None and is_told:
+                tally = Tally()
             found.append(
                 Row(
                     station=place.station,
@@ -497,11 +529,11 @@ def _rows(made: Frame, ledger: Ledger, *, counted: bool) -> Sequence[Row]:
                     name=place.name,
                     operating_model=place.operating_model,
                     day=base.day,
-                    hour=slot % 24 if made.slots.by_hour else None,
+                    hour=slot % 24 if slots.by_hour else None,
                     weekday=base.weekday,
                     day_class=base.day_class,
-                    known_share=share,
-                    figures=_figures(tally, counted=counted) if share > 0 else None,
+                    known_share=known_share,
+                    figures=None if tally is None else _figures(tally, counted=counted),
                 )
             )
     return found

@@ -283,6 +283,25 @@ async def came(runtime: Runtime, place: Place, *days: tuple[int, int]) -> None:
     await rolled(runtime)
 
 
+async def test_of_a_station_whose_days_are_too_many_it_is_named_and_no_row_is_listed(
+    client: httpx.AsyncClient, runtime: Runtime, place: Place
+) -> None:
+    """Else whoever asked of one station would be told to ask of one."""
+    await came(runtime, place, (2, 1), (3, 2))
+    for to, rows in (("2026-12-02", 3), ("2026-12-03", None)):
+        for how in (
+            {"station": str(place.station.id)},
+            {"by": "station", "of_station": "CQ0001"},
+        ):
+            asked = {"from": "2026-11-01", "to": to, "figure": "visits"} | how
+            answer = await client.get(
+                "/v1/admin/reports/visits/source", params=asked, headers=place.auditor.headers
+            )
+            found = answer.json()
+            assert (found["value"], found["station"]) == (3, "CQ0001"), answer.text
+            assert (None if found["rows"] is None else len(found["rows"])) == rows
+
+
 async def test_what_is_set_beside_a_figure_tells_where_it_comes_from(
     client: httpx.AsyncClient, runtime: Runtime, place: Place
 ) -> None:
@@ -308,14 +327,24 @@ async def test_what_is_set_beside_a_figure_tells_where_it_comes_from(
     assert [one["days"] for one in over["on_days"]] == [2]
     sums = {one["name"]: one["sum"] for one in over["counters"]}
     assert (sums["visits_scan"], sums["measured_ms"]) == (3, 2 * 86_400_000)
-    assert all(one["is_before"] for one in before["on_days"])
+    # What came before is told beside the days to which it is weighed, and is alone summed up.
+    assert [(one["is_before"], one["days"]) for one in before["on_days"]] == [(True, 3), (False, 2)]
+    assert {one["name"]: one["sum"] for one in before["counters"]}["visits_scan"] == 0
     assert {row["started_at"][:10] for row in over["rows"]} == {
         "2026-11-19",
         "2026-11-20",
     }
+    assert before["rows"] == []
     week = asked | {"from": "2026-11-16", "to": "2026-11-23"}
     before = await asks(client, place, "visits", "visits_before", **week)
     assert (before["value"], len(before["rows"])) == (2, 2)
+    of_days = [(one["is_before"], one["day_class"], one["days"]) for one in before["on_days"]]
+    assert of_days == [
+        (True, "workday", 5),
+        (True, "weekend", 2),
+        (False, "workday", 5),
+        (False, "weekend", 2),
+    ]
     change = await asks(client, place, "visits", "visits_change", **week)
     assert (change["value"], len(change["rows"])) == (1.0, 6)
     assert {one["is_before"] for one in change["on_days"]} == {True, False}
@@ -334,6 +363,34 @@ async def test_what_is_set_beside_a_figure_tells_where_it_comes_from(
     none = {"from": "2026-12-01", "to": "2026-12-02"}
     none_yet = await asks(client, place, "visits", "visits_over", **asked | none)
     assert (none_yet["value"], none_yet["rows"], none_yet["on_days"]) == (None, [], [])
+
+
+async def test_days_of_a_class_of_which_nothing_was_known_before_are_not_behind_a_comparison(
+    client: httpx.AsyncClient, runtime: Runtime, place: Place
+) -> None:
+    """Registered on a Wednesday: the weekend before it is left out, and so is the one after."""
+    new = Place()
+    async with runtime.database.write() as tx:
+        unit = await tx.get_one(Unit, place.station.unit_id)
+        registered = datetime(2026, 11, 11, tzinfo=ZoneInfo(CITY_ZONE)).astimezone(UTC)
+        new.station = await a_station(tx, unit=unit, at=registered, code="CQ0002")
+    new.auditor = place.auditor
+    await came(runtime, new, (12, 3), (15, 4), (17, 1), (18, 1))
+    asked = {"from": "2026-11-14", "to": "2026-11-22", "by": "station", "of_station": "CQ0002"}
+    over = await asks(client, new, "visits", "visits_over", **asked)
+    before = await asks(client, new, "visits", "visits_before", **asked)
+    assert (over["value"], len(over["rows"])) == (2, 2)
+    # Three on three days that are known, of the six workdays; here there are five.
+    assert (before["value"], len(before["rows"])) == (5, 3)
+    told = [
+        (one["is_before"], one["day_class"], one["days"], [each["sum"] for each in one["counters"]])
+        for one in before["on_days"]
+    ]
+    day = 86_400_000
+    assert told == [
+        (True, "workday", 6, [0, 3, 0, 3 * day]),
+        (False, "workday", 5, [0, 2, 0, 5 * day]),
+    ]
 
 
 async def test_what_is_ranked_tells_where_it_comes_from(

@@ -255,6 +255,55 @@ async def test_it_is_taken_away_as_a_file_that_says_what_it_is_and_stands_in_the
     assert (await taken("pdf")).status_code == 422
 
 
+async def test_it_says_how_complete_it_is(client: httpx.AsyncClient, city: City) -> None:
+    """At 23:40 on the second of three days."""
+    days = {"from": "2026-11-22", "to": "2026-11-25"}
+    body = (await asks(client, city.chief, {}, bucket="day", **days)).json()
+    known = body["completeness"]
+    assert (known["days_over"], known["days_begun"], known["days_to_come"]) == (1, 1, 1)
+    shares = [row["known_share"] for row in body["rows"]]
+    assert shares == [1.0, 0.9861, 0.0] * 2
+    assert body["known_share"] == 0.662
+    # However the rows are cut.
+    for cut in ({}, {"by": "unit"}, {"by": "all"}, {"by": "day"}, {"by": "hour"}):
+        assert (await asks(client, city.chief, {}, **cut, **days)).json()["known_share"] == 0.662
+
+
+async def test_it_says_when_nobody_knows_which_days_were_holidays_and_that_matters(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=NIGHT, role=Role.CITY_ADMIN)
+    year = "date,day_class,name,state_council_notice\n2026-10-01,public_holiday,国庆节,x\n"
+    headers = chief.headers | {"Content-Type": "text/csv"}
+    imported = await client.post("/v1/admin/calendar", content=year, headers=headers)
+    assert imported.status_code == 200
+    other_hours, other_seats = {"access_hours": until("23:00")}, {"capacity": 2}
+    unknown = {"from": "2027-01-01", "to": "2027-01-02"}
+    asked: list[tuple[dict[str, Any], dict[str, str], bool | None]] = [
+        (other_hours, {}, True),
+        (other_hours, unknown, False),
+        ({"ignore": ["override"]}, unknown, False),
+        (other_seats, unknown | {"by": "day_class"}, False),
+        (other_seats, {"bucket": "day_class"}, True),
+        # Every scan keeps its mode, and no row is of holidays: nobody is warned.
+        (other_seats, unknown, None),
+    ]
+    for change, more, is_known in asked:
+        body = {"from": "2026-11-23", "to": "2026-11-24", "change": change} | more
+        assert (await asks(client, city.chief, **body)).json()["calendar_known"] is is_known, body
+        file = await client.post(
+            "/v1/admin/reports/what-if",
+            params={"format": "xlsx"},
+            json=body,
+            headers=city.chief.headers,
+        )
+        assert json.loads(file.headers["Report-Calendar-Known"]) is is_known
+        said = openpyxl.load_workbook(io.BytesIO(file.content))["说明"]
+        titles = [row[0].value for row in said.iter_rows()]
+        assert ("日历未知 calendar_known" in titles) is (is_known is False)
+
+
 @pytest.mark.parametrize("hangs_up", [True, False])
 async def test_a_replay_ends_when_its_caller_hangs_up(
     app: FastAPI, city: City, monkeypatch: pytest.MonkeyPatch, hangs_up: bool

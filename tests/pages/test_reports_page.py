@@ -21,6 +21,7 @@ from app.people.tables import Occupation
 from app.places.rules import CITY_ZONE, Because, Kind, local_day
 from app.places.tables import FacilityKind, FacilityStatus, OperatingModel, Station, Unit, UnitKind
 from app.reports.dimensions import DIMENSIONS, ENDINGS
+from app.reports.frame import MOST_STREAMED
 from app.reports.made import HISTOGRAMS, MADE, Rows
 from app.reports.occupations import NOT_SAID
 from app.reports.ranking import Ranked
@@ -49,6 +50,8 @@ DESK = {"locale": "zh-CN", "viewport": {"width": 1440, "height": 900}}
 PASSWORD = "correct horse battery"
 CAME = 60
 """Visits of the first station: more than one page of rows."""
+CAME_BEFORE = 12
+"""Visits there a week earlier: they divide by any number of days of a class among four."""
 WIRE_BUDGET = 60_000
 SNAKE = re.compile(r"\b[a-z]+_[a-z_]+\b")
 """What the API calls something and people do not."""
@@ -98,7 +101,7 @@ async def build(held: Runtime) -> City:
         await a_station(tx, unit=far, at=early, code="CQ0002", name="几江驿站")
         await a_facility(tx, station, at=early, kind=FacilityKind.MICROWAVE)
         came = at - timedelta(days=2)
-        for number in range(CAME):
+        for number in range(CAME + CAME_BEFORE):
             worker = await a_worker(tx, held, at=early)
             arrival = Arrival(
                 station_id=station.id,
@@ -110,7 +113,8 @@ async def build(held: Runtime) -> City:
                 party_size=1 + number % 2,
                 max_stay=timedelta(minutes=60),
             )
-            await presence.open_visit(tx, arrival, started_at=came)
+            week = timedelta(days=7 if number >= CAME else 0)
+            await presence.open_visit(tx, arrival, started_at=came - week)
     await an_account(held, "boss", Role.CITY_ADMIN)
     await an_account(held, "near", Role.UNIT_ADMIN, near)
     await an_account(held, "keeper", Role.STATION_KEEPER, station=station)
@@ -557,6 +561,125 @@ def test_a_share_before_says_what_was_divided_and_that_its_change_is_no_points(
     picture(page, "reports-23-mean-before")
 
 
+def around(city: City) -> tuple[dict[str, str], int, int]:
+    """Choose the four days until they came, compared, and how many days of that day's class are
+    among them and among the four before, when others had come."""
+    day = date.fromisoformat(city.day)
+
+    def alike(first: int) -> int:
+        days = (day + timedelta(days=first + number) for number in range(4))
+        return sum((one.isoweekday() < 6) is (day.isoweekday() < 6) for one in days)
+
+    days = {"from": (day - timedelta(days=3)).isoformat(), "to": city.after}
+    choices = days | {"report": "visits", "by": "station", "station": "CQ0001"}
+    return choices | {"compare": "before"}, alike(-3), alike(-7)
+
+
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_what_is_behind_a_figure_of_the_period_before_is_told_by_the_days_that_are_compared(
+    city: City, desk: BrowserContext, lang: str
+) -> None:
+    choices, now, then = around(city)
+    page = opened(desk, city, **choices)
+    if lang == "en":
+        page.click("#lang")
+    before = figure(page, 0, "visits_before")
+    # As it is shown: what came then, weighed to as many such days as there are now.
+    expect(before).to_have_text(f"{CAME_BEFORE * now // then}.0")
+    panel = page.locator("#source")
+    tables, listed = panel.locator(".days table"), panel.locator(".scroll:not(.days) tbody tr")
+    scanned = {"zh": "扫码时段人次", "en": "visits in other modes"}[lang]
+    days = {"zh": "比较的天数", "en": "Days compared"}[lang]
+    is_workday = date.fromisoformat(city.day).isoweekday() < 6
+    words = {"zh": ("工作日", "周末"), "en": ("Workday", "Weekend")}[lang]
+    same_class = words[0 if is_workday else 1]
+
+    def told(table: int, name: str) -> str:
+        heads = tables.nth(table).locator("thead th").all_inner_texts()
+        row = tables.nth(table).locator("tbody tr", has_text=name)
+        return str(row.locator("td").nth(heads.index(same_class) - 1).inner_text())
+
+    with page.expect_request("**/visits/source?*") as asked:
+        before.click()
+    query = parse_qs(urlsplit(asked.value.url).query)
+    assert (query["figure"], query["from"], query["to"]) == (
+        ["visits_before"],
+        [choices["from"]],
+        [choices["to"]],
+    )
+    expect(tables).to_have_count(2)
+    assert (told(0, days), told(0, scanned)) == (str(then), str(CAME_BEFORE))
+    assert (told(1, days), told(1, scanned)) == (str(now), str(CAME))
+    expect(listed).to_have_count(CAME_BEFORE)
+    expect(panel.locator(".note")).to_have_count(0)
+    expect(panel).to_contain_text("前期 4 天：" if lang == "zh" else "Of 4 days before:")
+    expect(panel).to_contain_text("明细行 · 前期" if lang == "zh" else "Rows · before")
+    text = panel.inner_text()
+    assert not SNAKE.findall(text), text
+    assert "undefined" not in text
+    assert lang == "zh" or not re.search("[一-鿿]", tables.first.inner_text())
+    picture(page, f"reports-24-before-{lang}")
+    page.keyboard.press("Escape")
+    # A change is of both periods.
+    figure(page, 0, "visits_change").click()
+    expect(tables).to_have_count(2)
+    assert (told(0, scanned), told(1, scanned)) == (str(CAME_BEFORE), str(CAME))
+    expect(listed).to_have_count(50)
+    expect(panel.locator(".note")).to_have_count(0)
+    expect(panel).to_contain_text("明细行 · 前期和本期" if lang == "zh" else "of both periods")
+    listed.first.scroll_into_view_if_needed()
+    picture(page, f"reports-25-change-{lang}")
+
+
+def test_a_figure_of_the_period_before_is_told_of_any_row_and_where_nothing_is_compared(
+    city: City, desk: BrowserContext
+) -> None:
+    choices, *_ = around(city)
+    page = opened(desk, city, **choices | {"by": "all"})
+    panel = page.locator("#source")
+    share = figure(page, 0, "offhours_share_before")
+    share.click()
+    expect(panel.locator(".days table")).to_have_count(2)
+    expect(panel.locator(".note")).to_have_count(0)
+    # What is hidden in the table, a link still opens.
+    key = page.locator("tbody tr:not(.total)").first.get_attribute("data-key") or ""
+    assert key
+    over = {"by": "all", "source": "visits_over", "row": key}
+    page.goto(city.page(**choices | over))
+    expect(panel.locator(".days table")).to_have_count(1)
+    expect(panel.locator(".scroll:not(.days) tbody tr")).to_have_count(50)
+    # Of a whole district the rows are a click away, and are compared there as well.
+    near = {name: value for name, value in choices.items() if name != "station"}
+    page.goto(city.page(**near | {"by": "unit"}))
+    figure(page, 0, "visits_before").click()
+    panel.locator("a", has_text="按驿站拆开看").click()
+    expect(page.locator("#by")).to_have_value("station")
+    expect(page.locator("#compare")).to_be_checked()
+    # Days to come: nothing is compared, and nothing is counted.
+    year = int(city.next_year[:4]) + 1
+    come = {"from": f"{year}-02-01", "to": f"{year}-02-08"}
+    page.goto(city.page(**choices | come))
+    figure(page, 0, "visits_before").click()
+    expect(panel).to_contain_text("没有一天可以比较")
+    expect(panel.locator(".days")).to_have_count(0)
+    picture(page, "reports-26-not-compared")
+
+
+def test_of_one_station_and_too_many_days_it_is_the_days_that_must_be_fewer(
+    city: City, desk: BrowserContext
+) -> None:
+    days = {"from": (date.fromisoformat(city.day) - timedelta(days=40)).isoformat()}
+    page = opened(desk, city, report="visits", by="station", to=city.after, **days)
+    figure(page, 0, "visits").click()
+    panel = page.locator("#source")
+    expect(panel).to_contain_text("明细行一次最多列 31 天。请选短一点的时间。")
+    expect(panel).not_to_contain_text("请先在表中选一个驿站")
+    picture(page, "reports-27-too-many-days")
+    page.goto(city.page(report="visits", by="all", to=city.after, **days))
+    figure(page, 0, "visits").click()
+    expect(panel).to_contain_text("请先在表中选一个驿站")
+
+
 @pytest.mark.parametrize("bucket", ["hour_of_day", "weekday", "day_class", "hour"])
 def test_a_station_is_cut_by_every_piece_of_time(
     city: City, desk: BrowserContext, bucket: str
@@ -622,6 +745,30 @@ def test_what_is_too_much_for_a_browser_is_offered_as_a_file(
     with page.expect_download() as downloading:
         page.click("#error button")
     assert downloading.value.suggested_filename.endswith(".csv")
+
+
+def test_of_too_many_rows_a_file_is_offered_and_how_many_it_may_have(
+    city: City, desk: BrowserContext
+) -> None:
+    page = opened(desk, city, report="visits", by="station", **city.that_day)
+    figure(page, 0, "visits").wait_for()
+
+    def refuse(route: Route) -> None:
+        said = "the report would have more than 20000 rows; ask for fewer days"
+        problem = {"code": "period_invalid", "title": "no", "detail": said}
+        route.fulfill(status=422, json=problem, content_type="application/problem+json")
+
+    page.route("**/v1/admin/reports/visits?*by=unit*", refuse)
+    page.route("**/v1/admin/reports/occupations?*", refuse)
+    page.select_option("#by", "unit")
+    error = page.locator("#error")
+    expect(error).to_contain_text(f"或直接下载 CSV（最多 {MOST_STREAMED // 10_000} 万行）")
+    expect(error.locator("button")).to_have_count(1)
+    page.click("#lang")
+    expect(error).to_contain_text(f"{MOST_STREAMED // 1_000_000} million rows at most")
+    page.click("[data-report=occupations]")
+    expect(error).to_contain_text("take the CSV")
+    expect(error.locator("button")).to_have_count(1)
 
 
 EVERY = (

@@ -166,8 +166,8 @@ def test_an_administrator_asks_what_longer_hours_had_brought_and_takes_it_away(
     expect(told.locator(".rows tbody tr th")).to_have_text(
         ["合计", re.compile("解放碑驿站"), re.compile("几江驿站")]
     )
-    assert cells(page, 1) == ["0", "2", "2", "0", "+2", "3", "1", "3", "1"]
-    assert cells(page, 2) == ["0", "0", "0", "0", "0", "0", "0", "0", "0"]
+    assert cells(page, 1) == ["0", "2", "2", "0", "+2", "3", "1", "3", "1", "100.0%"]
+    assert cells(page, 2) == ["0"] * 9 + ["100.0%"]
     expect(told).to_contain_text("驿站不开放")
     picture(page, "supposed-03-told")
     begun = {"csv": b"\xef\xbb\xbf", "xlsx": b"PK"}
@@ -220,6 +220,40 @@ def test_of_one_station_the_scans_are_listed_in_both_languages(
     assert not SNAKE.findall(own)
     assert "undefined" not in own
     picture(page, "supposed-05-english")
+
+
+def test_it_says_how_much_of_its_days_is_over_and_whether_holidays_are_known(
+    night: Night, desk: BrowserContext
+) -> None:
+    """Two days are over, today goes on, and tomorrow is to come; no calendar is imported."""
+    to = (date.fromisoformat(night.day) + timedelta(days=4)).isoformat()
+    page = opened(desk, night, to=to, by="day")
+    suppose_hours(page, "每天 06:00-22:00")
+    page.click("#supposed .go")
+    told = page.locator("#supposed .told")
+    over = "已结束 2 天，进行中 1 天，还没到 1 天；进行中的日子数字还会增加"
+    unknown = "有的年份还没有导入节假日"
+    expect(told).to_contain_text(f"{over}；{unknown}")
+    shares = [cells(page, row)[-1] for row in range(5)]
+    assert (shares[1], shares[2], shares[4]) == ("100.0%", "100.0%", "0.0%")
+    assert 50 <= float(shares[0].rstrip("%")) <= 75
+    # Nothing is known of tomorrow, which is not nought.
+    assert cells(page, 4)[:-1] == ["—"] * 9
+    picture(page, "supposed-09-not-over")
+    page.click("#lang")
+    expect(told).to_contain_text(
+        "2 over, 1 going on, 1 to come; figures of a day going on will grow"
+    )
+    expect(told).to_contain_text("holidays of a year are not imported yet")
+    picture(page, "supposed-10-not-over-english")
+    page.click("#lang")
+    # With other seats alone every scan keeps its mode: it does not matter.
+    page.select_option("#supposed-access_hours", "")
+    page.fill("#supposed-capacity", "3")
+    page.click("#supposed .go")
+    expect(told).to_contain_text("假设：每站座位数 3")
+    expect(told).to_contain_text(f"{over}。")
+    expect(told).not_to_contain_text(unknown)
 
 
 @pytest.mark.parametrize(

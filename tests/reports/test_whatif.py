@@ -400,6 +400,45 @@ CUTS = [
 ]
 
 
+async def test_who_scans_at_a_retired_station_is_in_its_row_as_in_the_totals(
+    runtime: Runtime, clock: Clock
+) -> None:
+    """Retired at noon, and on the day after its poster still hangs there."""
+    town = await town_of(runtime, clock).build()
+    clock.set(at_hour(12))
+    async with runtime.database.write() as tx:
+        station = await stations.get_station(tx, town.stations[0].id)
+        await stations.retire(tx, runtime.wakeups, station, actor=COMMAND_LINE, at=clock.now())
+    for worker in range(4):
+        clock.set(at_hour(32 + worker))
+        assert (await town.scans(worker, 0)).reason is Reason.DOOR_RETIRED
+    clock.set(at_hour(48))
+    async with runtime.database.read() as tx:
+        root = await tx.scalar(sa.select(Unit.id).where(Unit.parent_id.is_(None)))
+    assert root is not None
+    cut = {"bucket": Bucket.DAY, "roots": Roots(units=[root])}
+    terms = Terms(clock.now(), timedelta(days=180), timedelta(seconds=75))
+    for is_rolled_up in (False, True):
+        if is_rolled_up:
+            await roll_up(runtime.database, terms)
+        found = await town.asks(Supposition(), period=TWO_DAYS, **cut)
+        refused = {
+            (row.station, row.day): row.figures and row.figures.recorded.refused
+            for row in found.rows
+        }
+        next_day = FIRST + timedelta(days=1)
+        assert refused == {
+            ("CQ0", FIRST): 0,
+            ("CQ0", next_day): 4,
+            ("CQ1", FIRST): 0,
+            ("CQ1", next_day): 0,
+        }
+        assert found.totals.recorded.refused == 4
+    hourly = await town.asks(Supposition(), period=TWO_DAYS, **cut | {"bucket": Bucket.HOUR})
+    told = [row.figures and row.figures.recorded.refused for row in hourly.rows[24:48]]
+    assert told == [None] * 8 + [1] * 4 + [None] * 12
+
+
 async def test_its_rows_are_those_of_the_reports_and_the_recorded_is_what_these_count(
     runtime: Runtime, clock: Clock
 ) -> None:

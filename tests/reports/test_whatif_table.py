@@ -21,7 +21,7 @@ def row_of(name: str, figures: Figures | None) -> Row:
 
 
 def found(*rows: Row) -> WhatIf:
-    return WhatIf(rows, NIGHT, [], 12, 3, None, 0, None, None, Stays(0, 1), [])
+    return WhatIf(rows, NIGHT, [], 12, 3, None, 0, None, None, Stays(0, 1), [], None, 1.0)
 
 
 def read(*rows: Row) -> list[dict[str, str]]:

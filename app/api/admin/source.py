@@ -231,10 +231,12 @@ class SourceOut(Out):
     completeness: CompletenessOut
     counters: list[CounterOut]
     on_days: list[OnDaysOut]
-    """Of a figure beside the period before: what was counted on the days of each class."""
+    """Of a figure beside the period before: what was counted on the days of each class; with what
+    came before, on those of this period as well, to which it is weighed."""
     rollups: RollupsOut
     row_kind: Rows | None
     station: str | None
+    """Whose rows stand behind the figure; null: none do, or those of more than one station."""
     rows: (
         list[VisitRowOut]
         | list[DemandRowOut]
@@ -250,6 +252,7 @@ class SourceOut(Out):
         | list[HourRowOut]
         | None
     )
+    """null: there are none, or of more than one station, or of more than 31 days."""
     next: str | None
 
 
@@ -377,10 +380,10 @@ async def source_of(
         rows: PageOf[Any] | None = None
         its_station = cell.station_id or station
         if its_station is not None and made.rows is not None:
+            one = await get_station(tx, admin, its_station)
             if shown is None:
                 rows = PageOf([], None)
             elif may_list(shown):
-                one = await get_station(tx, admin, its_station)
                 rows = await behind(tx, shown, one, made, page, silence=silence)
     async with held.database.write() as tx:
         subject = Subject("report", report.value, unit_path=admin.unit_path)

@@ -39,7 +39,7 @@ from app.places.rules import CITY_ZONE, local_day, parse_hours
 from app.places.stations import StationNotFound
 from app.places.tables import OperatingModel
 from app.places.units import UnitNotFound
-from app.reports.answers import EMPTY_CELL, about_asked, local
+from app.reports.answers import CALENDAR_UNKNOWN, EMPTY_CELL, about_asked, local
 from app.reports.asked import Format, period_of, places_within
 from app.reports.rollup import retained_since
 from app.reports.rules import Bucket, By, Class, Completeness, completeness
@@ -156,11 +156,18 @@ class WhatIfOut(Out):
     stays: StaysOut
     assumes: list[AssumptionOut]
     completeness: CompletenessOut
+    known_share: float
+    """Of the time of all rows, what `known_share` of a row is of its own."""
+    calendar_known: bool | None
+    """Whether the calendar has every day, where rows are cut by `day_class` or modes are computed;
+    null: nothing in the answer depends on which days are holidays."""
     generated_at: datetime
 
 
 TOLD_BESIDE: Mapping[str, Any] = {
     "completeness": {"type": "object"},
+    "known_share": {"type": "number"},
+    "calendar_known": {"type": ["boolean", "null"]},
     "scans": {"type": "integer"},
     "scans_moved": {"type": "integer"},
     "without_mode": {"type": "integer"},
@@ -301,6 +308,7 @@ def about(asked: WhatIfIn, found: WhatIf, *, at: datetime) -> list[tuple[str, st
         ("假设 change", to_json(supposed).decode()),
         ("生成时间 generated_at", local(at)),
         ("完整度 completeness", f"{known.days_over}/{known.days_asked} 天已结束 days over"),
+        *([CALENDAR_UNKNOWN] if found.calendar_known is False else []),
         *((title, f"{count:,}") for title, count in counts.items() if count is not None),
         *((f"前提 {each}", " ".join(ASSUMPTIONS[each].values())) for each in found.assumes),
         EMPTY_CELL,

@@ -9,7 +9,7 @@ from app.reports.rules.arithmetic import (
     rate,
 )
 from app.reports.rules.branches import Branch, branches
-from app.reports.rules.slots import Bucket, By, Class, Slot, Slots, class_of, slots
+from app.reports.rules.slots import Bucket, By, Class, Slot, Slots, class_of, is_by_class, slots
 from app.reports.rules.spans import Grain, Run, Span, cover, runs, span_end, span_of
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "class_of",
     "completeness",
     "cover",
+    "is_by_class",
     "nearest_rank",
     "rate",
     "runs",

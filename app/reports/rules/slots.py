@@ -70,6 +70,11 @@ class Class(StrEnum):
     MAKEUP_WORKDAY = "makeup_workday"
 
 
+def is_by_class(by: By, bucket: Bucket | None) -> bool:
+    """Say whether rows are cut by what kind of days there are."""
+    return by is By.DAY_CLASS or bucket is Bucket.DAY_CLASS
+
+
 def class_of(calendar: Calendar, day: date) -> Class:
     """Say what kind of day it is."""
     special = calendar.day_class(day)
