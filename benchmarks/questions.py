@@ -102,7 +102,7 @@ def _more_cases(month: tuple[str, tuple[date, date]]) -> Sequence[Case]:
         _named(failed, "station", month, path_of("access/source", month[1], figure="failed")),
         Case("forecast: a station, 24 hours", "/v1/admin/stations/{station}/forecast"),
         Case("forecast: a district, 24 hours", "/v1/admin/units/{unit}/forecast"),
-        Case("feed: station_status of the city", "/v1/feed/station_status.json"),
+        Case("feed: station_status of the city, from memory", "/v1/feed/station_status.json"),
     ]
 
 

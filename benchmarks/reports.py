@@ -325,7 +325,7 @@ def _filling(one: Filled) -> Sequence[Line]:
         days, some, alone_s = one.alone
         lines.append(
             Line(
-                f"{one.name}: counting {days:,} station days, one process",
+                f"{one.name}: counting {days:,} station days, one process, without what is summed",
                 f"{some / alone_s:,.0f} visits/s, {1000 * alone_s / days:.2f} ms a station day",
                 "at least 2,000 visits/s",
             )
@@ -705,11 +705,12 @@ GROUP = Group(
 {DAYS} days of {STATIONS:,} stations by the product's own generator, at {FEW} and {MANY} visits per
 station and day (1 M, 10 M), counted by the product's own roll-up, with the clock at noon of
 {NOON:%Y-%m-%d}: so a year is the closed one before, of which the history has
-{DAYS - (NOON.day - 1)} days, and a month its last. A third history has the large one's density
-and the small one's visits. SQLite counts a part and is given the rest, for the same plan makes
-the same rows. Then real HTTP, one request after the other, in turn at the databases, each behind a
+{DAYS - (NOON.day - 1)} days, and a month its last; of the last 180 days, and of the {CSV_DAYS} of
+the CSV, those before the history have rows without data. A third history has the large one's
+density and the small one's visits. SQLite counts a part and is given the rest, for the same plan
+makes the same rows. Then real HTTP, one request after the other, in turn at the databases, each behind a
 server process of its own: p50 / p99 of up to {ASKED} questions, and how many times the small
-history's median the large one's is.
+history's median the large one's is. DuckDB is asked beside PostgreSQL alone.
 """,
     measure=measure,
     postgres={
