@@ -708,9 +708,9 @@ station and day (1 M, 10 M), counted by the product's own roll-up, with the cloc
 {DAYS - (NOON.day - 1)} days, and a month its last; of the last 180 days, and of the {CSV_DAYS} of
 the CSV, those before the history have rows without data. A third history has the large one's
 density and the small one's visits. SQLite counts a part and is given the rest, for the same plan
-makes the same rows. Then real HTTP, one request after the other, in turn at the databases, each behind a
-server process of its own: p50 / p99 of up to {ASKED} questions, and how many times the small
-history's median the large one's is. DuckDB is asked beside PostgreSQL alone.
+makes the same rows. Then real HTTP, one request after the other, in turn at the databases, each
+behind a server process of its own: p50 / p99 of up to {ASKED} questions, and how many times the
+small history's median the large one's is. DuckDB is asked beside PostgreSQL alone.
 """,
     measure=measure,
     postgres={
