@@ -9,8 +9,9 @@ import pytest
 
 from app.reports import chinese
 from app.reports.asked import COLUMNS, Report
-from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, field_of, page
+from app.reports.catalogue import FORMULAS, FORMULAS_OF, described, field_of
 from app.reports.export import TITLES
+from app.reports.printed import page
 from app.reports.ranking import Ranked
 from app.reports.rules import Bucket
 from tests.api.test_admin_reports import City
@@ -97,7 +98,7 @@ def test_the_sides_of_what_is_ranked_are_said_by_the_fields_that_they_are() -> N
 
 
 def test_the_page_is_up_to_date() -> None:
-    """If this fails: python -m app.reports.catalogue > docs/reports.md"""
+    """If this fails: python -m app.reports.printed > docs/reports.md"""
     assert PAGE.read_text("utf-8") == page()
 
 
