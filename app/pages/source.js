@@ -21,7 +21,9 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
       var field = fields.filter(function (one) { return one.name === name; })[0];
       if (!field) { return name; }
       var unit = figures.measure(field);
-      return figures.title(field) + ' ' + figures.cell(field, row).text + (unit ? ' ' + unit : '');
+      /* Of a ranking's sides the word stands before them already. */
+      var isSide = name === 'numerator' || name === 'denominator';
+      return (isSide ? '' : figures.title(field) + ' ') + figures.cell(field, row).text + (unit ? ' ' + unit : '');
     });
   }
   function counterName(name) {
