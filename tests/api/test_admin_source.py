@@ -170,21 +170,24 @@ async def test_a_controller_that_is_silent_now_is_among_the_silences(
     await heard(runtime, place, since)
     await held(runtime, place, (0, 23, Kind.SCAN, Because.WEEKLY))
     await rolled(runtime)
-    for figure in ("controller_uptime", "online_hours", "reported_share"):
+    for figure in ("controller_uptime", "reported_share"):
         found = await asks(client, place, "promise", figure)
         assert found["value"] == 0.0
         (row,) = found["rows"]
         assert (row["id"], row["until_at"]) == (str(place.box), None)
         assert datetime.fromisoformat(row["from_at"]) == since
+    # Of time in which it was commissioned and not heard, hours tell: of each as it was counted.
+    hours = (await asks(client, place, "promise", "online_hours"))["rows"]
+    assert {(row["commissioned_ms"], row["online_ms"]) for row in hours} == {(3_600_000, 0)}
     # It is not over, so it is no outage that ended; and before it began there was none.
     assert (await asks(client, place, "promise", "outages"))["rows"] == []
     before = {"from": "2026-11-10", "to": "2026-11-11"}
-    assert (await asks(client, place, "promise", "online_hours", **before))["rows"] == []
+    assert (await asks(client, place, "promise", "controller_uptime", **before))["rows"] == []
     # Of one that was heard just now nothing is told: it may be silent for so long.
     await heard(runtime, place, NIGHT - timedelta(seconds=75))
-    assert (await asks(client, place, "promise", "online_hours"))["rows"] == []
+    assert (await asks(client, place, "promise", "controller_uptime"))["rows"] == []
     await heard(runtime, place, NIGHT - timedelta(seconds=76))
-    assert len((await asks(client, place, "promise", "online_hours"))["rows"]) == 1
+    assert len((await asks(client, place, "promise", "controller_uptime"))["rows"]) == 1
 
 
 async def test_refused_scans_say_which_of_them_are_one_demand_and_whether_it_was_met(
