@@ -42,6 +42,7 @@ PURE_EXTRA = {
     "doors/tokens.py": {"jwt", "cryptography"},
     "people/phones.py": {"cryptography", "phonenumbers"},
     "places/coordinates.py": set(),
+    "reports/rules/comparison.py": {"numpy"},
     "reports/rules/suppression.py": {"numpy"},
 }
 """Pure modules that are not called rules, or compute with more; what they may import besides."""

@@ -39,10 +39,6 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
     return figures.grouped(counter.sum, 0);
   }
   function isTime(name) { return /_ms$/.test(name) && name !== 'decide_ms'; }
-  function rowName(name) {
-    if (window.VALUES.row[name]) { return figures.word('row', name); }
-    return figures.word('counter', name) + (isTime(name) ? ' (' + figures.unit({ unit: 'hours' }) + ')' : '');
-  }
   /* Of which days a figure is that stands beside the period before. */
   function which(field) { return { _over: 'daysOver', _before: 'before', _change: 'bothPeriods' }[field.ending]; }
   function line(heads, name, texts) {
@@ -195,7 +191,7 @@ window.yizhanSource = function (box, figures, t, call, problem, acts) {
       if (!source.rows.length && !source.next) { rows.appendChild(made('p', t('rowsEmpty'))); return; }
       var names = Object.keys(source.rows[0]).filter(function (name) { return name !== 'id' && name !== 'facility_id'; }).concat(['id']);
       var grid = made('table'), head = made('tr'), scroller = made('div', undefined, 'scroll');
-      names.forEach(function (name) { var th = made('th', name === 'id' ? 'id' : rowName(name)); th.scope = 'col'; head.appendChild(th); });
+      names.forEach(function (name) { var th = made('th', name === 'id' ? 'id' : figures.word('row', name)); th.scope = 'col'; head.appendChild(th); });
       var thead = made('thead'), tbody = made('tbody');
       thead.appendChild(head);
       grid.appendChild(thead);
