@@ -6,7 +6,7 @@ told, though none of that time is missing where nothing happened.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.types import Instant, table_of
 from app.places.rules import local_day
 from app.places.tables import Station
-from app.reports.rules import By, Grain
+from app.reports.rules import By, Grain, Period
 from app.reports.rules.counters import ALL_DAY, QUARTERS
 from app.reports.rules.day import ms_of, quarter_edges
 from app.reports.scope import Scope
@@ -92,28 +92,37 @@ async def afterwards(tx: AsyncSession, scope: Scope, until: datetime) -> Afterwa
     return Afterwards(there, days, list(gone))
 
 
-async def _days(
-    tx: AsyncSession, scope: Scope, retired: dict[uuid.UUID, Any], until: datetime
-) -> Sequence[After]:
-    c, period = _ROLLUP.c, scope.period
-    since = {row.id: local_day(row.retired_at, row.timezone) for row in retired.values()}
-    within = {id: day for id, day in since.items() if day > period.from_day}
-    first: Any = period.from_day
-    if within:
-        first = sa.case(within, value=c.place_id, else_=first)
-    query = sa.select(c.place_id, c.from_day, c.hours).where(
-        c.place_id.in_(scope.stations.where(Station.retired_at.is_not(None))),
+NAMED_AT_ONCE = 500
+"""Stations that one statement names, each twice."""
+
+
+def _of_days(since: Mapping[uuid.UUID, date], period: Period) -> sa.Select[Any]:
+    """Select the days of stations from those on on which they were retired."""
+    c, columns = _ROLLUP.c, (sa.column("id", sa.Uuid()), sa.column("day", sa.Date()))
+    first = [(id, max(day, period.from_day)) for id, day in since.items()]
+    gone = sa.values(*columns, name="gone").data(first).cte()
+    return sa.select(c.place_id, c.from_day, c.hours).where(
+        c.place_id == gone.c.id,
         c.grain == Grain.DAY,
-        c.from_day >= first,
+        c.from_day >= gone.c.day,
         c.from_day < period.to_day,
         c.hours != b"",
     )
+
+
+async def _days(
+    tx: AsyncSession, scope: Scope, retired: dict[uuid.UUID, Any], until: datetime
+) -> Sequence[After]:
+    since = {row.id: local_day(row.retired_at, row.timezone) for row in retired.values()}
+    lines: list[Any] = []
+    # By their names: else the days of every station would be looked through.
+    for start in range(0, len(since), NAMED_AT_ONCE):
+        some = dict(list(since.items())[start : start + NAMED_AT_ONCE])
+        lines += await tx.execute(_of_days(some, scope.period))
     found: list[After] = []
     until_ms = ms_of(until)
-    for place, day, data in await tx.execute(query):
-        row = retired.get(place)
-        if row is None or day < since[place]:
-            continue
+    for place, day, data in lines:
+        row = retired[place]
         edges, retired_ms = quarter_edges(row.timezone, day), ms_of(row.retired_at)
         hours = set()
         for hour in hours_in(data):
