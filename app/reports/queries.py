@@ -242,8 +242,9 @@ async def streamed(
     while left:
         part = left.pop()  # It remembers what is known of its rows, and is done with.
         async with read_tx() as tx:
-            columns = await part_columns(tx, part, report)
-        yield columns
+            standing, sums = await _known_of(tx, part, report)
+        # Nothing is held while it is computed.
+        yield await asyncio.to_thread(report.columns, part, sums, standing)
 
 
 def _named(part: Part, sums: Sums) -> list[Column]:
