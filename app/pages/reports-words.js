@@ -131,7 +131,8 @@ window.VALUES = {
     not_counted_yet: ['门敞开着，或刚才敞开过，而这样的日子还没有统计够 4 天，不知道进门的人有多少会扫码。', 'The door stands open, or did just now, and fewer than 4 such days are counted yet: how many of those who come in scan is not known.']
   },
   unexpected_because: {
-    few_days: ['有的小时：同类日子还不足 4 天，无法预计。过几天再看。', 'Of some hours there are fewer than 4 days like these yet, so nothing can be expected. Look again in some days.'],
+    closed: ['有的小时：驿站不开放。', 'In some hours the station is closed.'],
+    few_days: ['有的小时：这时开放的同类日子还不足 4 天，无法预计。过几天再看。', 'Of some hours there are fewer than 4 days like these yet on which it was open then, so nothing can be expected. Look again in some days.'],
     hardly_counted: ['有的小时：门敞开着，而在这样的日子进门的人很少扫码，无法预计。', 'In some hours the door stands open, and on such days few of those who come in scan: nothing can be expected.'],
     not_counted_yet: ['有的小时：门敞开着，而这样的日子还没有统计够 4 天，不知道进门的人有多少会扫码。', 'In some hours the door stands open, and fewer than 4 such days are counted yet: how many of those who come in scan is not known.'],
     few_stations: ['有的小时：知道平时有多少人的驿站不到一半，无法预计。', 'In some hours it is known of less than half of the stations what is usual: nothing can be expected.']

@@ -23,7 +23,9 @@ from app.reports.rules.counters import HOURS, QUARTERS, C
 from app.reports.tables import Rollup
 from app.usual.rules import (
     HOURS_OF_DAY,
+    K_PUBLIC,
     HourOf,
+    Means,
     UsualClass,
     class_of,
     free_coverage,
@@ -37,8 +39,10 @@ from app.usual.rules import (
     quarter_means,
     unscanned_because,
     usual_levels,
+    workers_by_hour,
 )
 from app.usual.tables import UsualProfile
+from app.visits.rules import Level
 from app.visits.tables import Visit
 
 AT_ONCE = 100
@@ -46,7 +50,15 @@ AT_ONCE = 100
 
 QUARTERS_OF_DAY = HOURS_OF_DAY * QUARTERS
 
-_OTHERS = (C.COMMISSIONED_MS, C.ONLINE_MS, C.STAFFED_MS, C.VISITS_FREE)
+_OTHERS = (
+    C.COMMISSIONED_MS,
+    C.ONLINE_MS,
+    C.STAFFED_MS,
+    C.VISITS_FREE,
+    C.RECORDED_MS,
+    C.OPEN_MS,
+)
+"""In the order of the fields of an hour."""
 _COUNTERS = ((C.QUARTER, C.QUARTER + QUARTERS), *((one, one + 1) for one in _OTHERS))
 
 
@@ -90,9 +102,11 @@ async def make(database: Database, calendar: Calendar, *, at: datetime) -> int:
         some = {row.id: row.capacity for row in stations[start : start + AT_ONCE]}
         async with database.read() as tx:
             rows = await _rolled(tx, some, days)
-            callers = [await _callers(tx, some, basis.weeks) for basis in bases]
         # Beside the loop that doors wait on.
-        made = await asyncio.to_thread(_profiles, some, rows, bases, callers, at)
+        drafts = await asyncio.to_thread(_drafts, some, rows, bases)
+        async with database.read() as tx:
+            workers = await _workers(tx, some, bases, drafts)
+        made = [one.row(of, at) for one, of in zip(drafts, workers, strict=True)]
         async with database.write() as tx:
             insert = upsert(tx, UsualProfile)
             keys = ("station_id", "day_class")
@@ -113,25 +127,132 @@ async def _rolled(
     return found
 
 
-Callers = Mapping[uuid.UUID, Mapping[int, int]]
-"""Distinct workers of a station by the hour in which they came."""
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A station's profile of a class, before it is known which hours the public may see."""
+
+    station_id: uuid.UUID
+    basis: _Basis
+    weeks: Mapping[date, Means]
+    """Means by hour of the days behind the levels."""
+    levels: Sequence[Level | None]
+    values: Mapping[str, Any]
+    """The rest of its row."""
+
+    def is_doubtful(self, workers: Mapping[int, int]) -> bool:
+        """Whether enough of so many workers may have come on days of which an hour is not known."""
+        are_all = len(self.weeks) == len(self.basis.weeks)
+        return any(
+            level is not None
+            and workers.get(hour, 0) >= K_PUBLIC
+            and (not are_all or any(day[hour] is None for day in self.weeks.values()))
+            for hour, level in enumerate(self.levels)
+        )
+
+    def row(self, workers: Mapping[int, int], at: datetime) -> dict[str, Any]:
+        """Give its row. What nobody may see is not kept either."""
+        hidden = hidden_hours(self.levels, workers)
+        levels = [None if hour in hidden else level for hour, level in enumerate(self.levels)]
+        return {
+            "station_id": self.station_id,
+            "day_class": self.basis.day_class,
+            "levels": levels,
+            "hidden_hours": hidden,
+            **self.values,
+            "made_at": at,
+        }
+
+
+def _drafts(
+    stations: Mapping[uuid.UUID, int],
+    rows: Mapping[uuid.UUID, Sequence[Any]],
+    bases: Sequence[_Basis],
+) -> Sequence[_Draft]:
+    return [
+        _draft(station, capacity, basis, hours)
+        for station, capacity in stations.items()
+        for hours in [_hours_by_day(rows.get(station, ()))]
+        for basis in bases
+    ]
+
+
+def _hours_by_day(rows: Sequence[Any]) -> Mapping[date, Sequence[HourOf]]:
+    days = hours_of([row.hours for row in rows])
+    return dict(zip((row.from_day for row in rows), days, strict=True))
+
+
+def _draft(
+    station_id: uuid.UUID, capacity: int, basis: _Basis, hours: Mapping[date, Sequence[HourOf]]
+) -> _Draft:
+    like = [hours.get(day) for day in basis.like]
+    coverage = free_coverage(like)
+    is_scanned = unscanned_because(coverage) is None
+
+    def means(day: Sequence[HourOf], *, has_closed: bool = False) -> Means:
+        return quarter_means(day, is_scanned=is_scanned, has_closed=has_closed)
+
+    weeks = {day: hour_means(means(hours[day])) for day in basis.weeks if day in hours}
+    usual = [None if day is None else means(day) for day in like]
+    # In a unit's sum a station that is closed has nobody inside, and that is known.
+    whole = [None if day is None else means(day, has_closed=True) for day in like]
+    are_known = hours_with_all(medians(whole, QUARTERS_OF_DAY))
+    values = {
+        "days": len(weeks),
+        "medians": list(medians(usual, QUARTERS_OF_DAY)),
+        "median_days": list(known_days(usual, QUARTERS_OF_DAY)),
+        "known_hours": sum(is_known << hour for hour, is_known in enumerate(are_known)),
+        "free_coverage": coverage,
+    }
+    levels = usual_levels(list(weeks.values()), capacity)
+    return _Draft(station_id, basis, weeks, levels, values)
+
+
+async def _workers(
+    tx: AsyncSession,
+    stations: Collection[uuid.UUID],
+    bases: Sequence[_Basis],
+    drafts: Sequence[_Draft],
+) -> Sequence[Mapping[int, int]]:
+    """Count the distinct workers of each hour behind each draft.
+
+    Where an hour is not known on some of the days, and enough workers came for it to be told, they
+    are read one by one, to see on which days they came.
+    """
+    counted = {basis.day_class: await _callers(tx, stations, basis.weeks) for basis in bases}
+    found = [counted[one.basis.day_class].get(one.station_id, {}) for one in drafts]
+    doubtful = {
+        number
+        for number, (one, workers) in enumerate(zip(drafts, found, strict=True))
+        if one.is_doubtful(workers)
+    }
+    if doubtful:
+        days = {day for number in doubtful for day in drafts[number].weeks}
+        came = await _came(tx, {drafts[number].station_id for number in doubtful}, days)
+        for number in doubtful:
+            one = drafts[number]
+            found[number] = workers_by_hour(came.get(one.station_id, ()), one.weeks)
+    return found
+
+
+def _of_workers(stations: Collection[uuid.UUID], days: Collection[date]) -> Sequence[Any]:
+    return (
+        Visit.station_id.in_(stations),
+        Visit.local_day.in_(days),
+        Visit.voided_at.is_(None),
+    )
 
 
 async def _callers(
     tx: AsyncSession, stations: Collection[uuid.UUID], days: Collection[date]
-) -> Callers:
-    """Count the distinct workers who came in each hour over some days.
+) -> Mapping[uuid.UUID, Mapping[int, int]]:
+    """Count the distinct workers who came in each hour over some days, by station.
 
     Those without consent, or erased since, cannot be told apart and count for none; who came in an
-    hour before and stayed counts there. So there are never fewer behind an hour than is said.
+    hour before and stayed counts there.
     """
     query = (
         sa.select(Visit.station_id, Visit.local_hour, sa.func.count(Visit.worker_id.distinct()))
-        .where(
-            Visit.station_id.in_(stations),
-            Visit.local_day.in_(days),
-            Visit.voided_at.is_(None),
-        )
+        .where(*_of_workers(stations, days))
         .group_by(Visit.station_id, Visit.local_hour)
     )
     found: defaultdict[uuid.UUID, dict[int, int]] = defaultdict(dict)
@@ -140,58 +261,18 @@ async def _callers(
     return found
 
 
-def _profiles(
-    stations: Mapping[uuid.UUID, int],
-    rows: Mapping[uuid.UUID, Sequence[Any]],
-    bases: Sequence[_Basis],
-    callers: Sequence[Callers],
-    at: datetime,
-) -> list[dict[str, Any]]:
-    return [
-        {"station_id": station, "made_at": at} | profile
-        for station, capacity in stations.items()
-        for profile in _of_station(
-            capacity, rows.get(station, ()), bases, [some.get(station, {}) for some in callers]
-        )
-    ]
-
-
-def _of_station(
-    capacity: int,
-    rows: Sequence[Any],
-    bases: Sequence[_Basis],
-    callers: Sequence[Mapping[int, int]],
-) -> list[dict[str, Any]]:
-    days = hours_of([row.hours for row in rows])
-    hours = dict(zip((row.from_day for row in rows), days, strict=True))
-    all_of, apart = (
-        {day: quarter_means(some, is_scanned=is_scanned) for day, some in hours.items()}
-        for is_scanned in (True, False)
+async def _came(
+    tx: AsyncSession, stations: Collection[uuid.UUID], days: Collection[date]
+) -> Mapping[uuid.UUID, Sequence[tuple[date, int, uuid.UUID]]]:
+    """Say who came on which day and in which hour, by station."""
+    query = (
+        sa.select(Visit.station_id, Visit.local_day, Visit.local_hour, Visit.worker_id)
+        .where(*_of_workers(stations, days), Visit.worker_id.is_not(None))
+        .distinct()
     )
-    found = []
-    for basis, workers in zip(bases, callers, strict=True):
-        coverage = free_coverage([hours.get(day) for day in basis.like])
-        by_day = apart if unscanned_because(coverage) else all_of
-        weeks = [by_day[day] for day in basis.weeks if day in by_day]
-        levels = usual_levels([hour_means(quarters) for quarters in weeks], capacity)
-        hidden = hidden_hours(levels, workers)
-        like = [by_day.get(day) for day in basis.like]
-        usual = medians(like, QUARTERS_OF_DAY)
-        found.append(
-            {
-                "day_class": basis.day_class,
-                # What nobody may see is not kept either.
-                "levels": [None if hour in hidden else level for hour, level in enumerate(levels)],
-                "hidden_hours": hidden,
-                "days": len(by_day.keys() & set(basis.weeks)),
-                "medians": list(usual),
-                "median_days": list(known_days(like, QUARTERS_OF_DAY)),
-                "known_hours": sum(
-                    is_known << hour for hour, is_known in enumerate(hours_with_all(usual))
-                ),
-                "free_coverage": coverage,
-            }
-        )
+    found: defaultdict[uuid.UUID, list[tuple[date, int, uuid.UUID]]] = defaultdict(list)
+    for station, day, hour, worker in await tx.execute(query):
+        found[station].append((day, hour, worker))
     return found
 
 

@@ -7,7 +7,7 @@ What is now is said beside it, and only where it is known (law 16).
 """
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -89,6 +89,15 @@ class HourOf:
     """Of the hour, the time in free mode."""
     free_visits: int = 0
     """Visits that began in it."""
+    recorded_ms: int = 0
+    """Of the hour, the time of which it is recorded what held."""
+    open_ms: int = 0
+    """Of that, the time in which one could come in: through an open door, or by a scan."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nobody could come in all the while: of a unit, to none of its stations."""
+        return self.recorded_ms > 0 and self.open_ms == 0
 
     @property
     def is_known(self) -> bool:
@@ -109,15 +118,24 @@ Means = Sequence[float | None]
 """Means of persons inside, by quarter or hour of a day; None where it is not known."""
 
 
-def quarter_means(hours: Sequence[HourOf], *, is_scanned: bool = True) -> Means:
+def quarter_means(
+    hours: Sequence[HourOf], *, is_scanned: bool = True, has_closed: bool = False
+) -> Means:
     """Give the mean of persons inside of each quarter hour of a day.
 
     `is_scanned` says whether enough of those scan on such days who come in through an open door:
-    else an hour that was mostly free is not known.
+    else an hour that was mostly free is not known. Hours in which nobody could come in are left out
+    but where `has_closed`: a station that was closed for a fortnight, or on Sundays, is no measure
+    for itself when it is open. Of a unit's sum the stations that are closed are a part.
     """
+
+    def is_told(hour: HourOf) -> bool:
+        is_counted = hour.is_known and (is_scanned or not hour.is_mostly_free)
+        return is_counted and (has_closed or not hour.is_closed)
+
     return [
-        ms / _QUARTER_MS if hour.is_known and (is_scanned or not hour.is_mostly_free) else None
-        for hour in hours
+        ms / _QUARTER_MS if told else None
+        for hour, told in zip(hours, map(is_told, hours), strict=True)
         for ms in hour.quarters_ms
     ]
 
@@ -168,6 +186,22 @@ def usual_levels(days: Sequence[Means | None], capacity: int) -> Sequence[Level 
         is_enough = len(values) >= FEWEST
         found.append(level(statistics.fmean(values), capacity) if is_enough else None)
     return found
+
+
+def workers_by_hour(
+    came: Iterable[tuple[date, int, Hashable]], days: Mapping[date, Means]
+) -> Mapping[int, int]:
+    """Count the distinct workers of each hour over the days on which it is known.
+
+    `came` says on which day and in which hour which worker came; `days` has means by hour. Who came
+    on other days stands behind no level: ten who came while nothing was known of the hour do not
+    hide the one who comes since.
+    """
+    found: dict[int, set[Hashable]] = {}
+    for day, hour, worker in came:
+        if day in days and days[day][hour] is not None:
+            found.setdefault(hour, set()).add(worker)
+    return {hour: len(workers) for hour, workers in found.items()}
 
 
 def hidden_hours(levels: Sequence[Level | None], workers: Mapping[int, int]) -> Sequence[int]:
@@ -305,8 +339,10 @@ def expected(values: Sequence[float]) -> Expected | None:
 class Unexpected(StrEnum):
     """Why nobody can say what is to be expected; closed, and stable in the API."""
 
+    CLOSED = "closed"
+    """Of a station: nobody may come in then, as its hours and what replaces them say now."""
     FEW_DAYS = "few_days"
-    """Fewer than four like days are known."""
+    """Fewer than four like days are known on which it was open then."""
     HARDLY_COUNTED = "hardly_counted"
     """The door stands open then, and on such days too few of those who come scan."""
     NOT_COUNTED_YET = "not_counted_yet"
@@ -327,10 +363,14 @@ class Past:
         is known on days of a class. Of a unit no day tells that: one of them may scan for all."""
         self.shares = shares
         self._hours = hours
-        self._all = {day: hour_means(quarter_means(some)) for day, some in hours.items()}
-        self._apart = {
-            day: hour_means(quarter_means(some, is_scanned=False)) for day, some in hours.items()
-        }
+        has_closed = shares is not None
+        self._all, self._apart = (
+            {
+                day: hour_means(quarter_means(some, is_scanned=is_scanned, has_closed=has_closed))
+                for day, some in hours.items()
+            }
+            for is_scanned in (True, False)
+        )
 
     def means(self, like: Sequence[date]) -> Mapping[date, Means]:
         """Give the means of the days by hour, as far as what is counted on like days is enough."""

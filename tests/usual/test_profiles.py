@@ -11,9 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import jobs
+from app.audit import COMMAND_LINE
 from app.db.upsert import upsert
 from app.people.rules import Role
-from app.places.rules import Kind
+from app.places.rules import ChangeKind, Kind, Tier
+from app.places.stations import Wanted, add_change
 from app.places.tables import Station, Unit
 from app.reports import vectors
 from app.reports.changes import CLOSED, move
@@ -431,6 +433,93 @@ async def test_an_open_door_that_nobody_scans_at_is_not_forecast_to_be_empty(
             kept = await tx.get_one(UsualProfile, (station.id, "workday"))
             assert (kept.medians[8 * 4], kept.medians[18 * 4]) == (usual, 0)
             assert kept.levels[8] is None
+
+
+HOUR_MS = 3_600_000
+
+
+def inside_while(persons: float, *, is_open: bool) -> dict[int, int]:
+    """Give the counters of an hour of which it is recorded what held."""
+    held = {C.RECORDED_MS: HOUR_MS, C.OPEN_MS: HOUR_MS if is_open else 0}
+    quarters = {C.QUARTER + number: round(persons * 900_000) for number in range(QUARTERS)}
+    return held | quarters
+
+
+async def test_a_fortnight_in_which_it_was_closed_is_no_measure_for_when_it_is_open(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Of the last eight workdays, the first of which is the 11th, it was closed on three."""
+    closed = {date(2026, 11, 16) + timedelta(days=number) for number in range(3)}
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        station = await a_station(tx, at=early)
+        ten = [await a_worker(tx, runtime, at=early) for _ in range(10)]
+        for number in range(1, 60):
+            day = TODAY - timedelta(days=number)
+            is_open = day not in closed
+            hour = inside_while(12 if is_open else 0, is_open=is_open)
+            never = inside_while(0, is_open=False)
+            await counted(tx, station, day, {3: never, 22: hour, 23: hour})
+        await came(tx, station, 23, ten, day=FRIDAY)
+        admin = await an_admin(tx, at=runtime.now())
+    await make(runtime)
+    path = f"/v1/admin/stations/{station.id}"
+    found = await told(client, f"{path}/occupancy", admin)
+    assert (found["usual"]["median"], found["usual"]["days"]) == (12, 5)
+
+    async def ahead() -> dict[str, tuple[Any, ...]]:
+        hours = (await told(client, f"{path}/forecast", admin))["hours"]
+        names = ("persons", "values", "unexpected_because")
+        return {hour["from"][11:13]: tuple(hour[name] for name in names) for hour in hours}
+
+    found = await ahead()
+    assert (found["15"], found["14"]) == ((12, 5, None), (12, 5, None))
+    # Nobody knows what comes at three, when it has never been open, if it is tomorrow.
+    assert found["19"] == (None, 0, "few_days")
+    # At three it is always closed: that is no quiet hour, and none that hides whoever comes.
+    usual = (await client.get(f"/v1/stations/{station.code}")).json()["usual"]
+    assert (usual["levels"][23], usual["levels"][3]) == ("较多", None)
+    assert 3 not in usual["hidden_hours"]
+
+    # It is closed from 23:50 to 22:30: half an hour of the last hour is open.
+    clock.advance(10 * 60)
+    async with runtime.database.write() as tx:
+        until = runtime.now() + timedelta(hours=22, minutes=40)
+        wanted = Wanted(ChangeKind.CLOSED, runtime.now(), until, "停电")
+        site = await tx.get_one(Station, station.id)
+        terms = {"actor": COMMAND_LINE, "at": runtime.now()}
+        await add_change(tx, runtime.wakeups, site, Tier.EXCEPTION, wanted, **terms)
+    found = await ahead()
+    assert found.pop("14") == (12, 5, None)
+    # The hour that has begun was open for a while.
+    assert found.pop("15") == (12, 5, None)
+    assert {because for *_, because in found.values()} == {"closed"}
+    assert {persons for persons, *_ in found.values()} == {None}
+
+
+async def test_ten_who_came_while_nothing_was_known_do_not_show_the_one_who_comes_since(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    """For weeks the link of the controller was down, and twelve came in by passes."""
+    silent = {C.COMMISSIONED_MS: HOUR_MS}
+    heard = silent | {C.ONLINE_MS: HOUR_MS}
+    async with runtime.database.write() as tx:
+        early = runtime.now() - timedelta(days=100)
+        lonely, lively = [await a_station(tx, at=early, capacity=4) for _ in range(2)]
+        workers = [await a_worker(tx, runtime, at=early) for _ in range(12)]
+        for station in (lonely, lively):
+            for number in range(1, 57):
+                day = TODAY - timedelta(days=number)
+                counters = inside_while(3, is_open=True) | (heard if number < 15 else silent)
+                await counted(tx, station, day, {20: counters})
+            await came(tx, station, 20, workers, day=FRIDAY - timedelta(days=28))
+        await came(tx, lonely, 20, workers[:1], day=FRIDAY)
+        await came(tx, lively, 20, workers[:9], day=FRIDAY)
+        await came(tx, lively, 20, workers[9:10], day=FRIDAY - timedelta(days=1))
+    await make(runtime)
+    found = [(await client.get(f"/v1/stations/{one.code}")).json() for one in (lonely, lively)]
+    assert [one["usual"]["levels"][20] for one in found] == [None, "较多"]
+    assert [20 in one["usual"]["hidden_hours"] for one in found] == [True, False]
 
 
 async def test_a_forecast_of_fewer_than_four_days_is_null(

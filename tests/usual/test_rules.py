@@ -46,6 +46,7 @@ from app.usual.rules import (
     quarter_means,
     unknown_because,
     usual_levels,
+    workers_by_hour,
 )
 from app.visits.rules import Level
 from tests.support.worlds import DAY_AND_NIGHT, OFFICE_HOURS
@@ -129,6 +130,25 @@ def test_an_hour_of_an_open_door_is_known_only_where_enough_scan() -> None:
     assert quarter_means([free, half], is_scanned=False) == [None] * 4 + [1, 0, 0, 0]
     assert quarter_means([free], is_scanned=True) == [1, 0, 0, 0]
     assert hours_with_all([1.0, 0.0, None, 1.0, 0.0, 0.0, 0.0, 0.0]) == [False, True]
+
+
+def test_an_hour_in_which_nobody_could_come_in_is_no_measure_of_one_that_is_open() -> None:
+    """In a unit's sum it is: nobody is inside there."""
+    hour = 3_600_000
+    closed = HourOf([0] * 4, recorded_ms=hour)
+    opened = HourOf([900_000] * 4, recorded_ms=hour, open_ms=1)
+    of_older_sums = HourOf([0] * 4)
+    assert quarter_means([closed, opened, of_older_sums]) == [None] * 4 + [1] * 4 + [0] * 4
+    assert quarter_means([closed], has_closed=True) == [0] * 4
+    days = {TODAY - timedelta(days=one): [closed if one % 2 else opened] * 24 for one in (1, 2, 3)}
+    assert backtest(Past(days), CALENDAR, TODAY).hours == 0
+
+
+def test_workers_count_who_came_on_days_on_which_the_hour_is_known() -> None:
+    one, two = TODAY - timedelta(days=1), TODAY - timedelta(days=2)
+    days: dict[date, Means] = {one: [1.0, None], two: [None, 2.0]}
+    came = [(one, 0, "a"), (one, 0, "b"), (two, 0, "c"), (two, 1, "a"), (TODAY, 1, "b")]
+    assert workers_by_hour(came, days) == {0: 2, 1: 1}
 
 
 def test_a_quarter_has_the_median_of_the_days_on_which_it_is_known() -> None:

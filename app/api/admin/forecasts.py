@@ -14,7 +14,6 @@ from app.api.shapes import Out
 from app.people.admins import SignedInAdmin, get_station, visible_units
 from app.people.rules import Permission
 from app.places import units
-from app.places.rules import CITY_ZONE
 from app.places.stations import StationNotFound
 from app.places.units import UnitNotFound
 from app.usual import forecasts
@@ -92,7 +91,7 @@ async def station_forecast(
     """Forecast the persons inside a station for 24 hours."""
     station = await get_station(tx, admin, station_id)
     calendar = (await held.calendar.fresh(held.database)).current
-    found = await forecasts.outlook(tx, station.id, calendar, timezone=station.timezone, at=at)
+    found = await forecasts.of_station(tx, station, calendar, at=at)
     return _told(found, at)
 
 
@@ -105,7 +104,5 @@ async def unit_forecast(unit_id: uuid.UUID, tx: ReadTx, admin: Reader, held: Hel
     """Forecast the persons inside all stations of a unit's branch for 24 hours."""
     unit = await units.get_unit(tx, unit_id, within=visible_units(admin))
     calendar = (await held.calendar.fresh(held.database)).current
-    found = await forecasts.outlook(
-        tx, unit.id, calendar, timezone=CITY_ZONE, at=at, unit_path=unit.path
-    )
+    found = await forecasts.of_unit(tx, unit, calendar, at=at)
     return _told(found, at)
