@@ -114,6 +114,7 @@ def _facts(asked: WhatIfIn, found: WhatIf, *, at: datetime) -> Iterator[str]:
     if found.without_station is not None:
         yield f"without_station: {found.without_station:,}"
     yield f"newly_let_in: {totals.newly_let_in:,}"
+    yield f"newly_let_in_again: {totals.newly_let_in_again:,}"
     yield f"newly_turned_away: {totals.newly_turned_away:,}"
     if found.amended_since is not None:
         yield f"amended_since: {found.amended_since:,}"

@@ -9,7 +9,7 @@
     compute: '推算', stop: '停止', computing: '正在推算…已用 {time}。全市一个月要几分钟；请不要关闭页面。', stopped: '已停止，没有结果。',
     nothingSupposed: '请至少改一项：开放时间、座位数、最长停留，或勾选一项。', badHours: '{field}：看不懂“{part}”。请照例子写，如“周一至周五 07:00-22:00”。', badTime: '{field}：“{part}”不是一段时间。小时为 00–24，开始和结束不能相同。', overlapHours: '{field}：{day}的时段互相重叠。', twiceHours: '{field}：“{part}”写了两次。',
     badSeats: '每站座位数请填 1 到 10000 的整数。', badStay: '最长停留请填 5 到 1440 的整数（分钟）。', refusedBecause: '{field}：{why}', cannotSuppose: '这样的假设不能推算：{why}',
-    scansReplayed: '重新判断的扫码', newlyIn: '新放行', newlyAway: '新拒绝', netChange: '净变化', unmetThen: '未满足需求', changedTo: '{before} → {after}', letInThen: '放行 {before} → {after}',
+    scansReplayed: '重新判断的扫码', newlyIn: '新放行次数', newlyAgain: '其中 {n} 次已在内再次扫码', newlyAway: '新拒绝次数', netChange: '净变化', unmetThen: '未满足需求', changedTo: '{before} → {after}', letInThen: '放行 {before} → {after}',
     noScans: '这段时间和范围里没有可以重新判断的扫码，所以什么也推算不出来。', movedTitle: '结果改变的扫码', movedNone: '没有一次扫码的结果会改变。', movedOnes: '逐次列出（按时间，最多 500 次）', scannedAt: '扫码时间', thenWas: '当时', nowWould: '假设下', scansCount: '次数',
     staleNote: '上面的选择已改，下面仍是原来那次推算的结果。要按新的选择看，请再点“推算”。', takenFor: '推算的前提', withoutMode: '另有 {n} 次扫码当时没有记录模式，无法重新判断。', withoutStation: '另有 {n} 次扫码认不出驿站。', amendedSince: '有 {n} 次扫码，按今天的开放时间算出的模式与当时记录的不同：越多，结果就越不只是这次假设造成的。',
     staysAre: '新放行的人停留多久：{median} 个驿站按停留中位数，{longest} 个按最长停留。', amendedName: '上面的次数', supposing: '假设：{change}'
@@ -22,15 +22,15 @@
     compute: 'Compute', stop: 'Stop', computing: 'Computing… {time}. A month of the whole city takes minutes; keep this page open.', stopped: 'Stopped; there is no answer.',
     nothingSupposed: 'Change at least one thing: hours, seats, the longest stay, or tick a box.', badHours: '{field}: “{part}” is not understood. Write it such as “Mon-Fri 07:00-22:00”.', badTime: '{field}: “{part}” is no time span. Hours are 00 to 24, and it cannot end when it begins.', overlapHours: '{field}: spans of {day} overlap.', twiceHours: '{field}: “{part}” stands there twice.',
     badSeats: 'Seats are a whole number, 1 to 10000.', badStay: 'The longest stay is a whole number of minutes, 5 to 1440.', refusedBecause: '{field}: {why}', cannotSuppose: 'This cannot be supposed: {why}',
-    scansReplayed: 'Scans decided again', newlyIn: 'Newly let in', newlyAway: 'Newly turned away', netChange: 'Net change', unmetThen: 'Unmet demand', changedTo: '{before} → {after}', letInThen: 'let in {before} → {after}',
+    scansReplayed: 'Scans decided again', newlyIn: 'Scans newly let in', newlyAgain: '{n} of them by somebody inside already', newlyAway: 'Scans newly turned away', netChange: 'Net change', unmetThen: 'Unmet demand', changedTo: '{before} → {after}', letInThen: 'let in {before} → {after}',
     noScans: 'There are no scans to decide again here, so nothing can be told.', movedTitle: 'Scans that come to another answer', movedNone: 'No scan would have come to another answer.', movedOnes: 'One by one (by time, at most 500)', scannedAt: 'Scanned', thenWas: 'Then', nowWould: 'Supposed', scansCount: 'Scans',
     staleNote: 'The choices above were changed; this is still what was computed before. Choose “Compute” again for the new ones.', takenFor: 'What this takes for granted', withoutMode: '{n} more scans have no recorded mode and cannot be decided again.', withoutStation: '{n} more scans name no station.', amendedSince: 'At {n} scans today\'s hours give another mode than was recorded: the more there are, the less the answer is about the supposition alone.',
     staysAre: 'How long the newly let in stay: by the median of {median} stations, by the longest stay of {longest}.', amendedName: 'the count above', supposing: 'Supposed: {change}'
   };
   Object.assign(window.REPORT_WORDS.zh, zh);
   Object.assign(window.REPORT_WORDS.en, en);
-  Object.assign(window.ENGLISH, { recorded_in: 'Let in then', replayed_in: 'Let in, supposed', recorded_refused: 'Refused then', replayed_refused: 'Refused, supposed', newly_let_in: 'Newly let in', newly_turned_away: 'Newly turned away', net_change: 'Net change', unmet_demand_before: 'Unmet demand then', unmet_demand_after: 'Unmet demand, supposed' });
-  var FIELDS = [['recorded_in', '当时放行'], ['replayed_in', '假设下放行'], ['newly_let_in', '新放行'], ['newly_turned_away', '新拒绝'], ['net_change', '净变化'], ['recorded_refused', '当时拒绝'], ['replayed_refused', '假设下拒绝'], ['unmet_demand_before', '当时未满足需求'], ['unmet_demand_after', '假设下未满足需求']].map(function (pair) {
+  Object.assign(window.ENGLISH, { recorded_in: 'Let in then', replayed_in: 'Let in, supposed', recorded_refused: 'Refused then', replayed_refused: 'Refused, supposed', newly_let_in: 'Scans newly let in', newly_let_in_again: 'Of these, inside already', newly_turned_away: 'Scans newly turned away', net_change: 'Net change', unmet_demand_before: 'Unmet demand then', unmet_demand_after: 'Unmet demand, supposed' });
+  var FIELDS = [['recorded_in', '当时放行'], ['replayed_in', '假设下放行'], ['newly_let_in', '新放行次数'], ['newly_let_in_again', '其中已在内再次扫码'], ['newly_turned_away', '新拒绝次数'], ['net_change', '净变化'], ['recorded_refused', '当时拒绝'], ['replayed_refused', '假设下拒绝'], ['unmet_demand_before', '当时未满足需求'], ['unmet_demand_after', '假设下未满足需求']].map(function (pair) {
     return { name: pair[0], title: pair[1], unit: pair[0] === 'net_change' ? 'gain' : 'count' };
   });
   var KNOWN = { name: 'known_share', title: '可知时间占比', unit: 'share' };
@@ -346,7 +346,7 @@
       moved();
       if (!answer.scans) { into.appendChild(made('p', t(answer.rows.length ? 'noScans' : 'noStations'), 'note')); notes(into); return; }
       var sums = made('dl', undefined, 'sums');
-      [['scansReplayed', figures.grouped(answer.scans, 0)], ['newlyIn', figures.grouped(totals.newly_let_in, 0)], ['newlyAway', figures.grouped(totals.newly_turned_away, 0)], ['netChange', gain(totals.net_change), words('letInThen', { before: figures.grouped(totals.recorded_in, 0), after: figures.grouped(totals.replayed_in, 0) })],
+      [['scansReplayed', figures.grouped(answer.scans, 0)], ['newlyIn', figures.grouped(totals.newly_let_in, 0), totals.newly_let_in_again ? words('newlyAgain', { n: figures.grouped(totals.newly_let_in_again, 0) }) : ''], ['newlyAway', figures.grouped(totals.newly_turned_away, 0)], ['netChange', gain(totals.net_change), words('letInThen', { before: figures.grouped(totals.recorded_in, 0), after: figures.grouped(totals.replayed_in, 0) })],
         ['unmetThen', totals.unmet_demand_before === null ? t('lost') : words('changedTo', { before: figures.grouped(totals.unmet_demand_before, 0), after: figures.grouped(totals.unmet_demand_after, 0) })]].forEach(function (one) {
         var each = made('div'), value = made('dd', one[1]);
         if (one[2]) { value.appendChild(made('small', one[2])); }

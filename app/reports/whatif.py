@@ -52,6 +52,8 @@ LISTED = 500
 MARGIN = timedelta(days=1)
 """Local days of any zone lie within the same days in UTC and so much around them."""
 
+_EVER = datetime.max.replace(tzinfo=UTC)
+
 
 class Assumption(StrEnum):
     """What a replay takes for granted, because no record says it."""
@@ -94,6 +96,8 @@ class Figures:
     recorded: Outcomes
     replayed: Outcomes
     newly_let_in: int
+    newly_let_in_again: int
+    """Of these, scans of somebody who would have been inside already: taps of one person."""
     newly_turned_away: int
     moved: Sequence[Moved]
     """Every answer that would have been another, the most frequent first."""
@@ -367,8 +371,11 @@ async def _silences(
         mine = found.setdefault(station_id, [])
         for device in devices:
             mine += [(since + silence, until) for since, until in device.outages]
-            if device.retired_at is None and device.seen_at is not None:
-                mine.append((device.seen_at + silence, datetime.max.replace(tzinfo=UTC)))
+            # The last one: until now, or until another took its place, which no return ended.
+            since = (device.seen_at or device.enrolled_at) + silence
+            until = device.retired_at or _EVER
+            if since < until:
+                mine.append((since, until))
         mine.sort()
     return found
 
@@ -553,6 +560,7 @@ def _figures(tally: Tally, *, counted: bool) -> Figures:
         recorded=_outcomes(tally.before, tally.scans),
         replayed=_outcomes(tally.after, tally.scans),
         newly_let_in=tally.newly_let_in,
+        newly_let_in_again=tally.again,
         newly_turned_away=tally.newly_turned_away,
         moved=sorted(moved, key=lambda one: (-one.scans, one.before, one.after)),
         unmet_demand_before=tally.unmet_before if counted else None,

@@ -138,6 +138,7 @@ async def test_longer_hours_say_who_would_have_been_let_in_where_and_when(
         "recorded": {"granted": 0, "walk_in": 0, "refused": 1},
         "replayed": {"granted": 1, "walk_in": 0, "refused": 0},
         "newly_let_in": 1,
+        "newly_let_in_again": 0,
         "newly_turned_away": 0,
         "moved": [{"before": "station_closed", "after": "granted", "scans": 1}],
         "unmet_demand_before": 1,
@@ -443,6 +444,25 @@ def test_every_assumption_has_its_sentence_in_every_language() -> None:
     for assumption in Assumption:
         for language in Language:
             assert ASSUMPTIONS[assumption][language]
+
+
+async def test_a_controller_that_died_was_silent_until_another_took_its_place(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """No return ended its last silence, and still nobody could come in meanwhile."""
+    station, minute = city.stations[1], timedelta(minutes=1)
+    async with runtime.database.write() as tx:
+        controller_id, _ = await a_controller(tx, station, at=EVENING - 300 * minute)
+        died = {"seen_at": EVENING - 2 * minute, "retired_at": EVENING + 10 * minute}
+        await tx.execute(sa.update(Controller).where(Controller.id == controller_id).values(**died))
+    answer = await asks(
+        client, city.chief, {"access_hours": DAY_AND_NIGHT}, station=str(station.id)
+    )
+    moved = [(one["before"], one["after"]) for one in answer.json()["totals"]["moved"]]
+    assert sorted(moved) == [
+        ("station_closed", "controller_offline"),
+        ("station_closed", "granted"),
+    ]
 
 
 async def test_dated_changes_silences_and_usual_stays_of_the_time_are_read(

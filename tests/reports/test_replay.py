@@ -134,6 +134,14 @@ def test_longer_access_hours_let_in_exactly_within_them() -> None:
     assert found.rows["s"].newly_turned_away == 0
 
 
+def test_whoever_taps_again_is_newly_let_in_once() -> None:
+    """Three taps at a closed door, and one of another."""
+    closed = Reason.STATION_CLOSED
+    taps = [scanned(22 + second / 3600, closed, worker_id="a") for second in (0, 4, 9)]
+    (row,) = ledger_of(*taps, scanned(22.1, closed, worker_id="b"), supposed=LATER).rows.values()
+    assert (row.newly_let_in, row.again) == (4, 2)
+
+
 def test_scans_that_moved_are_listed_until_there_are_enough() -> None:
     closed, full = Reason.STATION_CLOSED, Reason.STATION_FULL
     night = [

@@ -10,9 +10,9 @@ from app.reports.export import BOM
 from app.reports.whatif import Figures, Moved, Outcomes, Row, Stays, WhatIf
 from app.reports.whatif_table import as_csv, as_workbook
 
-NOTHING = Figures(Outcomes(0, 0, 0), Outcomes(0, 0, 0), 0, 0, [], None, None)
+NOTHING = Figures(Outcomes(0, 0, 0), Outcomes(0, 0, 0), 0, 0, 0, [], None, None)
 LET_IN = [Moved("station_closed", "granted", 2), Moved("granted", "station_full", 1)]
-NIGHT = Figures(Outcomes(3, 4, 5), Outcomes(4, 4, 4), 2, 1, LET_IN, 2, 0)
+NIGHT = Figures(Outcomes(3, 4, 5), Outcomes(4, 4, 4), 2, 1, 1, LET_IN, 2, 0)
 
 
 def row_of(name: str, figures: Figures | None) -> Row:
@@ -46,6 +46,7 @@ def test_the_figures_of_a_row_stand_side_by_side() -> None:
         "replayed_walk_in": "4",
         "replayed_refused": "4",
         "newly_let_in": "2",
+        "newly_let_in_again": "1",
         "newly_turned_away": "1",
         "unmet_demand_before": "2",
         "unmet_demand_after": "0",
@@ -73,7 +74,7 @@ def test_a_workbook_has_the_same_columns_with_numbers_in_them(tmp_path: Path) ->
     header, night, unknown = book["报表"].iter_rows(values_only=True)
     assert ",".join(str(title) for title in header) == as_csv(what).decode().splitlines()[0][1:]
     cells = dict(zip(header, night, strict=True))
-    assert (cells["名称 (name)"], cells["新放行 (newly_let_in)"]) == ("=1+1", 2)
+    assert (cells["名称 (name)"], cells["新放行次数 (newly_let_in)"]) == ("=1+1", 2)
     assert cells["当时未满足需求 (unmet_demand_before)"] == 2
     assert set(unknown) == {None, "乙", 0}
     assert book["说明"]["B1"].value == "what-if"

@@ -95,6 +95,8 @@ class FiguresOut(Out):
     recorded: OutcomesOut
     replayed: OutcomesOut
     newly_let_in: int
+    newly_let_in_again: int
+    """Of these, scans of somebody who would have been inside already: taps of one person."""
     newly_turned_away: int
     moved: list[MovedOut]
     unmet_demand_before: int | None

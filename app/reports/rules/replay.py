@@ -300,8 +300,10 @@ class _Station:
             case Granted():
                 after = Outcome.GRANTED
         tallies = self._ledger.tallies(self._ledger.key(self._site.place, day, hour), hour)
+        is_again = before not in LET_IN and after in LET_IN and _counts(his, at)
         for tally in tallies:
             tally.answers[before, after] += 1
+            tally.again += is_again
         if before is not after:
             self._ledger.move(scan_id, at, before, after)
         if demand_key is not None:

@@ -44,6 +44,8 @@ class Tally:
 
     answers: Counter[tuple[Answer, Answer]] = field(default_factory=Counter)
     """Scans by what they came to, and what they would have come to."""
+    again: int = 0
+    """Of the scans that are newly let in, those of somebody who would have been inside already."""
     unmet_before: int = 0
     unmet_after: int = 0
 
@@ -86,6 +88,7 @@ class Tally:
     def add(self, other: "Tally") -> None:
         """Take another's counts in."""
         self.answers.update(other.answers)
+        self.again += other.again
         self.unmet_before += other.unmet_before
         self.unmet_after += other.unmet_after
 
