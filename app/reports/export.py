@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from defusedcsv import csv
 
 from app.doors.rules import Reason
+from app.places.rules import CITY_ZONE
 
 BOM = "\ufeff"
+_ZONE = ZoneInfo(CITY_ZONE)
 
 TITLES: Mapping[str, str] = {
     "station": "驿站编号",
@@ -243,7 +246,8 @@ def _cell(value: Any) -> Any:
         case bool():
             return "yes" if value else "no"
         case datetime():
-            return value.isoformat()
+            # On the clock by which days and hours are told beside it, and with what that is of UTC.
+            return value.astimezone(_ZONE).isoformat()
         case Enum():
             return value.value
         case _:

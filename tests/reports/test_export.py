@@ -77,4 +77,4 @@ def test_times_enums_and_truths_are_words() -> None:
     at = datetime(2026, 11, 23, 15, 40, tzinfo=UTC)
     row = (at, FacilityKind.WATER, True, False)
     columns = ("seen_at", "kind", "online", "beyond_retention")
-    assert read(columns, row)[1] == ["2026-11-23T15:40:00+00:00", "water", "yes", "no"]
+    assert read(columns, row)[1] == ["2026-11-23T23:40:00+08:00", "water", "yes", "no"]
