@@ -23,6 +23,9 @@ from app.reports.rules.rates import COVERAGE
 from app.reports.sheet import Sheet
 
 WIDTH, HEIGHT, MARGIN = 595, 842, 40
+FOOT, FOOT_LINE = 730, 9
+"""Where the foot begins, and how far its lines lie apart: nine of them end a centimetre above the
+paper's edge, for printers leave some of it white."""
 """A4 in points."""
 
 INK, SOFT, LINE, RED, GREEN = "#14181c", "#55606b", "#cfd6dd", "#c3161c", "#0b7a3b"
@@ -305,9 +308,9 @@ def _foot(sheet: Mapping[str, Any]) -> list[str]:
         "工会组织、地址和座位以生成时为准。",
     ]
     return [
-        f'<path d="M{MARGIN} 744H{WIDTH - MARGIN}" stroke="{LINE}"/>',
+        f'<path d="M{MARGIN} {FOOT}H{WIDTH - MARGIN}" stroke="{LINE}"/>',
         *(
-            _text(MARGIN, 756 + 10 * number, line, _within(line, 7.5), color=SOFT)
+            _text(MARGIN, FOOT + 11 + FOOT_LINE * number, line, _within(line, 7.5), color=SOFT)
             for number, line in enumerate(lines)
         ),
     ]
@@ -530,7 +533,7 @@ def ranked(
     return _spec(
         values,
         width,
-        24 + 17 * len(shown),
+        24 + 15 * len(shown),
         encoding={"y": names, "x": counts_x},
         layer=[
             {"mark": {"type": "bar", "color": color, "height": {"band": 0.65}}},

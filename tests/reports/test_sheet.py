@@ -291,7 +291,7 @@ COMPARABLE = {
         1, 31, {"workday": [*range(2, 31, 2)], "public_holiday": [*range(3, 32, 2)]}
     ),
 }
-TEXT = re.compile(r'<text x="([\d.]+)" y="[\d.]+" font-size="([\d.]+)" fill="\S+"(.*?)>(.*?)</')
+TEXT = re.compile(r'<text x="([\d.]+)" y="([\d.]+)" font-size="([\d.]+)" fill="\S+"(.*?)>(.*?)</')
 
 
 @pytest.mark.parametrize("comparable", COMPARABLE.values(), ids=COMPARABLE)
@@ -304,7 +304,8 @@ async def test_no_line_leaves_the_margins(comparable: Comparable) -> None:
     glyphs, advances, em = font.getBestCmap(), font["hmtx"], font["head"].unitsPerEm
     lines = TEXT.findall(page)
     assert len(lines) > 60
-    for x, size, anchor, text in lines:
+    assert max(float(y) for _, y, *_ in lines) <= drawing.HEIGHT - 28, "a centimetre"
+    for x, _, size, anchor, text in lines:
         units = sum(advances[glyphs[ord(letter)]][0] for letter in unescape(text))
         width = units / em * float(size)
         begins = float(x) - (width if anchor else 0)
