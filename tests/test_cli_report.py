@@ -158,6 +158,9 @@ def test_one_station_has_its_sheet(city: Path, tmp_path: Path) -> None:
     made = yizhan(city, *words)
     assert (made.returncode, "wrote 1 sheets" in made.stdout) == (0, True), made.stderr
     assert [file.name for file in (tmp_path / "sheets").iterdir()] == [f"{code}-2026-11.pdf"]
+    # Of months before there was any station there is nothing to print.
+    none = yizhan(city, "export", "sheets", "--month", "2020-01", str(tmp_path / "none"))
+    assert (none.returncode, "wrote 0 sheets" in none.stdout) == (0, True), none.stderr
 
 
 @pytest.mark.parametrize("month", ["0001-01", "9999-12"])

@@ -137,8 +137,11 @@ def export_sheets(
         retention = timedelta(days=held.settings.retention_days)
         days = await held.calendar.fresh(held.database)
         async with held.database.read() as tx:
-            begins, _ = period.instants(CITY_ZONE)
-            was_there = sa.or_(Station.retired_at.is_(None), Station.retired_at > begins)
+            begins, ends = period.instants(CITY_ZONE)
+            was_there = sa.and_(
+                Station.created_at < ends,
+                sa.or_(Station.retired_at.is_(None), Station.retired_at > begins),
+            )
             query = sa.select(Station).where(was_there).order_by(Station.code)
             if unit is not None:
                 branch = await unit_of(tx, unit)
