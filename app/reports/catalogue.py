@@ -12,7 +12,7 @@ from app.reports import chinese, rows
 from app.reports.comparing import FIGURES as COMPARED
 from app.reports.dimensions import BESIDE, DIMENSIONS, ENDINGS, cuts_of
 from app.reports.export import TITLES
-from app.reports.ranking import FIGURES, WITH_SILENCE, Ranked
+from app.reports.ranking import FIGURES, OF_SCANS, WITH_SILENCE, Ranked
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import COVERAGE, Rate, Sum, rate_of
 from app.reports.rules.suppression import K
@@ -490,7 +490,8 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "(peers with less + half of those with the same) / peers; null with fewer than 8 peers, "
         "and for a station known for less than 0.9 of the time that the best of its peers is; time "
         "in which its controller was not heard is not known, but for figures of which silence is a "
-        f"part: {', '.join(WITH_SILENCE)}",
+        f"part: {', '.join(WITH_SILENCE)}; null also where free_mode_coverage is below "
+        f"{COVERAGE}, of figures that count who came in freely: {', '.join(OF_SCANS)}",
         "share",
     ),
     "rank": ("1 + peers with more; null where the percentile is", "number"),

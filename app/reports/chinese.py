@@ -5,7 +5,7 @@ Fields keep their names in formulas, so that both languages speak of the same co
 
 from collections.abc import Mapping
 
-from app.reports.ranking import WITH_SILENCE
+from app.reports.ranking import OF_SCANS, WITH_SILENCE
 from app.reports.rules.ranking import FEWEST_PEERS
 from app.reports.rules.rates import COVERAGE
 from app.reports.rules.suppression import K
@@ -273,7 +273,8 @@ FORMULAS: Mapping[str, str] = {
     "percentile": (
         "(比它少的 + 与它相同的一半) / peers；同类少于 8 个则为空，"
         "可知的时间不到同组最高者的 0.9 也为空；控制器没有信号的时间也算不可知，"
-        f"但没有信号本身就计入其中的指标除外：{'、'.join(WITH_SILENCE)}"
+        f"但没有信号本身就计入其中的指标除外：{'、'.join(WITH_SILENCE)}；"
+        f"free_mode_coverage 低于 {COVERAGE} 时，计入自由进门者的指标也为空：{'、'.join(OF_SCANS)}"
     ),
     "rank": "1 + 比它多的同类数；percentile 为空时也为空",
     "serial": "现在这台控制器的序列号；指令是驿站的，不分哪台",

@@ -21,7 +21,7 @@ from app.reports.frame import frame
 from app.reports.queries import REPORTS, Columns, columns_of
 from app.reports.rules import rate
 from app.reports.rules.ranking import fair, peer_group, standings
-from app.reports.rules.rates import Rate, Sum, rate_of
+from app.reports.rules.rates import COVERAGE, Rate, Sum, rate_of
 from app.reports.scope import Scope
 
 
@@ -66,23 +66,26 @@ class _Figure:
     must_be_heard: bool = True
     """Whether it is of what controllers tell: of one that was not heard nobody knows who came, and
     that is not nobody (law 16). Of any other figure silence is a part, and leaves nobody out."""
+    must_be_scanned: bool = False
+    """Whether it counts who came in through an open door: where hardly any of them scan nobody
+    knows how many came, as of night uplift, and an empty record is no empty room."""
 
 
-def _count(report: str, name: str, *, must_be_heard: bool = True) -> _Figure:
+def _count(report: str, name: str, **needs: bool) -> _Figure:
     def parts(said: Named, seats: Sequence[int]) -> Parts:
         return Parts(said[name], said[name], [None] * len(seats))
 
-    return _Figure(report, parts, must_be_heard)
+    return _Figure(report, parts, **needs)
 
 
-def _share(report: str, name: str, *, must_be_heard: bool = True) -> _Figure:
+def _share(report: str, name: str, **needs: bool) -> _Figure:
     rate = rate_of(report, name)
     assert rate is not None
 
     def parts(said: Named, _: Sequence[int]) -> Parts:
         return Parts(said[name], _sum(said, rate.numerator), _sum(said, rate.denominator))
 
-    return _Figure(report, parts, must_be_heard)
+    return _Figure(report, parts, **needs)
 
 
 def _sum(said: Named, side: Sum | Rate) -> Column:
@@ -111,12 +114,12 @@ def _each(make: Callable[..., float | None], *columns: Column) -> Column:
 
 
 FIGURES: Mapping[Ranked, _Figure] = {
-    Ranked.VISITS: _count("visits", "visits"),
+    Ranked.VISITS: _count("visits", "visits", must_be_scanned=True),
     Ranked.OUT_OF_HOURS_VISITS: _count("visits", "out_of_hours_visits"),
-    Ranked.OFFHOURS_SHARE: _share("visits", "offhours_share"),
+    Ranked.OFFHOURS_SHARE: _share("visits", "offhours_share", must_be_scanned=True),
     Ranked.NIGHT_UPLIFT: _share("visits", "night_uplift"),
     Ranked.FREE_MODE_COVERAGE: _share("visits", "free_mode_coverage"),
-    Ranked.VISITS_PER_SEAT: _Figure("visits", _per_seat),
+    Ranked.VISITS_PER_SEAT: _Figure("visits", _per_seat, must_be_scanned=True),
     Ranked.UNMET_DEMAND: _count("visits", "unmet_demand", must_be_heard=False),
     Ranked.GRANT_RATE: _share("access", "grant_rate", must_be_heard=False),
     Ranked.OPEN_SUCCESS_RATE: _share("access", "open_success_rate", must_be_heard=False),
@@ -139,6 +142,9 @@ WITH_SILENCE: Sequence[str] = [
     figure.value for figure, one in FIGURES.items() if not one.must_be_heard
 ]
 """The figures of which silence is a part."""
+
+OF_SCANS: Sequence[str] = [figure.value for figure, one in FIGURES.items() if one.must_be_scanned]
+"""The figures that count who came in freely."""
 
 
 async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
@@ -165,6 +171,13 @@ async def ranking(tx: AsyncSession, scope: Scope, figure: Ranked) -> Columns:
     return await asyncio.to_thread(_ranked, figure, said, seats, models, are_mine)
 
 
+def _are_counted(one: _Figure, said: Named) -> Sequence[bool]:
+    """Say of which stations enough of those scan who come in freely, if the figure counts them."""
+    if not one.must_be_scanned:
+        return [True] * len(said["station"])
+    return [share is None or share >= COVERAGE for share in said["free_mode_coverage"]]
+
+
 def _ranked(
     figure: Ranked,
     said: Named,
@@ -181,8 +194,8 @@ def _ranked(
         share * reported if one.must_be_heard and reported is not None else share
         for share, reported in zip(shares, heard, strict=True)
     ]
-    are_fair = zip(parts.value, fair(groups, told), strict=True)
-    values = [value if is_fair else None for value, is_fair in are_fair]
+    are_fair = zip(parts.value, fair(groups, told), _are_counted(one, said), strict=True)
+    values = [value if is_fair and is_counted else None for value, is_fair, is_counted in are_fair]
     found = standings(groups, values)
     last = len(found) + 1
     ranks = [last if one.rank is None else one.rank for one in found]
