@@ -428,7 +428,8 @@ def _columns(part: Part, told: _Told) -> Sequence[Column]:
     """Give the columns of a part: a row for each place, slot and group."""
     groups, slots, of = len(GROUPS), part.frame.slots.bases, slice(part.first, part.end)
     visits, persons, workers = told.cells[:, of].reshape(3, -1, groups)
-    hidden, is_told = told.hides[of].reshape(-1, groups), told.is_told[of].ravel()
+    hidden = told.hides[of].reshape(-1, groups)
+    is_told = told.is_told[of].ravel() & part.known.is_told
     is_known = np.repeat(is_told, groups)
     said_known = np.repeat(is_told & ~hidden[:, 0], groups)
     came = np.repeat(visits.sum(axis=1), groups)
