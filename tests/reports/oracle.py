@@ -801,12 +801,7 @@ def occupancy_of(row: Row) -> dict[str, Any]:
     most = None
     if row.is_station:
         most = max((inside for _, _, inside in minutes), default=0)
-    crowded: Any = sum(
-        count
-        for station in row.stations
-        for (day, hour), count in raw.crowded(station.id).items()
-        if row.holds(station.id, day, hour)
-    )
+    crowded = crowded_of(row)
     # And that nobody was there is known where there was a box to tell of whoever came.
     if not is_sure or (reporting == 0 and persons == 0):
         peak = peak_at = most = crowded = None
@@ -834,6 +829,18 @@ def occupancy_of(row: Row) -> dict[str, Any]:
         "time_utilization": share(used_then, reporting) if is_mean else None,
         "crowded_minutes": crowded,
     }
+
+
+def crowded_of(row: Row) -> int | None:
+    """Give the crowded minutes; None where nothing would tell of anybody, and nobody was seen."""
+    if not row.health("REPORTING_MS") and not any(list(row.minutes(each)) for each in row.stations):
+        return None
+    return sum(
+        count
+        for station in row.stations
+        for (day, hour), count in row.raw.crowded(station.id).items()
+        if row.holds(station.id, day, hour)
+    )
 
 
 def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:

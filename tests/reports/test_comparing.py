@@ -21,12 +21,64 @@ from app.reports.rules.comparison import change, period_before
 from app.reports.rules.rates import rate_of
 from app.reports.vectors import Table
 from app.runtime import Runtime
-from tests.reports.test_queries import START, told
+from tests.reports import mixes
+from tests.reports.test_queries import CALENDAR, LONG, SEEDS, SHORT, START, THIRDS, told
 
 pytestmark = pytest.mark.anyio
 
 WEEKS = Period(START - timedelta(weeks=2), START)
 """Two weeks that are over, without a holiday, as the two before them; no clock was moved then."""
+OCTOBER = Period(date(2026, 10, 1), date(2026, 11, 1))
+RECOUNTED = [
+    *((SHORT, by, None) for by in By if by.is_place),
+    (SHORT, By.HOUR, None),
+    (SHORT, By.STATION, Bucket.HOUR_OF_DAY),
+    *((period, by, None) for period in (OCTOBER, LONG[2]) for by in By if by.is_place),
+    (OCTOBER, By.HOUR, None),
+    (LONG[2], By.UNIT, Bucket.HOUR_OF_DAY),
+]
+"""Days of which one is a holiday and two are to come; a month; whole months and some days."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_every_comparison_equals_a_plain_recount(runtime: Runtime, seed: int) -> None:
+    """The cuts are dealt out to the histories, as those of the reports are."""
+    seen = Counter[str]()
+    async with told(runtime, seed) as one:
+        until = local_day(one.at, CITY_ZONE)
+        for period, by, bucket in RECOUNTED[seed % THIRDS :: THIRDS]:
+            scope = one.scope(by, bucket, period)
+            previous = mixes.period_before((period.from_day, period.to_day))
+            before = one.rows(one.scope(by, bucket, Period(*previous)))
+            sides = mixes.sides(one.raw, one.rows(scope), before, until, CALENDAR)
+            days = sum(1 for day in period.days if day < until)
+            for report, figures in FIGURES.items():
+                rows: Any = await queries.rows(one.tx, scope, REPORTS[report])
+                compared = await comparing.compared(one.tx, scope, report, rows)
+                for row, values in zip(rows, compared.rows, strict=True):
+                    found = dict(zip(compared.columns, values, strict=True))
+                    *key, kind = comparing.row_key(row)
+                    now, then = sides(tuple(key), report, kind)
+                    for name in figures:
+                        told_now, told_then = mixes.told(report, name, now, then)
+                        over, old = found[f"{name}_over"], found[f"{name}_before"]
+                        where = report, name, by, bucket, period, key, kind
+                        assert mixes.is_near(over, *told_now), (where, over, told_now)
+                        assert mixes.is_near(old, *told_then), (where, old, told_then)
+                        is_changed = over is not None and bool(old)
+                        wanted = round(over / old - 1, 4) if is_changed else None
+                        assert found[f"{name}_change"] == wanted, where
+                        seen[report] += is_changed
+                    mine = [each for each in mixes.CLASSES if now.days.get(each)]
+                    both_known = {each for each in mine if now.known(each) and then.known(each)}
+                    assert found["compared_days"] == sum(len(now.days[each]) for each in both_known)
+                    assert found["left_out_classes"] == [e for e in mine if e not in both_known]
+                    assert found["days_over"] == days
+                    assert found["before_known_share"] == pytest.approx(
+                        then.known_share(), abs=2e-4
+                    )
+                    assert found["before_reported_share"] == then.heard(), (report, by, key)
+    assert min(seen[report] for report in FIGURES) > 20, seen
 
 
 async def test_of_as_many_days_of_each_class_the_period_before_is_what_its_report_says(
@@ -104,7 +156,7 @@ async def test_workdays_of_a_month_are_what_its_sum_leaves_of_weekends_and_holid
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which is fewer rows than its workdays, and says the same."""
-    october, apart = Period(date(2026, 10, 1), date(2026, 11, 1)), Counter[bool]()
+    apart = Counter[bool]()
     plainly, table_apart = sums.read, Table.apart
 
     def counted(self: Table, others: Table, count: int, place: int, *, size: int) -> Table:
@@ -115,7 +167,7 @@ async def test_workdays_of_a_month_are_what_its_sum_leaves_of_weekends_and_holid
     async with told(runtime, 1, rounds=0) as one:
         for report in FIGURES:
             for by in (By.STATION, By.UNIT, By.ALL, By.HOUR):
-                scope = one.scope(by, None, october)
+                scope = one.scope(by, None, OCTOBER)
                 rows: Any = await queries.rows(one.tx, scope, REPORTS[report])
                 found = await comparing.compared(one.tx, scope, report, rows)
                 with monkeypatch.context() as patch:
