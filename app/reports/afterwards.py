@@ -65,9 +65,9 @@ async def afterwards(tx: AsyncSession, scope: Scope, until: datetime) -> Afterwa
     Only where something still happened, until the instant `until`, they stay.
     """
     c, period = _STATION.c, scope.period
+    over = datetime.combine(period.to_day, time(), UTC) + timedelta(days=1)
     query = sa.select(c.id, c.unit_id, c.operating_model, c.timezone, c.retired_at).where(
-        c.id.in_(scope.stations),
-        c.retired_at < datetime.combine(period.to_day, time(), UTC) + timedelta(days=1),
+        c.id.in_(scope.stations), c.retired_at < over
     )
     retired = {row.id: row for row in await tx.execute(query)}
     if not retired:
@@ -85,6 +85,8 @@ async def afterwards(tx: AsyncSession, scope: Scope, until: datetime) -> Afterwa
     instants = {zone: sa.literal(at, Instant()) for zone, at in begins.items()}
     is_there = [
         Station.retired_at.is_(None),
+        # Also in a zone of which no station was retired before the period was over.
+        Station.retired_at >= over,
         Station.retired_at > sa.case(instants, value=Station.timezone),
         *([Station.id.in_(gone | named)] if gone or named else ()),
     ]

@@ -90,6 +90,10 @@ def _instant(ms: int) -> datetime:
 
 async def find(tx: AsyncSession, scope: Scope, names: Names) -> Cell:
     """Find a row of a report by its names; raises RowUnknown, PeriodInvalid."""
+    if scope.by is By.BRANCH and len(scope.roots.units) > 1:
+        # The stations of one row do not say which other roots there are.
+        whole = await frame(tx, replace(scope, bucket=None))
+        scope = replace(scope, told_roots=whole.scope.told_roots)
     made = await frame(tx, replace(scope, stations=await _narrowed(tx, scope, names)))
     asked = {"day": names.day, "weekday": names.weekday, "day_class": names.day_class}
     said = {name: value for name, value in asked.items() if value is not None}

@@ -255,7 +255,9 @@ async def pair(tx: AsyncSession, scope: Scope, report: str, *, is_at_once: bool)
         )
     counted_at = (await progress(tx)).counted_at or datetime.fromtimestamp(0, UTC)
     until = local_day(min(counted_at, scope.at), CITY_ZONE)
-    asked = replace(scope, period=period_before(scope.period))
+    # Of the same places: perhaps below another root then, of which nothing is told any more.
+    roots = made.scope.told_roots
+    asked = replace(scope, period=period_before(scope.period), told_roots=roots)
     before = (await frame(tx, asked, most=2 * MOST_STREAMED)).at_places(made.places)
     now, then = (
         replace(

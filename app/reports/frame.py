@@ -306,6 +306,7 @@ async def frame(
     scope, after, gone = await afterwards(tx, scope, until)
     found = await grouped(tx, scope, until, gone)
     zones = list(found.zones)
+    scope = replace(scope, told_roots=found.roots or None)
     made = Frame(scope, pieces, found.places, found.lives, zones, found.branches, after)
     if made.rows > most:
         raise PeriodInvalid(

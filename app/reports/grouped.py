@@ -18,7 +18,7 @@ from app.db.types import Instant, table_of
 from app.places.rules import CITY_ZONE
 from app.places.tables import OperatingModel, Station, Unit
 from app.reports.columns import Ints
-from app.reports.rules import Branch, By, branches
+from app.reports.rules import Branch, By, branches, roots_of
 from app.reports.rules.day import ms_of
 from app.reports.scope import Scope
 from app.reports.tables import CITY
@@ -71,6 +71,8 @@ class Groups:
     lives: Lives = field(default_factory=lambda: Lives(*np.empty((5, 0), np.int64)))
     zones: dict[str, int] = field(default_factory=dict)
     branches: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
+    roots: Sequence[uuid.UUID] = ()
+    """Where rows are branches, the roots of these."""
 
     def zone(self, timezone: str) -> int:
         return self.zones.setdefault(timezone, len(self.zones))
@@ -124,8 +126,8 @@ async def _groups(
 ) -> Groups:
     """Group the stations where they lie: most of them have lived through all of the period."""
     rows = (await tx.execute(_lived(scope, until, gone))).all()
-    tree = await read_tree(tx, scope)
-    found = Groups(branches=tree.branches)
+    tree = await read_tree(tx, scope, {row.key for row in rows})
+    found = Groups(branches=tree.branches, roots=tree.roots)
     groups: dict[Any, list[Any]] = {}
     for row in rows:
         # A unit that was moved out of the scope just now is in no row.
@@ -216,6 +218,8 @@ class Tree:
     """To which row the stations of each belong."""
     parents: Collection[uuid.UUID] = ()
     """Those that have others below them."""
+    roots: Sequence[uuid.UUID] = ()
+    """Below which the rows are, where they are branches."""
 
     def group_of(self, key: Any) -> Any:
         """Say to which row a station belongs, by its key."""
@@ -226,18 +230,22 @@ class Tree:
         return [id for id, branch in self.branches.items() if branch.unit == unit]
 
 
-async def read_tree(tx: AsyncSession, scope: Scope) -> Tree:
-    """Read the units, if rows are units."""
+async def read_tree(tx: AsyncSession, scope: Scope, homes: Collection[Any] = ()) -> Tree:
+    """Read the units, if rows are units; `homes` are those of the stations that are told of."""
     if not scope.by.is_unit:
         return Tree()
     # Thousands of rows as the driver gives them, not the session's.
     query = sa.select(Unit.id, Unit.parent_id, Unit.name)
     rows = (await (await tx.connection()).execute(query)).all()
     above = {row.id: row.parent_id for row in rows}
+    roots: Sequence[uuid.UUID] = ()
+    if scope.by is By.BRANCH:
+        roots = scope.told_roots or roots_of(above, scope.roots.units, homes)
     return Tree(
         names={row.id: row.name for row in rows},
-        branches=branches(above, scope.roots.units if scope.by is By.BRANCH else ()),
+        branches=branches(above, roots),
         parents=frozenset(above.values()),
+        roots=roots,
     )
 
 

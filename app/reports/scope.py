@@ -1,6 +1,7 @@
 """What is asked of reports, once it is known who asks: of which stations, which days, cut how."""
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
@@ -30,6 +31,9 @@ class Scope:
     retained_since: date
     """Before this day visits have lost their workers."""
     bucket: Bucket | None = None
+    told_roots: Sequence[uuid.UUID] | None = None
+    """By branch, the roots of the rows: those of which anything is told in the period. None: nobody
+    has made them out yet."""
     calendar: Calendar = field(default_factory=lambda: Calendar({}, frozenset()))
 
     @property

@@ -207,6 +207,88 @@ async def test_of_several_roots_each_is_a_row_with_everything_below_it(
     assert said(await rows(client, city.auditor)) == [("市", 7, 4), ("产业工会", 0, 0)]
 
 
+async def test_a_root_without_stations_changes_nothing_anywhere(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """One that was made by mistake and retired at once, and one that waits for its stations."""
+    november = {"from": "2026-11-01", "to": "2026-12-01"}
+    earlier = {"from": "2026-11-19", "to": "2026-11-21", "compare": "before"}
+    supposed: dict[str, Any] = november | {"change": {}, "by": "branch"}
+    async with runtime.database.write() as tx:
+        chief = await an_admin(tx, at=NIGHT)
+
+    async def told() -> list[Any]:
+        what_if = await client.post(
+            "/v1/admin/reports/what-if", json=supposed, headers=chief.headers
+        )
+        assert what_if.status_code == 200, what_if.text
+        return [
+            await rows(client, city.auditor),
+            await rows(client, city.auditor, by="all"),
+            await rows(client, city.auditor, **earlier),
+            await rows(client, city.auditor, "occupations", **november),
+            what_if.json()["rows"],
+        ]
+
+    before = await told()
+    async with runtime.database.write() as tx:
+        (await a_unit(tx, at=NIGHT, name="测试")).retired_at = NIGHT
+        await a_unit(tx, parent=await a_unit(tx, at=NIGHT, name="产业工会"), at=NIGHT, name="快递")
+    await rolled(runtime)
+    assert await told() == before
+    assert said(before[0]) == CITY_ROWS
+    (total,) = before[1]
+    assert (total["visits"], total["unique_workers"]) == (7, 4)
+    names = ["旧区", "渝中区", "江津区", "市（本级）"]
+    assert list(dict.fromkeys(row["name"] for row in before[3])) == names
+    assert [row["name"] for row in before[4]] == names
+
+
+async def test_a_root_whose_stations_are_gone_is_a_row_of_the_time_when_they_were_not(
+    client: httpx.AsyncClient, runtime: Runtime, city: City
+) -> None:
+    """Beside the period before, in which they were, districts are compared with districts."""
+    async with runtime.database.write() as tx:
+        other = await a_unit(tx, at=EARLY, name="测试")
+        station = await a_station(tx, unit=other, at=EARLY, code="CQ0009")
+        station.retired_at = NIGHT - timedelta(days=5)
+        other.retired_at = NIGHT - timedelta(days=5)
+        worker = await a_worker(tx, runtime, at=EARLY)
+        await come(tx, station, [worker], datetime(2026, 11, 17, 3, tzinfo=UTC))
+    await rolled(runtime)
+    assert said(await rows(client, city.auditor)) == CITY_ROWS
+    then = {"from": "2026-11-17", "to": "2026-11-19"}
+    both = await rows(client, city.auditor, **then)
+    assert said(both) == [("市", 2, 2), ("测试", 1, 1)]
+    for row in both:
+        params = then | {"by": "branch", "figure": "visits", "of_unit": row["unit"]}
+        url = "/v1/admin/reports/visits/source"
+        found = await client.get(url, params=params, headers=city.auditor.headers)
+        assert (found.status_code, found.json().get("value")) == (200, row["visits"]), found.text
+    days = {"from": "2026-11-19", "to": "2026-11-21", "compare": "before"}
+    found_rows = await rows(client, city.auditor, **days)
+    told = {row["name"]: (row["visits"], row["visits_before"]) for row in found_rows}
+    assert told == {"渝中区": (3, 0.0), "江津区": (0, 1.0), "市（本级）": (1, 1.0)}
+
+
+async def test_distinct_workers_of_the_city_stay_exact_beside_a_root_without_stations(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock
+) -> None:
+    """Also when nobody is known any more who came: of a month that was counted in time."""
+    clock.set(datetime(2026, 5, 2, tzinfo=UTC))
+    days = [datetime(2026, 4, day, 2, tzinfo=UTC) for day in (10, 12)]
+    city = await founded(runtime, {day: tuple(CAME) for day in days})
+    async with runtime.database.write() as tx:
+        (await a_unit(tx, at=runtime.now(), name="测试")).retired_at = runtime.now()
+    clock.set(NIGHT)
+    await rolled(runtime)
+    april = {"from": "2026-04-01", "to": "2026-05-01"}
+    (total,) = await rows(client, city.auditor, by="all", **april)
+    assert (total["visits"], total["unique_workers"]) == (14, 8)
+    twice = [(name, 2 * visits, 2 * workers) for name, visits, workers in CITY_ROWS]
+    assert said(await rows(client, city.auditor, **april)) == [("旧区", 0, 0), *twice]
+
+
 async def test_what_the_branches_are_of_sums_up_to_all(
     client: httpx.AsyncClient, runtime: Runtime, city: City
 ) -> None:

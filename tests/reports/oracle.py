@@ -517,13 +517,17 @@ def ms(length: timedelta) -> int:
     return length // timedelta(milliseconds=1)
 
 
-def branches_of(raw: Raw, roots: Sequence[Any]) -> list[dict[str, Any]]:
-    """Give each of several roots with all below it; of one, each unit below it, and its own."""
+def branches_of(raw: Raw, roots: Sequence[Any], there: set[Any]) -> list[dict[str, Any]]:
+    """Give each of several roots with all below it; of one, each unit below it, and its own.
+
+    Only roots below which any of the stations is that are told of.
+    """
 
     def below(unit: Any) -> list[Station]:
         path = raw.units[unit].path + "."
         return [s for s in raw.stations if (raw.units[s.unit_id].path + ".").startswith(path)]
 
+    roots = [root for root in roots if there & {s.id for s in below(root)}] or roots
     if len(roots) > 1:
         return [{"stations": below(root), "unit": root, "is_own": False} for root in roots]
     children = [unit.id for unit in raw.units.values() if unit.parent_id == roots[0]]
@@ -563,7 +567,7 @@ def table_of(
         first = {station.id: place for place, station in enumerate(there)}
         groups = [
             group
-            for group in branches_of(raw, roots)
+            for group in branches_of(raw, roots, set(first))
             if any(station.id in first for station in group["stations"])
         ]
         groups.sort(key=lambda group: min(first.get(s.id, len(first)) for s in group["stations"]))

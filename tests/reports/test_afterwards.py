@@ -1,6 +1,7 @@
 """What happened at a station after it was retired is told by every cut, and nothing is missing."""
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -115,3 +116,28 @@ async def test_who_was_let_in_by_a_controller_that_did_not_know_yet_is_told(
     assert [(row.station, row.visits) for row in rows][:2] == [("CQ0000", 0), ("CQ0001", 1)]
     assert total.visits == sum(row.visits or 0 for row in rows) == 2
     assert total.known_share == 1
+
+
+async def test_a_station_that_was_retired_after_the_period_is_told_whatever_its_zone(
+    runtime: Runtime,
+) -> None:
+    """One in Chongqing was gone before; elsewhere one is retired on that day, others since."""
+    zones = ("Asia/Shanghai", "Asia/Urumqi", "Pacific/Apia", "Asia/Tokyo", "America/Lima")
+    retired = (at(-200), at(100), at(200), None, at(20))
+    async with runtime.database.write() as tx:
+        district = await a_unit(tx, at=at(-900))
+        for number, (timezone, retired_at) in enumerate(zip(zones, retired, strict=True)):
+            code = f"CQ{number:04d}"
+            station = await a_station(tx, unit=district, at=at(-900), code=code, timezone=timezone)
+            station.retired_at = retired_at
+            if number:
+                tx.add(a_visit(station, at(12), written=at(13)))
+    await roll_up(runtime.database, Terms(at(300), timedelta(days=180), timedelta(seconds=75)))
+    async with runtime.database.read() as tx:
+        asked = replace(a_scope(district.id, By.STATION), at=at(300))
+        rows = await queries.visits(tx, asked)
+        (total,) = await queries.visits(tx, replace(asked, by=By.ALL))
+        (unit,) = await queries.visits(tx, replace(asked, by=By.UNIT))
+    expected = [(f"CQ{number:04d}", 1) for number in range(1, len(zones))]
+    assert [(row.station, row.visits) for row in rows] == expected
+    assert total.visits == unit.visits == len(expected)

@@ -25,6 +25,7 @@ from app.reports.rules import (
     completeness,
     cover,
     rate,
+    roots_of,
     runs,
     slots,
     span_end,
@@ -221,3 +222,10 @@ def test_each_unit_belongs_to_the_row_of_one_branch() -> None:
     mine = (city, near, far, street, block)
     assert rows(city, other) == dict.fromkeys(mine, Branch(city)) | {other: Branch(other)}
     assert rows() == {unit: Branch(unit, is_own=True) for unit in above}
+
+    def counted(*homes: uuid.UUID) -> list[uuid.UUID]:
+        return list(roots_of(above, [city, other], homes))
+
+    assert counted(block) == counted(city, near) == [city]
+    assert counted(other, uuid.uuid4()) == [other]
+    assert counted(far, other) == counted() == [city, other]

@@ -8,7 +8,7 @@ from app.reports.rules.arithmetic import (
     nearest_rank,
     rate,
 )
-from app.reports.rules.branches import Branch, branches
+from app.reports.rules.branches import Branch, branches, roots_of
 from app.reports.rules.slots import Bucket, By, Class, Slot, Slots, class_of, is_by_class, slots
 from app.reports.rules.spans import Grain, Run, Span, cover, runs, span_end, span_of
 
@@ -32,6 +32,7 @@ __all__ = [
     "is_by_class",
     "nearest_rank",
     "rate",
+    "roots_of",
     "runs",
     "slots",
     "span_end",

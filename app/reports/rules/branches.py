@@ -4,7 +4,7 @@ A unit's row is of the stations that it keeps itself, or of its whole branch. To
 below a place is to give one row to each unit directly below it, and one to what it keeps itself.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -27,6 +27,18 @@ def branches(
     """
     found = ((unit, _branch(_way_up(unit, above), roots)) for unit in above)
     return {unit: branch for unit, branch in found if branch is not None}
+
+
+def roots_of(
+    above: Mapping[UUID, UUID | None], roots: Sequence[UUID], units: Collection[UUID]
+) -> Sequence[UUID]:
+    """Give the roots beneath which any of some units is, in order; all, if there is none.
+
+    These are the units on which stations hang that anything is told of. Beside a root that was made
+    by mistake, and perhaps retired at once, a city would else be one row, and not its districts.
+    """
+    way = {step for unit in units if unit in above for step in _way_up(unit, above)}
+    return [root for root in roots if root in way] or roots
 
 
 def _way_up(unit: UUID, above: Mapping[UUID, UUID | None]) -> list[UUID]:
