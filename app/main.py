@@ -56,7 +56,7 @@ from app.doors.lookout import lookout
 from app.doors.rules import UNLOCK_SECONDS
 from app.doors.rules.config import ServerTerms
 from app.doors.scans import ScanDesk, ScanLimits
-from app.feed import Feed
+from app.feed.files import Feed
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache

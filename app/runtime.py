@@ -17,7 +17,7 @@ from app.doors.keys import KeyRing
 from app.doors.line import Line
 from app.doors.lookout import Outlook
 from app.doors.scans import ScanDesk
-from app.feed import Feed
+from app.feed.files import Feed
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
 from app.settings import Settings

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from app.api.deps import Held, Now, unchanged
 from app.api.problems import problems
 from app.api.site import public
-from app.feed import FeedFile
+from app.feed.rules import FeedFile
 
 router = APIRouter(tags=["public"], dependencies=[Depends(public)])
 

@@ -10,10 +10,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from app import feed, jobs
+from app import jobs
 from app.audit import COMMAND_LINE
 from app.doors.tables import Controller
-from app.feed import FeedFile
+from app.feed import files
+from app.feed.rules import FeedFile
 from app.places import districts
 from app.places.rules import ChangeKind, Kind, Tier
 from app.places.stations import Wanted, add_change
@@ -269,7 +270,7 @@ async def test_a_build_that_failed_is_tried_again_by_the_next(
     client: httpx.AsyncClient, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(feed, "read_live", fails)
+        broken.setattr(files, "read_live", fails)
         with pytest.raises(ConnectionError):
             await runtime.feed.file(FeedFile.STATION_STATUS, at=runtime.now())
     assert (await client.get("/v1/feed/station_status.json")).status_code == 200
