@@ -181,7 +181,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
-        feed=Feed(database, days, desk, monotonic, settings.public_url),
+        feed=Feed(database, days, desk, now, settings.public_url),
         courier=Courier(frozenset(settings.webhook_hosts), monotonic),
         started_at=monotonic(),
         stopping=asyncio.Event(),

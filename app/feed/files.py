@@ -1,22 +1,23 @@
-"""The files of the public feed, kept in memory, built seldom.
+"""The files of the public feed: sent from memory, built once a period, the same by all processes.
 
 Two parts: what stands (names, places, hours, regions) and what holds now (modes, levels,
-facilities, closings). A part is built at most once per `ttl` in a process, by the first who asks
-for it then; whoever asks meanwhile waits for that one. What did not change keeps its `last_updated`
-and its tag, so that who holds it is told just that.
+facilities, closings). Of all processes the first that is asked for a part in a period builds it,
+and the others take what it wrote down (`editions.py`); whoever asks meanwhile waits. What did not
+change keeps its `last_updated` and its tag, so that who holds it is told just that.
 """
 
 import asyncio
 import gzip
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
-from app.clock import Monotonic
+from app.clock import Now
 from app.db.engine import Database
 from app.doors.desk import ControllerDesk
+from app.feed import editions
 from app.feed.documents import (
     Document,
     live_documents,
@@ -25,31 +26,17 @@ from app.feed.documents import (
     rfc3339,
     standing_documents,
 )
-from app.feed.rules import TTL_S, FeedFile, Part, part_of
+from app.feed.editions import Built, Edition
+from app.feed.rules import TTL_S, FeedFile, Part, part_of, period_of
 from app.places.calendar import CalendarCache
 from app.usual import live
 
+log = logging.getLogger(__name__)
+
 VERSION = "3.0"
 
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A file, ready to be sent."""
-
-    plain: bytes
-    zipped: bytes
-    etag: str
-    """Of what it says, not of when it was said."""
-    updated_at: datetime
-    """When it last began to say something else."""
-    ttl_s: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    files: Mapping[FeedFile, Built]
-    built: float
-    """The monotonic instant."""
+PATIENCE_S = 2.0
+"""Nobody waits longer than this, in seconds, for what was built to be written down."""
 
 
 class Feed:
@@ -60,35 +47,47 @@ class Feed:
         database: Database,
         calendar: CalendarCache,
         controllers: ControllerDesk,
-        monotonic: Monotonic,
+        now: Now,
         public_url: str,
     ) -> None:
         self._database = database
         self._calendar = calendar
         self._controllers = controllers
-        self._monotonic = monotonic
+        self._now = now
+        """Asked again by whoever waited: by then another period may have begun."""
         self._public_url = public_url
-        self._kept: dict[Part, _Kept] = {}
-        self._building = {part: asyncio.Lock() for part in Part}
+        self._kept: dict[Part, Edition] = {}
+        self._turning = {part: asyncio.Lock() for part in Part}
+        self._writing: dict[Part, asyncio.Task[Edition]] = {}
 
-    async def file(self, name: FeedFile, *, at: datetime) -> Built:
-        """Give a file; without SQL unless it is time to build."""
+    async def file(self, name: FeedFile) -> Built:
+        """Give a file; without SQL unless a period began."""
         part = part_of(name)
-        kept = self._fresh(part)
+        kept = self._current(part)
         if kept is None:
-            async with self._building[part]:
-                # Who held the lock before has built it, unless that failed.
-                kept = self._fresh(part) or await self._build(part, at)
+            async with self._turning[part]:
+                # Who held the lock before has turned the page, unless that failed.
+                kept = self._current(part) or await self._next(part)
         return kept.files[name]
 
-    def _fresh(self, part: Part) -> _Kept | None:
+    def _current(self, part: Part) -> Edition | None:
         kept = self._kept.get(part)
-        if kept is None or self._monotonic() - kept.built >= TTL_S[part]:
-            return None
-        return kept
+        return kept if kept is not None and kept.serves(self._now()) else None
 
-    async def _build(self, part: Part, at: datetime) -> _Kept:
-        began = self._monotonic()
+    async def _next(self, part: Part) -> Edition:
+        at = self._now()
+        stands = await editions.read(self._database, part)
+        if stands is not None and stands.serves(at):
+            self._kept[part] = stands
+            return stands
+        # What we hold is newer than what stands if it could not be written down.
+        known = [one for one in (stands, self._kept.get(part)) if one is not None]
+        before = max(known, key=lambda one: one.from_at, default=None)
+        new = await self._build(part, before, at)
+        self._kept[part] = await self._share(new, over=stands)
+        return self._kept[part]
+
+    async def _build(self, part: Part, before: Edition | None, at: datetime) -> Edition:
         calendar = (await self._calendar.fresh(self._database)).current
         async with self._database.read() as tx:
             if part is Part.STANDING:
@@ -101,25 +100,47 @@ class Feed:
         else:
             heard = live.heard_by_station(seen.signs, self._controllers, at=at)
             documents = await asyncio.to_thread(live_documents, seen, heard, calendar, at)
-        before = self._kept.get(part)
-        files = await asyncio.to_thread(_written, documents, before, TTL_S[part], at)
-        self._kept[part] = _Kept(files, began)
-        return self._kept[part]
+        return await asyncio.to_thread(_written, part, documents, before, at)
+
+    async def _share(self, new: Edition, *, over: Edition | None) -> Edition:
+        """Give what is sent in this period: the new edition, or that of who was first.
+
+        In a task of its own, that nobody's going away ends. While one of them waits for the
+        database, no other is begun, and what was built is sent all the same.
+        """
+        writing = self._writing.get(new.part)
+        if writing is not None and not writing.done():
+            return new
+        writing = asyncio.create_task(self._write(new, over))
+        self._writing[new.part] = writing
+        done, _ = await asyncio.wait({writing}, timeout=PATIENCE_S)
+        return writing.result() if done else new
+
+    async def _write(self, new: Edition, over: Edition | None) -> Edition:
+        try:
+            async with self._database.write() as tx:
+                if await editions.replace(tx, new, over=over):
+                    return new
+            stands = await editions.read(self._database, new.part)
+        except Exception as error:
+            log.warning("feed not shared part=%s error=%s", new.part, type(error).__name__)
+            return new
+        return stands if stands is not None and stands.serves(new.from_at) else new
 
 
 def _written(
-    documents: Mapping[FeedFile, Document], before: _Kept | None, ttl_s: int, at: datetime
-) -> Mapping[FeedFile, Built]:
-    found = {}
+    part: Part, documents: Mapping[FeedFile, Document], before: Edition | None, at: datetime
+) -> Edition:
+    files = {}
     for name, document in documents.items():
-        data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-        etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-        last = before.files[name] if before is not None else None
+        said = {"ttl": TTL_S[part], "version": VERSION, "data": document}
+        text = json.dumps(said, ensure_ascii=False, separators=(",", ":")).encode()
+        etag = f'"{hashlib.sha256(text).hexdigest()[:16]}"'
+        last = None if before is None else before.files.get(name)
         if last is not None and last.etag == etag:
-            found[name] = last
+            files[name] = last
             continue
-        head = {"last_updated": rfc3339(at), "ttl": ttl_s, "version": VERSION}
-        plain = json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"data":' + data + b"}"
+        plain = f'{{"last_updated":"{rfc3339(at)}",'.encode() + text[1:]
         zipped = gzip.compress(plain, compresslevel=5, mtime=0)
-        found[name] = Built(plain, zipped, etag, at, ttl_s)
-    return found
+        files[name] = Built(plain, zipped, etag, at)
+    return Edition(part, period_of(part, at), files)

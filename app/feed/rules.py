@@ -1,5 +1,9 @@
-"""Which files the feed has, and with which others each of them is built."""
+"""Which files the feed has, and for which time of the clock they are built.
 
+The periods of a part are the same in all processes: so many seconds each, counted from 1970 on.
+"""
+
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 
@@ -22,11 +26,33 @@ class Part(StrEnum):
 
 
 TTL_S = {Part.STANDING: 300, Part.LIVE: 60}
-"""For how many seconds a part is not built again."""
+"""How long a part's periods are, in seconds: in each it is built once."""
 
 LIVE_FILES = frozenset({FeedFile.STATION_STATUS, FeedFile.SYSTEM_ALERTS})
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def part_of(name: FeedFile) -> Part:
     """Say with what a file is built."""
     return Part.LIVE if name in LIVE_FILES else Part.STANDING
+
+
+def files_of(part: Part) -> frozenset[FeedFile]:
+    """Say which files are built with one another."""
+    return frozenset(name for name in FeedFile if part_of(name) is part)
+
+
+def period_of(part: Part, at: datetime) -> datetime:
+    """Say when the period began in which an instant lies."""
+    return at - (at - _EPOCH) % timedelta(seconds=TTL_S[part])
+
+
+def holds(part: Part, from_at: datetime, at: datetime) -> bool:
+    """Whether what was built for the period from `from_at` on is what is sent at an instant.
+
+    For the period to come it was built by a process whose clock is a little ahead: that is newer,
+    and taken. From further ahead it is of a clock that was wrong, and must not stay for that long.
+    """
+    ahead = from_at - period_of(part, at)
+    return timedelta() <= ahead <= timedelta(seconds=TTL_S[part])
