@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from app.api.deps import Held, unchanged
 from app.api.problems import problems
 from app.api.site import public
-from app.feed.rules import TTL_S, FeedFile, part_of
+from app.feed.rules import FeedFile
 
 router = APIRouter(tags=["public"], dependencies=[Depends(public)])
 
@@ -42,11 +42,12 @@ async def feed_file(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Give a file of the feed; `gbfs` lists the others."""
-    built = await held.feed.file(name)
+    given = await held.feed.file(name)
+    built = given.built
     headers = {
         # Weak: the same data, whenever it was built, plain or compressed.
         "ETag": f"W/{built.etag}",
-        "Cache-Control": f"public, max-age={TTL_S[part_of(name)]}",
+        "Cache-Control": f"public, max-age={given.max_age_s}",
         "Vary": "Accept-Encoding",
         "Access-Control-Allow-Origin": "*",
     }

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from app.clock import Now
@@ -27,7 +28,7 @@ from app.feed.documents import (
     standing_documents,
 )
 from app.feed.editions import Built, Edition
-from app.feed.rules import TTL_S, FeedFile, Part, part_of, period_of
+from app.feed.rules import TTL_S, FeedFile, Part, left_s, part_of, period_of
 from app.places.calendar import CalendarCache
 from app.usual import live
 
@@ -37,6 +38,14 @@ VERSION = "3.0"
 
 PATIENCE_S = 2.0
 """Nobody waits longer than this, in seconds, for what was built to be written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A file, and for how long it is the newest."""
+
+    built: Built
+    max_age_s: int
 
 
 class Feed:
@@ -60,7 +69,7 @@ class Feed:
         self._turning = {part: asyncio.Lock() for part in Part}
         self._writing: dict[Part, asyncio.Task[Edition]] = {}
 
-    async def file(self, name: FeedFile) -> Built:
+    async def file(self, name: FeedFile) -> Given:
         """Give a file; without SQL unless a period began."""
         part = part_of(name)
         kept = self._current(part)
@@ -68,7 +77,8 @@ class Feed:
             async with self._turning[part]:
                 # Who held the lock before has turned the page, unless that failed.
                 kept = self._current(part) or await self._next(part)
-        return kept.files[name]
+        # The time again: building took some.
+        return Given(kept.files[name], left_s(part, kept.from_at, self._now()))
 
     def _current(self, part: Part) -> Edition | None:
         kept = self._kept.get(part)

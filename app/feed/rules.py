@@ -56,3 +56,13 @@ def holds(part: Part, from_at: datetime, at: datetime) -> bool:
     """
     ahead = from_at - period_of(part, at)
     return timedelta() <= ahead <= timedelta(seconds=TTL_S[part])
+
+
+def left_s(part: Part, from_at: datetime, at: datetime) -> int:
+    """Say for how many seconds more the next edition cannot be there.
+
+    Whole ones, rounded down, 0 at last: kept for a second too long, a file would be older than the
+    feed promises. No more than a period, though whose clock is ahead built it for the next.
+    """
+    left = from_at + timedelta(seconds=TTL_S[part]) - at
+    return min(max(left // timedelta(seconds=1), 0), TTL_S[part])

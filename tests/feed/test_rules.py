@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.feed.rules import FeedFile, Part, files_of, holds, part_of, period_of
+from app.feed.rules import FeedFile, Part, files_of, holds, left_s, part_of, period_of
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -43,3 +43,11 @@ def test_what_was_built_is_sent_in_its_period_and_by_who_is_a_little_behind(
     seconds: float, is_sent: bool
 ) -> None:
     assert holds(Part.LIVE, NOON, after(seconds)) is is_sent
+
+
+@pytest.mark.parametrize(
+    ("seconds", "left"),
+    [(-30, 60), (0, 60), (0.001, 59), (58.5, 1), (59.001, 0), (60, 0), (600, 0)],
+)
+def test_a_cache_is_told_what_is_left_of_the_period(seconds: float, left: int) -> None:
+    assert left_s(Part.LIVE, NOON, after(seconds)) == left
