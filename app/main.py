@@ -56,7 +56,7 @@ from app.doors.lookout import lookout
 from app.doors.rules import UNLOCK_SECONDS
 from app.doors.rules.config import ServerTerms
 from app.doors.scans import ScanDesk, ScanLimits
-from app.feed import Feed
+from app.feed.files import Feed
 from app.people.sms import sender_for
 from app.places import calendar
 from app.places.calendar import CalendarCache
@@ -181,7 +181,7 @@ def build_runtime(settings: Settings, *, now: Now, monotonic: Monotonic) -> Runt
         press=asyncio.Semaphore(1),
         rehearsal=asyncio.Semaphore(1),
         sms=sender_for(settings, now),
-        feed=Feed(database, days, desk, monotonic, settings.public_url),
+        feed=Feed(database, days, desk, now, settings.public_url),
         courier=Courier(frozenset(settings.webhook_hosts), monotonic),
         started_at=monotonic(),
         stopping=asyncio.Event(),

@@ -17,7 +17,7 @@ from app.doors.keys import KeyRing
 from app.doors.line import Line
 from app.doors.lookout import Outlook
 from app.doors.scans import ScanDesk
-from app.feed import Feed
+from app.feed.files import Feed
 from app.people.sms import SmsSender
 from app.places.calendar import CalendarCache
 from app.settings import Settings
@@ -56,7 +56,7 @@ class Runtime:
     rehearsal: asyncio.Semaphore
     """Held while a what-if is replayed: one at a time, so that doors have the processor."""
     feed: Feed
-    """The public feed's files, in memory, built at most once per ttl."""
+    """The public feed's files, in memory; built once a period, for all processes."""
     sms: SmsSender
     courier: Courier
     """Carries webhooks out of the house."""

@@ -8,6 +8,7 @@ from app.alerts.webhooks import tables as webhooks
 from app.db import leases
 from app.db.types import Base
 from app.doors import tables as doors
+from app.feed import tables as feed
 from app.people import tables as people
 from app.places import tables as places
 from app.reports import tables as reports
@@ -27,6 +28,7 @@ _ROOMS = (
     doors,
     reports,
     usual,
+    feed,
 )
 
 

@@ -12,7 +12,7 @@ from app.api.problems import catalogue
 from app.cli import app as command_line
 from app.doors.rules import Reason
 from app.doors.rules.journal import EventType, Why
-from app.feed import TTL_S, FeedFile, part_of
+from app.feed.rules import TTL_S, FeedFile, part_of
 from app.main import create_app
 from app.places.rules import Kind
 from app.settings import Settings

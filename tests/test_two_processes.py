@@ -1,4 +1,4 @@
-"""Two real server processes on one PostgreSQL: a scan taken by one wakes a poll at the other."""
+"""Two real server processes on one PostgreSQL: one wakes a poll at the other; both say the same."""
 
 import asyncio
 import os
@@ -76,6 +76,16 @@ def test_a_scan_at_one_process_wakes_a_controller_at_the_other(settings: Setting
     scene, poster = prepared(settings, build)
     with a_server(settings, free_port()) as first, a_server(settings, free_port()) as second:
         asyncio.run(the_story(first, second, scene, poster))
+
+
+def test_both_send_the_same_feed(settings: Settings) -> None:
+    prepared(settings, build)
+    path = "/v1/feed/station_status.json"
+    with a_server(settings, free_port()) as first, a_server(settings, free_port()) as second:
+        here = httpx.get(f"{first}{path}")
+        assert here.status_code == 200
+        time.sleep(1.1)  # `last_updated` is in whole seconds.
+        assert httpx.get(f"{second}{path}").content == here.content
 
 
 async def the_story(first: str, second: str, scene: Scene, poster: str) -> None:

@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from app.api.deps import Held, Now, unchanged
+from app.api.deps import Held, unchanged
 from app.api.problems import problems
 from app.api.site import public
-from app.feed import FeedFile
+from app.feed.rules import FeedFile
 
 router = APIRouter(tags=["public"], dependencies=[Depends(public)])
 
@@ -39,15 +39,15 @@ async def feed_file(
     name: FeedFile,
     request: Request,
     held: Held,
-    at: Now,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Give a file of the feed; `gbfs` lists the others."""
-    built = await held.feed.file(name, at=at)
+    given = await held.feed.file(name)
+    built = given.built
     headers = {
         # Weak: the same data, whenever it was built, plain or compressed.
         "ETag": f"W/{built.etag}",
-        "Cache-Control": f"public, max-age={built.ttl_s}",
+        "Cache-Control": f"public, max-age={given.max_age_s}",
         "Vary": "Accept-Encoding",
         "Access-Control-Allow-Origin": "*",
     }
