@@ -101,7 +101,7 @@ def test_a_workbook_says_the_same_and_on_its_second_page_what_was_supposed(
     table = list(csv.reader(yizhan(city, *words).stdout.removeprefix("\ufeff").splitlines()))
     cells = [list(row) for row in book["报表"].iter_rows(values_only=True)]
     assert [str(title) for title in cells[0]] == table[0]
-    turned_away = table[0].index("新拒绝 (newly_turned_away)")
+    turned_away = table[0].index("新拒绝次数 (newly_turned_away)")
     assert [str(row[turned_away]) for row in cells[1:]] == [row[turned_away] for row in table[1:]]
     said = dict(book["说明"].iter_rows(values_only=True))
     assert json.loads(said["假设 change"]) == CLOSED

@@ -158,16 +158,16 @@ def test_an_administrator_asks_what_longer_hours_had_brought_and_takes_it_away(
     )
     assert sums == {
         "重新判断的扫码": "3",
-        "新放行": "2",
-        "新拒绝": "0",
+        "新放行次数": "2",
+        "新拒绝次数": "0",
         "净变化": "+2\n放行 0 → 2",
         "未满足需求": "3 → 1",
     }
     expect(told.locator(".rows tbody tr th")).to_have_text(
         ["合计", re.compile("解放碑驿站"), re.compile("几江驿站")]
     )
-    assert cells(page, 1) == ["0", "2", "2", "0", "+2", "3", "1", "3", "1", "100.0%"]
-    assert cells(page, 2) == ["0"] * 9 + ["100.0%"]
+    assert cells(page, 1) == ["0", "2", "2", "0", "0", "+2", "3", "1", "3", "1", "100.0%"]
+    assert cells(page, 2) == ["0"] * 10 + ["100.0%"]
     expect(told).to_contain_text("驿站不开放")
     picture(page, "supposed-03-told")
     begun = {"csv": b"\xef\xbb\xbf", "xlsx": b"PK"}
@@ -238,7 +238,7 @@ def test_it_says_how_much_of_its_days_is_over_and_whether_holidays_are_known(
     assert (shares[1], shares[2], shares[4]) == ("100.0%", "100.0%", "0.0%")
     assert 50 <= float(shares[0].rstrip("%")) <= 75
     # Nothing is known of tomorrow, which is not nought.
-    assert cells(page, 4)[:-1] == ["—"] * 9
+    assert cells(page, 4)[:-1] == ["—"] * 10
     picture(page, "supposed-09-not-over")
     page.click("#lang")
     expect(told).to_contain_text(
