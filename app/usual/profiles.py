@@ -272,6 +272,7 @@ async def _came(
     )
     found: defaultdict[uuid.UUID, list[tuple[date, int, uuid.UUID]]] = defaultdict(list)
     for station, day, hour, worker in await tx.execute(query):
+        assert worker is not None
         found[station].append((day, hour, worker))
     return found
 
