@@ -143,7 +143,7 @@ window.VALUES = {
   outcome: { granted: ['同意开门', 'granted'], walk_in: ['直接进入', 'walked in'], refused: ['拒绝', 'refused'] },
   mode: { free: ['值守', 'staffed, free'], scan: ['扫码', 'scan'], staff_only: ['只供工作人员', 'staff only'], closed: ['关闭', 'closed'], evacuation: ['疏散', 'evacuation'] },
   because: { weekly: ['每周时间', 'weekly hours'], public_holiday: ['节假日', 'public holiday'], makeup_workday: ['调休', 'make-up workday'], exception: ['特别安排', 'exception'], override: ['临时安排', 'override'], emergency: ['紧急', 'emergency'], staff_absent: ['无人在岗', 'staff absent'], no_access_hours: ['未设扫码时间', 'no access hours'] },
-  heard: { controller: ['控制器', 'controller'], staff: ['工作人员点数', 'staff counted heads'], silent: ['控制器无联系', 'controller silent'], nobody: ['无从知道', 'nobody'] },
+  heard: { controller: ['控制器', 'controller'], staff: ['工作人员点数', 'staff counted heads'], silent: ['控制器无联系', 'controller silent'], no_controller: ['没有控制器，进不来', 'no controller: nobody could come in'], nobody: ['无从知道', 'nobody'] },
   counts: { usable: ['能用', 'usable'], unknown: ['未知', 'unknown'], unusable: ['不能用', 'not usable'] },
   state: { pending: ['等待', 'pending'], claimed: ['已取走', 'claimed'], executed: ['已执行', 'executed'], refused: ['拒绝', 'refused'], failed: ['失败', 'failed'], expired: ['过期', 'expired'], unknown: ['结果未知', 'unknown'] },
   end_source: { worker: ['本人', 'worker'], contact: ['门磁', 'door contact'], other_station: ['到了别的驿站', 'came elsewhere'], staff: ['工作人员', 'staff'], imputed: ['推定', 'imputed'] },

@@ -521,8 +521,9 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
         "whether the row begins with a month that the retention time has reached: null then"
     ),
     ("promise", "unknown_hours"): (
-        "of the promised hours, those open of which nobody knows: without a controller, or with no "
-        "server to hear it, and without a count of heads"
+        "of the promised hours, those open of which nobody knows: in mode free without a "
+        "controller, or in either mode with one that no server was there to hear; known is mode "
+        "free while staff counted heads, and mode scan without a controller: nobody could come in"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
     ("access", "failed"): (

@@ -298,7 +298,8 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("occupations", "unique_workers"): "这些到访中不同的人；visits 为空时也为空",
     ("occupations", "beyond_retention"): "这一行的第一个月是否已到保留期：到了则为空",
     ("promise", "unknown_hours"): (
-        "承诺开放的时间中，开着而无人知道能不能用的：没有控制器，或没有服务器在听，也没有人点数"
+        "承诺开放的时间中，开着而无人知道能不能用的：模式为 free 而没有控制器，或有控制器而没有"
+        "服务器在听；free 时有人点数的不算，模式为 scan 而没有控制器的也不算，那时谁也进不来"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
     ("access", "failed"): "同意的扫码中，控制器取走了指令、但继电器失败的",

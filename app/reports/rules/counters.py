@@ -115,7 +115,7 @@ class C(IntEnum):
     USABLE_MS = 63
     """Of that, time in which it was observed to be usable."""
     UNKNOWN_MS = 64
-    """Of that, time open of which nobody knows whether it was."""
+    """Of that, time open of which nobody knows whether it was: not where nobody could come in."""
     REPORTING_MS = 65
     """Time open in which a controller was heard (T of metrics 16)."""
     SEATS_MS = 66
