@@ -197,8 +197,16 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "ratio",
     ),
     "walk_in_heads": (
-        "sum of heads that staff counted in free hours, on the day a count begins, without counts "
-        "that were withdrawn; null by hour",
+        "sum of heads that staff counted, in whatever mode, on the day a count begins, without "
+        "counts that were withdrawn; null by hour, and where head_counts is 0: nobody counted, "
+        "which is not nobody; to be compared, a class of days needs a count in each period, and "
+        "its days without one are days without heads: more counts make more heads, as head_counts "
+        "tells",
+        "count",
+    ),
+    "head_counts": (
+        "how many times staff counted heads, of the same counts as walk_in_heads; null by hour, "
+        "and where a part was counted before this was",
         "count",
     ),
     "refused": ("refused scans, every one", "count"),

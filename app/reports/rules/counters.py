@@ -37,6 +37,8 @@ class C(IntEnum):
     DWELL_MS = 10
     HEADS = 11
     """What staff counted; belongs to a day and to no hour."""
+    HEAD_COUNTS = 12
+    """How many times they did, on the same terms; 0 in older sums."""
 
     WALK_INS = 20
     GRANTED = 21
