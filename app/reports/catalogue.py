@@ -197,8 +197,16 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "ratio",
     ),
     "walk_in_heads": (
-        "sum of heads that staff counted in free hours, on the day a count begins, without counts "
-        "that were withdrawn; null by hour",
+        "sum of heads that staff counted, in whatever mode, on the day a count begins, without "
+        "counts that were withdrawn; null by hour, and where head_counts is 0: nobody counted, "
+        "which is not nobody; to be compared, a class of days needs a count in each period, and "
+        "its days without one are days without heads: more counts make more heads, as head_counts "
+        "tells",
+        "count",
+    ),
+    "head_counts": (
+        "how many times staff counted heads, of the same counts as walk_in_heads; null by hour, "
+        "and where a part was counted before this was",
         "count",
     ),
     "refused": ("refused scans, every one", "count"),
@@ -522,8 +530,9 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
         "whether the row begins with a month that the retention time has reached: null then"
     ),
     ("promise", "unknown_hours"): (
-        "of the promised hours, those open of which nobody knows: without a controller, or with no "
-        "server to hear it, and without a count of heads"
+        "of the promised hours, those open of which nobody knows: in mode free without a "
+        "controller, or in either mode with one that no server was there to hear; known is mode "
+        "free while staff counted heads, and mode scan without a controller: nobody could come in"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours; null without any",
     ("access", "failed"): (

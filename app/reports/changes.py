@@ -25,7 +25,7 @@ from app.reports.rules import Grain, span_of
 from app.reports.tables import CITY, Rollup, RollupDue, RollupMark, RollupMember
 from app.visits.tables import FacilityUse, Visit, WalkInCount
 
-RULES = 6
+RULES = 7
 """By which rules days are counted. Another number has every day counted anew: so that what was
 counted by an earlier version, and by this one, can be compared."""
 

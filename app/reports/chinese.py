@@ -105,7 +105,15 @@ FORMULAS: Mapping[str, str] = {
         "free_mode_coverage 低于 0.5 则为空，没有 unstaffed_hours 或 visits_free 也为空；"
         "多个驿站时，夜间只含扫码开门的驿站，值守时间含全部驿站"
     ),
-    "walk_in_heads": "工作人员在值守时段点数的人数之和，不含已撤回的，记在开始的那天；按小时为空",
+    "walk_in_heads": (
+        "工作人员点数的人数之和，不论当时是什么模式，不含已撤回的，记在开始的那天；按小时为空，"
+        "head_counts 为 0 也为空：没有点数，不等于没有人；与前期比较时，只比两期都点过数的"
+        "那类日子，其中没有点数的日子按没有人算：点数次数多了，人数也会多，请看 head_counts"
+    ),
+    "head_counts": (
+        "工作人员点数的次数，所指的点数与 walk_in_heads 相同；按小时为空，"
+        "其中有一部分在此算法之前统计的也为空"
+    ),
     "refused": "被拒绝的扫码，每一次都算",
     "unmet_demand": (
         "不同的（人、驿站、半小时），在那半小时里被拒绝过且一次也没放行，控制器离线时也没有为其开门；"
@@ -299,7 +307,8 @@ FORMULAS_OF: Mapping[tuple[str, str], str] = {
     ("occupations", "unique_workers"): "这些到访中不同的人；visits 为空时也为空",
     ("occupations", "beyond_retention"): "这一行的第一个月是否已到保留期：到了则为空",
     ("promise", "unknown_hours"): (
-        "承诺开放的时间中，开着而无人知道能不能用的：没有控制器，或没有服务器在听，也没有人点数"
+        "承诺开放的时间中，开着而无人知道能不能用的：模式为 free 而没有控制器，或有控制器而没有"
+        "服务器在听；free 时有人点数的不算，模式为 scan 而没有控制器的也不算，那时谁也进不来"
     ),
     ("promise", "unknown_share"): "unknown_hours / promised_hours；没有则为空",
     ("access", "failed"): "同意的扫码中，控制器取走了指令、但继电器失败的",

@@ -54,6 +54,7 @@ FIGURES: Mapping[str, Sequence[str]] = {
         "free_mode_coverage",
         "night_uplift",
         "walk_in_heads",
+        "head_counts",
         "refused",
         "unmet_demand",
         "stays",

@@ -320,7 +320,7 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
         hours(covered, recorded),
         rates(covered, staffed, known),
         _uplift(out, unstaffed, free, staffed, enough),
-        shown(sums[C.HEADS], known & by_day),
+        *_heads(sums, known & by_day),
         shown(sums[C.REFUSED], known),
         shown(sums[C.UNMET], known),
         shown(sums[C.DWELLS], known),
@@ -332,6 +332,16 @@ def _visits(part: Part, sums: Sums, _: Standing) -> Columns:
         shown(sums[C.IMPUTED], known),
         rates(sums[C.IMPUTED], sums[C.OVER], known),
     ]
+
+
+def _heads(sums: Sums, known: Bools) -> Columns:
+    """Give the heads that staff counted, and how many times they did; none are not nobody (law 16).
+
+    Older versions did not count how many times: beside heads nought is not known.
+    """
+    heads, counts = sums[C.HEADS], sums[C.HEAD_COUNTS]
+    some = known & ((counts > 0) | (heads > 0))
+    return [shown(heads, some), shown(counts, known & ((counts > 0) | (heads == 0)))]
 
 
 def _counted(covered: Ints, staffed: Ints) -> Bools:

@@ -112,7 +112,8 @@ async def read_days(
                     orders=orders.get(cell, ()),
                     alone=other.get(cell, ()),
                     uses=used.get(cell, ()),
-                    heads=counted.get(cell, 0),
+                    heads=sum(counted.get(cell, ())),
+                    head_counts=len(counted.get(cell, ())),
                     counted=counting.get(cell, ()),
                 )
                 stood_then = stood[cell]._replace(counted=facts.counted)
@@ -380,11 +381,11 @@ async def _heads(tx: AsyncSession, wanted: _Wanted) -> Sequence[Any]:
     return (await tx.execute(query.where(*where))).all()
 
 
-def _counted(rows: Sequence[Any]) -> Mapping[Cell, int]:
-    """Say how many heads were counted; those of a count belong to the day on which it begins."""
-    found: defaultdict[Cell, int] = defaultdict(int)
+def _counted(rows: Sequence[Any]) -> Mapping[Cell, list[int]]:
+    """Give the heads of every count; they belong to the day on which it begins."""
+    found: defaultdict[Cell, list[int]] = defaultdict(list)
     for row in rows:
-        found[row.station_id, row.local_day] += row.heads
+        found[row.station_id, row.local_day].append(row.heads)
     return found
 
 

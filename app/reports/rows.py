@@ -51,8 +51,10 @@ class VisitsRow(NamedTuple):
     """The share of staffed hours in which anybody was counted."""
     night_uplift: float | None
     walk_in_heads: int | None
-    """What staff counted in free hours, beside the visits; a count belongs to the day it begins on
-    and to no hour."""
+    """What staff counted, beside the visits; a count belongs to the day it begins on and to no
+    hour. None where nobody counted, which is not nobody."""
+    head_counts: int | None
+    """How many times they counted."""
     refused: int | None
     unmet_demand: int | None
     """Distinct worker, station and half hour with a refusal and no grant."""

@@ -1,4 +1,4 @@
-"""Head counts: walk-ins that staff counted in free hours, beside the scanned visits."""
+"""Head counts: walk-ins that staff counted, in whatever mode, beside the scanned visits."""
 
 import uuid
 from dataclasses import dataclass

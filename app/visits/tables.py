@@ -119,7 +119,7 @@ class Visit(Base):
 
 
 class WalkInCount(Base):
-    """Heads that staff counted in free hours, beside the scanned visits."""
+    """Heads that staff counted, in whatever mode, beside the scanned visits."""
 
     __tablename__ = "walk_in_counts"
 

@@ -154,12 +154,40 @@ async def test_the_rows_of_a_promise_add_up_to_what_was_kept_of_it(
     assert hours_of(rows, counts="usable") == usable["value"] == 3
     one = await asks(client, place, "promise", "usable_hours", by="hour", of_hour="12")
     assert hours_of(one["rows"], counts="usable") == one["value"] == 1
-    # Without a controller nobody knows.
+    # Without a controller nobody knows of free hours.
     async with runtime.database.write() as tx:
         await tx.execute(sa.delete(Controller))
     await rolled(runtime)
     unknown = await asks(client, place, "promise", "unknown_hours")
     assert hours_of(unknown["rows"], heard="nobody", counts="unknown") == 6
+
+
+async def test_where_a_scan_had_to_open_and_there_was_no_controller_nobody_could_come_in(
+    client: httpx.AsyncClient, runtime: Runtime, place: Place
+) -> None:
+    """Free from 8 to 12, then by scan: retired at 14, when it had been dead for two hours."""
+    await heard(runtime, place, MONDAY + 12 * HOUR)
+    await held(
+        runtime,
+        place,
+        (0, 8, Kind.CLOSED, Because.WEEKLY),
+        (8, 12, Kind.FREE, Because.WEEKLY),
+        (12, 23, Kind.SCAN, Because.WEEKLY),
+    )
+    await rolled(runtime)
+    left = await asks(client, place, "promise", "promise_rate")
+    async with runtime.database.write() as tx:
+        await tx.execute(sa.update(Controller).values(retired_at=MONDAY + 14 * HOUR))
+    await rolled(runtime)
+    found = await asks(client, place, "promise", "promise_rate")
+    assert (found["value"], left["value"]) == (0.4, 0.4)
+    assert [(row["heard"], row["counts"]) for row in found["rows"]] == [
+        ("controller", "usable"),
+        ("silent", "unusable"),
+        ("no_controller", "unusable"),
+    ]
+    assert hours_of(found["rows"], heard="no_controller") == 4
+    assert (await asks(client, place, "promise", "unknown_hours"))["value"] == 0
 
 
 async def test_a_controller_that_is_silent_now_is_among_the_silences(

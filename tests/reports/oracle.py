@@ -659,9 +659,7 @@ def visits_of(row: Row) -> dict[str, Any]:
         "covered_hours": hours(covered) if row.is_recorded else None,
         "free_mode_coverage": coverage,
         "night_uplift": uplift,
-        "walk_in_heads": sum(each.count for each in row.of(raw.heads))
-        if row.hour is None
-        else None,
+        **heads_of(row),
         "refused": len(refused),
         "unmet_demand": len({scan.demand_key for scan in refused} - raw.met),
         "stays": len(stays),
@@ -673,6 +671,14 @@ def visits_of(row: Row) -> dict[str, Any]:
         "imputed_exits": len(imputed),
         "imputed_exit_share": share(len(imputed), len(over)),
     }
+
+
+def heads_of(row: Row) -> dict[str, Any]:
+    """Say what staff counted, and how often: without a count it is not known, and not nobody."""
+    counts = [each.count for each in row.of(row.raw.heads)]
+    if row.hour is not None:
+        return {"walk_in_heads": None, "head_counts": None}
+    return {"walk_in_heads": sum(counts) if counts else None, "head_counts": len(counts)}
 
 
 def free_ms(row: Row, hours_of: Mapping[Any, set[Hour]]) -> int:

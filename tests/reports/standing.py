@@ -238,6 +238,8 @@ def stood(
         heard = _heard(silences, begins, deaf, silence)
         is_counted = kind is Kind.FREE and any(a <= begins < b for a, b in counted)
         is_observed = heard == "online" or is_counted
+        # A scan opens a door by a controller alone: without one it is known that nobody came in.
+        is_known = is_observed or heard == "silent" or (heard is None and kind is Kind.SCAN)
         true = {
             "RECORDED_MS": kind is not None,
             "TOLD_MS": kind is not None,
@@ -245,7 +247,7 @@ def stood(
             "STAFFED_MS": kind is Kind.FREE,
             "PROMISED_MS": is_promised,
             "USABLE_MS": is_promised and is_open and is_observed,
-            "UNKNOWN_MS": is_promised and is_open and not is_observed and heard != "silent",
+            "UNKNOWN_MS": is_promised and is_open and not is_known,
             "COMMISSIONED_MS": heard is not None,
             "ONLINE_MS": heard == "online",
             "DEAF_MS": heard == "unknown",

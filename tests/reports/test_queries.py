@@ -350,6 +350,29 @@ async def test_every_granted_scan_was_executed_or_something_else_became_of_it(
     assert {row.failed for row in older} == {0, None}
 
 
+async def test_heads_that_an_older_version_counted_are_told_and_how_often_is_not(
+    runtime: Runtime,
+) -> None:
+    """It kept no number of counts: heads are no less known, and no heads are none that it knows."""
+    async with told(runtime, 1, rounds=1) as one:
+
+        async def days() -> Sequence[Any]:
+            rows = await queries.visits(one.tx, one.scope(By.STATION, Bucket.DAY))
+            return [row for row in rows if row.known_share]
+
+        before = await days()
+        for row in await one.tx.scalars(sa.select(Rollup)):
+            kept = {k: n for k, n in vectors.unpacked(row.counts).items() if k != C.HEAD_COUNTS}
+            row.counts = vectors.packed(kept)
+        await one.tx.commit()
+        older = await days()
+    assert [row.walk_in_heads for row in older] == [row.walk_in_heads or None for row in before]
+    for row, was in zip(older, before, strict=True):
+        assert row.head_counts == (None if was.walk_in_heads else 0)
+    assert any(row.walk_in_heads for row in older)
+    assert None in {row.walk_in_heads for row in before}
+
+
 async def test_the_mean_while_in_use_times_the_share_of_time_in_use_is_the_mean(
     runtime: Runtime,
 ) -> None:
@@ -456,7 +479,14 @@ async def test_branches_of_one_place_equal_a_plain_recount_and_sum_up_to_all(
             await compare_facilities(beneath, cuts)
             each = await queries.visits(one.tx, beneath.scope(By.BRANCH))
             (total,) = await queries.visits(one.tx, beneath.scope(By.ALL))
-            for figure in ("visits", "persons", "returns", "refused", "walk_in_heads"):
+            for figure in (
+                "visits",
+                "persons",
+                "returns",
+                "refused",
+                "walk_in_heads",
+                "head_counts",
+            ):
                 parts = [getattr(row, figure) or 0 for row in each]
                 assert sum(parts) == (getattr(total, figure) or 0), figure
 

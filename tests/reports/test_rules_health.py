@@ -7,13 +7,16 @@ import pytest
 
 from app.places.rules import Because, Kind
 from app.reports.rules.health import (
+    Counts,
     Day,
     Device,
+    Heard,
     Hour,
     Standing,
     Thing,
     hours_of,
     of_a_day,
+    pieces,
     plain,
     reporting,
     shifted,
@@ -177,7 +180,8 @@ class Story:
         promised = any(a <= minute < b for a, b in self.promised)
         by_staff = kinds == [Kind.FREE] and any(a <= minute < b for a, b in self.counted)
         seen = state == "online" or by_staff
-        nobody_knows = not seen and state != "silent"
+        could_not = kinds == [Kind.SCAN] and state is None
+        nobody_knows = not seen and state != "silent" and not could_not
         hour.recorded_ms += MINUTE * len(kinds)
         hour.open_ms += MINUTE * is_open
         hour.promised_ms += MINUTE * promised
@@ -317,12 +321,48 @@ def kept(day: Day) -> tuple[float, float, float]:
     return promised / HOUR, usable / HOUR, unknown / HOUR
 
 
-def test_without_a_controller_nobody_knows_whether_the_promise_was_kept() -> None:
-    assert kept(a_day()) == (24, 0, 24)
+def told_of(day: Day) -> list[tuple[int, int, Heard, Counts]]:
+    """What became of the promised time, piece by piece."""
+    return [(one.from_ms, one.until_ms, one.heard, one.counts) for one in pieces(day)]
+
+
+def test_without_a_controller_nobody_knows_of_free_hours_and_no_scan_opens() -> None:
+    day = a_day()
+    assert kept(day) == (24, 0, 10)
+    assert told_of(day) == [
+        (*NIGHT, Heard.NO_CONTROLLER, Counts.UNUSABLE),
+        (*STAFFED, Heard.NOBODY, Counts.UNKNOWN),
+        (*EVENING, Heard.NO_CONTROLLER, Counts.UNUSABLE),
+    ]
 
 
 def test_staff_who_count_heads_are_there() -> None:
-    assert kept(a_day(counted=[(7 * HOUR, 9 * HOUR)])) == (24, 1, 23)
+    day = a_day(counted=[(7 * HOUR, 9 * HOUR)])
+    assert kept(day) == (24, 1, 9)
+    assert told_of(day)[1:3] == [
+        (8 * HOUR, 9 * HOUR, Heard.STAFF, Counts.USABLE),
+        (9 * HOUR, 18 * HOUR, Heard.NOBODY, Counts.UNKNOWN),
+    ]
+
+
+def test_to_retire_a_dead_controller_lifts_the_rate_by_no_night() -> None:
+    """Dead at six: left there until ten, or retired at once and replaced at ten."""
+    later = Device(10 * HOUR, None, 30 * HOUR)
+    left = Device(-HOUR, 10 * HOUR, 6 * HOUR)
+    day = a_day(devices=[left, later])
+    assert kept(day) == (24, 20, 0)
+    assert (6 * HOUR, 8 * HOUR, Heard.SILENT, Counts.UNUSABLE) in told_of(day)
+    day = a_day(devices=[left._replace(retired_ms=6 * HOUR), later])
+    # Of the free hours from eight to ten nobody knows; from six to eight nobody could come in.
+    assert kept(day) == (24, 20, 2)
+    assert (6 * HOUR, 8 * HOUR, Heard.NO_CONTROLLER, Counts.UNUSABLE) in told_of(day)
+
+
+def test_while_no_server_hears_a_controller_nobody_knows_and_without_one_nothing_opens() -> None:
+    """A box that no server hears may let people in by their passes alone."""
+    away, silent = [(4 * HOUR, 6 * HOUR)], Device(-HOUR, None, 30 * HOUR, [(4 * HOUR, 6 * HOUR)])
+    assert kept(a_day(devices=[silent], deaf=away)) == (24, 22, 2)
+    assert kept(a_day(deaf=away)) == (24, 0, 10)
 
 
 def test_with_a_controller_that_is_heard_it_was_kept() -> None:
@@ -339,7 +379,7 @@ def test_whoever_locks_the_door_breaks_the_promise(kind: Kind, because: Because)
         (*EVENING, Kind.SCAN, Because.WEEKLY),
     ]
     assert kept(a_day(devices=[HEARD], held=shut)) == (24, 18, 0)
-    assert kept(a_day(held=shut)) == (24, 0, 18)
+    assert kept(a_day(held=shut)) == (24, 0, 4)
 
 
 def test_what_was_not_promised_breaks_nothing() -> None:

@@ -60,7 +60,7 @@ NOT_COUNTED = {"peak_occupancy", "peak_at", "max_observed", "unique_workers"}
 COUNTED = {
     "visits": (
         "visits visits_free visits_scan visits_offline returns anonymous_visits "
-        "out_of_hours_visits refused stays ended imputed_exits"
+        "out_of_hours_visits head_counts refused stays ended imputed_exits"
     ),
     "access": "decided granted walk_in refused claimed executed refused_after_grant failed expired "
     "unknown live with_contact opened alone_opened alone_refused alone_flagged",
@@ -69,8 +69,12 @@ COUNTED = {
 }
 """Figures that are numbers of rows."""
 
-EITHER: dict[str, set[C]] = {"crowded_minutes": {C.REPORTING_MS, C.PERSON_MS}}
-"""Counters of which each alone says that there is something to tell."""
+EITHER: dict[str, set[C]] = {
+    "crowded_minutes": {C.REPORTING_MS, C.PERSON_MS},
+    "walk_in_heads": {C.HEADS, C.HEAD_COUNTS},
+    "head_counts": {C.HEADS, C.HEAD_COUNTS},
+}
+"""Counters of which each alone says that there is something to tell, or that some is missing."""
 
 HOURLY = {
     "covered_hours": "covered_ms",

@@ -264,7 +264,7 @@ class WalkInOut(Out):
 async def count_walk_ins(
     station_id: uuid.UUID, body: WalkInIn, tx: WriteTx, admin: Counter, at: Now
 ) -> Any:
-    """Write down how many heads staff counted in free hours."""
+    """Write down how many heads staff counted, in whatever mode the station was."""
     station = await get_station(tx, admin, station_id)
     counted = HeadCount(body.count, body.from_at, body.until_at)
     return await headcounts.add(tx, station, counted, actor=admin.actor, at=at)

@@ -37,6 +37,8 @@ class C(IntEnum):
     DWELL_MS = 10
     HEADS = 11
     """What staff counted; belongs to a day and to no hour."""
+    HEAD_COUNTS = 12
+    """How many times they did, on the same terms; 0 in older sums."""
 
     WALK_INS = 20
     GRANTED = 21
@@ -115,7 +117,7 @@ class C(IntEnum):
     USABLE_MS = 63
     """Of that, time in which it was observed to be usable."""
     UNKNOWN_MS = 64
-    """Of that, time open of which nobody knows whether it was."""
+    """Of that, time open of which nobody knows whether it was: not where nobody could come in."""
     REPORTING_MS = 65
     """Time open in which a controller was heard (T of metrics 16)."""
     SEATS_MS = 66

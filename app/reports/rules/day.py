@@ -154,6 +154,8 @@ class Facts:
     uses: Sequence[Use] = ()
     heads: int = 0
     """What staff counted, in counts that began on this day."""
+    head_counts: int = 0
+    """How many these are."""
     counted: Sequence[tuple[int, int]] = ()
     """When they counted: from and until, also of counts that began on the day before."""
 
@@ -194,6 +196,7 @@ def count(
     for use in facts.uses:
         _use(use, hours[use.hour])
     _add(hours[ALL_DAY], C.HEADS, facts.heads)
+    _add(hours[ALL_DAY], C.HEAD_COUNTS, facts.head_counts)
     _covered(facts, hours, staffed_ms)
     return found
 

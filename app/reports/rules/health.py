@@ -5,8 +5,9 @@ only within the station's life and until now.
 
 - Open: the mode was free or scan. Promised: the published hours said so, whatever then held.
 - Usable: open, and observed: a controller is online, or staff count heads while they hold the door.
-  Closed against the promise, or with a controller that is known to be silent, it is not usable;
-  where there is no controller, or nobody who could have heard it, nobody knows.
+  Closed against the promise, or with a controller that is known to be silent, it is not usable; nor
+  is it where a scan opens the door and there is no controller: nobody could come in (law 6). Of a
+  free door without a controller, and of one that no server was there to hear, nobody knows.
 - Of doors nothing is counted: no row says from when to when one was out of use, or its controller
   frozen. Alerts tell that somebody should look, and close by time or by hand, not by repair.
 - A controller is online unless it was silent longer than it may be. Of such a silence, what no
@@ -232,6 +233,8 @@ class _Told(NamedTuple):
     online: Sequence[Span]
     deaf: Sequence[Span]
     silent: Sequence[Span]
+    lacking: Sequence[Span]
+    """A scan opens the door, and there is no controller to open it."""
     observed: Sequence[Span]
     promised: Sequence[Span]
     usable: Sequence[Span]
@@ -243,6 +246,7 @@ def _told(day: Day, life: Sequence[Span], silences: Sequence["_Silences"]) -> _T
     commissioned, online, deaf = _heard(day, life, silences)
     observed = _observed(day, free, online)
     silent = difference(difference(commissioned, online), deaf)
+    lacking = difference(difference(is_open, free), commissioned)
     promised = intersection(union(day.promised), life)
     kept = intersection(promised, is_open)
     return _Told(
@@ -252,10 +256,11 @@ def _told(day: Day, life: Sequence[Span], silences: Sequence["_Silences"]) -> _T
         online,
         deaf,
         silent,
+        lacking,
         observed,
         promised,
         usable=intersection(kept, observed),
-        unknown=difference(difference(kept, observed), silent),
+        unknown=difference(difference(difference(kept, observed), silent), lacking),
     )
 
 
@@ -267,8 +272,10 @@ class Heard(StrEnum):
     """They counted heads while they held the door."""
     SILENT = "silent"
     """Its controller was there and silent, and was listened for."""
+    NO_CONTROLLER = "no_controller"
+    """A scan had to open the door, and there was no controller: nobody could come in."""
     NOBODY = "nobody"
-    """There was no controller, or no server to hear it."""
+    """There was a controller and no server to hear it; or none, and no scan had to open."""
 
 
 class Counts(StrEnum):
@@ -296,7 +303,7 @@ def pieces(day: Day) -> Sequence[Piece]:
     life = _clipped([_life(day)], day.edges[0], day.edges[-1])
     told = _told(day, life, [_silences(device, day) for device in day.devices])
     modes = [window[:2] for window in day.held]
-    cuts = told.online, told.silent, told.observed, told.usable, told.unknown
+    cuts = told.online, told.silent, told.lacking, told.observed, told.usable, told.unknown
     edges = sorted({edge for spans in (modes, *cuts) for span in spans for edge in span})
     found = []
     for span in told.promised:
@@ -304,7 +311,9 @@ def pieces(day: Day) -> Sequence[Piece]:
         for since, until in pairwise([span[0], *within, span[1]]):
             held = next((one for one in day.held if one[0] <= since < one[1]), None)
             mode, because = (None, None) if held is None else held[2:]
-            online, silent, observed, usable, unknown = (_holds(some, since) for some in cuts)
+            online, silent, lacking, observed, usable, unknown = (
+                _holds(some, since) for some in cuts
+            )
             heard = (
                 Heard.CONTROLLER
                 if online
@@ -312,6 +321,8 @@ def pieces(day: Day) -> Sequence[Piece]:
                 if observed
                 else Heard.SILENT
                 if silent
+                else Heard.NO_CONTROLLER
+                if lacking
                 else Heard.NOBODY
             )
             counts = Counts.USABLE if usable else Counts.UNKNOWN if unknown else Counts.UNUSABLE
