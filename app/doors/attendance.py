@@ -13,8 +13,8 @@ a door that does not hear of it opens to no scan. Such a station waits until it 
 import asyncio
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -31,7 +31,7 @@ from app.doors import contacts, outages
 from app.doors.rules.journal import EventType
 from app.doors.tables import Controller, Door, JournalEntry
 from app.places import held, stations
-from app.places.rules import Calendar, ChangeKind, Kind, Tier, inherited, staffed_time
+from app.places.rules import Because, Calendar, ChangeKind, Kind, Tier, inherited, staffed_time
 from app.places.standing import list_changes, station_rules
 from app.places.tables import ModeChange, Station, Unit
 from app.visits.tables import Visit, WalkInCount
@@ -44,6 +44,7 @@ AT_ONCE = 50
 """So many stations are looked at before others have their turn."""
 
 _DAY = timedelta(days=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,39 @@ async def _awaited(tx: AsyncSession, calendar: Calendar, *, at: datetime) -> Seq
             if row.staff_seen_at is None or row.staff_seen_at < time.from_at - EARLY:
                 found.append(Awaited(row.id, time.from_at, time.until_at, after_min))
         await asyncio.sleep(0)
+    return await _not_before(tx, found, at=at)
+
+
+async def _not_before(
+    tx: AsyncSession, awaited: Sequence[Awaited], *, at: datetime
+) -> Sequence[Awaited]:
+    """Let staff be awaited since no sooner than the time was theirs, as it is recorded.
+
+    Where hours were amended at noon, or a closing withdrawn, the rules of now speak of the morning
+    too, and nobody could know that.
+    """
+    if not awaited:
+        return awaited
+    ids = [one.station_id for one in awaited]
+    from_day, to_day = (at - _DAY).date(), (at + _DAY).date()
+    recorded = await held.windows(tx, ids, from_day=from_day, to_day=to_day)
+    found: list[Awaited] = []
+    for one in awaited:
+        others = [
+            _EPOCH + timedelta(milliseconds=window.until_ms)
+            for window in (recorded[one.station_id].held if one.station_id in recorded else ())
+            if not _is_of_staff(window)
+        ]
+        since = max([one.since, *others])
+        if at >= since + timedelta(minutes=one.after_min):
+            found.append(replace(one, since=since))
     return found
+
+
+def _is_of_staff(window: held.Held) -> bool:
+    """Whether staff should have been there, as `staffed_time` says of rules."""
+    is_theirs = window.kind is Kind.FREE and window.because not in held.UNFORESEEN
+    return is_theirs or window.because is Because.STAFF_ABSENT
 
 
 async def _sign(tx: AsyncSession, awaited: Awaited, *, before: datetime) -> datetime | None:

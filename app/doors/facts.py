@@ -68,7 +68,8 @@ class DoorFacts:
     codes_at: datetime | None
     generation: int
     grace_until: datetime | None
-    retired: bool
+    retired_at: datetime | None
+    """Since when the door, or its station, is out of use."""
     station: Site
     controller_id: uuid.UUID | None
     seen_at: datetime | None
@@ -134,7 +135,7 @@ def _door_facts(rows: Sequence[Any]) -> DoorFacts:
         codes_at=first.codes_at,
         generation=first.generation,
         grace_until=first.grace_until,
-        retired=first.door_retired_at is not None or first.retired_at is not None,
+        retired_at=min(filter(None, (first.door_retired_at, first.retired_at)), default=None),
         station=Site(
             first.id,
             first.code,

@@ -5,7 +5,7 @@ reason for which the same decision as for any scan would have refused it at that
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,6 +28,7 @@ from app.doors.tables import Command, JournalEntry, OfflineEntry, Pass, Scan, in
 from app.doors.tokens import CLOCK_SLACK, PASS_LIFETIME
 from app.people.sign_in import SignedInWorker
 from app.people.tables import Worker
+from app.places import held
 from app.places.rules import Mode, local_day, local_hour, mode_at
 from app.places.tables import Station
 from app.visits import presence
@@ -39,7 +40,7 @@ async def review(
 ) -> OfflineEntry:
     """Take down one offline entry.
 
-    1. Whose pass it was, and what holds at its door; both are held until the commit.
+    1. Whose pass it was, and at which door, both held until the commit; and what held there then.
     2. What we would have said at that instant.
     3. If the relay pulsed, which demand of his that met, whatever the contact says of the door.
     4. Then the visit: at the pulse, or at a door with a contact when it opened.
@@ -49,7 +50,10 @@ async def review(
     happened = entry.corrected_at
     found = await _whose(tx, desk, jti, entry.door_id, happened)
     worker, door = found or (None, await site_of(tx, entry.door_id, at=happened))
-    mode = mode_at(door.rules, desk.calendar.current, happened)
+    then = await held.recorded_at(tx, door.station.id, door.station.timezone, at=happened)
+    mode = _mode(desk, door, then, happened)
+    if then is not None and then.seats is not None:
+        door = replace(door, station=replace(door.station, capacity=then.seats))
     token = await _token_reason(tx, entry, jti, worker, at=at)
     facts = await _facts_then(tx, desk, worker, door, mode, token, happened)
     decision = decide(facts)
@@ -90,6 +94,17 @@ async def review(
             row.opened_at = entered = proof
         await enter(tx, row, started_at=entered, at=at)
     return row
+
+
+def _mode(desk: ScanDesk, door: DoorFacts, then: held.Then | None, at: datetime) -> Mode:
+    """Say what held at a door: as it is recorded, whatever was changed or withdrawn since (law 1).
+
+    Else by the rules, which nobody has changed since the record ends: they were read before it.
+    """
+    if then is None:
+        return mode_at(door.rules, desk.calendar.current, at)
+    # Until when is not recorded, and of what is past no decision asks.
+    return Mode(then.kind, then.because, until=None, calendar_known=True)
 
 
 async def _whose(
@@ -165,15 +180,10 @@ async def _facts_then(
     """Gather what a decision at that instant would have looked at."""
     station = door.station
     then = await _then(tx, worker, station.id, at)
-    blocked_at = None
-    if worker is not None:
-        blocked_at = await tx.scalar(
-            sa.select(Worker.blocked_at).where(Worker.id == worker.worker_id)
-        )
     return Facts(
         token=token,
-        worker_blocked=blocked_at is not None and blocked_at <= at,
-        door_retired=door.retired,
+        worker_blocked=then.blocked_at is not None and then.blocked_at <= at,
+        door_retired=door.retired_at is not None and door.retired_at <= at,
         mode=mode,
         scans_last_minute=then.scans_last_minute,
         scan_limit=desk.limits.scans_per_minute,
@@ -189,6 +199,7 @@ async def _facts_then(
 
 @dataclass(frozen=True, slots=True)
 class _Then:
+    blocked_at: datetime | None = None
     scans_last_minute: int = 0
     doors_last_hour: int = 0
     last_opened: Place | None = None
@@ -202,7 +213,9 @@ async def _then(
     """Read what the worker had done by then, and who was inside."""
     his_visit: sa.ColumnElement[bool] = sa.false()
     his_scan: sa.ColumnElement[bool] = sa.false()
+    he: sa.ColumnElement[bool] = sa.false()
     if worker is not None:
+        he = Worker.id == worker.worker_id
         his_visit = Visit.owner_key == worker.owner_key
         his_scan = Scan.owner_key == worker.owner_key
         if worker.consented:
@@ -221,6 +234,7 @@ async def _then(
     row = (
         await tx.execute(
             sa.select(
+                sa.select(Worker.blocked_at).where(he).scalar_subquery().label("blocked_at"),
                 sa.select(sa.func.count(Scan.id))
                 .where(his_scan, Scan.scanned_at.between(at - timedelta(minutes=1), at))
                 .scalar_subquery()
@@ -249,6 +263,7 @@ async def _then(
         )
     ).one_or_none()
     return _Then(
+        row.blocked_at,
         row.scans_last_minute,
         row.doors_last_hour,
         Place(last.latitude, last.longitude, last.scanned_at) if last else None,

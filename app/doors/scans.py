@@ -190,7 +190,7 @@ def _facts(
     station = door.station
     return replace(
         facts,
-        door_retired=door.retired,
+        door_retired=door.retired_at is not None,
         needs_display=shown.is_poster
         and not poster_suffices(
             has_display=door.has_display,

@@ -78,6 +78,15 @@ class Recorded(NamedTuple):
     """From when until when it had how many, in order; what is missing was never recorded."""
 
 
+class Then(NamedTuple):
+    """What is recorded of an instant."""
+
+    kind: Kind
+    because: Because
+    seats: int | None
+    """None: nobody recorded it."""
+
+
 OPEN = frozenset({Kind.FREE, Kind.SCAN})
 """In these a station is open to workers."""
 UNFORESEEN = frozenset({Because.OVERRIDE, Because.EMERGENCY})
@@ -195,21 +204,32 @@ def windows_of(midnight_at: datetime, written: Sequence[Any]) -> Iterator[Window
         yield Window(since, until, Kind(kind), Because(because))
 
 
+async def recorded_at(
+    tx: AsyncSession, station_id: uuid.UUID, timezone: str, *, at: datetime
+) -> Then | None:
+    """Give what is recorded of an instant at a station; None: it is not, or not yet.
+
+    Whoever changes the rules has the time until then recorded first. So where there is nothing they
+    tell, those that were read before this was asked.
+    """
+    day, at_ms = local_day(at, timezone), (at - _EPOCH) // _MS
+    found = await windows(tx, [station_id], from_day=day, to_day=day)
+    recorded = found.get(station_id, Recorded([], [], []))
+    for one in recorded.held:
+        if one.from_ms <= at_ms < one.until_ms:
+            seated = (n for since, until, n in recorded.seats if since <= at_ms < until)
+            return Then(one.kind, one.because, next(seated, None))
+    return None
+
+
 async def kind_at(
     tx: AsyncSession, station_id: uuid.UUID, calendar: Calendar, *, at: datetime
 ) -> Kind:
-    """Say what held at a station at an instant: as it is recorded, and by the rules since then.
-
-    Whoever changes the rules has the time until then recorded first, so those of now are the ones
-    that stood since the record ends.
-    """
+    """Say what held at a station at an instant: as it is recorded, and by the rules since then."""
     station = await tx.get_one(Station, station_id)
-    day = local_day(at, station.timezone)
-    recorded = (await windows(tx, [station_id], from_day=day, to_day=day)).get(station_id)
-    at_ms = (at - _EPOCH) // _MS
-    for one in recorded.held if recorded else ():
-        if one.from_ms <= at_ms < one.until_ms:
-            return one.kind
+    then = await recorded_at(tx, station_id, station.timezone, at=at)
+    if then is not None:
+        return then.kind
     changes = await list_changes(tx, [station_id], at=at, horizon=_MS)
     return mode_at(station_rules(station, changes.get(station_id, ())), calendar, at).kind
 

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from app import privacy
+from app.audit import COMMAND_LINE
 from app.doors import effects, passes, review, tokens
 from app.doors.denials import DENIED_FOR
 from app.doors.rules.alone import (
@@ -27,7 +28,9 @@ from app.doors.rules.alone import (
 from app.doors.tables import Controller, ControllerOutage, OfflineEntry, Pass
 from app.people.rules import Role
 from app.people.tables import Worker
-from app.places.rules import Because, Kind, Window
+from app.places import stations
+from app.places.rules import Because, ChangeKind, Kind, Tier, Window
+from app.places.stations import Wanted
 from app.runtime import Runtime
 from app.visits.tables import Visit
 from tests.conftest import NIGHT, Clock
@@ -176,6 +179,101 @@ async def test_beside_it_stands_what_the_server_would_have_said(
     assert entry.would_have_been_refused == reason
     # Facts are facts: he is inside either way.
     assert len(await visits(runtime)) == 1
+
+
+LONG_HOURS: dict[str, Any] = {
+    "regular": [{"weekday": day, "opens": "08:00", "closes": "24:00"} for day in range(1, 8)],
+    "public_holiday": None,
+    "makeup_workday": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("station", "since", "said"),
+    [
+        ({}, {"staffed_hours": LONG_HOURS}, None),
+        ({}, {"access_hours": OFFICE_HOURS}, None),
+        ({"capacity": 0}, {"capacity": 20}, "station_full"),
+        ({"capacity": 20}, {"capacity": 0}, None),
+    ],
+    ids=["longer staffed hours", "no nights", "more seats", "fewer seats"],
+)
+async def test_what_is_told_after_the_station_was_amended_is_judged_by_what_held(
+    client: httpx.AsyncClient,
+    runtime: Runtime,
+    clock: Clock,
+    station: dict[str, Any],
+    since: dict[str, Any],
+    said: str | None,
+) -> None:
+    """Opened at 23:40; the next morning the station is amended; then the link is mended."""
+    scene = await a_scene(runtime, offline_hours=72, **station)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    happened = runtime.now() + timedelta(seconds=20)
+    clock.advance(9 * 3600)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, scene.station.id)
+        terms: dict[str, Any] = {"actor": COMMAND_LINE, "at": runtime.now()}
+        await stations.amend(tx, runtime.wakeups, row, changes=since, **terms)
+    clock.advance(9 * 3600)
+    await tells(client, runtime, scene, entered(scene, jti, happened))
+    entry = await the_entry(runtime)
+    assert (entry.mode, entry.because) == (Kind.SCAN, Because.WEEKLY)
+    assert entry.would_have_been_refused == said
+    assert [visit.mode for visit in await visits(runtime)] == [Kind.SCAN]
+    await rolled(runtime)
+    async with runtime.database.write() as tx:
+        who = await an_admin(tx, at=runtime.now())
+    asked = {"from": "2026-11-23", "to": "2026-11-24", "by": "all"}
+    told = await client.get("/v1/admin/reports/visits", params=asked, headers=who.headers)
+    (found,) = told.json()["rows"]
+    figures = ("visits_free", "out_of_hours_visits", "staffed_hours")
+    assert [found[name] for name in figures] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("until", ["withdrawn", "shortened"])
+async def test_what_was_opened_while_it_was_closed_is_said_to_be_whatever_became_of_the_closing(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, until: str
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    terms: dict[str, Any] = {"actor": COMMAND_LINE}
+    closed = Wanted(ChangeKind.CLOSED, runtime.now(), runtime.now() + timedelta(hours=9), "")
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, scene.station.id)
+        terms |= {"at": runtime.now()}
+        change = await stations.add_change(tx, runtime.wakeups, row, Tier.OVERRIDE, closed, **terms)
+    happened = runtime.now() + timedelta(seconds=20)
+    clock.advance(3600)
+    async with runtime.database.write() as tx:
+        row = await stations.get_station(tx, scene.station.id)
+        change = await stations.get_change(tx, row, Tier.OVERRIDE, change.id)
+        terms |= {"at": runtime.now()}
+        if until == "withdrawn":
+            await stations.retire_change(tx, runtime.wakeups, row, change, **terms)
+        else:
+            # As if it had begun only now.
+            later = dataclasses.replace(closed, from_at=runtime.now())
+            await stations.amend_change(tx, runtime.wakeups, row, change, later, **terms)
+    clock.advance(3600)
+    await tells(client, runtime, scene, entered(scene, jti, happened))
+    entry = await the_entry(runtime)
+    assert (entry.mode, entry.because) == (Kind.CLOSED, Because.OVERRIDE)
+    assert entry.would_have_been_refused == "station_closed"
+
+
+@pytest.mark.parametrize(("after_s", "said"), [(10, "door_retired"), (60, None)])
+async def test_a_door_is_out_of_use_from_when_it_was_retired(
+    client: httpx.AsyncClient, runtime: Runtime, clock: Clock, after_s: float, said: str | None
+) -> None:
+    scene = await a_scene(runtime, offline_hours=72)
+    jti = await jti_of(runtime, scene, await a_pass(client, scene))
+    happened, retired_at = (runtime.now() + timedelta(seconds=each) for each in (20, after_s))
+    async with runtime.database.write() as tx:
+        (await tx.get_one(type(scene.door), scene.door.id)).retired_at = retired_at
+    clock.advance(3600)
+    await tells(client, runtime, scene, entered(scene, jti, happened))
+    assert (await the_entry(runtime)).would_have_been_refused == said
 
 
 async def unmet(client: httpx.AsyncClient, runtime: Runtime, day: int = 23) -> list[int]:

@@ -9,17 +9,20 @@ import sqlalchemy as sa
 
 from app.alerts.rules import AlertKind
 from app.alerts.tables import Alert
+from app.audit import COMMAND_LINE
 from app.db.types import new_id
 from app.doors import attendance
 from app.doors.rules.journal import EventType, Quality
 from app.doors.tables import Controller, ControllerOutage, JournalEntry
-from app.places.rules import Because, Kind, Mode, Tier, mode_at
+from app.places import stations
+from app.places.rules import Because, ChangeKind, Kind, Mode, Tier, mode_at
 from app.places.standing import list_changes, station_rules
+from app.places.stations import Wanted
 from app.places.tables import ModeChange, Station, Unit
 from app.runtime import Runtime
 from app.visits import presence
 from tests.conftest import NIGHT, Clock
-from tests.support.worlds import Scene, SomeAdmin, a_scene, an_admin
+from tests.support.worlds import OFFICE_HOURS, Scene, SomeAdmin, a_scene, an_admin
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +130,45 @@ async def test_off_by_default(runtime: Runtime, clock: Clock) -> None:
     clock.set(EIGHT + timedelta(hours=5))
     await watches(runtime)
     assert (await mode_of(runtime, scene)).kind is Kind.FREE
+
+
+@pytest.mark.parametrize("change", ["hours", "closing"])
+async def test_staff_of_hours_that_are_new_have_as_long_to_come_as_of_any(
+    runtime: Runtime, clock: Clock, change: str
+) -> None:
+    """At noon the morning is theirs too, or a closing until the evening is withdrawn."""
+    afternoon: dict[str, Any] = {
+        "regular": [{"weekday": day, "opens": "14:00", "closes": "22:00"} for day in range(1, 8)],
+        "public_holiday": None,
+        "makeup_workday": None,
+    }
+    hours = afternoon if change == "hours" else OFFICE_HOURS
+    scene = await a_scene(runtime, staff_absent_min=30, staffed_hours=hours)
+    terms: dict[str, Any] = {"actor": COMMAND_LINE, "at": runtime.now()}
+    async with runtime.database.write() as tx:
+        station = await stations.get_station(tx, scene.station.id)
+        if change == "closing":
+            closed = Wanted(ChangeKind.CLOSED, runtime.now(), EIGHT + timedelta(hours=10), "")
+            closing = await stations.add_change(
+                tx, runtime.wakeups, station, Tier.OVERRIDE, closed, **terms
+            )
+    noon = EIGHT + timedelta(hours=4)
+    clock.set(noon)
+    terms |= {"at": noon}
+    async with runtime.database.write() as tx:
+        station = await stations.get_station(tx, scene.station.id)
+        if change == "hours":
+            new = {"staffed_hours": OFFICE_HOURS}
+            await stations.amend(tx, runtime.wakeups, station, changes=new, **terms)
+        else:
+            row = await stations.get_change(tx, station, Tier.OVERRIDE, closing.id)
+            await stations.retire_change(tx, runtime.wakeups, station, row, **terms)
+    for minutes, kind in ((0, Kind.FREE), (29, Kind.FREE), (30, Kind.SCAN), (45, Kind.SCAN)):
+        clock.set(noon + timedelta(minutes=minutes))
+        await watches(runtime)
+        assert (await mode_of(runtime, scene)).kind is kind, minutes
+    (alert,) = await alerts(runtime)
+    assert alert.detail["since"] == noon.isoformat()
 
 
 @pytest.mark.parametrize("own", [None, 0, 90])
