@@ -262,6 +262,65 @@ async def _faults(tx: AsyncSession, rows: Sequence[Any]) -> Mapping[uuid.UUID, F
     }
 
 
+def out_since(facility_id: sa.ColumnElement[uuid.UUID]) -> sa.ScalarSelect[datetime]:
+    """Say of a facility of a query when the fault began that is not over; NULL: there is none.
+
+    As of a repair: with the first word that it is out of order since the last that it works. It may
+    have been unknown meanwhile, and may be now.
+    """
+    out, fine = _SPELLS.alias("out"), _SPELLS.alias("fine")
+    last = (
+        sa.select(sa.func.max(fine.c.from_at).label("fine_at"))
+        .where(fine.c.facility_id == facility_id, fine.c.status.in_(FINE))
+        .correlate_except(fine)
+        .subquery("last")
+    )
+    return (
+        sa.select(sa.func.min(out.c.from_at, type_=out.c.from_at.type))
+        .join_from(last, out, sa.or_(last.c.fine_at.is_(None), out.c.from_at > last.c.fine_at))
+        .where(
+            out.c.facility_id == facility_id,
+            out.c.status == FacilityStatus.OUT_OF_ORDER,
+        )
+        .correlate_except(last, out)
+        .scalar_subquery()
+    )
+
+
+def is_out_since(
+    facility_id: sa.ColumnElement[uuid.UUID], since: datetime
+) -> sa.ColumnElement[bool]:
+    """Say of a facility of a query whether `out_since` is before an instant.
+
+    It was out of order by the last that was known before, and nobody has said since that it works.
+    A sensor may have said for years at each start that it does not know: all that is not looked at.
+    """
+    before, fine = _SPELLS.alias("before"), _SPELLS.alias("fine")
+    known = (
+        sa.select(before.c.status)
+        .where(
+            before.c.facility_id == facility_id,
+            before.c.from_at < since,
+            before.c.status != FacilityStatus.UNKNOWN,
+        )
+        .order_by(before.c.from_at.desc())
+        .limit(1)
+        .correlate_except(before)
+        .scalar_subquery()
+    )
+    mended = (
+        sa.select(sa.func.min(fine.c.from_at))
+        .where(
+            fine.c.facility_id == facility_id,
+            fine.c.from_at >= since,
+            fine.c.status.in_(FINE),
+        )
+        .correlate_except(fine)
+        .scalar_subquery()
+    )
+    return sa.and_(known == FacilityStatus.OUT_OF_ORDER, mended.is_(None))
+
+
 async def _at(tx: AsyncSession, facility_id: uuid.UUID, at: datetime) -> Any | None:
     """Give the spell in which an instant lies, or the last before it."""
     return (

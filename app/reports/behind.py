@@ -22,12 +22,12 @@ from app.doors.rules import Outcome
 from app.doors.tables import Command, Controller, ControllerOutage, OfflineEntry, Scan
 from app.places.held import promised_of
 from app.places.rules import Because, Kind, local_day
-from app.places.spells import FINE
+from app.places.spells import FINE, out_since
 from app.places.tables import Facility, FacilityKind, FacilitySpell, Station, StationModes
 from app.reports import health, vectors
 from app.reports.cells import Cell
 from app.reports.made import WITH_CONTACT, Made, Rows
-from app.reports.queries import LONG_OUT
+from app.reports.queries import long_out
 from app.reports.rules import Grain
 from app.reports.rules.counters import ALL_DAY, QUARTERS, C
 from app.reports.rules.day import ms_of, quarter_edges
@@ -118,15 +118,13 @@ async def behind(
         return await _silent(tx, cell, station, made, request, silence=silence)
     if made.rows is Rows.HOURS:
         return await _hours(tx, cell, station, request)
+    if made.is_now:
+        return await _long_out(tx, cell, station, request)
     table, begun, id = _TABLES[made.rows]
     query = sa.select(table).where(table.station_id == station.id)
     times = cell.times(station.timezone)
     if made.is_inside:
         query = query.where(_lasted(cell, station.timezone))
-    elif made.is_now:
-        query = query.where(
-            FacilitySpell.until_at.is_(None), FacilitySpell.facility_id.in_(_long_out(cell))
-        )
     elif made.rows is Rows.SPELLS:
         query = query.where(_touching(table, times, _fine_again() if made.is_ended else None))
     elif made.rows is Rows.COMMANDS:
@@ -405,11 +403,25 @@ def _lasted(cell: Cell, timezone: str) -> sa.ColumnElement[bool]:
     return sa.and_(until > Visit.started_at, sa.or_(sa.false(), *pieces))
 
 
-def _long_out(cell: Cell) -> sa.Select[Any]:
-    c, station = table_of(Facility).c, table_of(Station).c
-    is_in_use = sa.select(station.id).where(station.retired_at.is_(None))
-    is_out = c.retired_at.is_(None), c.status_at < cell.scope.at - LONG_OUT
-    return sa.select(c.id).where(*is_out, c.station_id.in_(is_in_use))
+async def _long_out(
+    tx: AsyncSession, cell: Cell, station: Station, request: PageRequest
+) -> PageOf[Any]:
+    """Give a page of the faults that last too long: each from its beginning on, as one."""
+    if station.retired_at is not None:
+        return PageOf([], None)
+    c = table_of(Facility).c
+    of_kind = [] if cell.kind is None else [c.kind == cell.kind]
+    out = long_out(cell.scope.at, c.station_id == station.id, *of_kind).c
+    each = sa.select(
+        out.id.label("facility_id"),
+        out.kind,
+        out.quantity,
+        out.status,
+        out_since(out.id).label("from_at"),
+        sa.null().label("until_at"),
+    ).subquery()
+    by = [each.c.from_at, each.c.facility_id]
+    return await cursors.page_of_lines(tx, sa.select(each), by=by, request=request)
 
 
 def _of_kind(kind: FacilityKind) -> sa.Select[Any]:

@@ -82,13 +82,15 @@ class Told:
 async def source_beside(tx: AsyncSession, cell: Cell, report: str, asked: Beside) -> Told:
     """Say where a column beside a figure of a row comes from; raises PeriodInvalid."""
     made = made_of(report, asked.figure) or Made()
-    found = await pair(tx, cell.scope, report, is_at_once=True)
+    # Before there may have been stations of which nothing is told since.
+    scope = replace(cell.scope, stations=cell.stations)
+    found = await pair(tx, scope, report, is_at_once=True)
     rows = [
         row
         for row in await rows_of(tx, cell.part, REPORTS[report])
         if row.hour == cell.hour and cell.kind in (None, getattr(row, "kind", None))
     ]
-    beside = await compared(tx, cell.scope, report, rows)
+    beside = await compared(tx, scope, report, rows)
     columns = [dict(zip(beside.columns, some, strict=True)) for some in beside.rows]
     values = [one[asked.column] for one in columns]
     value: Any = values[0] if values else None
@@ -136,7 +138,7 @@ async def source_beside(tx: AsyncSession, cell: Cell, report: str, asked: Beside
 def _cell(side: Frame, slot: Slot, cell: Cell) -> Cell:
     """Give the same row, of other days."""
     made = replace(side, slots=replace(side.slots, bases=[slot]))
-    return Cell(Part(made, 0, 1), cell.hour, cell.kind)
+    return replace(cell, part=Part(made, 0, 1))
 
 
 def _summed(some: Any) -> Sequence[Counter]:

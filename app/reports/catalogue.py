@@ -428,8 +428,10 @@ FORMULAS: Mapping[str, tuple[str, str]] = {
         "minutes",
     ),
     "open_faults_over_72h": (
-        "facilities of stations in use that are out of order now, and have been for more than 72 "
-        "hours; null where rows are cut by time",
+        "facilities of stations in use that are out of order now, with a fault that began more "
+        "than 72 hours ago, as repairs have it: with the first word of it since somebody last said "
+        "that it works, also badly; of unknown state in between it is still one; null where rows "
+        "are cut by time",
         "count",
     ),
     "promised_hours": (

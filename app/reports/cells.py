@@ -52,6 +52,8 @@ class Cell:
 
     part: Part
     """Of one place and one slot; by hour, all hours of it."""
+    stations: sa.Select[uuid.UUID]
+    """All of its place, also those of which nothing is told in its time."""
     hour: int | None = None
     kind: FacilityKind | None = None
 
@@ -94,7 +96,8 @@ async def find(tx: AsyncSession, scope: Scope, names: Names) -> Cell:
         # The stations of one row do not say which other roots there are.
         whole = await frame(tx, replace(scope, bucket=None))
         scope = replace(scope, told_roots=whole.scope.told_roots)
-    made = await frame(tx, replace(scope, stations=await _narrowed(tx, scope, names)))
+    stations = await _narrowed(tx, scope, names)
+    made = await frame(tx, replace(scope, stations=stations))
     asked = {"day": names.day, "weekday": names.weekday, "day_class": names.day_class}
     said = {name: value for name, value in asked.items() if value is not None}
     bases = [
@@ -105,7 +108,7 @@ async def find(tx: AsyncSession, scope: Scope, names: Names) -> Cell:
     if len(made.places) != 1 or len(bases) != 1 or made.slots.by_hour is (names.hour is None):
         raise RowUnknown(f"name one row of the report, by {', '.join(_needed(made))}")
     slots = replace(made.slots, bases=bases)
-    return Cell(Part(replace(made, slots=slots), 0, 1), names.hour, names.kind)
+    return Cell(Part(replace(made, slots=slots), 0, 1), stations, names.hour, names.kind)
 
 
 def _needed(made: Frame) -> Sequence[str]:

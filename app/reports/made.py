@@ -99,7 +99,7 @@ class Made:
     is_ended: bool = False
     """Whether a spell counts where it ended, and not in all time that it lasts."""
     is_now: bool = False
-    """Whether what lasts now counts, whatever the time that is asked about."""
+    """Whether faults that last now count, whatever the time that is asked about."""
     times: Sequence[str] = ()
     """Of what is known of a row's time, by the names of `Known`."""
     has_peaks: bool = False
@@ -352,7 +352,7 @@ MADE: Mapping[str, Mapping[str, Made]] = {
         "repair_hours": _spells(F.REPAIR_MS, status=BROKEN, is_ended=True),
         "repair_mean_min": _spells(F.REPAIR_MS, F.REPAIRS, status=BROKEN, is_ended=True),
         "repair_median_min": _spells(F.REPAIRS, status=BROKEN, is_ended=True, histogram=REPAIR),
-        "open_faults_over_72h": _spells(status=BROKEN, is_now=True),
+        "open_faults_over_72h": _spells(is_now=True),
     },
     "promise": {
         "reported_share": _silences(C.ONLINE_MS, C.COMMISSIONED_MS),

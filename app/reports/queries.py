@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.db.types import table_of
 from app.doors.rules import CommandState, Reason
 from app.doors.tables import Controller, Scan
+from app.places.spells import is_out_since
 from app.places.tables import Facility, FacilityKind, FacilityStatus, Station
 from app.reports.columns import (
     Bools,
@@ -138,7 +139,7 @@ class There(NamedTuple):
 
     units: Ints
     long_out: Ints
-    """Of the facilities, those out of order for longer than LONG_OUT."""
+    """Of the facilities, those that are out of order with a fault longer than LONG_OUT."""
 
 
 Standing = Mapping[FacilityKind, There]
@@ -514,53 +515,74 @@ def _facilities(part: Part, sums: Sums, standing: Standing) -> Columns:
     ]
 
 
+def long_out(at: datetime, *which: sa.ColumnElement[bool]) -> sa.Subquery:
+    """Give as a table the facilities that are out of order, with a fault older than LONG_OUT.
+
+    A fault begins as of a repair. `which` of the facilities in use are looked at.
+    """
+    c, since = table_of(Facility).c, at - LONG_OUT
+    # Few are out of order. By the offset these are found first, and a plan knows that it need not
+    # look at the words of all.
+    here = (
+        sa.select(c.id, c.station_id, c.kind, c.quantity, c.status, c.status_at)
+        .where(c.status == FacilityStatus.OUT_OF_ORDER, c.retired_at.is_(None), *which)
+        .offset(0)
+        .subquery("here")
+    )
+    # Of most nobody said anything else meanwhile.
+    is_long = sa.or_(here.c.status_at < since, is_out_since(here.c.id, since))
+    return sa.select(here).where(is_long).subquery("long_out")
+
+
+def _what_stands(part: Part) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Select what is there now, and what of it is out of order for long: kind, number, of what row.
+
+    Of stations, the codes of all that have as many: these have few things that differ.
+    """
+    scope, c, s = part.frame.scope, table_of(Facility).c, table_of(Station).c
+    out = long_out(scope.at).c
+    # A kind is turned into a word of ours once, not for each row.
+    kind, broken = (sa.type_coerce(each.kind, sa.String()) for each in (c, out))
+    key: Any = key_of(scope.by)
+    units: sa.Select[Any] = sa.select(kind, sa.func.sum(c.quantity), key).group_by(kind, key)
+    if scope.by is By.STATION:
+        key = s.code
+        units = sa.select(kind, c.quantity, sa.func.aggregate_strings(key, "\n"))
+        units = units.group_by(kind, c.quantity)
+
+    def there(query: sa.Select[Any], of: Any) -> sa.Select[Any]:
+        query = query.join_from(of.station_id.table, s.id.table, s.id == of.station_id)
+        query = query.where(of.station_id.in_(scope.stations), s.retired_at.is_(None))
+        if scope.by is By.STATION and len(part.places) < len(part.frame.places):
+            query = query.where(s.id.in_([place.id for place in part.places]))
+        return query
+
+    faults = sa.select(broken, sa.literal(1), key)
+    return there(units.where(c.retired_at.is_(None)), c), there(faults, out)
+
+
 async def _standing(tx: AsyncSession, part: Part) -> Standing:
     """Count what is there now: of each kind, by place."""
-    scope, c, s = part.frame.scope, table_of(Facility).c, table_of(Station).c
-    is_long_out = sa.and_(
-        c.status == FacilityStatus.OUT_OF_ORDER, c.status_at < scope.at - LONG_OUT
-    )
-    # A kind is turned into a word of ours once, not for each row.
-    kind, quantity = sa.type_coerce(c.kind, sa.String()), c.quantity
-    long_out = sa.case((is_long_out, 1), else_=0)
-    query: sa.Select[Any]
-    if scope.by is By.STATION:
-        # Thousands of stations have few things that differ: those that are alike are one row.
-        query = sa.select(kind, quantity, long_out, sa.func.aggregate_strings(s.code, "\n"))
-        query = query.group_by(kind, quantity, long_out)
-        if len(part.places) < len(part.frame.places):
-            query = query.where(s.id.in_([place.id for place in part.places]))
-    else:
-        key = key_of(scope.by)
-        query = sa.select(kind, sa.func.sum(quantity), sa.func.sum(long_out), key)
-        query = query.group_by(kind, key)
-    query = query.join_from(c.station_id.table, s.id.table, s.id == c.station_id).where(
-        c.station_id.in_(scope.stations), c.retired_at.is_(None), s.retired_at.is_(None)
-    )
+    scope = part.frame.scope
     number = {
         place.station or place.id or place.operating_model: number
         for number, place in enumerate(part.places)
     }
     numbers = {kind.value: number for number, kind in enumerate(FacilityKind)}
-    at: list[int] = []
-    of_kind: list[int] = []
-    units: list[int] = []
-    broken: list[int] = []
-    for name, here, out, key in await tx.execute(query):
-        branch = part.frame.branches.get(key)
-        group = key if branch is None else branch.unit
-        names = key.split("\n") if scope.by is By.STATION else [group]
-        mine = [place for place in map(number.get, names) if place is not None]
-        if not mine:
-            continue
-        at += mine
-        of_kind += [numbers[name]] * len(mine)
-        units += [here] * len(mine)
-        broken += [out] * len(mine)
     found = np.zeros((2, len(FacilityKind), len(part.places)), np.int64)
-    where = np.array([of_kind, at], np.int64)
-    np.add.at(found[0], tuple(where), units)
-    np.add.at(found[1], tuple(where), broken)
+    for each, query in zip(found, _what_stands(part), strict=True):
+        at: list[int] = []
+        of_kind: list[int] = []
+        counts: list[int] = []
+        for name, count, key in await tx.execute(query):
+            branch = part.frame.branches.get(key)
+            group = key if branch is None else branch.unit
+            names = key.split("\n") if scope.by is By.STATION else [group]
+            mine = [place for place in map(number.get, names) if place is not None]
+            at += mine
+            of_kind += [numbers[name]] * len(mine)
+            counts += [count] * len(mine)
+        np.add.at(each, tuple(np.array([of_kind, at], np.int64)), counts)
     return {kind: There(*found[:, number]) for number, kind in enumerate(FacilityKind)}
 
 

@@ -398,6 +398,31 @@ async def test_branches_are_compared_each_with_itself_before(
     assert "branch" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("by", ["unit", "branch", "operating_model", "all"])
+async def test_the_source_of_a_figure_of_before_tells_of_stations_that_were_retired_since(
+    client: httpx.AsyncClient, runtime: Runtime, city: City, by: str
+) -> None:
+    async with runtime.database.write() as tx:
+        gone = await a_station(tx, unit=city.units["渝中区"], at=EARLY, code="CQ0008")
+        gone.retired_at = datetime(2026, 11, 18, 12, tzinfo=UTC)
+        worker = await a_worker(tx, runtime, at=EARLY)
+        await come(tx, gone, [worker], datetime(2026, 11, 17, 3, tzinfo=UTC))
+    await rolled(runtime)
+    days = {"from": "2026-11-19", "to": "2026-11-21", "by": by}
+    found = await rows(client, city.auditor, **days, compare="before")
+    assert sum(row["visits_before"] for row in found) == 3
+    for row in found:
+        names = {f"of_{name}": row[name] for name in ("unit", "operating_model") if row[name]}
+        answer = await client.get(
+            "/v1/admin/reports/visits/source",
+            params=days | names | {"figure": "visits_before"},
+            headers=city.auditor.headers,
+        )
+        told = answer.json()
+        wanted = row["visits_before"], row["before_known_share"]
+        assert (told["value"], told["known_share"]) == wanted, row["name"]
+
+
 async def test_branches_leave_as_a_file_and_are_cut_by_time(
     client: httpx.AsyncClient, city: City
 ) -> None:

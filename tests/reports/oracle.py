@@ -34,7 +34,6 @@ from app.places.tables import (
     Facility,
     FacilityKind,
     FacilitySpell,
-    FacilityStatus,
     Station,
     StationModes,
     Unit,
@@ -864,12 +863,12 @@ def facilities_of(row: Row) -> dict[Any, dict[str, Any]]:
         if facility.station_id in in_use and facility.retired_at is None:
             standing[facility.kind] += facility.quantity
     faults = Counter(
-        facility.kind
-        for facility in raw.facilities
-        if facility.station_id in in_use
-        and facility.retired_at is None
-        and facility.status is FacilityStatus.OUT_OF_ORDER
-        and (raw.at - facility.status_at).total_seconds() > 72 * 3600
+        thing.kind
+        for station in in_use
+        for thing in raw.told.lives[station].things
+        if thing.retired_at is None
+        and (out := thing.out_since()) is not None
+        and (raw.at - out).total_seconds() > 72 * 3600
     )
     uses = row.of(raw.uses)
     came = sum(not visit.re_entry for visit in row.of(raw.visits))

@@ -93,6 +93,19 @@ class Thing:
                 began = None
         return found
 
+    def out_since(self) -> datetime | None:
+        """Say since when it has not worked, if it is out of order now; unknown is no repair."""
+        broken = FacilityStatus.OUT_OF_ORDER
+        states = self.states()
+        if states[-1][1] is not broken:
+            return None
+        since = states[-1][0]
+        for at, status in reversed(states):
+            if status in (FacilityStatus.WORKING, FacilityStatus.DEGRADED):
+                break
+            since = at if status is broken else since
+        return since
+
 
 @dataclass
 class Version:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import COMMAND_LINE
+from app.db.cursors import PageRequest
 from app.db.types import new_id
 from app.doors import outages
 from app.doors.desk import ControllerDesk
@@ -20,7 +21,10 @@ from app.places.facilities import NewFacility
 from app.places.rules import Kind
 from app.places.tables import FacilityKind, FacilityStatus, Station, StationModes
 from app.reports import queries, vectors
+from app.reports.behind import behind
+from app.reports.cells import Names, find
 from app.reports.health import read_days
+from app.reports.made import MADE
 from app.reports.rollup import Terms, roll_up
 from app.reports.rules import By, Grain, Period
 from app.reports.rules.counters import REPAIR
@@ -37,7 +41,7 @@ pytestmark = pytest.mark.anyio
 DAY = date(2026, 11, 24)
 MIDNIGHT = datetime(2026, 11, 23, 16, tzinfo=UTC)
 MINUTE = 60_000
-SILENCE = timedelta(seconds=75)
+RETENTION, SILENCE = timedelta(days=180), timedelta(seconds=75)
 
 
 def at(hours: float) -> datetime:
@@ -56,18 +60,20 @@ async def asked(
     by: By = By.ALL,
 ) -> Sequence[Any]:
     """Count so many hours after midnight what is due, and ask a report of a station."""
-    retention = timedelta(days=180)
-    await roll_up(runtime.database, Terms(at(hours), retention, SILENCE))
-    scope = Scope(
+    await roll_up(runtime.database, Terms(at(hours), RETENTION, SILENCE))
+    async with runtime.database.read() as tx:
+        return await report(tx, scope_of(station, hours, period, by))
+
+
+def scope_of(station: Station, hours: float, period: Period = TODAY, by: By = By.ALL) -> Scope:
+    return Scope(
         stations=sa.select(Station.id),
         roots=Roots(stations=[station.id]),
         period=period,
         by=by,
         at=at(hours),
-        retained_since=DAY - retention,
+        retained_since=DAY - RETENTION,
     )
-    async with runtime.database.read() as tx:
-        return await report(tx, scope)
 
 
 async def a_place(
@@ -243,6 +249,42 @@ async def test_the_median_of_repairs_is_of_all_that_ended_and_a_long_fault_is_to
     # Where a part was counted before lengths were, nobody knows the median.
     assert await told(both, 24) == [(3, 90.0, None, 1)]
     assert await told(both, 24, By.DAY) == [(1, 40.0, None, None), (2, 115.0, 30, None)]
+
+
+async def test_a_fault_is_one_though_nobody_knew_of_it_for_a_while(runtime: Runtime) -> None:
+    """The first one's sensor does not know at every reboot; others were mended, or are new."""
+    said: Sequence[dict[float, str]] = [
+        {-200: "out_of_order", -150: "unknown", -149: "out_of_order", -2: "unknown"},
+        {-200: "out_of_order", -70: "working", -60: "out_of_order"},
+        {-200: "out_of_order", -80: "degraded", -71: "out_of_order", -9: "unknown"},
+        {-200: "unknown", -71: "out_of_order"},
+        {-200: "out_of_order", -150: "unknown", -149: "working", -73: "out_of_order"},
+        {-200: "out_of_order"},
+    ]
+    last = ["out_of_order"] * 5 + ["unknown"]
+    async with runtime.database.write() as tx:
+        station = await a_station(tx, at=at(-300))
+        new = [NewFacility(FacilityKind.MICROWAVE, "", 1)] * len(said)
+        ovens = await facilities.add(tx, station, new, actor=COMMAND_LINE, at=at(-300))
+        for oven, mine, word_now in zip(ovens, said, last, strict=True):
+            for hours, word in (mine | {-1.0: word_now}).items():
+                then, status = at(hours), FacilityStatus(word)
+                await facilities.report_status(tx, oven.id, status, status_at=then, at=then)
+        await spells.count(tx, ovens[0].id, 3, at=at(-60))
+    await held.record_all(runtime.database, now=always(at(0)))
+    for by in (one for one in By if one.is_place):
+        (row,) = await asked(runtime, queries.facilities, station, 0, by=by)
+        assert (row.units, row.open_faults_over_72h) == (len(said), 2), by
+    async with runtime.database.read() as tx:
+        cell = await find(tx, scope_of(station, 0, by=By.STATION), Names(station=station.code))
+        made, page = MADE["facilities"]["open_faults_over_72h"], PageRequest(1)
+        first = await behind(tx, cell, station, made, page, silence=SILENCE)
+        page = PageRequest(1, first.next)
+        second = await behind(tx, cell, station, made, page, silence=SILENCE)
+    assert second.next is None
+    found = [(row.facility_id, row.from_at, row.until_at) for row in (*first.rows, *second.rows)]
+    # Each from its beginning: it has been out of order since then, as far as anybody says.
+    assert found == [(ovens[0].id, at(-200), None), (ovens[4].id, at(-73), None)]
 
 
 async def test_a_late_word_changes_the_length_of_a_repair_on_the_day_on_which_it_ended(

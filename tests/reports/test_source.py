@@ -64,7 +64,7 @@ COUNTED = {
     ),
     "access": "decided granted walk_in refused claimed executed refused_after_grant failed expired "
     "unknown live with_contact opened alone_opened alone_refused alone_flagged",
-    "facilities": "uses open_uses",
+    "facilities": "uses open_uses open_faults_over_72h",
     "controllers": "commands live executed refused failed expired unknown",
 }
 """Figures that are numbers of rows."""
@@ -317,6 +317,8 @@ async def check_rows(
             for each in rows
         ]
         assert sum(opened) / len(rows) == pytest.approx(row.open_success_rate, abs=0.0001), row
+    if figure == "open_faults_over_72h":
+        assert all(one.at - each.from_at > timedelta(hours=72) for each in rows), row
     named = {tuple(getattr(each, name, None) for name in IDS) for each in rows}
     assert len(named) == len(rows)
     if figure == "walk_in_heads" and row.walk_in_heads is not None:
