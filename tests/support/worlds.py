@@ -4,6 +4,7 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,6 +39,9 @@ from app.places.tables import (
 )
 from app.runtime import Runtime
 from app.visits.tables import StationPresence
+
+_CODES = count(10_000_000)
+"""Of stations whose code does not matter: of thousands of random ones two are alike at times."""
 
 DAY_AND_NIGHT: dict[str, Any] = {
     "regular": [{"weekday": day, "opens": "00:00", "closes": "24:00"} for day in range(1, 8)],
@@ -93,7 +97,7 @@ async def a_station(
     unit = unit or await a_unit(tx, at=at)
     values: dict[str, Any] = {
         "id": new_id(),
-        "code": f"CQ{secrets.randbelow(10**8):08d}",
+        "code": f"CQ{next(_CODES):08d}",
         "name": "解放碑驿站",
         "unit_id": unit.id,
         "address": "渝中区民族路 1 号",
